@@ -1,0 +1,112 @@
+"""Failures as `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from starlette.exceptions import HTTPException
+
+from errors import AppError, InvalidRequest
+
+log = logging.getLogger("api")
+
+MEDIA_TYPE = "application/problem+json"
+_WHERE = {"query", "body", "path", "header"}
+_PLAIN_WORDS = {
+    "json_invalid": "is not valid JSON",
+    "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
+    "extra_forbidden": "holds a field that is not known",
+    "missing": "is required",
+    "string_too_short": "must not be empty",
+}
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field. The value itself is never repeated."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = None
+
+
+def problem_response(
+    status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    """Render a problem; `members` are added to it."""
+    content = {"type": "about:blank", "title": title, "status": status, "detail": detail} | members
+    return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of the problems a route may answer with."""
+    schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}
+
+
+def install(app: FastAPI) -> None:
+    """Have every failure of the app rendered as a problem."""
+    app.exception_handler(AppError)(_app_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(Exception)(_unexpected)
+
+
+async def _app_error(_request: Request, error: AppError) -> JSONResponse:
+    headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    members = {}
+    if isinstance(error, InvalidRequest):
+        members["errors"] = [{"field": field, "message": message} for field, message in error.problems]
+    return problem_response(error.status, error.title, error.detail, headers=headers, **members)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    return await _app_error(request, InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+
+
+async def _http_error(_request: Request, error: HTTPException) -> JSONResponse:
+    phrase = HTTPStatus(error.status_code).phrase
+    details = {
+        404: "there is nothing at this address; /docs lists what there is",
+        405: "this address takes other methods",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return problem_response(error.status_code, phrase, detail, headers=error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    return problem_response(500, AppError.title, "the server failed; its log says why")
+
+
+def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
+    """Name the field and say what is wrong, in words that hold nothing of what was sent."""
+    kind, location = str(error["type"]), list(error["loc"])
+    if kind in {"json_invalid", "extra_forbidden"}:
+        location = location[:1]  # then comes a position, or a name the sender made up
+    message = _PLAIN_WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ")
+    return _field(location), message
+
+
+def _field(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location]
+    if len(parts) > 1 and parts[0] in _WHERE:
+        parts = parts[1:]
+    return ".".join(parts) or "body"

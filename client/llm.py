@@ -1,0 +1,167 @@
+"""The model provider: any OpenAI-compatible server, through langchain-openai.
+
+Importing langchain-openai takes 0.9 s, so that is left to the first use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from errors import (
+    ModelNotFound,
+    ProviderError,
+    ProviderKeyRejected,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
+    from settings import Settings
+
+OPENAI_URL = "https://api.openai.com/v1"
+# The SDK's own defaults are no time-out at all in LangChain.
+CHAT_TIMEOUT_SECONDS = 60.0
+EMBEDDING_TIMEOUT_SECONDS = 30.0
+CONNECT_TIMEOUT_SECONDS = 5.0
+# One layer retries: the SDK, with jittered backoff that obeys Retry-After. A job as a whole is not run again.
+MAX_RETRIES = 2
+# Longest text sent to be embedded, in characters. Chunks are far shorter; a question may be 4,000.
+MAX_EMBEDDED_CHARS = 8_000
+_SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
+
+
+class Chat:
+    """A chat model. Safe for threads."""
+
+    def __init__(self, model: ChatOpenAI, *, key: str) -> None:
+        self._model = model
+        self._key = key
+
+    def complete(self, system: str, user: str) -> str:
+        """Return the model's answer as text. Raises ProviderError."""
+        with _provider_errors(self._key):
+            return str(self._model.invoke([("system", system), ("user", user)]).text)
+
+
+class Embedder:
+    """An embedding model, in LangChain's Embeddings interface. Safe for threads."""
+
+    def __init__(self, model: OpenAIEmbeddings, *, key: str) -> None:
+        self._model = model
+        self._key = key
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Return a vector for each text. Raises ProviderError."""
+        with _provider_errors(self._key):
+            vectors = self._model.embed_documents([text[:MAX_EMBEDDED_CHARS] for text in texts])
+        if len(vectors) != len(texts):
+            raise ProviderError(f"the embedding model gave {len(vectors)} vectors for {len(texts)} texts")
+        return vectors
+
+    def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a question. Raises ProviderError."""
+        return self.embed_documents([text])[0]
+
+
+def make_chat(settings: Settings) -> Chat | None:
+    """Make the chat model, or None when no provider is configured."""
+    if settings.offline:
+        return None
+    from httpx2 import Timeout
+    from langchain_openai import ChatOpenAI
+
+    key = _key(settings)
+    model = ChatOpenAI(
+        model=settings.chat_model,
+        api_key=SecretStr(key),
+        base_url=_base_url(settings),
+        timeout=Timeout(_timeout(CHAT_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        max_retries=MAX_RETRIES,
+    )
+    return Chat(model, key=key)
+
+
+def make_embedder(settings: Settings) -> Embedder | None:
+    """Make the embedding model, or None when search is lexical only."""
+    if settings.dense_model is None:
+        return None
+    from httpx2 import Timeout
+    from langchain_openai import OpenAIEmbeddings
+
+    key = _key(settings)
+    model = OpenAIEmbeddings(
+        model=settings.dense_model,
+        openai_api_key=SecretStr(key),
+        openai_api_base=_base_url(settings),
+        request_timeout=Timeout(_timeout(EMBEDDING_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        max_retries=MAX_RETRIES,
+        check_embedding_ctx_length=False,  # else its first call fetches a tokenizer from the web
+    )
+    return Embedder(model, key=key)
+
+
+def _key(settings: Settings) -> str:
+    # Local servers want some key, whichever.
+    return settings.openai_api_key.get_secret_value() if settings.openai_api_key else "not-needed"
+
+
+def _timeout(seconds: float, settings: Settings) -> float:
+    """Shorten a call's time-out so that all its tries end within the job's: the SDK swallows a job's time-out."""
+    return min(seconds, max(1.0, settings.job_timeout_seconds / (MAX_RETRIES + 2)))
+
+
+def _base_url(settings: Settings) -> str:
+    # Always given: the SDK would else read OPENAI_BASE_URL from the environment itself.
+    return settings.openai_base_url or OPENAI_URL
+
+
+@contextmanager
+def _provider_errors(key: str) -> Iterator[None]:
+    """Turn the SDK's errors into ours, without the key, and without the cause: its text reaches logs."""
+    import openai
+
+    try:
+        yield
+    except openai.APITimeoutError:
+        raise ProviderTimeout("the model provider did not answer in time; try again or choose a faster model") from None
+    except openai.APIConnectionError:
+        raise ProviderUnavailable(
+            "the model provider cannot be reached: check OPENAI_BASE_URL and the network"
+        ) from None
+    except (openai.AuthenticationError, openai.PermissionDeniedError):
+        raise ProviderKeyRejected("the model provider rejected the key: check OPENAI_API_KEY") from None
+    except openai.NotFoundError:
+        raise ModelNotFound(
+            "the model provider does not know the model or the address: "
+            "check CHAT_MODEL, EMBEDDING_MODEL and OPENAI_BASE_URL (it usually ends in /v1)"
+        ) from None
+    except openai.RateLimitError:
+        raise ProviderRateLimited(
+            "the model provider limits the rate, or the account is out of credit; try later"
+        ) from None
+    except openai.APIStatusError as error:
+        raise _status_error(error.status_code, error.message, key) from None
+    except openai.OpenAIError as error:
+        raise ProviderError(f"the model provider failed: {type(error).__name__}") from None
+    except ValueError as error:  # LangChain's for an answer without the fields it must have
+        raise ProviderError(f"the model provider's answer makes no sense: {_redacted(str(error), key)}") from None
+
+
+def _status_error(status: int, message: str, key: str) -> ProviderError:
+    said = _redacted(message, key)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return ProviderUnavailable(f"the model provider failed with {status}: {said}")
+    return ProviderError(f"the model provider refused the request with {status}: {said}")
+
+
+def _redacted(text: str, key: str) -> str:
+    return _SECRET.sub("***", text.replace(key, "***"))[:300]

@@ -1,0 +1,136 @@
+"""The errors users see. Each knows its HTTP status, a short title, and what to do in its detail.
+
+AppError
+├── SettingsError              a setting makes no sense: the start stops
+├── RequestError
+│   ├── InvalidRequest         422
+│   ├── PayloadTooLarge        413
+│   ├── JobNotFound            404
+│   └── JobExpired             410
+├── QueueUnavailable           503, Valkey does not answer or refuses writes
+├── JobTimedOut                the job ran into its time limit
+├── StoreError                 the vector store
+│   ├── NothingIndexed         there is no collection yet
+│   ├── StoreInUse             another long-lived process owns the embedded store
+│   └── StoreUnavailable       it does not answer
+├── ProviderError              the model provider
+│   ├── ProviderKeyRejected
+│   ├── ModelNotFound
+│   ├── ProviderRateLimited
+│   ├── ProviderTimeout
+│   └── ProviderUnavailable
+└── DocumentError              a file that cannot be indexed, with a `reason`
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AppError(Exception):
+    """A failure with a sentence for the user. The sentence never holds a secret or a stack trace."""
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SettingsError(AppError):
+    title = "Wrong setting"
+
+
+class RequestError(AppError):
+    status = 400
+    title = "Bad request"
+
+
+class InvalidRequest(RequestError):
+    """A request that does not validate; `problems` pairs a field with what is wrong with it."""
+
+    status = 422
+    title = "Invalid request"
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
+        self.problems = problems
+
+
+class PayloadTooLarge(RequestError):
+    status = 413
+    title = "Payload too large"
+
+
+class JobNotFound(RequestError):
+    status = 404
+    title = "Job not found"
+
+
+class JobExpired(RequestError):
+    status = 410
+    title = "Job expired"
+
+
+class QueueUnavailable(AppError):
+    status = 503
+    title = "Queue unavailable"
+
+
+class JobTimedOut(AppError):
+    title = "Job timed out"
+
+
+class StoreError(AppError):
+    status = 503
+    title = "Vector store error"
+
+
+class NothingIndexed(StoreError):
+    title = "Nothing indexed"
+
+
+class StoreInUse(StoreError):
+    title = "Vector store in use"
+
+
+class StoreUnavailable(StoreError):
+    title = "Vector store unavailable"
+
+
+class ProviderError(AppError):
+    status = 502
+    title = "Model provider error"
+
+
+class ProviderKeyRejected(ProviderError):
+    title = "Model provider rejected the key"
+
+
+class ModelNotFound(ProviderError):
+    title = "Model not found"
+
+
+class ProviderRateLimited(ProviderError):
+    title = "Model provider rate limit"
+
+
+class ProviderTimeout(ProviderError):
+    title = "Model provider timed out"
+
+
+class ProviderUnavailable(ProviderError):
+    title = "Model provider unavailable"
+
+
+class DocumentError(AppError):
+    """A file that cannot be indexed. `reason` is one of `encrypted`, `broken`, `no_text`, `not_a_pdf`, `not_found`."""
+
+    status = 422
+    title = "Document cannot be indexed"
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason

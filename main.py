@@ -1,0 +1,122 @@
+"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from errors import AppError, SettingsError
+from processes import EXIT_CONFIG, run_all, stop_with_parent
+from settings import Settings, load_settings, without_password
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings()
+        logging.basicConfig(
+            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
+        )
+        if options.supervised:
+            stop_with_parent()
+        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
+    except AppError as error:
+        print(f"error: {error.detail}", file=sys.stderr)
+        return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
+    parser.add_argument(
+        "part", nargs="?", default="all", choices=["all", "api", "worker"], help="what to run (default: everything)"
+    )
+    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _run_all(settings: Settings) -> None:
+    settings = settings.model_copy(update={"port": _port(settings)})
+    run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
+
+
+def _run_api(settings: Settings) -> None:
+    import uvicorn
+
+    from server import create_app
+
+    with _queue_url(settings) as url:
+        app = create_app(settings.model_copy(update={"valkey_url": url}))
+        # No access log: its lines would hold the questions.
+        uvicorn.run(
+            app, host=settings.host, port=_port(settings), log_level=settings.log_level.lower(), access_log=False
+        )
+
+
+def _run_worker(settings: Settings) -> None:
+    from queues.run import run_worker
+
+    with _queue_url(settings) as url:
+        run_worker(settings, url=url)
+
+
+@contextmanager
+def _queue_url(settings: Settings) -> Iterator[str]:
+    """Give the URL of the queues, with an embedded Valkey behind it where none is configured."""
+    if settings.valkey_url is not None:
+        yield settings.valkey_url
+        return
+    from client.embedded_valkey import EmbeddedValkey
+
+    valkey = EmbeddedValkey(settings.valkey_dir)
+    valkey.start()
+    try:
+        yield valkey.url
+    finally:
+        valkey.stop()
+
+
+def _port(settings: Settings) -> int:
+    """Return the port to listen on, a free one for 0. Raises SettingsError when it is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise SettingsError(
+                f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
+                "stop what uses it, or set PORT to another"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _banner(settings: Settings, url: str) -> str:
+    """Say what runs where, and what to type next."""
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (only compared)
+    shown = without_password(url)
+    model = (
+        "offline: answers are quoted, not generated (set OPENAI_API_KEY or OPENAI_BASE_URL)"
+        if settings.offline
+        else f"{settings.chat_model}, {settings.dense_model or 'lexical search'}"
+    )
+    return f"""
+  API      http://{host}:{settings.port}   Swagger: http://{host}:{settings.port}/docs
+  model    {model}
+  queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}
+  vectors  {settings.qdrant_url or f"embedded, in {settings.qdrant_dir}"}
+
+  index    python index.py PATH
+  worker   rq worker --url {shown} rag_queries   (in another terminal, as many as you like)
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

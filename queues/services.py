@@ -1,0 +1,86 @@
+"""The outside services of a worker process, wired from its settings."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+from client.bm25 import Lexicon
+from client.llm import Chat, make_chat, make_embedder
+from rag.answer import Searcher
+from rag.ingestion import ChunkStore
+from settings import LEXICAL_MODEL, Settings, get_settings
+
+
+class Store(ChunkStore, Searcher, Protocol):
+    """Chunks that can be written and searched."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What jobs need. `chat` is None when offline."""
+
+    store: Store
+    chat: Chat | None
+    lexicon: Lexicon
+
+
+def open_services(settings: Settings, *, owner: bool = False) -> Services:
+    """Make the services. Nothing connects before its first use, but `owner` claims the embedded store at once.
+
+    Raises StoreInUse when another process has claimed it.
+    """
+    lexicon = Lexicon()
+    return Services(store=_open_store(settings, lexicon, owner=owner), chat=make_chat(settings), lexicon=lexicon)
+
+
+def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool) -> Store:
+    dense = make_embedder(settings)
+    model = settings.dense_model or LEXICAL_MODEL
+    if settings.qdrant_url is None:
+        from client.embedded_store import EmbeddedStore
+
+        return EmbeddedStore(settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
+    # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
+    from qdrant_client import QdrantClient
+
+    from client.vector_store import TIMEOUT_SECONDS, QdrantStore
+
+    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+    client = QdrantClient(
+        url=settings.qdrant_url, api_key=key, timeout=TIMEOUT_SECONDS, check_compatibility=False, prefer_grpc=False
+    )
+    return QdrantStore(client, model=model, dense=dense, lexicon=lexicon)
+
+
+def preload(settings: Settings) -> None:
+    """Import what the jobs of these settings will need, so that no job pays for it."""
+    names = ["queues.worker", "client.embedded_store" if settings.qdrant_url is None else "client.vector_store"]
+    if not settings.offline:
+        names.append("langchain_openai")
+    for name in names:
+        import_module(name)
+
+
+_lock = threading.Lock()
+_current: Services | None = None
+
+
+def services() -> Services:
+    """Return the services of this process, made from its settings on the first call."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = open_services(get_settings())
+        return _current
+
+
+def use(chosen: Services) -> None:
+    """Have jobs of this process use these services."""
+    global _current
+    with _lock:
+        _current = chosen

@@ -1,0 +1,167 @@
+"""The nouns of the program as frozen pydantic models. What crosses the queue is one of these, as plain data."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_QUERY_CHARS = 4_000
+MAX_K = 50
+DEFAULT_K = 6
+
+
+def _clean_text(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not hold a NUL character")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("must be valid Unicode: it holds a lone surrogate")
+    return value
+
+
+QuestionText = Annotated[
+    str,
+    AfterValidator(_clean_text),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS),
+]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobStatus(StrEnum):
+    """What clients see. `finished`, `failed` and `cancelled` are terminal: they never change."""
+
+    QUEUED = "queued"
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED}
+
+
+class Priority(StrEnum):
+    """Order within a queue: `high` enters at the front."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Query(Frozen):
+    """A question as it travels to a worker."""
+
+    query: QuestionText
+    k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
+    user_id: str = "local"
+
+
+class Document(Frozen):
+    """A file to index, as it travels to a worker. `path` is absolute on the machine of the worker."""
+
+    upload_id: str
+    path: str
+    name: str
+    user_id: str = "local"
+
+
+class Indexed(Frozen):
+    """What indexing a document gave. `chunks` is the number of points now stored for it."""
+
+    upload_id: str
+    name: str
+    pages: int
+    chunks: int
+
+
+class Page(Frozen):
+    """A page of a document. `number` counts from 1; `label` is the number printed on it, such as `iv`."""
+
+    number: int
+    label: str
+    text: str
+
+
+class Chunk(Frozen):
+    """A piece of one page: `text` is the page's text from `start` to `end`, in characters."""
+
+    id: str
+    upload_id: str
+    user_id: str
+    name: str
+    index: int
+    page: int
+    page_label: str
+    start: int
+    end: int
+    text: str
+
+
+class Passage(Frozen):
+    """A chunk that a search found. Higher scores are better; the scale is the engine's own."""
+
+    chunk: Chunk
+    score: float
+
+
+class SearchFilter(Frozen):
+    """Which chunks may be found: always one user's, of any upload when `upload_ids` is None."""
+
+    user_id: str = "local"
+    upload_ids: tuple[str, ...] | None = None
+
+
+class Source(Frozen):
+    """A passage an answer stands on. `quote` is an exact part of the text of that page."""
+
+    n: int = Field(description="The number by which the answer cites it, as in [1].")
+    upload_id: str
+    name: str = Field(description="Name of the document.")
+    page: int = Field(description="Page of the document, counted from 1.")
+    page_label: str = Field(description="Number printed on that page, such as iv.")
+    quote: str = Field(description="Exact text of that page.")
+    score: float
+
+
+class Answer(Frozen):
+    """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing."""
+
+    text: str
+    sources: tuple[Source, ...] = ()
+    answered: bool = True
+
+
+class Progress(Frozen):
+    """How far a started job is: `done` of `total` pages, or only the stage when it cannot be counted."""
+
+    stage: str
+    done: int | None = None
+    total: int | None = None
+
+
+class Failure(Frozen):
+    """Why a job failed: a sentence for the user, and a code for programs."""
+
+    code: str
+    detail: str
+
+
+class JobView(Frozen):
+    """A job as the queue knows it. `position` counts from 1, the next to run; None unless queued."""
+
+    job_id: str
+    kind: Literal["chat", "document", "webhook"]
+    status: JobStatus
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    position: int | None = None
+    progress: Progress | None = None
+    result: dict[str, object] | None = None
+    failure: Failure | None = None

@@ -1,0 +1,164 @@
+"""Every setting of the program. The only module that reads the environment."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent
+DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
+LEXICAL_MODEL = "bm25"
+
+
+class Settings(BaseSettings):
+    """The settings, immutable once read.
+
+    A real environment variable wins over the `.env` file beside main.py; an empty value means the default,
+    so `OPENAI_API_KEY= make run` runs offline whatever `.env` says.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_file=ROOT / ".env", extra="ignore", hide_input_in_errors=True, populate_by_name=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    data_dir: Path = Field(
+        Path("data"),
+        description="Folder of everything stored. A relative path starts at the folder of main.py.",
+    )
+    valkey_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("VALKEY_URL", "REDIS_URL", "RQ_REDIS_URL"),
+        repr=False,
+        description="Valkey or Redis server of the queues. Empty: an embedded one is started.",
+    )
+    qdrant_url: str | None = Field(None, description="Qdrant server. Empty: Qdrant's engine in the worker.")
+    qdrant_api_key: SecretStr | None = Field(None, description="Key of the Qdrant server, if it wants one.")
+    openai_api_key: SecretStr | None = Field(None, description="Key of the model provider. Empty: offline.")
+    openai_base_url: str | None = Field(
+        None, description="OpenAI-compatible server (Ollama, vLLM, ...). Empty, with a key: OpenAI itself."
+    )
+    chat_model: str = Field("gpt-4.1-mini", description="Model that writes the answers.")
+    embedding_model: str = Field(
+        "text-embedding-3-small",
+        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only.",
+    )
+    worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
+    job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
+    result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log shown.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_default(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            return cls.model_fields[info.field_name].default
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return (ROOT / value.expanduser()).resolve()
+
+    @field_validator("valkey_url")
+    @classmethod
+    def _valkey_scheme(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        value = value.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
+        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must start with redis://, rediss://, valkey:// or unix://")
+        return value
+
+    @field_validator("qdrant_url", "openai_base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be a URL that starts with http:// or https://")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _no_conflict(self) -> Self:
+        if self.worker_processes > 1 and self.qdrant_url is None:
+            raise ValueError(
+                f"WORKER_PROCESSES is {self.worker_processes}, but the embedded Qdrant belongs to one worker: "
+                "set QDRANT_URL to a Qdrant server, or WORKER_PROCESSES=1"
+            )
+        return self
+
+    @property
+    def offline(self) -> bool:
+        """True when no model provider is configured: answers are then quoted, not generated."""
+        return self.openai_api_key is None and self.openai_base_url is None
+
+    @property
+    def dense_model(self) -> str | None:
+        """Name of the embedding model, or None when search is lexical only."""
+        return None if self.offline or self.embedding_model == LEXICAL_MODEL else self.embedding_model
+
+    @property
+    def qdrant_dir(self) -> Path:
+        """Folder of the embedded Qdrant."""
+        return self.data_dir / "qdrant"
+
+    @property
+    def valkey_dir(self) -> Path:
+        """Folder of the embedded Valkey: append-only file, log, and the `url` of the running server."""
+        return self.data_dir / "valkey"
+
+    @property
+    def queue_url(self) -> str:
+        """URL of the queues: VALKEY_URL, else the embedded server that main.py has started, else the default."""
+        if self.valkey_url is not None:
+            return self.valkey_url
+        try:
+            return (self.valkey_dir / "url").read_text().strip() or DEFAULT_VALKEY_URL
+        except OSError:
+            return DEFAULT_VALKEY_URL
+
+
+def load_settings(**values: Any) -> Settings:
+    """Read the settings from the environment and `.env`; `values` replace what is read there.
+
+    Raises:
+        SettingsError: one sentence for each value that makes no sense, naming its variable.
+
+    """
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings of this process, read on the first call."""
+    return load_settings()
+
+
+def without_password(url: str) -> str:
+    """Return `url` with its password, if any, replaced by `***`, so that it can be printed."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
+
+
+def _sentence(problem: Any) -> str:
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"]:
+        return message
+    message = message.removeprefix("Input should be ").removeprefix("must be ")
+    verb = "" if message.startswith("must") else "must be "
+    return f"{str(problem['loc'][0]).upper()} {verb}{message}"

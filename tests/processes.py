@@ -1,0 +1,85 @@
+"""Running the program as a user does: as processes, each ended with all it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = sys.executable
+RQ = str(Path(sys.executable).with_name("rq"))
+# What the machine's own environment must not decide.
+_OURS = [
+    *("HOST", "PORT", "DATA_DIR", "LOG_LEVEL", "VALKEY_URL", "REDIS_URL", "RQ_REDIS_URL", "QDRANT_URL"),
+    *("QDRANT_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CHAT_MODEL", "EMBEDDING_MODEL"),
+    *("WORKER_PROCESSES", "JOB_TIMEOUT_SECONDS", "RESULT_TTL_SECONDS"),
+]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return an environment with only these of our variables set; the others are empty, which hides `.env` too."""
+    return os.environ | dict.fromkeys(_OURS, "") | {"PYTHONUNBUFFERED": "1"} | variables
+
+
+class Running:
+    """A process with its output in a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """End the process and its whole group at once, as kill -9 does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def running(arguments: list[str], log: Path, **variables: str) -> Iterator[Running]:
+    """Run a program from the project's folder, in a session of its own, until the end of the block."""
+    with log.open("ab") as output:
+        process = _start(arguments, output, variables)
+    program = Running(process, log)
+    try:
+        yield program
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            program.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(arguments: list[str], output: IO[bytes], variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        env=environment(**variables),
+        start_new_session=True,
+    )
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "the condition") -> None:
+    """Wait for a condition to become true; fail when it does not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come true within {seconds} s")
+        time.sleep(0.02)
