@@ -5,7 +5,8 @@ RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home a
 WORKDIR /app
 
 FROM base AS dashboard
-RUN pip install rq-dashboard==0.9.0
+# rq-dashboard 0.9.0 imports six without asking for it.
+RUN pip install rq-dashboard==0.9.0 six==1.17.0
 USER 10001
 
 FROM base AS app
