@@ -7,6 +7,7 @@ AppError
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
 │   └── JobExpired             410
+├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── JobTimedOut                the job ran into its time limit
 ├── StoreError                 the vector store
@@ -72,6 +73,11 @@ class JobNotFound(RequestError):
 class JobExpired(RequestError):
     status = 410
     title = "Job expired"
+
+
+class StreamEnded(AppError):
+    status = 204
+    title = "Nothing more"
 
 
 class QueueUnavailable(AppError):

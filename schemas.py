@@ -152,6 +152,14 @@ class Failure(Frozen):
     detail: str
 
 
+class Event(Frozen):
+    """Something that happened to a job. `id` orders events and is where a reader goes on."""
+
+    id: str
+    type: str
+    data: dict[str, object]
+
+
 class JobView(Frozen):
     """A job as the queue knows it. `position` counts from 1, the next to run; None unless queued."""
 

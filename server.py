@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import chat, health, jobs, problems
+from api import chat, events, health, jobs, problems
 from api.dependencies import State
 from api.limits import BodyLimit
 from client.rq_client import JobQueue
@@ -55,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit)
     problems.install(app)
-    for router in (chat.router, jobs.router, health.router):
+    for router in (chat.router, jobs.router, events.router, health.router):
         app.include_router(router)
 
     @app.get("/", tags=["health"])

@@ -10,12 +10,16 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import Queue
 from api.problems import describe
+from client.rq_client import JobQueue
 from errors import InvalidRequest
 from schemas import Answer, Indexed, JobStatus, JobView, Progress, Source
 
 router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER_SECONDS = 1
+MAX_WAIT_SECONDS = 60
+
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")]
 
 
 class JobState(BaseModel):
@@ -50,19 +54,27 @@ class Pending(BaseModel):
 
 
 @router.get("/job-status/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def job_status(job_id: str, queue: Queue) -> JobState:
-    """Tell where a job is."""
-    return _state(await queue.fetch(job_id))
+async def job_status(job_id: str, queue: Queue, wait: Wait = 0) -> JobState:
+    """Tell where a job is; with `wait`, as soon as its status changes."""
+    return _state(await _changed(job_id, queue, wait))
 
 
 @router.get("/job-status", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
 async def job_status_by_parameter(
-    queue: Queue, job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None
+    queue: Queue,
+    job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
+    wait: Wait = 0,
 ) -> JobState:
-    """Tell where a job is, its id given as a query parameter."""
+    """Tell where a job is, its id given as a query parameter; with `wait`, as soon as its status changes."""
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
-    return _state(await queue.fetch(job_id))
+    return _state(await _changed(job_id, queue, wait))
+
+
+@router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
+async def cancel(job_id: str, queue: Queue) -> JobState:
+    """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
+    return _state(await queue.cancel(job_id))
 
 
 @router.get(
@@ -71,18 +83,31 @@ async def job_status_by_parameter(
     response_model=JobResult | Pending,
     response_model_exclude_none=True,
 )
-async def result(job_id: str, queue: Queue, response: Response) -> JobResult | Pending:
-    """Give a job's answer and its sources; 202 until it has ended."""
-    job = await queue.fetch(job_id)
+async def result(job_id: str, queue: Queue, response: Response, wait: Wait = 0) -> JobResult | Pending:
+    """Give a job's answer and its sources; 202 until it has ended. With `wait`, as soon as it has."""
+    job = await queue.wait(job_id, wait, until=lambda seen: seen.status.terminal)
     if not job.status.terminal:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Pending(job_id=job.job_id, status=job.status)
+    return ended(job)
+
+
+def ended(job: JobView) -> JobResult:
+    """Tell how a job that has ended did."""
     if job.failure is not None:
         status: Literal["failed", "cancelled"] = "cancelled" if job.status is JobStatus.CANCELLED else "failed"
         return JobResult(job_id=job.job_id, status=status, error=job.failure.detail)
     sources = list(Answer.model_validate(job.result).sources) if job.kind == "chat" else None
     return JobResult(job_id=job.job_id, status="completed", result=_text(job), sources=sources)
+
+
+async def _changed(job_id: str, queue: JobQueue, wait_seconds: float) -> JobView:
+    """Read a job, when its status is no longer what it is now or the time is up."""
+    if not wait_seconds:
+        return await queue.fetch(job_id)
+    before = (await queue.fetch(job_id)).status
+    return await queue.wait(job_id, wait_seconds, until=lambda seen: seen.status is not before or before.terminal)
 
 
 def _state(job: JobView) -> JobState:

@@ -7,10 +7,12 @@ unpickles more than plain data.
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 import uuid
 import zlib
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,14 +23,16 @@ from pydantic import ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
+from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
 from client.wire import NotPlainData, PlainSerializer
 from errors import JobExpired, JobNotFound, QueueUnavailable
-from schemas import Failure, JobStatus, JobView, Priority, Progress
+from schemas import Event, Failure, JobStatus, JobView, Priority, Progress
 
 Kind = Literal["chat", "document", "webhook"]
 
@@ -47,6 +51,24 @@ RETRY_AFTER_SECONDS = 5
 MAX_CONNECTIONS = 64
 MAX_EXCEPTION_CHARS = 4_096
 UUID_WITH_TIME = 7
+# How long a call that cancels waits for the worker of a running job to stop it.
+STOP_SECONDS = 1.0
+RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+# Cancels a job that does not run yet. Gives the name of its worker for one that does, who has to stop it.
+_CANCEL = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'started' then return redis.call('HGET', KEYS[1], 'worker_name') end
+if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and status ~= 'created' then return false end
+redis.call('LREM', KEYS[2], 0, ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[5], ARGV[1])
+return false
+"""
 
 _STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.CREATED: JobStatus.QUEUED,
@@ -86,6 +108,7 @@ class JobQueue:
             retry=Retry(NoBackoff(), 1),
         )
         self._valkey = redis.Redis(connection_pool=pool)
+        self.wakeups = Wakeups(self._valkey)
 
     async def submit(self, kind: Kind, payload: dict[str, Any], *, priority: Priority = Priority.NORMAL) -> JobView:
         """Put a job on its queue in one atomic step and return it.
@@ -122,6 +145,52 @@ class JobQueue:
                 view = view.model_copy(update={"position": None if index is None else index + 1})
         return view
 
+    async def fetch_events(self, job_id: str, after: str) -> tuple[JobView, list[Event]]:
+        """Read a job, and its events after the one with the id `after`, oldest first; at most PAGE_EVENTS.
+
+        The job is read before its events, so that when it has ended no event is still to come.
+        """
+        job = await self.fetch(job_id)
+        async with _deadline():
+            entries = await self._valkey.xrange(events_key(job_id), min=f"({after}", count=PAGE_EVENTS)
+        return job, parse_events(entries or ())
+
+    async def wait(self, job_id: str, seconds: float, *, until: Callable[[JobView], bool]) -> JobView:
+        """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling."""
+        deadline = time.monotonic() + seconds
+        async with self.wakeups.watching(job_id) as watch:
+            while True:
+                job = await self.fetch(job_id)
+                left = deadline - time.monotonic()
+                if until(job) or left <= 0:
+                    return job
+                await watch.wait(left)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job and read it: one that waits never runs, one that runs is stopped, one that has ended stays so.
+
+        A running job may take its worker a moment to stop, so that it can still be `started` here.
+        """
+        job = await self.fetch(job_id)
+        if job.status.terminal:
+            return job
+        name = QUEUES[job.kind]
+        unix = time.time()
+        keys = [Job.key_for(job_id), _queue_key(name), f"rq:canceled:{name}", f"rq:deferred:{name}"]
+        keys.append(f"rq:scheduled:{name}")
+        arguments: list[str | int | float] = [
+            job_id,
+            datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME),
+            self._result_ttl_seconds,
+        ]
+        arguments += [unix + self._result_ttl_seconds, WAKE_CHANNEL]
+        async with _deadline():
+            worker = await self._valkey.eval(_CANCEL, len(keys), *keys, *arguments)
+            if worker:
+                command = json.dumps({"command": "stop-job", "job_id": job_id})
+                await self._valkey.publish(PUBSUB_CHANNEL_TEMPLATE % _text(worker), command)
+        return await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
+
     async def states(self) -> list[QueueState]:
         """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""
         async with _deadline():
@@ -137,6 +206,7 @@ class JobQueue:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.wakeups.close()
         await self._valkey.aclose()
         await self._valkey.connection_pool.disconnect()
 

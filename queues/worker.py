@@ -11,11 +11,13 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from client.events import EventWriter
 from errors import AppError, JobTimedOut
 from queues.services import services
 from rag.answer import answer_query
 from rag.ingestion import index_pdf
 from schemas import Document, Progress, Query
+from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
 
@@ -40,8 +42,9 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
 def _run() -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
+    events = _events(job)
     try:
-        yield _reporter(job)
+        yield _reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -52,9 +55,22 @@ def _run() -> Iterator[Callable[[Progress], None]]:
     except Exception:
         _keep(job, failure={"code": "internal", "detail": "the job failed inside; the worker's log says why"})
         raise
+    finally:
+        if events is not None:
+            events.close()
 
 
-def _reporter(job: Job | None) -> Callable[[Progress], None]:
+def _events(job: Job | None) -> EventWriter | None:
+    """Begin the events of this attempt at a job."""
+    if job is None:
+        return None
+    ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
+    events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
+    events.write("started", {"attempt": events.attempt})
+    return events
+
+
+def _reporter(job: Job | None, events: EventWriter | None) -> Callable[[Progress], None]:
     """Return a function that writes progress to the job, at most four times a second but never missing a stage."""
     last = Progress(stage="")
     written_at = 0.0
@@ -63,7 +79,10 @@ def _reporter(job: Job | None) -> Callable[[Progress], None]:
         nonlocal last, written_at
         now = time.monotonic()
         if progress.stage != last.stage or now - written_at >= PROGRESS_SECONDS:
-            _keep(job, progress=progress.model_dump(mode="json", exclude_none=True))
+            seen = progress.model_dump(mode="json", exclude_none=True)
+            _keep(job, progress=seen)
+            if events is not None:
+                events.write("progress", seen)
             last, written_at = progress, now
 
     return report
