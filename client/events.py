@@ -112,7 +112,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
-        self._look_again = 0.0
+        self._look_again = FIRST_LOOK_SECONDS  # it may have been about to end when this began
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be something new to read, `seconds` from now at the latest."""
