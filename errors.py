@@ -6,6 +6,7 @@ AppError
 │   ├── InvalidRequest         422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
+│   ├── BatchNotFound          404
 │   └── JobExpired             410
 ├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
@@ -68,6 +69,11 @@ class PayloadTooLarge(RequestError):
 class JobNotFound(RequestError):
     status = 404
     title = "Job not found"
+
+
+class BatchNotFound(RequestError):
+    status = 404
+    title = "Batch not found"
 
 
 class JobExpired(RequestError):

@@ -161,7 +161,11 @@ class Event(Frozen):
 
 
 class JobView(Frozen):
-    """A job as the queue knows it. `position` counts from 1, the next to run; None unless queued."""
+    """A job as the queue knows it.
+
+    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also when no job
+    of the queue ended of late.
+    """
 
     job_id: str
     kind: Literal["chat", "document", "webhook"]
@@ -170,6 +174,7 @@ class JobView(Frozen):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     position: int | None = None
+    expected_wait_seconds: float | None = None
     progress: Progress | None = None
     result: dict[str, object] | None = None
     failure: Failure | None = None

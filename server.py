@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import chat, events, health, jobs, problems
+from api import batches, chat, events, health, jobs, problems
 from api.dependencies import State
 from api.limits import BodyLimit
 from client.rq_client import JobQueue
@@ -53,9 +53,9 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=problems.describe(500),
     )
-    app.add_middleware(BodyLimit)
+    app.add_middleware(BodyLimit, larger={"/chat/batch": batches.MAX_BODY_BYTES})
     problems.install(app)
-    for router in (chat.router, jobs.router, events.router, health.router):
+    for router in (chat.router, batches.router, jobs.router, events.router, health.router):
         app.include_router(router)
 
     @app.get("/", tags=["health"])

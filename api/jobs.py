@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import Queue
 from api.problems import describe
+from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
 from schemas import Answer, Indexed, JobStatus, JobView, Progress, Source
@@ -18,6 +19,7 @@ router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60
+MAX_LISTED = 200
 
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")]
 
@@ -31,6 +33,9 @@ class JobState(BaseModel):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     position: int | None = Field(None, description="Place in the queue, from 1; while queued.")
+    expected_wait_seconds: float | None = Field(
+        None, description="How long it may still wait, at the rate of the last minute; while queued."
+    )
     progress: Progress | None = Field(None, description="How far it is; while started.")
     result: str | None = Field(None, description="The answer; when finished.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
@@ -44,6 +49,20 @@ class JobResult(BaseModel):
     result: str | None = None
     sources: list[Source] | None = Field(None, description="What the answer stands on.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
+
+
+class ListedJob(BaseModel):
+    job_id: str
+    kind: Kind
+    status: JobStatus
+    created_at: datetime
+
+
+class JobPage(BaseModel):
+    """Some of your jobs, newest first. `next`, if any, is `before` of the next page."""
+
+    jobs: list[ListedJob]
+    next: str | None
 
 
 class Pending(BaseModel):
@@ -69,6 +88,20 @@ async def job_status_by_parameter(
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
     return _state(await _changed(job_id, queue, wait))
+
+
+@router.get("/jobs", responses=describe(422, 503))
+async def recent_jobs(
+    queue: Queue,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
+    before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+) -> JobPage:
+    """List your recent jobs, newest first."""
+    found = await queue.lists.recent("local", limit=limit + 1, before=before, status=status, kind=kind)
+    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
+    return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
 
 
 @router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
@@ -118,6 +151,7 @@ def _state(job: JobView) -> JobState:
         started_at=job.started_at,
         ended_at=job.ended_at,
         position=job.position,
+        expected_wait_seconds=job.expected_wait_seconds,
         progress=job.progress,
         result=_text(job) if job.status is JobStatus.FINISHED else None,
         error=job.failure.detail if job.failure else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis import Redis
 from rq import SimpleWorker
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from queues import services
 from settings import Settings
 
