@@ -10,7 +10,7 @@ import asyncio
 import uuid
 import zlib
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,11 +21,12 @@ from pydantic import ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
-from rq.job import Job
+from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
+from client.deferral import release_stranded, submit_after
 from client.wire import NotPlainData, PlainSerializer
 from errors import JobExpired, JobNotFound, QueueUnavailable
 from schemas import Failure, JobStatus, JobView, Priority, Progress
@@ -33,9 +34,11 @@ from schemas import Failure, JobStatus, JobView, Priority, Progress
 Kind = Literal["chat", "document", "webhook"]
 
 QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
+PROCESS: Final = "queues.worker.process_pdf"
+REMOVE: Final = "queues.worker.remove_upload"
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
-    "document": "queues.worker.process_pdf",
+    "document": PROCESS,
 }
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 
@@ -45,6 +48,7 @@ SOCKET_TIMEOUT_SECONDS = 1.0
 DEADLINE_SECONDS = 2.2
 RETRY_AFTER_SECONDS = 5
 MAX_CONNECTIONS = 64
+MAX_RELEASED = 100
 MAX_EXCEPTION_CHARS = 4_096
 UUID_WITH_TIME = 7
 
@@ -74,7 +78,15 @@ class QueueState:
 class JobQueue:
     """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop."""
 
-    def __init__(self, url: str, *, job_timeout_seconds: int, result_ttl_seconds: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        job_timeout_seconds: int,
+        result_ttl_seconds: int,
+        ingestion_timeout_seconds: int | None = None,
+    ) -> None:
+        self._timeouts = {"document": ingestion_timeout_seconds or job_timeout_seconds}
         self._job_timeout_seconds = job_timeout_seconds
         self._result_ttl_seconds = result_ttl_seconds
         pool = redis.BlockingConnectionPool.from_url(
@@ -87,23 +99,46 @@ class JobQueue:
         )
         self._valkey = redis.Redis(connection_pool=pool)
 
-    async def submit(self, kind: Kind, payload: dict[str, Any], *, priority: Priority = Priority.NORMAL) -> JobView:
+    async def submit(
+        self,
+        kind: Kind,
+        payload: dict[str, Any],
+        *,
+        priority: Priority = Priority.NORMAL,
+        function: str | None = None,
+        job_id: str | None = None,
+        after: Sequence[str] = (),
+    ) -> JobView:
         """Put a job on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function. Raises QueueUnavailable.
+        `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
+        there already is left as it is. `after`: jobs that have to end first, in whichever way. Raises QueueUnavailable.
         """
-        job = self._job(kind, payload)
-        fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
+        job = self._job(kind, payload, function=function, job_id=job_id)
         side = "L" if priority is Priority.HIGH else "R"
+        if after:
+            job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
+        fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
         queue_key = _queue_key(QUEUES[kind])
         async with _deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.sadd("rq:queues", queue_key)
             # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
             # what was wanted: its answer does not matter.
-            pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+            if after:
+                submit_after(pipeline, job, queue_key, dependencies=after, side=side, fields=fields)
+            else:
+                pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
             await pipeline.execute()
         return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
+
+    async def release_stranded(self, *, waiting_seconds: float) -> int:
+        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable."""
+        async with _deadline():
+            pipeline = self._valkey.pipeline(transaction=False)
+            before = datetime.now(UTC).timestamp() - waiting_seconds
+            release_stranded(pipeline, QUEUES["chat"], before=before, limit=MAX_RELEASED)
+            return sum(await pipeline.execute())
 
     async def fetch(self, job_id: str) -> JobView:
         """Read a job. Raises JobNotFound, JobExpired, QueueUnavailable."""
@@ -140,18 +175,21 @@ class JobQueue:
         await self._valkey.aclose()
         await self._valkey.connection_pool.disconnect()
 
-    def _job(self, kind: Kind, payload: dict[str, Any]) -> Job:
+    def _job(
+        self, kind: Kind, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
+    ) -> Job:
+        function = function or FUNCTIONS[kind]
         job = Job.create(
-            FUNCTIONS[kind],
+            function,
             args=(payload,),
-            id=str(uuid7()),
+            id=job_id or mint_id(),
             origin=QUEUES[kind],
             connection=cast("Any", self._valkey),  # kept, never used: the job is only laid out here
-            timeout=self._job_timeout_seconds,
+            timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,
             status=RqStatus.QUEUED,
-            description=FUNCTIONS[kind].rpartition(".")[2],  # else the whole call, question and all, in every log
+            description=function.rpartition(".")[2],  # else the whole call, question and all, in every log
             serializer=PlainSerializer,
         )
         job.enqueued_at = job.created_at
@@ -179,6 +217,11 @@ class JobQueue:
                 "(RESULT_TTL_SECONDS). Ask again"
             )
         return JobNotFound(f"there is no job {job_id}: check the id that POST /chat gave you")
+
+
+def mint_id() -> str:
+    """Make the id of a job or an upload. It tells when it was made."""
+    return str(uuid7())
 
 
 def _parse_id(job_id: str) -> datetime | None:
