@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from client.file_store import CHUNK_BYTES, FileStore
 from client.file_types import detect
 from client.rq_client import PROCESS, REMOVE, JobQueue, mint_id
 from client.uploads import UploadList
-from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, UploadNotFound
+from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, UploadNotFound, UploadNotReady
 from schemas import JobView, Upload, UploadStatus, UploadTask
 
 MAX_NAME_CHARS = 255
@@ -133,6 +133,23 @@ class Library:
         if settled is None:
             raise _not_found()
         return settled
+
+    async def jobs_before(self, upload_ids: Sequence[str], *, user_id: str = "local", wait: bool) -> list[str]:
+        """Return the jobs that have to end before a question about these uploads can run.
+
+        Raises UploadNotFound, and UploadNotReady for one that cannot be searched yet and is not to be waited for.
+        """
+        jobs = []
+        for upload_id in upload_ids:
+            upload = await self.get(upload_id, user_id=user_id)
+            if upload.status is UploadStatus.DELETING:
+                raise _not_found()
+            at_work = upload.status in {UploadStatus.QUEUED, UploadStatus.PROCESSING}
+            if wait and at_work and upload.job_id is not None:
+                jobs.append(upload.job_id)
+            elif upload.indexed_at is None:
+                raise _not_ready(upload, wait=wait)
+        return jobs
 
     async def settle_all(self) -> None:
         """Settle a batch of the uploads that wait for work, going round; and questions that wait for nothing."""
@@ -294,6 +311,13 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
+
+
+def _not_ready(upload: Upload, *, wait: bool) -> UploadNotReady:
+    if upload.status is UploadStatus.FAILED:
+        return UploadNotReady(f"the upload {upload.upload_id} is failed: {upload.error}")
+    hint = "ask again once it is ready" if wait else "ask with after_upload, or again once it is ready"
+    return UploadNotReady(f"the upload {upload.upload_id} is {upload.status}: {hint}")
 
 
 def _not_found() -> UploadNotFound:
