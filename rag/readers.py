@@ -28,6 +28,8 @@ _PASSWORD = 4  # FPDF_ERR_PASSWORD
 _NO_PDF = 3  # FPDF_ERR_FORMAT
 # What pdfium puts where a word is divided at the end of a line.
 _DIVIDED = re.compile("[\x02\ufffe](?:\r?\n)?")
+# What a text that is not Unicode is likely to be in. More would be guessed at: short texts fit many.
+_OLD_ENCODINGS = ("cp1252", "cp1251", "cp1253", "gb18030", "shift_jis", "euc_kr", "big5")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _BLOCKS = (
     *("address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "footer"),
@@ -138,7 +140,7 @@ def _plain(path: Path) -> str:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    best = from_bytes(data[: 1024 * 1024]).best()
+    best = from_bytes(data[: 1024 * 1024], cp_isolation=list(_OLD_ENCODINGS)).best()
     return data.decode(best.encoding if best else "cp1252", errors="replace")
 
 
