@@ -13,7 +13,7 @@ from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
-from schemas import Answer, Indexed, JobStatus, JobView, Progress, Source
+from schemas import Answer, Indexed, JobStatus, JobView, Progress, Removed, Source
 
 router = APIRouter(tags=["jobs"])
 
@@ -161,5 +161,7 @@ def _state(job: JobView) -> JobState:
 def _text(job: JobView) -> str:
     if job.kind == "chat":
         return Answer.model_validate(job.result).text
+    if job.result is not None and "chunks" not in job.result:
+        return f"{Removed.model_validate(job.result).name}: deleted"
     indexed = Indexed.model_validate(job.result)
     return f"{indexed.name}: {indexed.pages} pages, {indexed.chunks} chunks stored"

@@ -40,7 +40,7 @@ RECONNECT_SECONDS = 0.5
 # A look now and then at a job of which nothing is heard: its worker may have died.
 LOOK_SECONDS = 15.0
 # How often to look at a job that is about to end, at first and at the most, in seconds.
-FIRST_LOOK_SECONDS = 0.004
+FIRST_LOOK_SECONDS = 0.02
 LAST_LOOK_SECONDS = 0.5
 FIRST = "0-0"
 ID_PATTERN = re.compile(r"\d{1,20}-\d{1,20}")

@@ -18,11 +18,12 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
-from rq.job import Job
+from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
+from client.deferral import release_stranded, submit_after
 from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
 from client.job_lists import JobLists
 from client.job_record import FIELDS, KINDS, QUEUES, Kind, as_text, read_job
@@ -31,15 +32,18 @@ from client.wire import PlainSerializer
 from errors import JobExpired, JobNotFound
 from schemas import Event, JobStatus, JobView, Priority
 
+PROCESS: Final = "queues.worker.process_pdf"
+REMOVE: Final = "queues.worker.remove_upload"
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
-    "document": "queues.worker.process_pdf",
+    "document": PROCESS,
 }
 
 # One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
 # packets held an enqueue for 59 s.
 SOCKET_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 64
+MAX_RELEASED = 100
 UUID_WITH_TIME = 7
 # The rate of a queue is taken from the jobs that ended in so many seconds.
 RATE_SECONDS = 60.0
@@ -75,13 +79,21 @@ class QueueState:
 class JobQueue:
     """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop."""
 
-    def __init__(self, url: str, *, job_timeout_seconds: int, result_ttl_seconds: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        job_timeout_seconds: int,
+        result_ttl_seconds: int,
+        ingestion_timeout_seconds: int | None = None,
+    ) -> None:
+        self._timeouts = {"document": ingestion_timeout_seconds or job_timeout_seconds}
         self._job_timeout_seconds = job_timeout_seconds
         self._result_ttl_seconds = result_ttl_seconds
         pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=SOCKET_TIMEOUT_SECONDS,
+            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # for a connection that others have, when there are many
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
@@ -91,13 +103,24 @@ class JobQueue:
         self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
 
     async def submit(
-        self, kind: Kind, payload: dict[str, Any], *, priority: Priority = Priority.NORMAL, owner: str = "local"
+        self,
+        kind: Kind,
+        payload: dict[str, Any],
+        *,
+        priority: Priority = Priority.NORMAL,
+        owner: str = "local",
+        function: str | None = None,
+        job_id: str | None = None,
+        after: Sequence[str] = (),
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function. Raises QueueUnavailable.
+        `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
+        there already is left as it is. `after`: jobs that have to end first, in whichever way. Raises QueueUnavailable.
         """
-        return (await self.submit_many(kind, [payload], priority=priority, owner=owner))[0]
+        job = self._job(kind, payload, function=function, job_id=job_id)
+        await self._submit([job], kind, priority=priority, owner=owner, after=after)
+        return _submitted(job, kind)
 
     async def submit_many(
         self,
@@ -109,19 +132,37 @@ class JobQueue:
     ) -> list[JobView]:
         """Put jobs on their queue, each in one atomic step, and return them in order. Raises QueueUnavailable."""
         jobs = [self._job(kind, payload) for payload in payloads]
+        await self._submit(jobs, kind, priority=priority, owner=owner)
+        return [_submitted(job, kind) for job in jobs]
+
+    async def _submit(
+        self, jobs: Sequence[Job], kind: Kind, *, priority: Priority, owner: str, after: Sequence[str] = ()
+    ) -> None:
         queue_key = _queue_key(QUEUES[kind])
         side = "L" if priority is Priority.HIGH else "R"
         async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.sadd("rq:queues", queue_key)
             for job in jobs:
+                if after:
+                    job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
+                fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
                 # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
                 # what was wanted: its answer does not matter.
-                fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
-                pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+                if after:
+                    submit_after(pipeline, job, queue_key, dependencies=after, side=side, fields=fields)
+                else:
+                    pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
             self.lists.add(pipeline, owner, jobs)
             await pipeline.execute()
-        return [JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at) for job in jobs]
+
+    async def release_stranded(self, *, waiting_seconds: float) -> int:
+        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable."""
+        async with deadline():
+            pipeline = self._valkey.pipeline(transaction=False)
+            before = datetime.now(UTC).timestamp() - waiting_seconds
+            release_stranded(pipeline, QUEUES["chat"], before=before, limit=MAX_RELEASED)
+            return sum(await pipeline.execute())
 
     async def fetch(self, job_id: str) -> JobView:
         """Read a job. Raises JobNotFound, JobExpired, QueueUnavailable."""
@@ -216,18 +257,21 @@ class JobQueue:
         await self._valkey.aclose()
         await self._valkey.connection_pool.disconnect()
 
-    def _job(self, kind: Kind, payload: dict[str, Any]) -> Job:
+    def _job(
+        self, kind: Kind, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
+    ) -> Job:
+        function = function or FUNCTIONS[kind]
         job = Job.create(
-            FUNCTIONS[kind],
+            function,
             args=(payload,),
-            id=str(uuid7()),
+            id=job_id or mint_id(),
             origin=QUEUES[kind],
             connection=cast("Any", self._valkey),  # kept, never used: the job is only laid out here
-            timeout=self._job_timeout_seconds,
+            timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,
             status=RqStatus.QUEUED,
-            description=FUNCTIONS[kind].rpartition(".")[2],  # else the whole call, question and all, in every log
+            description=function.rpartition(".")[2],  # else the whole call, question and all, in every log
             serializer=PlainSerializer,
         )
         job.enqueued_at = job.created_at
@@ -255,6 +299,15 @@ class JobQueue:
                 "(RESULT_TTL_SECONDS). Ask again"
             )
         return JobNotFound(f"there is no job {job_id}: check the id that POST /chat gave you")
+
+
+def _submitted(job: Job, kind: Kind) -> JobView:
+    return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
+
+
+def mint_id() -> str:
+    """Make the id of a job or an upload. It tells when it was made."""
+    return str(uuid7())
 
 
 def _parse_id(job_id: str) -> datetime | None:

@@ -23,4 +23,4 @@ def run_worker(settings: Settings, *, url: str) -> None:
         worker = SimpleWorker(list(QUEUES.values()), connection=Redis.from_url(url))
         worker.work(logging_level=settings.log_level, with_scheduler=True)
     finally:
-        opened.store.close()
+        opened.close()

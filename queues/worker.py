@@ -13,10 +13,11 @@ from rq.timeouts import JobTimeoutException
 
 from client.events import EventWriter
 from errors import AppError, JobTimedOut
+from queues import documents
 from queues.services import services
+from queues.visible import VisibleOnly
 from rag.answer import answer_query
-from rag.ingestion import index_pdf
-from schemas import Document, Progress, Query
+from schemas import Progress, Query, UploadTask
 from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
@@ -27,15 +28,28 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     with _run() as report:
         query = Query.model_validate(payload)
         use = services()
-        answer = answer_query(query, searcher=use.store, chat=use.chat, terms=use.lexicon.terms, report=report)
+        documents.require_ready(query, use)
+        searcher = VisibleOnly(use.store, use.uploads)
+        answer = answer_query(query, searcher=searcher, chat=use.chat, terms=use.lexicon.terms, report=report)
         return answer.model_dump(mode="json")
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
-    """Index a document. Takes a Document and returns an Indexed, both as plain data."""
+    """Index an upload, a PDF or another document. Takes an UploadTask and returns an Indexed, both as plain data."""
     with _run() as report:
-        document = Document.model_validate(payload)
-        return index_pdf(document, services().store, report).model_dump(mode="json")
+        task = UploadTask.model_validate(payload)
+        return documents.index_upload(task, services(), report, job_id=_job_id()).model_dump(mode="json")
+
+
+def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
+    """Delete an upload. Takes an UploadTask and returns a Removed, both as plain data."""
+    with _run():
+        return documents.remove_upload(UploadTask.model_validate(payload), services()).model_dump(mode="json")
+
+
+def _job_id() -> str | None:
+    job = get_current_job()
+    return job.id if job is not None else None
 
 
 @contextmanager
