@@ -9,6 +9,7 @@ AppError
 │   └── JobExpired             410
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── JobTimedOut                the job ran into its time limit
+├── JobStopped                 somebody stopped the job
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
@@ -81,6 +82,10 @@ class QueueUnavailable(AppError):
 
 class JobTimedOut(AppError):
     title = "Job timed out"
+
+
+class JobStopped(AppError):
+    title = "Job stopped"
 
 
 class StoreError(AppError):
