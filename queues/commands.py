@@ -15,7 +15,7 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 
 log = logging.getLogger("rq.worker")
 
-LISTEN_SECONDS = 1.0
+LISTEN_SECONDS = 0.3
 AGAIN_SECONDS = 0.5
 
 

@@ -20,7 +20,7 @@ no place between two states where a crash could leave a job:
        │ TAKE                  rq:job:{id} status=started, worker_name, started_at; no expiry
        ▼
     rq:wip:{queue} {id}:{execution} ─ the execution holds the job while this pair is here, and may write
-    rq:execution:{id}:{execution} ─── the lease: expires LEASE_SECONDS after the last BEAT
+    rq:execution:{id}:{execution} ─── the lease: `lease_until` is LEASE_SECONDS after the last BEAT
     rq:executions:{id} ────────────── the executions of this job, for RQ
        │         │          │
        │ FINISH  │ HAND_BACK│ REAP   when the lease has run out: up to MAX_ATTEMPTS times back to the list
@@ -63,7 +63,7 @@ from queues.commands import Commands
 from queues.engine import Engine
 from queues.execution import ALLOWED
 from queues.ledger import WORKER_SECONDS, Ledger
-from settings import get_settings
+from settings import Settings, get_settings
 
 TICK_SECONDS = 0.1
 # After the first signal jobs may go on for so long; main.py kills after 30 s.
@@ -83,8 +83,11 @@ class RagWorker(BaseWorker):
     functions: ClassVar[frozenset[str]] = ALLOWED
     grace_seconds: ClassVar[float] = GRACE_SECONDS
 
-    def __init__(self, queues: Any, name: str | None = None, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, queues: Any, name: str | None = None, *args: Any, settings: Settings | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(queues, name, *args, **(kwargs | {"serializer": PlainSerializer}))
+        self.settings = settings or get_settings()
         self.valkey = _own_connection(self.connection)
         self._signals: list[float] = []
         self._engine: Engine | None = None
@@ -106,7 +109,7 @@ class RagWorker(BaseWorker):
     ) -> bool:
         """Run jobs until told to stop. True when any job ended here."""
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
-        services.preload(get_settings())
+        services.preload(self.settings)
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]
         self.log.info("%s: working on %s", self.name, ", ".join(self.queue_names()))
@@ -145,14 +148,13 @@ class RagWorker(BaseWorker):
             signal.signal(signal.SIGTERM, self.request_stop)
 
     def _make_engine(self, ledger: Ledger, *, burst: bool, most: int | None) -> Engine:
-        settings = get_settings()
-        total = settings.worker_concurrency
+        total = self.settings.worker_concurrency
         return Engine(
             ledger,
             shares(self.queue_names(), total),
             concurrency=total,
             functions=self.functions,
-            default_timeout_seconds=settings.job_timeout_seconds,
+            default_timeout_seconds=self.settings.job_timeout_seconds,
             burst=burst,
             most=most,
         )

@@ -31,7 +31,8 @@ def run_worker(settings: Settings, *, url: str) -> None:
     try:
         connection = Redis.from_url(url)
         _wait_for(connection)
-        RagWorker(list(QUEUES.values()), connection=connection).work(logging_level=settings.log_level)
+        worker = RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
+        worker.work(logging_level=settings.log_level)
     finally:
         opened.store.close()
 

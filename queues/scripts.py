@@ -16,12 +16,23 @@ local function make_room(key, kind)
   if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
 end
 
--- Whether an execution with a lease holds the job.
+local clock = tonumber(redis.call('TIME')[1])
+
+-- Whether an execution is known and its lease, by this server's clock, has not run out. Stock workers give none:
+-- the record of theirs expires.
+local function lives(job, execution)
+  local key = 'rq:execution:' .. job .. ':' .. execution
+  local lease = redis.call('HGET', key, 'lease_until')
+  if lease then return tonumber(lease) > clock end
+  return redis.call('EXISTS', key) == 1
+end
+
+-- Whether any execution that lives holds the job.
 local function is_held(job)
   local key = 'rq:executions:' .. job
   make_room(key, 'zset')
   for _, execution in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    if redis.call('EXISTS', 'rq:execution:' .. job .. ':' .. execution) == 1 then return true end
+    if lives(job, execution) then return true end
   end
   return false
 end
@@ -105,8 +116,8 @@ for _ = 1, 1000 do
     redis.call('HSET', key, 'status', 'started', 'started_at', now, 'last_heartbeat', now, 'worker_name', worker)
     redis.call('PERSIST', key)
     redis.call('HSET', 'rq:execution:' .. pair, 'id', execution, 'created_at', ARGV[4],
-      'last_heartbeat', ARGV[4], 'worker_name', worker)
-    redis.call('EXPIRE', 'rq:execution:' .. pair, lease)
+      'last_heartbeat', ARGV[4], 'worker_name', worker, 'lease_until', clock + lease)
+    redis.call('EXPIRE', 'rq:execution:' .. pair, kept)
     make_room('rq:executions:' .. id, 'zset')
     redis.call('ZADD', 'rq:executions:' .. id, unix + kept + 60, execution)
     redis.call('EXPIRE', 'rq:executions:' .. id, kept + 60)
@@ -180,7 +191,9 @@ return 1
 # Renew leases. KEYS: worker. ARGV: now, now in Unix seconds, lease, registry seconds, worker's seconds, state,
 # worker's name, and for each execution queue, job, execution, Unix seconds of its start.
 # Returns {1 when the worker is known, place of each execution that lost its job, from 1 ...}.
-BEAT = """
+BEAT = (
+    _COMMON
+    + """
 local now, unix, lease, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local answer = {redis.call('EXISTS', KEYS[1])}
 if answer[1] == 1 then
@@ -194,8 +207,8 @@ for place = 8, #ARGV, 4 do
   if held and redis.call('HGET', 'rq:job:' .. job, 'status') == 'started' then
     local key = 'rq:execution:' .. pair
     redis.call('HSET', key, 'id', execution, 'created_at', ARGV[place + 3], 'last_heartbeat', ARGV[2],
-      'worker_name', ARGV[7])
-    redis.call('EXPIRE', key, lease)
+      'worker_name', ARGV[7], 'lease_until', clock + lease)
+    redis.call('EXPIRE', key, kept)
     redis.call('HSET', 'rq:job:' .. job, 'last_heartbeat', now)
     redis.call('ZADD', 'rq:wip:' .. queue, unix + kept, pair)
     redis.call('ZADD', 'rq:executions:' .. job, unix + kept + 60, execution)
@@ -206,15 +219,20 @@ for place = 8, #ARGV, 4 do
 end
 return answer
 """
+)
 
 # What nobody holds any more: pairs in the registry whose lease has run out. ARGV: queue.
-FIND_DEAD = """
+FIND_DEAD = (
+    _COMMON
+    + """
 local dead = {}
 for _, pair in ipairs(redis.call('ZRANGE', 'rq:wip:' .. ARGV[1], 0, -1)) do
-  if redis.call('EXISTS', 'rq:execution:' .. pair) == 0 then dead[#dead + 1] = pair end
+  local job, execution = string.match(pair, '^(.*):(.*)$')
+  if job and not lives(job, execution) then dead[#dead + 1] = pair end
 end
 return dead
 """
+)
 
 # From a dead execution's hands back to the front of the list, or to the dead letters. ARGV: queue, job, execution,
 # now, now in Unix seconds, attempts allowed, ttl where the job has none, meta of a dead letter, fields and values
@@ -225,7 +243,7 @@ REAP = (
     + """
 local queue, job, execution, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local key = 'rq:job:' .. job
-if redis.call('EXISTS', 'rq:execution:' .. job .. ':' .. execution) == 1 then return 'alive' end
+if lives(job, execution) then return 'alive' end
 if redis.call('TYPE', key)['ok'] ~= 'hash' then
   redis.call('ZREM', 'rq:wip:' .. queue, job .. ':' .. execution)
   return 'dropped'
