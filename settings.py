@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         "text-embedding-3-small",
         description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only.",
     )
+    provider_requests_per_minute: int | None = Field(
+        None, ge=1, description="Calls of the model provider that all workers make in a minute. Empty: no limit."
+    )
     worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
     worker_concurrency: int = Field(32, ge=1, le=1000, description="Jobs a worker process runs at once.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")

@@ -16,15 +16,15 @@ from errors import JobStopped, JobTimedOut
 
 
 class Scope:
-    """The time and the calls of one job. `seconds` None is no limit; `max_calls` bounds calls of the provider."""
+    """The time and the calls of one job. `seconds` None is no limit; so is `calls_left` None."""
 
-    def __init__(self, seconds: float | None = None, *, max_calls: int | None = None) -> None:
+    def __init__(self, seconds: float | None = None) -> None:
         self._limit = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._open: dict[int, Callable[[], None]] = {}
-        self._calls_left = max_calls
+        self._calls_left: int | None = None
 
     @property
     def expired(self) -> bool:
@@ -48,6 +48,10 @@ class Scope:
         left = self.remaining()
         self._ended.wait(seconds if left is None else min(seconds, left))
         self.check()
+
+    def allow_calls(self, most: int | None) -> None:
+        """Bound the calls of the model provider from now on."""
+        self._calls_left = most
 
     def use_call(self) -> bool:
         """Count a call of the model provider; False when no more are allowed."""
@@ -100,3 +104,12 @@ def within(scope: Scope) -> Iterator[Scope]:
         yield scope
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def scope_for(seconds: float | None, *, max_calls: int | None) -> Iterator[Scope]:
+    """Run a job in the scope its worker gave it; under a worker that gives none, in one of `seconds`."""
+    given = _current.get()
+    with within(given or Scope(seconds if seconds is None or seconds > 0 else None)) as scope:
+        scope.allow_calls(max_calls)
+        yield scope

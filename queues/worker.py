@@ -11,6 +11,8 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from client.provider import MAX_CALLS
+from client.scope import scope_for
 from errors import AppError, JobTimedOut
 from queues.services import services
 from rag.answer import answer_query
@@ -22,7 +24,7 @@ PROGRESS_SECONDS = 0.25
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
-    with _run() as report:
+    with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
         use = services()
         answer = answer_query(query, searcher=use.store, chat=use.chat, terms=use.lexicon.terms, report=report)
@@ -37,11 +39,12 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _run() -> Iterator[Callable[[Progress], None]]:
+def _run(*, max_calls: int | None = None) -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
     try:
-        yield _reporter(job)
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+            yield _reporter(job)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
