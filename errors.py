@@ -4,6 +4,7 @@ AppError
 ├── SettingsError              a setting makes no sense: the start stops
 ├── RequestError
 │   ├── InvalidRequest         422
+│   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
 │   └── JobExpired             410
@@ -58,6 +59,11 @@ class InvalidRequest(RequestError):
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
         self.problems = problems
+
+
+class IdempotencyConflict(RequestError):
+    status = 422
+    title = "Idempotency-Key used before"
 
 
 class PayloadTooLarge(RequestError):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
 from api.dependencies import Queue
 from api.problems import describe
+from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
 
@@ -20,6 +21,16 @@ EXAMPLE = "How long does the battery last?"
 QuestionParameter = Annotated[QuestionText | None, Query(description="The question.", examples=[EXAMPLE])]
 KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages the answer may stand on.")]
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A key of your making for this request. Sent again within 24 h it gives the same job.",
+    ),
+]
 
 
 class ChatRequest(BaseModel):
@@ -48,6 +59,7 @@ async def ask(
     k: KParameter = DEFAULT_K,
     priority: PriorityParameter = Priority.NORMAL,
     body: Annotated[ChatRequest | None, Body()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Put a question on the queue, given as a query parameter or as a JSON body (which wins over parameters)."""
     if body is None:
@@ -55,6 +67,10 @@ async def ask(
             raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
         body = ChatRequest(query=query, k=k, priority=priority)
     payload: dict[str, Any] = schemas.Query(query=body.query, k=body.k).model_dump(mode="json")
-    job = await queue.submit("chat", payload, priority=body.priority)
+    once = None
+    if idempotency_key is not None:
+        request = {"kind": "chat", "priority": body.priority, **payload}
+        once = Idempotency.of(idempotency_key, request, user_id=payload["user_id"])
+    job = await queue.submit("chat", payload, priority=body.priority, once=once)
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

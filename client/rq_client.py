@@ -26,8 +26,9 @@ from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
+from client.idempotency import ENQUEUE_ONCE, KEPT_SECONDS, Idempotency
 from client.wire import NotPlainData, PlainSerializer
-from errors import JobExpired, JobNotFound, QueueUnavailable
+from errors import IdempotencyConflict, JobExpired, JobNotFound, QueueUnavailable
 from schemas import Failure, JobStatus, JobView, Priority, Progress
 
 Kind = Literal["chat", "document", "webhook"]
@@ -87,10 +88,18 @@ class JobQueue:
         )
         self._valkey = redis.Redis(connection_pool=pool)
 
-    async def submit(self, kind: Kind, payload: dict[str, Any], *, priority: Priority = Priority.NORMAL) -> JobView:
+    async def submit(
+        self,
+        kind: Kind,
+        payload: dict[str, Any],
+        *,
+        priority: Priority = Priority.NORMAL,
+        once: Idempotency | None = None,
+    ) -> JobView:
         """Put a job on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function. Raises QueueUnavailable.
+        `payload` is plain data, the only argument of the job's function. With `once`, a request made before gives
+        the job it gave then. Raises IdempotencyConflict, QueueUnavailable.
         """
         job = self._job(kind, payload)
         fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
@@ -101,8 +110,18 @@ class JobQueue:
             pipeline.sadd("rq:queues", queue_key)
             # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
             # what was wanted: its answer does not matter.
-            pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
-            await pipeline.execute()
+            if once is None:
+                pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+            else:
+                keys = (job.key, queue_key, once.key)
+                pipeline.eval(ENQUEUE_ONCE, 3, *keys, once.fingerprint, KEPT_SECONDS, job.id, side, -1, *fields)
+            answer = (await pipeline.execute())[1]
+        if once is not None and (earlier := _text(answer[0])) != job.id:
+            if not answer[1]:
+                raise IdempotencyConflict(
+                    "this Idempotency-Key came with another request before: use a new key for a new request"
+                )
+            return JobView(job_id=earlier, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
         return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
 
     async def fetch(self, job_id: str) -> JobView:
