@@ -12,6 +12,8 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from client.events import EventWriter
+from client.provider import MAX_CALLS
+from client.scope import scope_for
 from errors import AppError, JobTimedOut
 from queues import documents
 from queues.services import services
@@ -25,7 +27,7 @@ PROGRESS_SECONDS = 0.25
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
-    with _run() as report:
+    with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
         use = services()
         documents.require_ready(query, use)
@@ -53,12 +55,13 @@ def _job_id() -> str | None:
 
 
 @contextmanager
-def _run() -> Iterator[Callable[[Progress], None]]:
+def _run(*, max_calls: int | None = None) -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
     events = _events(job)
     try:
-        yield _reporter(job, events)
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+            yield _reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -80,7 +83,7 @@ def _events(job: Job | None) -> EventWriter | None:
         return None
     ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
     events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
-    events.write("started", {"attempt": events.attempt})
+    events.start()
     return events
 
 
