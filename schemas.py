@@ -89,7 +89,11 @@ class Page(Frozen):
 
 
 class Chunk(Frozen):
-    """A piece of one page: `text` is the page's text from `start` to `end`, in characters."""
+    """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
+
+    `section` is the heading it stands under. The last two serve indexing and are not stored: the text of the whole
+    page, on its first chunk, and of the document's first pages, on the document's.
+    """
 
     id: str
     upload_id: str
@@ -101,6 +105,9 @@ class Chunk(Frozen):
     start: int
     end: int
     text: str
+    section: str = ""
+    page_text: str = Field("", exclude=True)
+    opening: str = Field("", exclude=True)
 
 
 class Passage(Frozen):
@@ -111,10 +118,13 @@ class Passage(Frozen):
 
 
 class SearchFilter(Frozen):
-    """Which chunks may be found: always one user's, of any upload when `upload_ids` is None."""
+    """Which chunks may be found: always one user's, of any upload, name and page where those are None."""
 
     user_id: str = "local"
     upload_ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    first_page: int | None = None
+    last_page: int | None = None
 
 
 class Source(Frozen):

@@ -10,12 +10,18 @@ from schemas import Chunk, Passage
 
 DENSE_VECTOR = "dense"
 SPARSE_VECTOR = "bm25"
+# Only on the first chunk of a page: the words of the whole page; of a document: those of its first pages.
+PAGE_VECTOR = "bm25-page"
+OPENING_VECTOR = "bm25-opening"
+SPARSE_VECTORS = (SPARSE_VECTOR, PAGE_VECTOR, OPENING_VECTOR)
 CONTENT_KEY = "page_content"
 METADATA_KEY = "metadata"
 USER_FIELD = f"{METADATA_KEY}.user_id"
 UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
-# How many candidates each of the two searches hands to the fusion, at least.
+PAGE_FIELD = f"{METADATA_KEY}.page"
+NAME_FIELD = f"{METADATA_KEY}.name"
+# How many candidates each search hands to the fusion, at least.
 CANDIDATES = 50
 # File that marks an embedded collection as made to the end.
 COMPLETE = "complete"

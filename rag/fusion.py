@@ -1,0 +1,115 @@
+"""Several rankings of the same chunks made into one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from rag.chunking import title_of
+from schemas import Chunk, Passage, SearchFilter
+
+Terms = Callable[[str], frozenset[int]]
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the searches of one question gave, each list best first, with the engine's own scores.
+
+    `pages` holds the first chunk of each page found by the words of the whole page, `documents` the score of each
+    upload by the words of its first pages. `rarity` is the weight (IDF) of each term of the question that some
+    chunk holds.
+    """
+
+    words: list[Passage] = field(default_factory=list)
+    meaning: list[Passage] | None = None
+    pages: list[Passage] = field(default_factory=list)
+    documents: Mapping[str, float] = field(default_factory=dict)
+    rarity: Mapping[int, float] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Searches chunks in every way at once."""
+
+    def embed(self, question: str) -> list[float] | None: ...
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found: ...
+    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each ranking counts. Each is first brought to the scale 0 to 1."""
+
+    meaning: float = 0.5
+    words: float = 0.5
+    pages: float = 0.5
+    document: float = 0.4
+
+
+def fuse(question: str, found: Found, terms: Terms, weights: Weights = Weights()) -> list[Passage]:
+    """Return all chunks found, best first, with scores from 0 to 1.
+
+    Scores are normalised to what was found and added up: fusing ranks (RRF) throws away how much better the best
+    is. A chunk that one search did not find has 0 there.
+    """
+    by_id = {passage.chunk.id: passage.chunk for one in _lists(found) for passage in one}
+    words = _normalised({p.chunk.id: p.score for p in found.words})
+    meaning = _normalised({p.chunk.id: p.score for p in found.meaning or ()})
+    pages = _normalised({_page(p.chunk): p.score for p in found.pages})
+    total = weights.words + weights.pages + (weights.meaning if found.meaning is not None else 0.0)
+    scores = {
+        id_: (
+            weights.words * words.get(id_, 0.0)
+            + weights.pages * pages.get(_page(chunk), 0.0)
+            + weights.meaning * meaning.get(id_, 0.0)
+        )
+        / total
+        for id_, chunk in by_id.items()
+    }
+    prior = _document_prior(question, found, by_id, scores, terms)
+    if len(prior) > 1:
+        scores = {
+            id_: (score + weights.document * prior[by_id[id_].upload_id]) / (1 + weights.document)
+            for id_, score in scores.items()
+        }
+    ranked = [Passage(chunk=by_id[id_], score=score) for id_, score in scores.items()]
+    # Equal scores stand in an order of their own, so that both engines give the same.
+    return sorted(ranked, key=lambda p: (-round(p.score, 6), p.chunk.upload_id, p.chunk.index))
+
+
+def _document_prior(
+    question: str, found: Found, by_id: Mapping[str, Chunk], scores: Mapping[str, float], terms: Terms
+) -> dict[str, float]:
+    """Return for each document how well it fits the question, 0 to 1: by its name, its first pages, its best chunk."""
+    wanted = terms(question)
+    names = {chunk.upload_id: chunk.name for chunk in by_id.values()}
+    openings = _normalised({upload: found.documents.get(upload, 0.0) for upload in names})
+    best = dict.fromkeys(names, 0.0)
+    for id_, score in scores.items():
+        upload = by_id[id_].upload_id
+        best[upload] = max(best[upload], score)
+    fits = {}
+    for upload, name in names.items():
+        title = terms(title_of(name))
+        named = len(title & wanted) / len(title) if title else 0.0
+        fits[upload] = (named + openings[upload] + best[upload]) / 3
+    return _normalised(fits)
+
+
+def _lists(found: Found) -> Iterable[list[Passage]]:
+    return (found.words, found.meaning or [], found.pages)
+
+
+def _page(chunk: Chunk) -> tuple[str, int]:
+    return chunk.upload_id, chunk.page
+
+
+def _normalised(scores: Mapping[K, float]) -> dict[K, float]:
+    """Bring scores to the scale 0 to 1."""
+    if not scores:
+        return {}
+    high, low = max(scores.values()), min(scores.values())
+    if high <= low:
+        return dict.fromkeys(scores, 1.0 if high > 0 else 0.0)
+    return {key: (score - low) / (high - low) for key, score in scores.items()}
