@@ -85,14 +85,16 @@ def _summary(done: list[Indexed], failed: list[tuple[str, str]]) -> str:
     """Say in one line what was stored, and which files failed and why."""
     if not done and not failed:
         return "no PDF found"
-    stored = (
-        f"{len(done)} {'file' if len(done) == 1 else 'files'}, "
-        f"{sum(one.pages for one in done)} pages, {sum(one.chunks for one in done)} chunks stored"
-    )
+    pages, chunks = sum(one.pages for one in done), sum(one.chunks for one in done)
+    stored = f"{_many(len(done), 'file')}, {_many(pages, 'page')}, {_many(chunks, 'chunk')} stored"
     if not failed:
         return stored
     reasons = "; ".join(f"{Path(path).name} ({reason})" for path, reason in failed)
     return f"{stored}; {len(failed)} failed: {reasons}"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _shower(bar: tqdm[NoReturn]) -> Callable[[Progress], None]:

@@ -17,7 +17,9 @@ router = APIRouter(tags=["chat"])
 
 EXAMPLE = "How long does the battery last?"
 
-QuestionParameter = Annotated[QuestionText | None, Query(description="The question.", examples=[EXAMPLE])]
+QuestionParameter = Annotated[
+    QuestionText | None, Query(description="The question.", openapi_examples={"question": {"value": EXAMPLE}})
+]
 KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages the answer may stand on.")]
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
 
