@@ -1,4 +1,7 @@
-"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part."""
+"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
+
+`main.py eval FILE` measures answers instead.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from settings import Settings, load_settings, without_password
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments if arguments[:1] != ["eval"] else ["eval"])
     try:
         settings = load_settings()
         logging.basicConfig(
@@ -24,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if options.supervised:
             stop_with_parent()
+        if options.part == "eval":
+            from evaluate import main as evaluate
+
+            return evaluate(arguments[1:])
         {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
@@ -36,7 +44,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
     parser.add_argument(
-        "part", nargs="?", default="all", choices=["all", "api", "worker"], help="what to run (default: everything)"
+        "part",
+        nargs="?",
+        default="all",
+        choices=["all", "api", "worker", "eval"],
+        help="what to run (default: everything); `main.py eval --help` tells how to measure answers",
     )
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -36,6 +36,7 @@ from client.payload import (
     passage_of,
 )
 from client.probes import Hit, Probe, gather, plan, sparse_vectors, weights_of
+from client.searching import Searching
 from client.turns import FileLock, Turns
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
 from rag.chunking import indexed_text
@@ -52,7 +53,7 @@ _PLAIN_INDEXES = (
 )
 
 
-class EmbeddedStore:
+class EmbeddedStore(Searching):
     """Chunks in an embedded Qdrant. Safe for threads; a fork must make its own.
 
     `owner` claims the folder for the life of this object. Raises StoreInUse when another process has claimed it.
@@ -96,10 +97,6 @@ class EmbeddedStore:
         points = [self._point(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         with self._open(create=_config(len(vectors[0]) if vectors[0] else None)) as shard:
             shard.update(qdrant.UpdateOperation.upsert_points(points))
-
-    def embed(self, question: str) -> list[float] | None:
-        """Return the vector of a question, or None when search is lexical only. Raises ProviderError."""
-        return self._dense.embed_query(question) if self._dense else None
 
     def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
         """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""

@@ -21,10 +21,14 @@ from errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from rag.answer import Completion
+from schemas import Usage
+from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
+    from client.local_embeddings import LocalEmbedder
     from settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -46,10 +50,32 @@ class Chat:
         self._model = model
         self._key = key
 
-    def complete(self, system: str, user: str) -> str:
-        """Return the model's answer as text. Raises ProviderError."""
+    def complete(
+        self,
+        system: str,
+        user: str,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion:
+        """Return the answer of `model`, or of the configured one. Raises ProviderError."""
+        options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        given = {name: value for name, value in options.items() if value is not None}
         with _provider_errors(self._key):
-            return str(self._model.invoke([("system", system), ("user", user)]).text)
+            message = self._model.invoke([("system", system), ("user", user)], **given)
+        usage = message.usage_metadata
+        return Completion(
+            text=str(message.text),
+            model=model or self._model.model_name,
+            usage=Usage(
+                prompt_tokens=usage["input_tokens"],
+                completion_tokens=usage["output_tokens"],
+                total_tokens=usage["total_tokens"],
+            )
+            if usage
+            else None,
+        )
 
 
 class Embedder:
@@ -90,10 +116,15 @@ def make_chat(settings: Settings) -> Chat | None:
     return Chat(model, key=key)
 
 
-def make_embedder(settings: Settings) -> Embedder | None:
-    """Make the embedding model, or None when search is lexical only."""
+def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:
+    """Make the embedding model, or None when search is lexical only. Raises SettingsError when a part is missing."""
     if settings.dense_model is None:
         return None
+    if settings.dense_model == LOCAL_MODEL:
+        from client.local_embeddings import LocalEmbedder, check_installed
+
+        check_installed()
+        return LocalEmbedder(settings.models_dir)
     from httpx2 import Timeout
     from langchain_openai import OpenAIEmbeddings
 

@@ -21,8 +21,6 @@ UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
 PAGE_FIELD = f"{METADATA_KEY}.page"
 NAME_FIELD = f"{METADATA_KEY}.name"
-# How many candidates each search hands to the fusion, at least.
-CANDIDATES = 50
 # File that marks an embedded collection as made to the end.
 COMPLETE = "complete"
 
@@ -35,8 +33,11 @@ class DenseModel(Protocol):
 
 
 def collection_name(model: str) -> str:
-    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own."""
-    return "documents-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
+    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own.
+
+    The number tells the layout of the points, so that an older one is left alone and not misread.
+    """
+    return "documents-2-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
 
 
 def metadata_of(chunk: Chunk) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import get_current_job
@@ -25,8 +26,11 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     with _run() as report:
         query = Query.model_validate(payload)
         use = services()
-        answer = answer_query(query, searcher=use.store, chat=use.chat, terms=use.lexicon.terms, report=report)
-        return answer.model_dump(mode="json")
+        waited = _waited_seconds(get_current_job())
+        answer = answer_query(
+            query, retriever=use.retriever, chat=use.chat, report=report, embedding_model=use.embedding_model
+        )
+        return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
@@ -34,6 +38,13 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
     with _run() as report:
         document = Document.model_validate(payload)
         return index_pdf(document, services().store, report).model_dump(mode="json")
+
+
+def _waited_seconds(job: Job | None) -> dict[str, float]:
+    """Return how long a job was on its queue, as the time of the stage `queue`."""
+    if job is None or job.enqueued_at is None:
+        return {}
+    return {"queue": round(max(0.0, (datetime.now(UTC) - job.enqueued_at).total_seconds()), 4)}
 
 
 @contextmanager

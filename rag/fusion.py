@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from rag.chunking import title_of
-from schemas import Chunk, Passage, SearchFilter
+from rag.relevance import Terms
+from schemas import Chunk, Passage
 
-Terms = Callable[[str], frozenset[int]]
+# How many candidates each search hands to the fusion, at least. MRR on a speech among four documents, with 20, 30,
+# 50, 100 and 200: 0.940, 0.942, 0.943, 0.946, 0.937.
+CANDIDATES = 50
 K = TypeVar("K", bound=Hashable)
 
 
@@ -29,17 +32,17 @@ class Found:
     rarity: Mapping[int, float] = field(default_factory=dict)
 
 
-class Store(Protocol):
-    """Searches chunks in every way at once."""
-
-    def embed(self, question: str) -> list[float] | None: ...
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found: ...
-    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each ranking counts. Each is first brought to the scale 0 to 1."""
+    """How much each ranking counts. Each is first brought to the scale 0 to 1.
+
+    Chosen on 76 questions of a speech, searched among five documents (page hit@1 and MRR): words alone 86 %, 0.914;
+    whole pages alone 80 %, 0.885; both 87 %, 0.919; meaning alone (all-MiniLM-L6-v2) 71 %, 0.824; meaning and words
+    92 %, 0.947; all three 91 %, 0.945, and the right page among the first five for every question. By ranks
+    (RRF, k = 60) the three give 86 %, 0.917; Qdrant's DBSF gives what this does. On 74 other PDFs pages raised
+    hit@5 from 71 to 82 %, and the weight of the document, 0.4, from 34 to 48 % where documents are alike; here,
+    where they are not, it costs nothing (0.943).
+    """
 
     meaning: float = 0.5
     words: float = 0.5
