@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> int:
     for name, value in figures(summary):
         print(f"{name:<{width}}  {value}")
     if options.report is not None:
-        options.report.write_text(html_report(f"Evaluation of {options.file.name}", summary, outcomes), encoding="utf-8")
+        options.report.write_text(
+            html_report(f"Evaluation of {options.file.name}", summary, outcomes), encoding="utf-8"
+        )
         print(f"{'report':<{width}}  {options.report}")
     if options.floor is not None and (summary.hit[5] or 0.0) < options.floor:
         print(f"page hit@5 is below the floor of {options.floor:.2f}", file=sys.stderr)
@@ -129,4 +131,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a report with a plot to this file")
     parser.add_argument("--floor", type=float, help="exit with 1 when page hit@5 is below this share")
     return parser
-

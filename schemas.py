@@ -170,6 +170,14 @@ class Usage(Frozen):
     total_tokens: int = 0
 
 
+class Completion(Frozen):
+    """What a chat model said, which model it was, and what it cost."""
+
+    text: str
+    model: str
+    usage: Usage | None = None
+
+
 class Used(Frozen):
     """What a question was answered with. `model` is None when the answer was quoted and not generated."""
 

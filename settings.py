@@ -50,8 +50,8 @@ class Settings(BaseSettings):
     chat_model: str = Field("gpt-4.1-mini", description="Model that writes the answers.")
     embedding_model: str = Field(
         "text-embedding-3-small",
-        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only, `{LOCAL_MODEL}` for one in the "
-        "worker (requirements-local.txt).",
+        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only, `{LOCAL_MODEL}` for one in "
+        "the worker (see requirements-local.txt).",
     )
     chat_models: str = Field("", description="Further models that a question may ask for, separated by commas.")
     context_tokens: int = Field(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -21,8 +21,7 @@ from errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from rag.answer import Completion
-from schemas import Usage
+from schemas import Completion, Usage
 from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ class Chat:
         max_tokens: int | None = None,
     ) -> Completion:
         """Return the answer of `model`, or of the configured one. Raises ProviderError."""
-        options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
         with _provider_errors(self._key):
             message = self._model.invoke([("system", system), ("user", user)], **given)

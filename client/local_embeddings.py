@@ -73,7 +73,9 @@ class LocalEmbedder:
 
 def check_installed() -> None:
     """Raise SettingsError when what `EMBEDDING_MODEL=local` needs is not installed."""
-    missing = [name for name in (PACKAGE, "tokenizers", "onnxruntime", "onnx") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in (PACKAGE, "tokenizers", "onnxruntime", "onnx") if importlib.util.find_spec(name) is None
+    ]
     if missing:
         raise SettingsError(f"EMBEDDING_MODEL=local needs {', '.join(missing)}: {HOW}")
 

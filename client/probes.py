@@ -62,10 +62,7 @@ def plan(question: str, vector: list[float] | None, lexicon: Lexicon, limit: int
             Probe(SPARSE_VECTOR, words, limit),
             Probe(PAGE_VECTOR, words, limit),
             Probe(OPENING_VECTOR, words, DOCUMENTS),
-            *(
-                Probe(SPARSE_VECTOR, ([term], [1.0]), 1, with_vector=True)
-                for term in sorted(query.indices)[:MAX_TERMS]
-            ),
+            *(Probe(SPARSE_VECTOR, ([term], [1.0]), 1, with_vector=True) for term in sorted(query.indices)[:MAX_TERMS]),
         ]
     if vector is not None:
         probes.append(Probe(DENSE_VECTOR, vector, limit))
@@ -104,5 +101,8 @@ def _passages(hits: Sequence[Hit]) -> list[Passage]:
 
 def _rarity(probe: Probe, hits: Sequence[Hit]) -> dict[int, float]:
     """Return the term's weight in the collection (IDF): the score of a chunk by it alone, over its weight there."""
-    term = probe.vector[0][0]  # type: ignore[index]
-    return {term: hit.score / hit.weights[term] for hit in hits if hit.weights.get(term)}
+    if not hits or not isinstance(probe.vector, tuple):
+        return {}
+    [term], _ = probe.vector
+    weight = hits[0].weights.get(term)
+    return {term: hits[0].score / weight} if weight else {}

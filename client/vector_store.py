@@ -170,9 +170,7 @@ def _request(probe: Probe, only: models.Filter) -> models.QueryRequest:
 
 def _hit(point: models.ScoredPoint) -> Hit:
     vector = point.vector.get(SPARSE_VECTOR) if isinstance(point.vector, dict) else None
-    weights = (
-        dict(zip(vector.indices, vector.values, strict=True)) if isinstance(vector, models.SparseVector) else {}
-    )
+    weights = dict(zip(vector.indices, vector.values, strict=True)) if isinstance(vector, models.SparseVector) else {}
     return Hit(str(point.id), point.score, point.payload or {}, weights)
 
 

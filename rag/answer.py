@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Protocol
 
 from rag.citations import check_citations, source
 from rag.ingestion import Report
-from rag.language import phrases
+from rag.language import phrases, telling_words
 from rag.prompt import SYSTEM, refusal, user_prompt
 from rag.quotes import best_quote
-from rag.relevance import RELEVANT, Terms, Wanted
+from rag.relevance import Terms
 from rag.retrieval import Retrieved, Retriever, Stopwatch
-from schemas import Answer, Passage, Progress, Query, SearchFilter, Source, Usage, Used
+from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
 
 NOTHING_FOUND = phrases("").nothing_found
 QUOTED_HEADER = phrases("").quoted
 MAX_QUOTED = 3
-# A passage is quoted beside the best one when it is at least this relevant beside it.
-QUOTED_SHARE = 0.5
+# A passage is quoted beside the best one when its score is at least this share of the best. On 76 questions of a speech
+# among three documents, quotes from a right page and answers with at least one: 0.5 43 %, 97 %; 0.75 65 %, 97 %;
+# 0.9 80 %, 92 %.
+QUOTED_SHARE = 0.75
 MAX_MISSING = 5
 _WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """What a model said, which model it was, and what it cost."""
-
-    text: str
-    model: str
-    usage: Usage | None = None
 
 
 class ChatModel(Protocol):
@@ -103,7 +95,7 @@ def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
     say = phrases(question)
     sources: list[Source] = []
     if retrieved.relevant:
-        for passage in _worth_quoting(retrieved.passages, retrieved.wanted, terms):
+        for passage in _worth_quoting(retrieved.passages):
             quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms)
             made = source(len(sources) + 1, passage, quote.start, quote.end)
             if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
@@ -119,13 +111,9 @@ def page_name(number: int, label: str) -> str:
     return f"page {number}" if label == str(number) else f"page {label} (number {number} in the file)"
 
 
-def _worth_quoting(passages: list[Passage], wanted: Wanted, terms: Terms) -> list[Passage]:
+def _worth_quoting(passages: list[Passage]) -> list[Passage]:
     best = max((passage.score for passage in passages), default=0.0)
-    return [
-        passage
-        for passage in passages
-        if passage.score >= QUOTED_SHARE * best or wanted.relevance(terms(passage.chunk.text)) > RELEVANT
-    ][:MAX_QUOTED]
+    return [passage for passage in passages if passage.score >= QUOTED_SHARE * best][:MAX_QUOTED]
 
 
 def _nothing_found(question: str, retrieved: Retrieved, terms: Terms) -> str:
@@ -134,6 +122,6 @@ def _nothing_found(question: str, retrieved: Retrieved, terms: Terms) -> str:
     held: frozenset[int] = frozenset()
     for passage in retrieved.ranked:
         held |= terms(passage.chunk.text)
-    words = dict.fromkeys(_WORD.findall(question))
+    words = [word for word in dict.fromkeys(_WORD.findall(question)) if word.lower() not in telling_words(question)]
     missing = [word for word in words if (wanted := terms(word)) and not wanted & held][:MAX_MISSING]
     return f"{say.nothing_found} {say.missing} {', '.join(missing)}." if missing else say.nothing_found

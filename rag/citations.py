@@ -15,16 +15,25 @@ from schemas import Passage, Source
 SUPPORTED_SHARE = 0.25
 # A claim of more terms than this is not supported by one of them alone.
 ONE_IS_ENOUGH = 3
-_MARK = re.compile(r"\s*(?:\[|【)(?:(?:source|sources|quelle|fuente)\s*)?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)(?:†[^】]*)?(?:\]|】)", re.I)
+_MARK = re.compile(
+    r"\s*[\[【](?:(?:source|sources|quelle|fuente)\s*)?(\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*)(?:†[^】]*)?[\]】]",
+    re.IGNORECASE,
+)
 _RANGE = re.compile(r"(\d+)\s*[–-]\s*(\d+)")
+LONGEST_RANGE = 50
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_WORDS_FOR_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-} | {"thirty": "30", "forty": "40", "fifty": "50", "sixty": "60", "hundred": "100", "thousand": "1000"}
+_UP_TO_TWENTY = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_WORDS_FOR_NUMBERS = {word: str(number) for number, word in enumerate(_UP_TO_TWENTY.split())} | {
+    "thirty": "30",
+    "forty": "40",
+    "fifty": "50",
+    "sixty": "60",
+    "hundred": "100",
+    "thousand": "1000",
+}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -135,7 +144,7 @@ def _numbers(mark: re.Match[str]) -> list[int]:
         ends = _RANGE.search(part)
         if ends is None:
             found.append(int(part))
-        elif 0 <= int(ends[2]) - int(ends[1]) <= 50:
+        elif 0 <= int(ends[2]) - int(ends[1]) <= LONGEST_RANGE:
             found.extend(range(int(ends[1]), int(ends[2]) + 1))
         else:
             found += [int(ends[1]), int(ends[2])]

@@ -6,7 +6,6 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 
@@ -120,7 +119,7 @@ def summarise(outcomes: Sequence[Outcome]) -> Summary:
     return Summary(
         questions=len(outcomes),
         answerable=len(answerable),
-        hit={k: _share(paged, lambda one, k=k: one.rank is not None and one.rank <= k) for k in HITS},
+        hit={k: _share(paged, _found_within(k)) for k in HITS},
         mrr=statistics.fmean(1 / one.rank if one.rank else 0.0 for one in paged) if paged else None,
         citation_precision=sum(right for right, _ in cited) / total if (total := sum(n for _, n in cited)) else None,
         cited_right_page=_share(paged, lambda one: one.right_citations > 0),
@@ -148,7 +147,11 @@ def _stages(outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-def _share(outcomes: Sequence[Outcome], holds: Callable[[Any], bool]) -> float | None:
+def _found_within(k: int) -> Callable[[Outcome], bool]:
+    return lambda one: one.rank is not None and one.rank <= k
+
+
+def _share(outcomes: Sequence[Outcome], holds: Callable[[Outcome], bool]) -> float | None:
     return sum(map(holds, outcomes)) / len(outcomes) if outcomes else None
 
 

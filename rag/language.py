@@ -60,7 +60,7 @@ _TELLING = {
     "wird wurde dem den des zu im auf",
     "fr": "le la les et est sont que quel quelle quels quelles qui quand où comment combien pourquoi des du une dans "
     "pour avec ce cette il elle",
-    "es": "el los las y es son qué cuál cuáles quién cuándo dónde cómo cuánto cuántos cuánta por una del para con se "
+    "es": "el la los las de y es son qué cuál cuáles quién cuándo dónde cómo cuánto cuántos cuánta por una del para con se "
     "está fue",
     "it": "il lo gli e è sono che cosa quale quali chi quando dove come quanto quanti perché una del della per con di "
     "nel nella",
@@ -72,7 +72,15 @@ _TELLING_WORDS = {language: frozenset(words.split()) for language, words in _TEL
 
 def phrases(question: str) -> Phrases:
     """Return the sentences in the question's language; English when it cannot be told."""
+    return _PHRASES[_language(question)]
+
+
+def telling_words(question: str) -> frozenset[str]:
+    """Return the words of the question's language that say nothing of what is asked, in lower case."""
+    return _TELLING_WORDS[_language(question)]
+
+
+def _language(question: str) -> str:
     words = [word.lower() for word in _WORD.findall(question)]
     counts = {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
-    best = max(counts, key=lambda language: (counts[language], language == "en"))
-    return _PHRASES[best]
+    return max(counts, key=lambda language: (counts[language], language == "en"))

@@ -16,13 +16,16 @@ NEIGHBOURS = 4
 # A line at an edge is a running one when this many of the neighbouring pages have it there too. Two, because left
 # and right pages often differ.
 NEEDED = 2
+GAPS_OF_A_ROW = FIGURES_OF_A_ROW = 2
+SHARE_OF_FIGURES = 0.4
 MAX_HEADING_CHARS = 90
 MAX_HEADING_WORDS = 14
 _LINE = re.compile(r"[^\r\n]+")
 _NUMBER = re.compile(r"\d+")
 _ROMAN = re.compile(r"(?i)^[\s\W]*[ivxlc]{1,7}[\s\W]*$")
 _NUMBERED = re.compile(
-    r"^(?:(?:chapter|section|part|article|appendix|annex|item|note)\s+[\dIVXA-Z]+\b|\d+(?:\.\d+){0,4}\.?\s+\S)", re.I
+    r"^(?:(?:chapter|section|part|article|appendix|annex|item|note)\s+[\dIVXA-Z]+\b|\d+(?:\.\d+){0,4}\.?\s+\S)",
+    re.IGNORECASE,
 )
 _CELL = re.compile(r"(?:\t| {2,}|\s[|]\s)")
 _FIGURE = re.compile(r"^[($€£-]*\d[\d.,]*[)%]*$|^[—–-]+$")
@@ -86,11 +89,11 @@ def is_heading(line: Line, before: Line | None, after: Line | None, *, width: in
 
 def is_table_row(line: Line) -> bool:
     """Tell whether a line looks like a row of a table: cells set apart by gaps, or mostly figures."""
-    if len(_CELL.findall(line.text)) >= 2:
+    if len(_CELL.findall(line.text)) >= GAPS_OF_A_ROW:
         return True
     words = line.text.split()
     figures = sum(1 for word in words if _FIGURE.match(word))
-    return figures >= 2 and figures * 5 >= len(words) * 2
+    return figures >= FIGURES_OF_A_ROW and figures >= SHARE_OF_FIGURES * len(words)
 
 
 def _without_running(page: Page, own: list[Line], others: list[tuple[Page, list[Line]]]) -> list[Line]:

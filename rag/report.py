@@ -11,7 +11,8 @@ _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem 
 table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid #ddd;padding:.35rem .6rem;text-align:left;
 vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}.bad{background:#fdecea}.muted{color:#666}
 svg text{font:12px system-ui,sans-serif}details{margin:.1rem 0}@media(prefers-color-scheme:dark){
-body{background:#161616;color:#eee}td,th{border-color:#333}.bad{background:#402020}svg text{fill:#eee}.muted{color:#aaa}}"""
+body{background:#161616;color:#eee}td,th{border-color:#333}.bad{background:#402020}
+svg text{fill:#eee}.muted{color:#aaa}}"""
 _BLUE, _GREY = "#2563a8", "#d5dbe3"
 _LEFT, _WIDTH, _ROW = 190, 420, 26
 
@@ -84,7 +85,9 @@ def _bars(summary: Summary) -> str:
 def _ranks(outcomes: Sequence[Outcome]) -> str:
     ranked = [one for one in outcomes if one.question.answerable and one.question.pages]
     groups = [("1", 1, 1), ("2 – 3", 2, 3), ("4 – 5", 4, 5), ("6 – 10", 6, 10), ("later", 11, 10**9)]
-    counts = [(name, sum(one.rank is not None and low <= one.rank <= high for one in ranked)) for name, low, high in groups]
+    counts = [
+        (name, sum(one.rank is not None and low <= one.rank <= high for one in ranked)) for name, low, high in groups
+    ]
     counts.append(("not found", sum(one.rank is None for one in ranked)))
     return _plot([(name, count / max(1, len(ranked)), str(count)) for name, count in counts])
 
@@ -94,7 +97,7 @@ def _plot(bars: list[tuple[str, float, str]]) -> str:
     drawn = "".join(
         f'<text x="{_LEFT - 10}" y="{n * _ROW + 17}" text-anchor="end">{escape(name)}</text>'
         f'<rect x="{_LEFT}" y="{n * _ROW + 4}" width="{_WIDTH}" height="{_ROW - 8}" fill="{_GREY}" opacity=".35"/>'
-        f'<rect x="{_LEFT}" y="{n * _ROW + 4}" width="{max(0.0, share) * _WIDTH:.1f}" height="{_ROW - 8}" fill="{_BLUE}"/>'
+        f'<rect x="{_LEFT}" y="{n * _ROW + 4}" width="{share * _WIDTH:.1f}" height="{_ROW - 8}" fill="{_BLUE}"/>'
         f'<text x="{_LEFT + _WIDTH + 8}" y="{n * _ROW + 17}">{escape(label)}</text>'
         for n, (name, share, label) in enumerate(bars)
     )

@@ -83,7 +83,10 @@ class Retriever:
     known_scale: bool = False
 
     def retrieve(self, query: Query, chosen: SearchFilter | None = None) -> Retrieved:
-        """Find the passages for a question, among the `chosen` where the query's own filter is not all. Raises NothingIndexed, StoreError, ProviderError."""
+        """Find the passages for a question, among the `chosen` where the query's own filter is not all.
+
+        Raises NothingIndexed, StoreError, ProviderError.
+        """
         terms = lru_cache(maxsize=None)(self.terms)
         watch = Stopwatch()
         with watch.stage("embed"):
@@ -103,9 +106,7 @@ class Retriever:
             passages = join_neighbours(ranked, self.store.neighbours, k=query.k, tokens=self.context_tokens)
         return Retrieved(ranked, passages, relevant, wanted, reranked_by, watch.seconds)
 
-    def _reranked(
-        self, question: str, fused: list[Passage], wanted: Wanted, terms: Terms
-    ) -> tuple[list[Passage], str]:
+    def _reranked(self, question: str, fused: list[Passage], wanted: Wanted, terms: Terms) -> tuple[list[Passage], str]:
         """Order the best candidates anew. A reranker that fails costs its stage, not the answer."""
         head, tail = fused[:RERANKED], fused[RERANKED:]
         if not head:
@@ -125,9 +126,7 @@ class Retriever:
         ]
         return _by_score(head, blend) + _scaled(tail, min(blend)), reason
 
-    def _confidence(
-        self, found: Found, ranked: list[Passage], wanted: Wanted, terms: Terms
-    ) -> tuple[float, bool]:
+    def _confidence(self, found: Found, ranked: list[Passage], wanted: Wanted, terms: Terms) -> tuple[float, bool]:
         """Return how relevant the best passage is, and whether that is enough for an answer."""
         judged = ranked[:JUDGED]
         by_words = max((wanted.relevance(terms(passage.chunk.text)) for passage in judged), default=0.0)

@@ -28,7 +28,9 @@ _LIGATURES = str.maketrans(
     }
 )
 # A hyphen at the end of a line, between small letters: a word that was broken there. pdfium writes U+FFFE or U+0002.
-_BROKEN_WORD = re.compile(r"(?<=[^\W\d_])(?:-|\u00ad|\u2010)[ \t]*\r?\n[ \t]*(?=[^\W\d_A-Z])|[\ufffe\x02](?:[ \t]*\r?\n)?")
+_BROKEN_WORD = re.compile(
+    r"(?<=[^\W\d_])(?:-|\u00ad|\u2010)[ \t]*\r?\n[ \t]*(?=[^\W\d_A-Z])|[\ufffe\x02](?:[ \t]*\r?\n)?"
+)
 _SPACES = re.compile(r"\s+")
 # The dots of a table of contents.
 _LEADERS = re.compile(r"(?:[.·_]\s?){4,}|…{2,}")
