@@ -102,12 +102,10 @@ def _without_running(page: Page, own: list[Line], others: list[tuple[Page, list[
     tops = [_keys(other, found[:EDGE_LINES]) for other, found in others]
     feet = [_keys(other, found[-EDGE_LINES:]) for other, found in others]
     first, last = 0, len(own)
-    for position in range(min(EDGE_LINES, len(own))):
-        if _is_running(page, own[position], tops):
-            first = position + 1
-    for position in range(len(own) - 1, max(first, len(own) - EDGE_LINES) - 1, -1):
-        if _is_running(page, own[position], feet):
-            last = position
+    while first < min(EDGE_LINES, last) and _is_running(page, own[first], tops):
+        first += 1
+    while last > max(first, len(own) - EDGE_LINES) and _is_running(page, own[last - 1], feet):
+        last -= 1
     return own[first:last] or own
 
 
