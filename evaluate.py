@@ -9,9 +9,10 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from errors import InvalidRequest
+from errors import DocumentError, InvalidRequest
 from queues.services import Services, open_services
 from rag.answer import answer_query
 from rag.evaluation import Outcome, Question, pages_found, read_questions, summarise
@@ -68,18 +69,21 @@ def index_into(paths: Sequence[Path], use: Services) -> list[Indexed]:
     done = []
     for file in files:
         document = Document(upload_id=str(uuid.uuid4()), path=str(file.resolve()), name=file.name)
-        done.append(index_pdf(document, use.store, _silent))
+        try:
+            done.append(index_pdf(document, use.store, _silent))
+        except DocumentError as error:
+            print(f"left out: {file}: {error.detail}", file=sys.stderr)
     return done
 
 
 @contextmanager
-def temporary_services(settings: Settings, paths: Sequence[Path]) -> Iterator[Services]:
-    """Open an embedded store of its own that holds just these PDFs, gone at the end."""
+def temporary_services(settings: Settings, paths: Sequence[Path], *, quoting: bool = False) -> Iterator[Services]:
+    """Open an embedded store of its own that holds just these PDFs, gone at the end; `quoting` uses no chat model."""
     with tempfile.TemporaryDirectory(prefix="rag-eval-") as folder:
         use = open_services(settings, folder=Path(folder), owner=True)
         try:
             index_into(paths, use)
-            yield use
+            yield replace(use, chat=None) if quoting else use
         finally:
             use.store.close()
 
