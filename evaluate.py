@@ -16,7 +16,7 @@ from errors import DocumentError, InvalidRequest
 from queues.services import Services, open_services
 from rag.answer import answer_query
 from rag.evaluation import Outcome, Question, pages_found, read_questions, summarise
-from rag.ingestion import index_pdf
+from rag.ingestion import index_document
 from rag.report import figures, html_report
 from schemas import MAX_K, Answer, Document, Indexed, Progress, Query
 from settings import Settings, load_settings
@@ -70,7 +70,7 @@ def index_into(paths: Sequence[Path], use: Services) -> list[Indexed]:
     for file in files:
         document = Document(upload_id=str(uuid.uuid4()), path=str(file.resolve()), name=file.name)
         try:
-            done.append(index_pdf(document, use.store, _silent))
+            done.append(index_document(document, use.store, _silent, limits=use.limits))
         except DocumentError as error:
             print(f"left out: {file}: {error.detail}", file=sys.stderr)
     return done
@@ -85,7 +85,7 @@ def temporary_services(settings: Settings, paths: Sequence[Path], *, quoting: bo
             index_into(paths, use)
             yield replace(use, chat=None) if quoting else use
         finally:
-            use.store.close()
+            use.close()
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def _services(settings: Settings, paths: Sequence[Path]) -> Iterator[Services]:
     try:
         yield use
     finally:
-        use.store.close()
+        use.close()
 
 
 def _answer(query: Query, use: Services) -> Answer:

@@ -20,10 +20,8 @@ import qdrant_edge as qdrant
 from client.bm25 import Lexicon
 from client.payload import (
     COMPLETE,
-    CONTENT_KEY,
     DENSE_VECTOR,
     INDEX_FIELD,
-    METADATA_KEY,
     NAME_FIELD,
     PAGE_FIELD,
     SPARSE_VECTOR,
@@ -32,8 +30,8 @@ from client.payload import (
     USER_FIELD,
     DenseModel,
     collection_name,
-    metadata_of,
     passage_of,
+    payload_of,
 )
 from client.probes import Hit, Probe, gather, plan, sparse_vectors, weights_of
 from client.searching import Searching
@@ -44,6 +42,7 @@ from rag.fusion import Found
 from schemas import Chunk, SearchFilter
 
 HANDOVER_SECONDS = 0.02
+MAX_FACETS = 1_000_000
 
 _PLAIN_INDEXES = (
     (UPLOAD_FIELD, qdrant.PayloadSchemaType.Keyword),
@@ -98,6 +97,16 @@ class EmbeddedStore(Searching):
         with self._open(create=_config(len(vectors[0]) if vectors[0] else None)) as shard:
             shard.update(qdrant.UpdateOperation.upsert_points(points))
 
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return those of the chunks that are not stored exactly so."""
+        try:
+            with self._open() as shard:
+                found = shard.retrieve([chunk.id for chunk in chunks], with_payload=True, with_vector=False)
+        except NothingIndexed:
+            return chunks
+        stored = {str(record.id): record.payload for record in found}
+        return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
+
     def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
         """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""
         probes = plan(question, vector, self._lexicon, limit)
@@ -136,6 +145,14 @@ class EmbeddedStore(Searching):
                 return shard.count(qdrant.CountRequest(exact=True, filter=_filter(chosen)))
         except NothingIndexed:
             return 0
+
+    def uploads(self) -> dict[tuple[str, str], int]:
+        """Count the chunks of every upload of every user, as (user, upload)."""
+        try:
+            with self._open() as shard:
+                return _count_uploads(shard)
+        except NothingIndexed:
+            return {}
 
     def close(self) -> None:
         """Write everything to disk and give the folder back."""
@@ -229,7 +246,17 @@ class EmbeddedStore(Searching):
         vectors: dict[str, qdrant.NamedVector] = dict(sparse_vectors(chunk, self._lexicon))
         if dense is not None:
             vectors[DENSE_VECTOR] = dense
-        return qdrant.Point(chunk.id, vectors, {CONTENT_KEY: chunk.text, METADATA_KEY: metadata_of(chunk)})
+        return qdrant.Point(chunk.id, vectors, payload_of(chunk))
+
+
+def _count_uploads(shard: qdrant.EdgeShard) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    users = shard.facet(qdrant.FacetRequest(USER_FIELD, limit=MAX_FACETS, exact=True))
+    for user in users.hits:
+        mine = _filter(SearchFilter(user_id=str(user.value)))
+        uploads = shard.facet(qdrant.FacetRequest(UPLOAD_FIELD, limit=MAX_FACETS, exact=True, filter=mine))
+        counts |= {(str(user.value), str(upload.value)): upload.count for upload in uploads.hits}
+    return counts
 
 
 def _config(dimensions: int | None) -> qdrant.EdgeConfig:
@@ -278,4 +305,5 @@ def _conditions(chosen: SearchFilter) -> list[qdrant.ConditionType]:
 
 
 def _filter(chosen: SearchFilter) -> qdrant.Filter:
-    return qdrant.Filter(must=_conditions(chosen))
+    hidden = qdrant.FieldCondition(UPLOAD_FIELD, match=qdrant.MatchAny(list(chosen.hidden))) if chosen.hidden else None
+    return qdrant.Filter(must=_conditions(chosen), must_not=[hidden] if hidden else None)

@@ -17,10 +17,8 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from client.bm25 import Lexicon
 from client.payload import (
-    CONTENT_KEY,
     DENSE_VECTOR,
     INDEX_FIELD,
-    METADATA_KEY,
     NAME_FIELD,
     PAGE_FIELD,
     SPARSE_VECTOR,
@@ -29,8 +27,8 @@ from client.payload import (
     USER_FIELD,
     DenseModel,
     collection_name,
-    metadata_of,
     passage_of,
+    payload_of,
 )
 from client.probes import Hit, Probe, gather, plan, sparse_vectors
 from client.searching import Searching
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 TIMEOUT_SECONDS = 10
+MAX_FACETS = 1_000_000
 
 
 class QdrantStore(Searching):
@@ -69,6 +68,16 @@ class QdrantStore(Searching):
             self._make_ready(len(vectors[0]) if vectors[0] else None)
             points = [self._point(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
             self._client.upsert(self._collection, points, wait=True)
+
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return those of the chunks that are not stored exactly so."""
+        try:
+            with _store_errors():
+                found = self._client.retrieve(self._collection, [chunk.id for chunk in chunks], with_payload=True)
+        except NothingIndexed:
+            return chunks
+        stored = {str(record.id): record.payload for record in found}
+        return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
     def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
         """Find up to `limit` of the chosen chunks in each way, in one request. Raises NothingIndexed."""
@@ -109,6 +118,22 @@ class QdrantStore(Searching):
         except NothingIndexed:
             return 0
 
+    def uploads(self) -> dict[tuple[str, str], int]:
+        """Count the chunks of every upload of every user, as (user, upload)."""
+        counts: dict[tuple[str, str], int] = {}
+        try:
+            with _store_errors():
+                for user in self._facet(USER_FIELD, None):
+                    mine = _filter(SearchFilter(user_id=str(user.value)))
+                    for upload in self._facet(UPLOAD_FIELD, mine):
+                        counts[str(user.value), str(upload.value)] = upload.count
+        except NothingIndexed:
+            return {}
+        return counts
+
+    def _facet(self, field: str, chosen: models.Filter | None) -> list[models.FacetValueHit]:
+        return self._client.facet(self._collection, field, facet_filter=chosen, limit=MAX_FACETS, exact=True).hits
+
     def close(self) -> None:
         """Close the connections to the server."""
         self._client.close()
@@ -148,8 +173,7 @@ class QdrantStore(Searching):
         }
         if dense is not None:
             vectors[DENSE_VECTOR] = dense
-        payload = {CONTENT_KEY: chunk.text, METADATA_KEY: metadata_of(chunk)}
-        return models.PointStruct(id=chunk.id, vector=vectors, payload=payload)
+        return models.PointStruct(id=chunk.id, vector=vectors, payload=payload_of(chunk))
 
 
 def _request(probe: Probe, only: models.Filter) -> models.QueryRequest:
@@ -196,7 +220,8 @@ def _conditions(chosen: SearchFilter) -> list[models.Condition]:
 
 
 def _filter(chosen: SearchFilter) -> models.Filter:
-    return models.Filter(must=_conditions(chosen))
+    hidden = models.FieldCondition(key=UPLOAD_FIELD, match=models.MatchAny(any=list(chosen.hidden)))
+    return models.Filter(must=_conditions(chosen), must_not=[hidden] if chosen.hidden else None)
 
 
 @contextmanager

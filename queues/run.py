@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis import Redis
 from rq import SimpleWorker
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from queues import services
 from settings import Settings
 
@@ -23,4 +23,4 @@ def run_worker(settings: Settings, *, url: str) -> None:
         worker = SimpleWorker(list(QUEUES.values()), connection=Redis.from_url(url))
         worker.work(logging_level=settings.log_level, with_scheduler=True)
     finally:
-        opened.store.close()
+        opened.close()

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from client.bm25 import Lexicon
+from client.database import Database
+from client.file_store import FileStore, open_file_store
 from client.llm import Chat, make_chat, make_embedder
 from client.rerank import make_reranker
+from client.uploads import UploadList
+from queues.visible import VisibleOnly
 from rag import retrieval
+from rag.extraction import Limits, close_readers
 from rag.ingestion import ChunkStore
 from rag.retrieval import Retriever
 from schemas import Passage, SearchFilter
@@ -19,9 +24,10 @@ from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
 
 
 class Store(ChunkStore, retrieval.Store, Protocol):
-    """Chunks that can be written and searched."""
+    """Chunks that can be written, searched and counted."""
 
     def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]: ...
+    def uploads(self) -> dict[tuple[str, str], int]: ...
     def close(self) -> None: ...
 
 
@@ -34,6 +40,15 @@ class Services:
     lexicon: Lexicon
     retriever: Retriever
     embedding_model: str | None
+    uploads: UploadList
+    files: FileStore
+    limits: Limits
+
+    def close(self) -> None:
+        """Give back the store and the connections, and end the processes that read files."""
+        self.store.close()
+        self.uploads.close()
+        close_readers()
 
 
 def open_services(settings: Settings, *, owner: bool = False, folder: Path | None = None) -> Services:
@@ -44,8 +59,9 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     """
     lexicon = Lexicon()
     store = _open_store(settings, lexicon, owner=owner, folder=folder)
+    uploads = UploadList(Database(settings))
     retriever = Retriever(
-        store,
+        VisibleOnly(store, uploads) if folder is None else store,
         lexicon.terms,
         reranker=make_reranker(settings),
         context_tokens=settings.context_tokens,
@@ -57,6 +73,14 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         lexicon=lexicon,
         retriever=retriever,
         embedding_model=settings.dense_model,
+        uploads=uploads,
+        files=open_file_store(settings),
+        limits=Limits(
+            max_pages=settings.max_pages,
+            max_text_bytes=settings.max_text_mb * 1024 * 1024,
+            memory_bytes=settings.extract_memory_mb * 1024 * 1024,
+            cpu_seconds=settings.extract_seconds,
+        ),
     )
 
 
@@ -101,8 +125,8 @@ def services() -> Services:
         return _current
 
 
-def use(chosen: Services) -> None:
-    """Have jobs of this process use these services."""
+def use(chosen: Services | None) -> None:
+    """Have jobs of this process use these services; None: those of its settings, made anew."""
     global _current
     with _lock:
         _current = chosen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,6 +30,21 @@ class Found:
     pages: list[Passage] = field(default_factory=list)
     documents: Mapping[str, float] = field(default_factory=dict)
     rarity: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def uploads(self) -> set[str]:
+        """The uploads of which something was found."""
+        return {passage.chunk.upload_id for one in _lists(self) for passage in one} | set(self.documents)
+
+    def only(self, uploads: Collection[str]) -> Found:
+        """Return what was found of these uploads."""
+        return Found(
+            words=_of(self.words, uploads),
+            meaning=None if self.meaning is None else _of(self.meaning, uploads),
+            pages=_of(self.pages, uploads),
+            documents={upload: score for upload, score in self.documents.items() if upload in uploads},
+            rarity=self.rarity,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +113,10 @@ def _document_prior(
         named = len(title & wanted) / len(title) if title else 0.0
         fits[upload] = (named + openings[upload] + best[upload]) / 3
     return _normalised(fits)
+
+
+def _of(passages: list[Passage], uploads: Collection[str]) -> list[Passage]:
+    return [passage for passage in passages if passage.chunk.upload_id in uploads]
 
 
 def _lists(found: Found) -> Iterable[list[Passage]]:

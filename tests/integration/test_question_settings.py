@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from index import main as index
 from queues import services
 from queues.worker import process_query
-from rag.ingestion import index_pdf
-from schemas import Document, Progress
 from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -24,22 +23,26 @@ CAR = ["The car has a lamp at each corner. The lamp of the car is white."]
 
 
 @pytest.fixture
-def with_model(make_settings: MakeSettings, stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def with_model(
+    make_settings: MakeSettings, stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Settings]:
     """Settings with a stub provider, and two indexed documents."""
     settings = make_settings(
         openai_base_url=stub.url, openai_api_key=KEY, chat_model="small", chat_models="big, huge", embedding_model="e"
     )
+    chosen = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "EMBEDDING_MODEL": "e"}
+    for variable, value in (chosen | {"DATA_DIR": str(settings.data_dir)}).items():
+        monkeypatch.setenv(variable, value)
+    for name, pages in {"lighthouse.pdf": LIGHTHOUSE, "car.pdf": CAR}.items():
+        assert index([str(write_pdf(tmp_path / name, pages))]) == 0
     opened = services.open_services(settings, owner=True)
     monkeypatch.setattr(services, "_current", opened)
-    for name, pages in {"lighthouse.pdf": LIGHTHOUSE, "car.pdf": CAR}.items():
-        path = write_pdf(settings.data_dir / name, pages)
-        index_pdf(Document(upload_id=name, path=str(path), name=name), opened.store, silent)
     yield settings
-    opened.store.close()
+    opened.close()
 
 
-def silent(_progress: Progress) -> None:
-    pass
+def upload_of(name: str) -> str:
+    return next(upload.upload_id for upload in services.services().uploads.everything() if upload.name == name)
 
 
 def ask(**payload: Any) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def test_what_is_left_out_is_as_configured(stub: OpenAIStub) -> None:
 def test_filters_keep_other_documents_from_the_model(stub: OpenAIStub) -> None:
     ask(names=["car.pdf"])
     assert "lighthouse" not in stub.behaviour.chats[-1]["messages"][-1]["content"]
-    ask(upload_ids=["lighthouse.pdf"])
+    ask(upload_ids=[upload_of("lighthouse.pdf")])
     assert "car" not in stub.behaviour.chats[-1]["messages"][-1]["content"]
     answer = ask(names=["nothing.pdf"])
     assert not answer["answered"]
@@ -85,9 +88,9 @@ def test_filters_keep_other_documents_from_the_model(stub: OpenAIStub) -> None:
 
 
 @pytest.fixture
-def model_api(with_model: Settings, valkey_url: str) -> Iterator[httpx.Client]:
-    """The API with these settings."""
-    app = create_app(with_model.model_copy(update={"valkey_url": valkey_url}))
+def model_api(make_settings: MakeSettings, valkey_url: str) -> Iterator[httpx.Client]:
+    """The API with three models to choose from."""
+    app = create_app(make_settings(valkey_url=valkey_url, openai_api_key=KEY, chat_models="big, huge"))
     with serving(app) as url, httpx.Client(base_url=url, timeout=10) as client:
         yield client
 

@@ -94,7 +94,7 @@ def test_rq_info_shows_queues_and_workers(sample_service: Service) -> None:
     (line,) = command_lines(".venv/bin/rq info")
     shown = run(sample_service, line, check=True).stdout
     assert "rag_queries" in shown
-    assert "1 workers" in shown
+    assert re.search(r"^[1-9]\d* workers, ", shown, re.MULTILINE), shown
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -20,8 +20,8 @@ from errors import NothingIndexed
 from queues.services import Store
 from rag.chunking import chunk_pages
 from rag.context import joined
+from rag.extraction import read_document
 from rag.fusion import Found, fuse
-from rag.pdf import read_pdf
 from rag.retrieval import Retriever
 from rag.text import estimate_tokens
 from schemas import Chunk, Document, Page, Query, SearchFilter
@@ -55,7 +55,7 @@ def chunks_of(name: str, pages: list[str], *, upload: str | None = None, user: s
 
 def everything() -> list[Chunk]:
     document = Document(upload_id="handbook", path=str(HANDBOOK), name="handbook.pdf")
-    chunks = list(chunk_pages(document, read_pdf(HANDBOOK).pages, model="m"))
+    chunks = list(chunk_pages(document, read_document(HANDBOOK).pages, model="m"))
     return chunks + [chunk for name, pages in REPORTS.items() for chunk in chunks_of(name, pages)]
 
 
