@@ -1,6 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
 
-`main.py dead list|retry|drop` looks after the jobs that failed.
+`main.py dead list|retry|drop` looks after the jobs that failed. `main.py eval FILE` measures
+answers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from settings import Settings, load_settings, without_password
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(arguments if arguments[:1] != ["eval"] else ["eval"])
     try:
         settings = load_settings()
         logging.basicConfig(
@@ -30,6 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
             stop_with_parent()
         if options.part == "dead":
             return _dead_letters(settings, options)
+        if options.part == "eval":
+            from evaluate import main as evaluate
+
+            return evaluate(arguments[1:])
         {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part or "all"](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
@@ -50,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     dead.add_argument("action", choices=["list", "retry", "drop"])
     dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
     dead.add_argument("--all", action="store_true", help="every one of them")
+    parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
     return parser
 
 

@@ -15,6 +15,7 @@ from errors import SettingsError
 ROOT = Path(__file__).resolve().parent
 DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
 LEXICAL_MODEL = "bm25"
+LOCAL_MODEL = "local"
 
 
 class Settings(BaseSettings):
@@ -49,8 +50,18 @@ class Settings(BaseSettings):
     chat_model: str = Field("gpt-4.1-mini", description="Model that writes the answers.")
     embedding_model: str = Field(
         "text-embedding-3-small",
-        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only.",
+        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only, `{LOCAL_MODEL}` for one in "
+        "the worker (see requirements-local.txt).",
     )
+    chat_models: str = Field("", description="Further models that a question may ask for, separated by commas.")
+    context_tokens: int = Field(
+        3_000, ge=200, le=1_000_000, description="How much of the documents a model is given for one answer, in tokens."
+    )
+    rerank_url: str | None = Field(
+        None, description="Endpoint that orders passages anew, as Cohere's and Jina's `/rerank`. Empty: none."
+    )
+    rerank_api_key: SecretStr | None = Field(None, description="Key of that endpoint, if it wants one.")
+    rerank_model: str = Field("rerank-v3.5", description="Model that endpoint is asked for.")
     database_url: str | None = Field(
         None,
         repr=False,
@@ -120,7 +131,7 @@ class Settings(BaseSettings):
             raise ValueError("must look like s3://bucket or s3://bucket/prefix")
         return value
 
-    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url")
+    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -147,7 +158,20 @@ class Settings(BaseSettings):
     @property
     def dense_model(self) -> str | None:
         """Name of the embedding model, or None when search is lexical only."""
+        if self.embedding_model == LOCAL_MODEL:
+            return LOCAL_MODEL
         return None if self.offline or self.embedding_model == LEXICAL_MODEL else self.embedding_model
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """Chat models that a question may ask for, CHAT_MODEL first; none when offline."""
+        further = (name.strip() for name in self.chat_models.split(","))
+        return () if self.offline else tuple(dict.fromkeys([self.chat_model, *filter(None, further)]))
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of what the model in the worker is built into."""
+        return self.data_dir / "models"
 
     @property
     def qdrant_dir(self) -> Path:

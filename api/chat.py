@@ -8,8 +8,9 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
-from api.dependencies import Queue, Shelf, User
+from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.problems import describe
+from api.question import QuestionSettings
 from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
@@ -42,7 +43,7 @@ IdempotencyKey = Annotated[
 ]
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(QuestionSettings):
     """A question."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
@@ -76,6 +77,7 @@ class Accepted(BaseModel):
 @router.post("/chat", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask(
     queue: Queue,
+    settings: CurrentSettings,
     library: Shelf,
     user: User,
     response: Response,
@@ -94,7 +96,7 @@ async def ask(
         body = ChatRequest(query=query, k=k, priority=priority, upload_id=upload_id or None, after_upload=after_upload)
     uploads = body.upload_ids
     after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
-    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads)
+    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads, **body.for_query(settings))
     payload: dict[str, Any] = question.model_dump(mode="json")
     once = None
     if idempotency_key is not None:

@@ -27,36 +27,41 @@ def question(payload: dict[str, Any]) -> dict[str, Any]:
     from rag.answer import answer_query
     from schemas import Query
 
-    searcher, chat, terms = parts()
+    retriever, chat = parts()
     work._begin()  # noqa: SLF001  one clock for all
-    answer = answer_query(
-        Query.model_validate(payload), searcher=searcher, chat=chat, terms=terms, report=lambda _progress: None
-    )
+    answer = answer_query(Query.model_validate(payload), retriever=retriever, chat=chat, report=lambda _progress: None)
     work._end()  # noqa: SLF001
     return answer.model_dump(mode="json")
 
 
 @cache
-def parts() -> tuple[Any, Any, Any]:
+def parts() -> tuple[Any, Any]:
     """Make the clients once in a process."""
     from client.bm25 import Lexicon
     from client.llm import make_chat, make_embedder
+    from rag.retrieval import Retriever
     from settings import get_settings
 
     settings = get_settings()
-    return _Searcher(make_embedder(settings)), make_chat(settings), Lexicon().terms
+    return Retriever(_Store(make_embedder(settings)), Lexicon().terms), make_chat(settings)
 
 
-class _Searcher:
+class _Store:
     """Embeds the question, waits as long as a search takes, and finds one passage."""
 
     def __init__(self, dense: Any) -> None:
         self._dense = dense
 
-    def search(self, question: str, _chosen: object, _k: int) -> list[Any]:
+    def embed(self, question: str) -> list[float]:
+        return list(self._dense.embed_query(question))
+
+    def neighbours(self, _chunks: list[Any]) -> list[Any]:
+        return []
+
+    def find(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
+        from rag.fusion import Found
         from schemas import Chunk, Passage
 
-        self._dense.embed_query(question)
         time.sleep(SEARCH_SECONDS)
         text = "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin Vale."
         chunk = Chunk(
@@ -71,4 +76,4 @@ class _Searcher:
             end=len(text),
             text=text,
         )
-        return [Passage(chunk=chunk, score=1.0)]
+        return Found(words=[Passage(chunk=chunk, score=1.0)], meaning=[Passage(chunk=chunk, score=1.0)])

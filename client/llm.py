@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -22,10 +22,13 @@ from errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from schemas import Completion, Usage
+from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
+    from client.local_embeddings import LocalEmbedder
     from settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -48,11 +51,33 @@ class Chat:
         self._key = key
         self._provider = provider
 
-    def complete(self, system: str, user: str) -> str:
-        """Return the model's answer as text. Raises ProviderError."""
+    def complete(
+        self,
+        system: str,
+        user: str,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion:
+        """Return the answer of `model`, or of the configured one. Raises ProviderError."""
+        options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        given = {name: value for name, value in options.items() if value is not None}
         with _provider_errors(self._key):
             messages = [("system", system), ("user", user)]
-            return str(self._provider.call(lambda: self._model.invoke(messages), seconds=CHAT_TIMEOUT_SECONDS).text)
+            message = self._provider.call(lambda: self._model.invoke(messages, **given), seconds=CHAT_TIMEOUT_SECONDS)
+        usage = message.usage_metadata
+        return Completion(
+            text=str(message.text),
+            model=model or self._model.model_name,
+            usage=Usage(
+                prompt_tokens=usage["input_tokens"],
+                completion_tokens=usage["output_tokens"],
+                total_tokens=usage["total_tokens"],
+            )
+            if usage
+            else None,
+        )
 
 
 class Embedder:
@@ -100,10 +125,15 @@ def make_chat(settings: Settings) -> Chat | None:
     return Chat(model, key=key, provider=Provider(settings))
 
 
-def make_embedder(settings: Settings) -> Embedder | None:
-    """Make the embedding model, or None when search is lexical only."""
+def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:
+    """Make the embedding model, or None when search is lexical only. Raises SettingsError when a part is missing."""
     if settings.dense_model is None:
         return None
+    if settings.dense_model == LOCAL_MODEL:
+        from client.local_embeddings import LocalEmbedder, check_installed
+
+        check_installed()
+        return LocalEmbedder(settings.models_dir)
     from httpx2 import Timeout
     from langchain_openai import OpenAIEmbeddings
 

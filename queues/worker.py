@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import get_current_job
@@ -17,7 +18,6 @@ from client.scope import scope_for
 from errors import AppError, JobTimedOut
 from queues import documents
 from queues.services import services
-from queues.visible import VisibleOnly
 from rag.answer import answer_query
 from schemas import Progress, Query, UploadTask
 from settings import get_settings
@@ -31,9 +31,11 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         query = Query.model_validate(payload)
         use = services()
         documents.require_ready(query, use)
-        searcher = VisibleOnly(use.store, use.uploads)
-        answer = answer_query(query, searcher=searcher, chat=use.chat, terms=use.lexicon.terms, report=report)
-        return answer.model_dump(mode="json")
+        waited = _waited_seconds(get_current_job())
+        answer = answer_query(
+            query, retriever=use.retriever, chat=use.chat, report=report, embedding_model=use.embedding_model
+        )
+        return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +54,13 @@ def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
 def _job_id() -> str | None:
     job = get_current_job()
     return job.id if job is not None else None
+
+
+def _waited_seconds(job: Job | None) -> dict[str, float]:
+    """Return how long a job was on its queue, as the time of the stage `queue`."""
+    if job is None or job.enqueued_at is None:
+        return {}
+    return {"queue": round(max(0.0, (datetime.now(UTC) - job.enqueued_at).total_seconds()), 4)}
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def test_a_passing_failure_is_tried_again(with_model: Settings, stub: OpenAIStub
     stub.behaviour.fail_next = [429, 503]
     stub.behaviour.retry_after_seconds = 0.01
     stub.behaviour.answer = "Yes."
-    assert chat.complete("system", "user") == "Yes."
+    assert chat.complete("system", "user").text == "Yes."
 
 
 def test_a_slow_provider_is_not_waited_for_longer_than_the_job_may_run(with_model: Settings, stub: OpenAIStub) -> None:

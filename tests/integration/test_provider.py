@@ -55,7 +55,7 @@ def chat(online: Settings) -> Chat:
 @pytest.fixture
 def embedder(online: Settings) -> Embedder:
     made = make_embedder(online)
-    assert made is not None
+    assert isinstance(made, Embedder)
     return made
 
 
@@ -63,7 +63,7 @@ def embedder(online: Settings) -> Embedder:
 def test_what_may_pass_is_tried_again(status: int, chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [status, status]
     stub.behaviour.answer = "yes"
-    assert chat.complete("system", "user") == "yes"
+    assert chat.complete("system", "user").text == "yes"
     assert len(stub.behaviour.calls) == 3
 
 
@@ -178,14 +178,14 @@ def test_refusals_do_not_open_the_breaker(chat: Chat, stub: OpenAIStub) -> None:
             chat.complete("system", "user")
     stub.behaviour.always_fail = None
     stub.behaviour.answer = "yes"
-    assert chat.complete("system", "user") == "yes"
+    assert chat.complete("system", "user").text == "yes"
 
 
 def test_without_valkey_calls_go_out_unguarded(make_settings: MakeSettings, stub: OpenAIStub) -> None:
     stub.behaviour.answer = "yes"
     chat = make_chat(make_settings(valkey_url="redis://127.0.0.1:1", openai_base_url=stub.url, openai_api_key=KEY))
     assert chat is not None
-    assert chat.complete("system", "user") == "yes"
+    assert chat.complete("system", "user").text == "yes"
 
 
 def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, make_settings: MakeSettings) -> None:
