@@ -7,8 +7,16 @@ AppError
 │   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
-│   └── JobExpired             410
+│   ├── BatchNotFound          404
+│   ├── JobExpired             410
+│   ├── UploadNotFound         404
+│   └── UploadNotReady         409, a question names an upload that cannot be searched yet
+├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
+├── UploadsUnavailable         503, the database with the list of uploads
+├── FilesUnavailable           503, the file store
+│   └── FileMissing            a file that should be there
+├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
 ├── JobStopped                 somebody stopped the job
 ├── StoreError                 the vector store
@@ -22,6 +30,7 @@ AppError
 │   ├── ProviderTimeout
 │   └── ProviderUnavailable
 └── DocumentError              a file that cannot be indexed, with a `reason`
+    └── UnsupportedFile        415
 """
 
 from __future__ import annotations
@@ -76,14 +85,54 @@ class JobNotFound(RequestError):
     title = "Job not found"
 
 
+class BatchNotFound(RequestError):
+    status = 404
+    title = "Batch not found"
+
+
 class JobExpired(RequestError):
     status = 410
     title = "Job expired"
 
 
+class UploadNotFound(RequestError):
+    status = 404
+    title = "Upload not found"
+
+
+class UploadNotReady(RequestError):
+    status = 409
+    title = "Upload not ready"
+
+
+class StreamEnded(AppError):
+    status = 204
+    title = "Nothing more"
+
+
 class QueueUnavailable(AppError):
     status = 503
     title = "Queue unavailable"
+
+
+class UploadsUnavailable(AppError):
+    status = 503
+    title = "List of uploads unavailable"
+
+
+class FilesUnavailable(AppError):
+    status = 503
+    title = "File store unavailable"
+
+
+class FileMissing(FilesUnavailable):
+    status = 404
+    title = "File missing"
+
+
+class UploadGone(AppError):
+    status = 409
+    title = "Upload gone"
 
 
 class JobTimedOut(AppError):
@@ -137,7 +186,11 @@ class ProviderUnavailable(ProviderError):
 
 
 class DocumentError(AppError):
-    """A file that cannot be indexed. `reason` is one of `encrypted`, `broken`, `no_text`, `not_a_pdf`, `not_found`."""
+    """A file that cannot be indexed.
+
+    `reason` is one of `encrypted`, `broken`, `no_text`, `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`,
+    `unsupported`.
+    """
 
     status = 422
     title = "Document cannot be indexed"
@@ -145,3 +198,8 @@ class DocumentError(AppError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class UnsupportedFile(DocumentError):
+    status = 415
+    title = "Unsupported media type"

@@ -6,7 +6,10 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from client.file_store import FileStore
+from client.library import Library
 from client.rq_client import JobQueue
+from client.uploads import UploadList
 from settings import Settings
 
 
@@ -15,6 +18,9 @@ class State(TypedDict):
 
     settings: Settings
     queue: JobQueue
+    uploads: UploadList
+    files: FileStore
+    library: Library
 
 
 def _settings(request: Request) -> Settings:
@@ -25,5 +31,26 @@ def _queue(request: Request) -> JobQueue:
     return cast("JobQueue", request.state.queue)
 
 
+def _uploads(request: Request) -> UploadList:
+    return cast("UploadList", request.state.uploads)
+
+
+def _files(request: Request) -> FileStore:
+    return cast("FileStore", request.state.files)
+
+
+def _library(request: Request) -> Library:
+    return cast("Library", request.state.library)
+
+
+def _user() -> str:
+    """Return whose uploads a request is about. Everybody is one user."""
+    return "local"
+
+
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 Queue = Annotated[JobQueue, Depends(_queue)]
+Uploads = Annotated[UploadList, Depends(_uploads)]
+Files = Annotated[FileStore, Depends(_files)]
+Shelf = Annotated[Library, Depends(_library)]
+User = Annotated[str, Depends(_user)]

@@ -8,33 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
-
 KEPT_SECONDS = 86_400
 
-# RQ's script, with a look at the key before and a note after, in one step.
-# KEYS and ARGV as RQ's, then KEYS: the idempotency key. ARGV, before RQ's: fingerprint, seconds.
+# KEYS: the idempotency key. ARGV: fingerprint, seconds to keep it, a new job id.
 # Returns the id of the job that stands for the key, and 1 when its fingerprint is ours.
-ENQUEUE_ONCE = (
-    """
-local known = redis.call('GET', KEYS[3])
+RESERVE = """
+local known = redis.call('GET', KEYS[1])
 if known then
-  local id, fingerprint = string.match(known, '^(.*) (.*)$')
-  return {id, fingerprint == ARGV[1] and 1 or 0}
+    local id, fingerprint = string.match(known, '^(.*) (.*)$')
+    return {id, fingerprint == ARGV[1] and 1 or 0}
 end
-local fingerprint, kept = ARGV[1], ARGV[2]
-local arguments = {}
-for place = 3, #ARGV do arguments[place - 2] = ARGV[place] end
-local function enqueue(ARGV)
+redis.call('SET', KEYS[1], ARGV[3] .. ' ' .. ARGV[1], 'EX', ARGV[2])
+return {ARGV[3], 1}
 """
-    + UNIQUE_ENQUEUE_SCRIPT
-    + """
-end
-enqueue(arguments)
-redis.call('SET', KEYS[3], arguments[1] .. ' ' .. fingerprint, 'EX', kept)
-return {arguments[1], 1}
-"""
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import cast
 from redis import Redis
 from rq.utils import now, utcformat
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from client.wire import NotPlainData, PlainSerializer
 
 # Back to the end of its list, as if it had never run. KEYS: record, registry, list. ARGV: id, now.

@@ -14,13 +14,11 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout, utcparse
 
-from client.rq_client import FUNCTIONS
 from client.scope import Scope
 from client.wire import MAX_BYTES, NotPlainData, PlainSerializer
 from queues.ledger import DEFAULT_TTL_SECONDS, Holder, Taken
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
-ALLOWED = frozenset(FUNCTIONS.values())
 # A list holds an id only while its job has one of these.
 _WAITING = {RqStatus.QUEUED, RqStatus.STARTED, RqStatus.CREATED, RqStatus.DEFERRED, RqStatus.SCHEDULED}
 _CALLBACKS = ("success_callback_name", "failure_callback_name", "stopped_callback_name")

@@ -57,13 +57,12 @@ from rq.logutils import setup_loghandlers
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
-from client.rq_client import QUEUES
+from client.job_record import ALLOWED, QUEUES
 from client.wire import PlainSerializer
 from queues import services
 from queues.caretaker import Caretaker
 from queues.commands import Commands
 from queues.engine import Engine
-from queues.execution import ALLOWED
 from queues.ledger import WORKER_SECONDS, Ledger
 from settings import Settings, get_settings
 

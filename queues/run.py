@@ -8,7 +8,7 @@ import time
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from errors import SettingsError
 from queues import services
 from queues.rag_worker import RagWorker
@@ -34,7 +34,7 @@ def run_worker(settings: Settings, *, url: str) -> None:
         worker = RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
         worker.work(logging_level=settings.log_level)
     finally:
-        opened.store.close()
+        opened.close()
 
 
 def _wait_for(connection: Redis) -> None:

@@ -7,6 +7,8 @@ KEYS are made from ids, which a single Valkey allows (RQ does not run on a clust
 
 from __future__ import annotations
 
+from client.events import WAKE_CHANNEL
+
 _COMMON = """
 local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 
@@ -53,13 +55,15 @@ local function enqueue(queue, job, now)
   redis.call('HDEL', key, 'started_at', 'ended_at', 'worker_name')
   redis.call('PERSIST', key)
   redis.call('LPUSH', 'rq:queue:' .. queue, job)
+  redis.call('PUBLISH', '@WAKE@', job)
 end
 
 -- Write how a job ended: its record, its result, its registry. `result` holds field and value in turn.
 local function close(queue, job, status, now, unix, ttl, result)
   local key, results = 'rq:job:' .. job, 'rq:results:' .. job
   if ttl == 0 then
-    redis.call('DEL', key, results, 'rq:executions:' .. job)
+    redis.call('DEL', key, results, 'rq:executions:' .. job, 'rag:events:' .. job)
+    redis.call('PUBLISH', '@WAKE@', job)
     return
   end
   redis.call('HSET', key, 'status', status, 'ended_at', now, 'last_heartbeat', now)
@@ -72,12 +76,14 @@ local function close(queue, job, status, now, unix, ttl, result)
     redis.call('EXPIRE', key, ttl)
     redis.call('EXPIRE', key .. ':dependents', ttl)
     redis.call('EXPIRE', results, ttl)
+    redis.call('EXPIRE', 'rag:events:' .. job, ttl)
   else
     redis.call('PERSIST', key)
     redis.call('PERSIST', results)
   end
+  redis.call('PUBLISH', '@WAKE@', job)
 end
-"""
+""".replace("@WAKE@", WAKE_CHANNEL)
 
 # From the list into an execution's hands. Takes as many jobs as there are execution ids.
 # KEYS: queue list, worker. ARGV: queue, worker's name, now, now in Unix seconds, lease, registry seconds, ids ...
@@ -122,6 +128,7 @@ for _ = 1, 1000 do
     redis.call('ZADD', 'rq:executions:' .. id, unix + kept + 60, execution)
     redis.call('EXPIRE', 'rq:executions:' .. id, kept + 60)
     redis.call('ZADD', 'rq:wip:' .. queue, unix + kept, pair)
+    redis.call('PUBLISH', '@WAKE@', id)
     jobs[#jobs + 1] = {id, execution, was, redis.call('HMGET', key, @FIELDS@)}
   end
 end
@@ -147,7 +154,7 @@ FIELDS = (
     "failure_callback_name",
     "stopped_callback_name",
 )
-TAKE = TAKE.replace("@FIELDS@", ", ".join(f"'{field}'" for field in FIELDS))
+TAKE = TAKE.replace("@WAKE@", WAKE_CHANNEL).replace("@FIELDS@", ", ".join(f"'{field}'" for field in FIELDS))
 
 # From an execution's hands to the end. KEYS: worker. ARGV: queue, job, execution, status, now, now in Unix
 # seconds, ttl, meta or '', counter of the worker, seconds worked, fields and values of the result ...

@@ -9,6 +9,10 @@ import pytest
 from redis import Redis
 
 from client.idempotency import KEPT_SECONDS
+from server import create_app
+from tests.conftest import MakeSettings
+from tests.openai_stub import serving
+from tests.processes import wait_until
 
 QUEUE = "rq:queue:rag_queries"
 
@@ -56,8 +60,22 @@ def test_a_key_that_is_none_is_refused(key: str, api: httpx.Client, valkey: Redi
     assert valkey.llen(QUEUE) == 0
 
 
-def test_the_job_a_key_gave_can_expire(api: httpx.Client, valkey: Redis) -> None:
+def test_a_job_that_a_crash_kept_from_the_queue_is_brought_there_by_the_repeated_request(
+    api: httpx.Client, valkey: Redis
+) -> None:
     job_id = ask(api, "one").json()["job_id"]
     valkey.delete(f"rq:job:{job_id}", QUEUE)
     assert ask(api, "one").json()["job_id"] == job_id
-    assert api.get(f"/job-status/{job_id}").status_code == 404
+    assert valkey.lrange(QUEUE, 0, -1) == [job_id.encode()]
+
+
+def test_the_job_a_key_gave_can_expire(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> None:
+    with (
+        serving(create_app(make_settings(valkey_url=valkey_url, result_ttl_seconds=1))) as url,
+        httpx.Client(base_url=url) as api,
+    ):
+        job_id = ask(api, "one").json()["job_id"]
+        valkey.delete(f"rq:job:{job_id}", QUEUE)
+        wait_until(lambda: api.get(f"/job-status/{job_id}").status_code == 410)
+        assert ask(api, "one").json()["job_id"] == job_id
+        assert api.get(f"/job-status/{job_id}").status_code == 410
