@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
 import uuid
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rq import get_current_job
 
-from client.bm25 import Lexicon
 from client.scope import current_scope
 from queues import caretaker, ledger, services
 from queues.rag_worker import RagWorker
@@ -28,8 +28,9 @@ class Worker(RagWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         if os.environ.get("CHAOS_QUICK"):
             be_quick()
-        store = cast("services.Store", _Searcher())
-        services.use(services.Services(store=store, chat=cast("Any", _Model()), lexicon=Lexicon()))
+        opened = services.open_services(self.settings)
+        fake: dict[str, Any] = {"store": _Searcher(), "chat": _Model(), "uploads": _Uploads()}
+        services.use(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
 
 
@@ -50,6 +51,16 @@ class _Searcher:
 
     def close(self) -> None:
         pass
+
+
+class _Uploads:
+    """A list in which every upload is ready."""
+
+    def hidden(self, _user_id: str) -> tuple[str, ...]:
+        return ()
+
+    def searchable(self, _user_id: str, upload_ids: set[str]) -> set[str]:
+        return upload_ids
 
 
 class _Model:

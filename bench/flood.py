@@ -14,13 +14,16 @@ from datetime import datetime
 from pathlib import Path
 
 from redis import Redis
-from rq import Queue
+from rq.suspension import resume, suspend
 
 from bench.machine import ROOT, program, wait_for
+from client.database import Database
 from client.embedded_valkey import EmbeddedValkey
-from client.rq_client import FUNCTIONS, JobQueue
-from client.wire import PlainSerializer
-from schemas import Document
+from client.file_store import open_file_store
+from client.library import Library, OnDuplicate
+from client.rq_client import JobQueue
+from client.uploads import UploadList
+from settings import Settings, load_settings
 
 DOCUMENTS = 5_000
 QUESTIONS = 150
@@ -43,16 +46,19 @@ def main() -> None:
             "QDRANT_URL": "",
             "LOG_LEVEL": "WARNING",
         }
+        settings = load_settings(valkey_url=server.url, data_dir=folder)
         try:
             with (
                 Redis.from_url(server.url) as valkey,
                 program([sys.executable, "main.py", "worker"], environment, log=folder / "worker.log"),
             ):
-                _flood(valkey, 1)
+                asyncio.run(_flood(settings, 1))
                 wait_for(lambda: valkey.zcard("rq:finished:rag_documents") == 1, seconds=30)
                 asyncio.run(_ask(server.url, valkey, 20))
                 idle = asyncio.run(_ask(server.url, valkey, QUESTIONS))
-                _flood(valkey, DOCUMENTS)
+                suspend(valkey)  # until all of them wait
+                asyncio.run(_flood(settings, DOCUMENTS))
+                resume(valkey)
                 wait_for(lambda: valkey.zcard("rq:wip:rag_documents") > 0, seconds=30)
                 flooded = asyncio.run(_ask(server.url, valkey, QUESTIONS))
                 left = valkey.llen("rq:queue:rag_documents")
@@ -64,17 +70,18 @@ def main() -> None:
     print(f"  ratio of the medians             {statistics.median(flooded) / statistics.median(idle):.2f}")
 
 
-def _flood(valkey: Redis, count: int) -> None:
-    queue = Queue("rag_documents", connection=valkey, serializer=PlainSerializer)
-    documents = [Document(upload_id=f"flood-{n}", path=str(SAMPLE), name=SAMPLE.name) for n in range(count)]
-    queue.enqueue_many(
-        [
-            Queue.prepare_data(
-                FUNCTIONS["document"], (document.model_dump(mode="json"),), timeout=180, description="process_pdf"
-            )
-            for document in documents
-        ]
-    )
+async def _flood(settings: Settings, count: int) -> None:
+    """Upload the sample many times, as the API does."""
+    queue = JobQueue(settings.queue_url, job_timeout_seconds=600, result_ttl_seconds=600)
+    uploads = UploadList(Database(settings))
+    library = Library(uploads, open_file_store(settings), queue)
+    try:
+        for _ in range(count):
+            with SAMPLE.open("rb") as file:
+                await library.accept(file, name=SAMPLE.name, on_duplicate=OnDuplicate.KEEP)
+    finally:
+        uploads.close()
+        await queue.close()
 
 
 async def _ask(url: str, valkey: Redis, count: int) -> list[float]:
