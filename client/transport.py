@@ -10,18 +10,31 @@ from __future__ import annotations
 import atexit
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
-from httpcore2 import SOCKET_OPTION, NetworkStream, ReadTimeout, SyncBackend
-from httpx2 import Client
+from httpcore2 import (
+    SOCKET_OPTION,
+    ConnectionPool,
+    NetworkStream,
+    ReadTimeout,
+    Request,
+    Response,
+    SyncBackend,
+)
+from httpx2 import Client, HTTPTransport
 from openai import DefaultHttpxClient
 
 from client.scope import current_scope
+
+# One thread makes one call at a time; an upload by several hosts could hold a few.
+MOST_CONNECTIONS = 4
+KEEPALIVE_SECONDS = 30.0
 
 _call_ends: ContextVar[float | None] = ContextVar("call_ends", default=None)
 
@@ -40,14 +53,52 @@ def call_within(seconds: float) -> Iterator[None]:
 def http_client() -> Client:
     """Return this process's client: as the SDK would make it, but over sockets that end with the scope."""
     client = DefaultHttpxClient()
-    backend = _Backend()
-    # httpx has no setting for the backend of its pools, httpcore has.
-    for transport in [client._transport, *client._mounts.values()]:  # noqa: SLF001
-        pool = getattr(transport, "_pool", None)
-        if pool is not None:
-            pool._network_backend = backend  # noqa: SLF001
+    # httpx has no setting for what its pools are made of, httpcore has.
+    for transport in client._mounts.values():  # noqa: SLF001  proxies
+        if isinstance(transport, HTTPTransport):
+            transport._pool._network_backend = _Backend()  # noqa: SLF001
+    direct = cast("Any", client._transport)  # noqa: SLF001
+    direct._pool = _PoolPerThread(direct._pool)  # noqa: SLF001
     atexit.register(client.close)
     return client
+
+
+class _PoolPerThread:
+    """A pool of connections for each thread.
+
+    One pool for all has a lock, and probes each idle connection for each request: with 100 threads that is most of
+    what a question costs.
+    """
+
+    def __init__(self, model: ConnectionPool) -> None:
+        self._ssl_context = model._ssl_context  # noqa: SLF001
+        self._local = threading.local()
+
+    def handle_request(self, request: Request) -> Response:
+        """Send a request over this thread's connections."""
+        owned: _Owned | None = getattr(self._local, "owned", None)
+        if owned is None:
+            owned = self._local.owned = _Owned(
+                ConnectionPool(
+                    ssl_context=self._ssl_context,
+                    max_connections=MOST_CONNECTIONS,
+                    keepalive_expiry=KEEPALIVE_SECONDS,
+                    network_backend=_Backend(),
+                )
+            )
+        return owned.pool.handle_request(request)
+
+    def close(self) -> None:
+        """Close what this thread has open; what others have goes with them."""
+        self._local.__dict__.clear()
+
+
+class _Owned:
+    def __init__(self, pool: ConnectionPool) -> None:
+        self.pool = pool
+
+    def __del__(self) -> None:
+        self.pool.close()
 
 
 class _Stream(NetworkStream):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from client.events import WAKE_CHANNEL
 
 _COMMON = """
+-- Whoever waits for a job listens on `rag:wake` (`client.events`).
 local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 
 -- Something of another type under a key of ours would end a script half way.

@@ -215,3 +215,14 @@ def test_the_third_death_is_the_last(valkey: Redis) -> None:
         assert ledger.reap(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job.id]
     assert 0 < valkey.ttl(job.key) <= 86_400
+
+
+def test_what_a_lost_answer_took_is_handed_back(valkey: Redis) -> None:
+    ledger = Ledger(valkey, "one")
+    queue = Queue(QUEUE, connection=valkey, serializer=PlainSerializer)
+    jobs = [queue.enqueue("tests.jobs.nothing") for _ in range(3)]
+    ledger.take(QUEUE, ["lost-1", "lost-2"])  # its answer never came
+    assert queue.get_job_ids() == [jobs[2].id]
+    assert ledger.disown(QUEUE, {"lost-1", "lost-2", "never-taken"}) == 2
+    assert set(queue.get_job_ids()) == {job.id for job in jobs}
+    assert not valkey.hexists(jobs[0].key, "deaths")
