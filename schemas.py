@@ -23,8 +23,8 @@ def _clean_text(value: str) -> str:
 
 QuestionText = Annotated[
     str,
-    AfterValidator(_clean_text),
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS),
+    AfterValidator(_clean_text),
 ]
 
 

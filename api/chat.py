@@ -18,7 +18,9 @@ router = APIRouter(tags=["chat"])
 MAX_UPLOADS = 100
 EXAMPLE = "How long does the battery last?"
 
-QuestionParameter = Annotated[QuestionText | None, Query(description="The question.", examples=[EXAMPLE])]
+QuestionParameter = Annotated[
+    QuestionText | None, Query(description="The question.", openapi_examples={"question": {"value": EXAMPLE}})
+]
 KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages the answer may stand on.")]
 UploadParameter = Annotated[
     list[str] | None, Query(max_length=MAX_UPLOADS, description="Search only these uploads; may be given repeatedly.")

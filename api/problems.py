@@ -18,6 +18,8 @@ from errors import AppError, InvalidRequest
 log = logging.getLogger("api")
 
 MEDIA_TYPE = "application/problem+json"
+# What FastAPI raises, with status 400, for a body that is not even text, or nested too deeply to parse.
+_UNPARSABLE = "There was an error parsing the body"
 _WHERE = {"query", "body", "path", "header"}
 _PLAIN_WORDS = {
     "json_invalid": "is not valid JSON",
@@ -81,7 +83,9 @@ async def _invalid(request: Request, error: RequestValidationError) -> JSONRespo
     return await _app_error(request, InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
 
 
-async def _http_error(_request: Request, error: HTTPException) -> JSONResponse:
+async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+    if error.status_code == HTTPStatus.BAD_REQUEST and error.detail == _UNPARSABLE:
+        return await _app_error(request, InvalidRequest([("body", "is not valid JSON")]))
     phrase = HTTPStatus(error.status_code).phrase
     details = {
         404: "there is nothing at this address; /docs lists what there is",

@@ -36,6 +36,7 @@ class Behaviour:
     retry_after_seconds: float | None = None
     answer: str | None = None
     echo_key_in_errors: bool = False
+    vectors_withheld: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -85,7 +86,8 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
             return refused
         await asyncio.sleep(behaviour.embedding_delay_seconds)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(texts)]
+        given = texts[: len(texts) - behaviour.vectors_withheld]
+        data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return JSONResponse({"object": "list", "model": body["model"], "data": data, "usage": usage})
 
@@ -132,7 +134,11 @@ def _error(status: int, message: str) -> JSONResponse:
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """Serve an ASGI app from a thread of this process, on a free port of 127.0.0.1; yield its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="on"))
+    # Slow answers that nobody reads any more do not hold up its end.
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 10

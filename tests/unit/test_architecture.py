@@ -1,0 +1,102 @@
+"""The import rules, read from the source of every module."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+
+# Lower may not import higher. A package stands for its modules.
+RANKS = {
+    "settings": 0,
+    "errors": 0,
+    "schemas": 1,
+    "rag": 2,
+    "client": 3,
+    "queues": 4,
+    "api": 5,
+    "server": 6,
+    "processes": 6,
+    "index": 6,
+    "main": 7,
+}
+# Arrows that the ranks allow and the design forbids.
+FORBIDDEN = {("api", "queues"), ("api", "rag"), ("server", "queues"), ("server", "rag"), ("processes", "queues")}
+SERVICES = {"fastapi", "starlette", "rq", "redis", "qdrant_client", "qdrant_edge", "langchain_qdrant", "openai"}
+SERVICES |= {"langchain_openai"}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in RANKS)
+
+
+def part(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Name the top-level packages a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_every_part_is_ranked_and_found() -> None:
+    assert {part(path) for path in FILES} == set(RANKS)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path: Path) -> None:
+    source = part(path)
+    for target in imports(ast.parse(path.read_text())) & set(RANKS) - {source}:
+        assert RANKS[target] < RANKS[source] or (source, target) == ("settings", "errors"), f"{source} → {target}"
+        assert (source, target) not in FORBIDDEN, f"{source} → {target}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) == "rag"], ids=lambda path: path.name)
+def test_rag_knows_no_service(path: Path) -> None:
+    assert not imports(ast.parse(path.read_text())) & SERVICES
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) != "settings"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"getenv", "load_dotenv"}
+        if isinstance(node, ast.Subscript | ast.Call):
+            assert "environ[" not in ast.unparse(node)
+            assert "environ.get" not in ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_connects_at_import(path: Path) -> None:
+    """Allow only what cannot reach out: a call at module level names a known harmless function."""
+    harmless = {
+        *(
+            "Path",
+            "resolve",
+            "compile",
+            "UUID",
+            "getLogger",
+            "Lock",
+            "Lexicon",
+            "main",
+            "exit",
+            "items",
+            "get_settings",
+        ),
+        *("preload", "Field", "ConfigDict", "SettingsConfigDict", "AliasChoices", "APIRouter", "Query", "Depends"),
+        *("AfterValidator", "StringConstraints", "with_name", "Struct", "frozenset", "timedelta", "Form"),
+    }
+    tree = ast.parse(path.read_text())
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.If):
+            continue
+        for call in ast.walk(node):
+            if isinstance(call, ast.Call):
+                name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+                assert name in harmless, f"{name}() runs at import"
