@@ -24,7 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if options.supervised:
             stop_with_parent()
-        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
+        if options.part == "audit":
+            _run_audit(settings, mend=not options.dry_run)
+        else:
+            {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return EXIT_CONFIG
@@ -36,8 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
     parser.add_argument(
-        "part", nargs="?", default="all", choices=["all", "api", "worker"], help="what to run (default: everything)"
+        "part",
+        nargs="?",
+        default="all",
+        choices=["all", "api", "worker", "audit"],
+        help="what to run (default: everything); audit: find and mend what does not belong together in the stores",
     )
+    parser.add_argument("--dry-run", action="store_true", help="audit: say what would be mended, and change nothing")
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -65,6 +73,13 @@ def _run_worker(settings: Settings) -> None:
 
     with _queue_url(settings) as url:
         run_worker(settings, url=url)
+
+
+def _run_audit(settings: Settings, *, mend: bool) -> None:
+    from queues.run_audit import run_audit
+
+    lines = run_audit(settings, url=settings.queue_url, mend=mend)
+    print("\n".join([*lines, f"{len(lines)} found"]))
 
 
 @contextmanager
