@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -197,6 +197,11 @@ def test_no_order_of_uploads_deletes_and_crashes_leaves_anything_behind(monkeypa
     run_state_machine_as_test(
         UploadMachine,
         settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30,
+            stateful_step_count=20,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],  # a failure took minutes to shrink
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
