@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-ingestion lock clean
+.PHONY: run demo test check fix bench bench-ingestion bench-queue chaos lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -30,12 +30,18 @@ bench: bench-ingestion
 bench-ingestion: $(VENV)/installed-dev
 	$(BIN)/python -m bench.ingestion
 
+bench-queue: $(VENV)/installed-dev
+	$(BIN)/python -m bench.queue_bench $(PARTS)
+
+chaos: $(VENV)/installed-dev
+	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)
+
 lock: $(VENV)/installed-dev
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

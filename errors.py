@@ -4,17 +4,21 @@ AppError
 ├── SettingsError              a setting makes no sense: the start stops
 ├── RequestError
 │   ├── InvalidRequest         422
+│   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
+│   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
 │   └── UploadNotReady         409, a question names an upload that cannot be searched yet
+├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── UploadsUnavailable         503, the database with the list of uploads
 ├── FilesUnavailable           503, the file store
 │   └── FileMissing            a file that should be there
 ├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
+├── JobStopped                 somebody stopped the job
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
@@ -66,6 +70,11 @@ class InvalidRequest(RequestError):
         self.problems = problems
 
 
+class IdempotencyConflict(RequestError):
+    status = 422
+    title = "Idempotency-Key used before"
+
+
 class PayloadTooLarge(RequestError):
     status = 413
     title = "Payload too large"
@@ -74,6 +83,11 @@ class PayloadTooLarge(RequestError):
 class JobNotFound(RequestError):
     status = 404
     title = "Job not found"
+
+
+class BatchNotFound(RequestError):
+    status = 404
+    title = "Batch not found"
 
 
 class JobExpired(RequestError):
@@ -89,6 +103,11 @@ class UploadNotFound(RequestError):
 class UploadNotReady(RequestError):
     status = 409
     title = "Upload not ready"
+
+
+class StreamEnded(AppError):
+    status = 204
+    title = "Nothing more"
 
 
 class QueueUnavailable(AppError):
@@ -118,6 +137,10 @@ class UploadGone(AppError):
 
 class JobTimedOut(AppError):
     title = "Job timed out"
+
+
+class JobStopped(AppError):
+    title = "Job stopped"
 
 
 class StoreError(AppError):

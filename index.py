@@ -1,4 +1,4 @@
-"""Index PDFs, other documents and folders of PDFs: `python index.py PATH...`
+"""Index documents and folders of documents: `python index.py PATH...`
 
 The files go the way of uploads, so they stand in the same list; only that this process does the work, if it can.
 """
@@ -30,6 +30,9 @@ POLL_SECONDS = 0.1
 PICKUP_SECONDS = 60.0
 _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 
+# What a folder is searched for.
+SUFFIXES = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
+
 Report = Callable[[Progress], None]
 IndexOne = Callable[[Path, Report], Indexed]
 
@@ -60,11 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:
-    """Yield each file named, and each PDF below a folder named, once."""
+    """Yield each file named, and each document below a folder named, once."""
     seen = set()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if path.is_dir() and (file.suffix.lower() != ".pdf" or not file.is_file()):
+            if path.is_dir() and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
                 continue
             real = file.resolve()
             if real not in seen:
@@ -95,7 +98,7 @@ def _index(files: list[Path], index: IndexOne) -> int:
 def _summary(done: list[Indexed], failed: list[tuple[str, str]]) -> str:
     """Say in one line what was stored, and which files failed and why."""
     if not done and not failed:
-        return "no PDF found"
+        return "no document found"
     pages, chunks = sum(one.pages for one in done), sum(one.chunks for one in done)
     stored = f"{_many(len(done), 'file')}, {_many(pages, 'page')}, {_many(chunks, 'chunk')} stored"
     if not failed:

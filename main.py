@@ -1,4 +1,7 @@
-"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part."""
+"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
+
+`main.py dead list|retry|drop` looks after the jobs that failed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from errors import AppError, SettingsError
+from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
 from settings import Settings, load_settings, without_password
 
@@ -22,12 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
         )
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of each call to the provider
         if options.supervised:
             stop_with_parent()
+        if options.part == "dead":
+            return _dead_letters(settings, options)
         if options.part == "audit":
-            _run_audit(settings, mend=not options.dry_run)
-        else:
-            {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
+            return _audit(settings, mend=not options.dry_run)
+        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part or "all"](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return EXIT_CONFIG
@@ -38,16 +43,44 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
-    parser.add_argument(
-        "part",
-        nargs="?",
-        default="all",
-        choices=["all", "api", "worker", "audit"],
-        help="what to run (default: everything); audit: find and mend what does not belong together in the stores",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="audit: say what would be mended, and change nothing")
-    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(part="all", supervised=False)
+    parts = parser.add_subparsers(dest="part", metavar="PART", help="what to run (default: everything)")
+    for name, what in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
+        part = parts.add_parser(name, help=what)
+        part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    dead = parts.add_parser("dead", help="list, retry or drop jobs that failed")
+    dead.add_argument("action", choices=["list", "retry", "drop"])
+    dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
+    dead.add_argument("--all", action="store_true", help="every one of them")
+    audit = parts.add_parser("audit", help="find and mend what does not belong together in the stores")
+    audit.add_argument("--dry-run", action="store_true", help="say what would be mended, and change nothing")
     return parser
+
+
+def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
+    """List dead letters, or retry or drop some. 1 when an id was not among them."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from queues.dead import DeadLetters
+
+    with Redis.from_url(settings.queue_url) as valkey:
+        letters = DeadLetters(valkey)
+        try:
+            found = letters.list()
+            if options.action == "list":
+                for letter in found:
+                    print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}")
+                print(f"{len(found)} dead letters")
+                return 0
+            chosen = [letter.job_id for letter in found] if options.all else options.job_ids
+            unknown = letters.retry(chosen) if options.action == "retry" else letters.drop(chosen)
+        except RedisError:
+            raise QueueUnavailable(f"{without_password(settings.queue_url)} does not answer: is it running?") from None
+    for job_id in unknown:
+        print(f"{job_id} is no dead letter: see `main.py dead list`", file=sys.stderr)
+    print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
+    return 1 if unknown else 0
 
 
 def _run_all(settings: Settings) -> None:
@@ -75,11 +108,12 @@ def _run_worker(settings: Settings) -> None:
         run_worker(settings, url=url)
 
 
-def _run_audit(settings: Settings, *, mend: bool) -> None:
+def _audit(settings: Settings, *, mend: bool) -> int:
     from queues.run_audit import run_audit
 
     lines = run_audit(settings, url=settings.queue_url, mend=mend)
     print("\n".join([*lines, f"{len(lines)} found"]))
+    return 0
 
 
 @contextmanager

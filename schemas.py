@@ -206,8 +206,20 @@ class Failure(Frozen):
     detail: str
 
 
+class Event(Frozen):
+    """Something that happened to a job. `id` orders events and is where a reader goes on."""
+
+    id: str
+    type: str
+    data: dict[str, object]
+
+
 class JobView(Frozen):
-    """A job as the queue knows it. `position` counts from 1, the next to run; None unless queued."""
+    """A job as the queue knows it.
+
+    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also when no job
+    of the queue ended of late.
+    """
 
     job_id: str
     kind: Literal["chat", "document", "webhook"]
@@ -216,6 +228,7 @@ class JobView(Frozen):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     position: int | None = None
+    expected_wait_seconds: float | None = None
     progress: Progress | None = None
     result: dict[str, object] | None = None
     failure: Failure | None = None

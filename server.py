@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import chat, health, jobs, problems, uploads
+from api import batches, chat, events, health, jobs, problems, uploads
 from api.dependencies import State
 from api.limits import BodyLimit
 from client.database import Database
@@ -73,9 +73,10 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=problems.describe(500),
     )
-    app.add_middleware(BodyLimit, larger={"/uploads": settings.max_upload_mb * 1024 * 1024})
+    larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    app.add_middleware(BodyLimit, larger=larger)
     problems.install(app)
-    for router in (chat.router, jobs.router, uploads.router, health.router):
+    for router in (chat.router, batches.router, jobs.router, events.router, uploads.router, health.router):
         app.include_router(router)
 
     @app.get("/", tags=["health"])

@@ -11,19 +11,23 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from client.events import EventWriter
+from client.provider import MAX_CALLS
+from client.scope import scope_for
 from errors import AppError, JobTimedOut
 from queues import documents
 from queues.services import services
 from queues.visible import VisibleOnly
 from rag.answer import answer_query
 from schemas import Progress, Query, UploadTask
+from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
 
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
-    with _run() as report:
+    with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
         use = services()
         documents.require_ready(query, use)
@@ -51,11 +55,13 @@ def _job_id() -> str | None:
 
 
 @contextmanager
-def _run() -> Iterator[Callable[[Progress], None]]:
+def _run(*, max_calls: int | None = None) -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
+    events = _events(job)
     try:
-        yield _reporter(job)
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+            yield _reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -66,9 +72,22 @@ def _run() -> Iterator[Callable[[Progress], None]]:
     except Exception:
         _keep(job, failure={"code": "internal", "detail": "the job failed inside; the worker's log says why"})
         raise
+    finally:
+        if events is not None:
+            events.close()
 
 
-def _reporter(job: Job | None) -> Callable[[Progress], None]:
+def _events(job: Job | None) -> EventWriter | None:
+    """Begin the events of this attempt at a job."""
+    if job is None:
+        return None
+    ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
+    events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
+    events.start()
+    return events
+
+
+def _reporter(job: Job | None, events: EventWriter | None) -> Callable[[Progress], None]:
     """Return a function that writes progress to the job, at most four times a second but never missing a stage."""
     last = Progress(stage="")
     written_at = 0.0
@@ -77,7 +96,10 @@ def _reporter(job: Job | None) -> Callable[[Progress], None]:
         nonlocal last, written_at
         now = time.monotonic()
         if progress.stage != last.stage or now - written_at >= PROGRESS_SECONDS:
-            _keep(job, progress=progress.model_dump(mode="json", exclude_none=True))
+            seen = progress.model_dump(mode="json", exclude_none=True)
+            _keep(job, progress=seen)
+            if events is not None:
+                events.write("progress", seen)
             last, written_at = progress, now
 
     return report

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from redis import Redis
 from rq import SimpleWorker
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from queues import services
 from queues.services import Services
 from settings import Settings

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from client import library as library_module
+from client.job_record import REMOVE
 from client.library import Library, OnDuplicate
-from client.rq_client import REMOVE
 from errors import AppError, DocumentError, JobNotFound, QueueUnavailable
 from queues.audit import audit
 from queues.documents import index_upload, remove_upload

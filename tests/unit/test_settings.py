@@ -26,10 +26,10 @@ def test_defaults_need_nothing(make_settings: MakeSettings) -> None:
 def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VALKEY_URL")
     monkeypatch.delenv("REDIS_URL")
-    monkeypatch.setenv(name, "valkey://:secret@example.test:7000/1")
+    monkeypatch.setenv(name, "valkey://:pa55@example.test:7000/1")
     settings = make_settings()
-    assert settings.valkey_url == "redis://:secret@example.test:7000/1"
-    assert "secret" not in repr(settings)
+    assert settings.valkey_url == "redis://:pa55@example.test:7000/1"
+    assert "pa55" not in repr(settings)
 
 
 @pytest.mark.parametrize(
