@@ -15,6 +15,7 @@ METADATA_KEY = "metadata"
 USER_FIELD = f"{METADATA_KEY}.user_id"
 UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
+COLLECTION_PREFIX = "documents-"
 # How many candidates each of the two searches hands to the fusion, at least.
 CANDIDATES = 50
 # File that marks an embedded collection as made to the end.
@@ -30,7 +31,7 @@ class DenseModel(Protocol):
 
 def collection_name(model: str) -> str:
     """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own."""
-    return "documents-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
+    return COLLECTION_PREFIX + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
 
 
 def metadata_of(chunk: Chunk) -> dict[str, Any]:

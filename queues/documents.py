@@ -56,7 +56,7 @@ def remove_upload(task: UploadTask, use: Services) -> Removed:
     upload = use.uploads.get(task.upload_id)
     if upload is not None and upload.status is not UploadStatus.DELETING:
         raise UploadGone("the upload is not to be deleted")
-    use.store.delete(task.upload_id, user_id=task.user_id)
+    use.store.delete_everywhere(task.upload_id, user_id=task.user_id)
     if upload is None:
         return Removed(upload_id=task.upload_id, name=task.upload_id)
     use.files.delete(upload.file_id)
