@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-queue bench-retrieval chaos local lock clean
+.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -24,8 +24,11 @@ fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/installed-dev
+bench: bench-ingestion
 	$(BIN)/python -m bench.latency
+
+bench-ingestion: $(VENV)/installed-dev
+	$(BIN)/python -m bench.ingestion
 
 bench-queue: $(VENV)/installed-dev
 	$(BIN)/python -m bench.queue_bench $(PARTS)

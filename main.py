@@ -36,6 +36,8 @@ def main(arguments: list[str] | None = None) -> int:
             from evaluate import main as evaluate
 
             return evaluate(arguments[1:])
+        if options.part == "audit":
+            return _audit(settings, mend=not options.dry_run)
         {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part or "all"](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
@@ -57,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
     dead.add_argument("--all", action="store_true", help="every one of them")
     parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
+    audit = parts.add_parser("audit", help="find and mend what does not belong together in the stores")
+    audit.add_argument("--dry-run", action="store_true", help="say what would be mended, and change nothing")
     return parser
 
 
@@ -109,6 +113,14 @@ def _run_worker(settings: Settings) -> None:
 
     with _queue_url(settings) as url:
         run_worker(settings, url=url)
+
+
+def _audit(settings: Settings, *, mend: bool) -> int:
+    from queues.run_audit import run_audit
+
+    lines = run_audit(settings, url=settings.queue_url, mend=mend)
+    print("\n".join([*lines, f"{len(lines)} found"]))
+    return 0
 
 
 @contextmanager

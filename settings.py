@@ -70,8 +70,10 @@ class Settings(BaseSettings):
     file_store_url: str | None = Field(
         None, description="Where uploaded files are kept: s3://bucket/prefix. Empty: files/ under DATA_DIR."
     )
-    aws_access_key_id: SecretStr | None = Field(None, description="Key of the S3 store. Empty: the machine's own role.")
-    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
+    aws_access_key_id: SecretStr | None = Field(
+        None, repr=False, description="Key of the S3 store. Empty: the machine's own role."
+    )
+    aws_secret_access_key: SecretStr | None = Field(None, repr=False, description="Secret of that key.")
     aws_endpoint_url: str | None = Field(None, description="S3 server other than Amazon's, such as MinIO.")
     aws_region: str = Field("us-east-1", description="Region of the S3 bucket.")
     max_upload_mb: int = Field(100, ge=1, le=10_240, description="Largest body of POST /uploads, in MiB.")

@@ -19,6 +19,7 @@ import qdrant_edge as qdrant
 
 from client.bm25 import Lexicon
 from client.payload import (
+    COLLECTION_PREFIX,
     COMPLETE,
     DENSE_VECTOR,
     INDEX_FIELD,
@@ -137,6 +138,16 @@ class EmbeddedStore(Searching):
                 shard.update(qdrant.UpdateOperation.delete_points_by_filter(qdrant.Filter(must=conditions)))
         except NothingIndexed:
             return
+
+    def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
+        """Remove an upload's chunks, also those of other embedding models."""
+        self.delete(upload_id, user_id=user_id)
+        for path in self._folder.glob(f"{COLLECTION_PREFIX}*"):
+            if path != self._path and (path / COMPLETE).exists():
+                model = path.name.removeprefix(COLLECTION_PREFIX)
+                # It takes its turn as another process would.
+                other = EmbeddedStore(self._folder, model=model, dense=None, lexicon=self._lexicon)
+                other.delete(upload_id, user_id=user_id)
 
     def count(self, chosen: SearchFilter) -> int:
         """Count the chosen chunks; 0 when nothing was ever stored."""

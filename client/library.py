@@ -85,17 +85,14 @@ class Library:
         Raises DocumentError for a file that is not taken.
         """
         new = await asyncio.to_thread(self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id)
-        try:
-            before = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
-            if before is not None and before.status is UploadStatus.DELETING:
-                new = new.model_copy(update={"upload_id": mint_id()})
-            elif before is not None:
-                return await self._replace_file(before, new)
-            unique = on_duplicate is not OnDuplicate.KEEP
-            kept = await asyncio.to_thread(self._uploads.add, new, unique=unique)
-        except BaseException:
-            await asyncio.to_thread(self._files.delete, new.file_id)
-            raise
+        before = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
+        if before is not None and before.status is UploadStatus.DELETING:
+            new = new.model_copy(update={"upload_id": mint_id()})
+        elif before is not None:
+            return await self._replace_file(before, new)
+        # Should this fail, the file stays: the row may have been written all the same, and an audit knows.
+        unique = on_duplicate is not OnDuplicate.KEEP
+        kept = await asyncio.to_thread(self._uploads.add, new, unique=unique)
         if kept.upload_id != new.upload_id:
             await asyncio.to_thread(self._files.delete, new.file_id)
             return await self._duplicate(kept, new.name, on_duplicate)

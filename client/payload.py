@@ -21,6 +21,8 @@ UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
 PAGE_FIELD = f"{METADATA_KEY}.page"
 NAME_FIELD = f"{METADATA_KEY}.name"
+# The number tells the layout of the points, so that an older one is left alone and not misread.
+COLLECTION_PREFIX = "documents-2-"
 # File that marks an embedded collection as made to the end.
 COMPLETE = "complete"
 
@@ -33,11 +35,8 @@ class DenseModel(Protocol):
 
 
 def collection_name(model: str) -> str:
-    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own.
-
-    The number tells the layout of the points, so that an older one is left alone and not misread.
-    """
-    return "documents-2-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
+    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own."""
+    return COLLECTION_PREFIX + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
 
 
 def metadata_of(chunk: Chunk) -> dict[str, Any]:

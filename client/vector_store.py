@@ -17,6 +17,7 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 
 from client.bm25 import Lexicon
 from client.payload import (
+    COLLECTION_PREFIX,
     DENSE_VECTOR,
     INDEX_FIELD,
     NAME_FIELD,
@@ -109,6 +110,14 @@ class QdrantStore(Searching):
                 self._client.delete(self._collection, points_selector=selector, wait=True)
         except NothingIndexed:
             return
+
+    def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
+        """Remove an upload's chunks, also those of other embedding models."""
+        selector = models.FilterSelector(filter=_filter(SearchFilter(user_id=user_id, upload_ids=(upload_id,))))
+        with _store_errors():
+            for collection in self._client.get_collections().collections:
+                if collection.name.startswith(COLLECTION_PREFIX):
+                    self._client.delete(collection.name, points_selector=selector, wait=True)
 
     def count(self, chosen: SearchFilter) -> int:
         """Count the chosen chunks; 0 when nothing was ever stored."""

@@ -26,11 +26,12 @@ def index_upload(task: UploadTask, use: Services, report: Report, *, job_id: str
         AppError: it failed, and the row says so.
 
     """
+    before = use.uploads.get(task.upload_id)
     upload = use.uploads.begin(task.upload_id, job_id=job_id)
-    if upload is None:
+    if before is None or upload is None:
         raise _gone(task, use)
     try:
-        indexed = _index(upload, use, report)
+        indexed = _index(upload, use, report, fresh=before.started_at is None)
         # From here on the chunks are found, so they must all be there.
         if use.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
             raise _gone(task, use)
@@ -55,7 +56,7 @@ def remove_upload(task: UploadTask, use: Services) -> Removed:
     upload = use.uploads.get(task.upload_id)
     if upload is not None and upload.status is not UploadStatus.DELETING:
         raise UploadGone("the upload is not to be deleted")
-    use.store.delete(task.upload_id, user_id=task.user_id)
+    use.store.delete_everywhere(task.upload_id, user_id=task.user_id)
     if upload is None:
         return Removed(upload_id=task.upload_id, name=task.upload_id)
     use.files.delete(upload.file_id)
@@ -78,7 +79,7 @@ def require_ready(query: Query, use: Services) -> None:
     raise UploadNotReady(f"{upload.name} is not indexed yet; ask again once it is ready")
 
 
-def _index(upload: Upload, use: Services, report: Report) -> Indexed:
+def _index(upload: Upload, use: Services, report: Report, *, fresh: bool) -> Indexed:
     task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
     written_at = time.monotonic()
     pages_done, pages = 0, 0
@@ -104,7 +105,7 @@ def _index(upload: Upload, use: Services, report: Report) -> Indexed:
             user_id=upload.user_id,
             media_type=upload.media_type,
         )
-        return index_document(document, use.store, reported, limits=use.limits, check=check)
+        return index_document(document, use.store, reported, limits=use.limits, check=check, fresh=fresh)
 
 
 def _gone(task: UploadTask, use: Services) -> UploadGone:

@@ -36,11 +36,13 @@ def index_document(
     *,
     limits: Limits | None = None,
     check: Callable[[], None] = lambda: None,
+    fresh: bool = False,
 ) -> Indexed:
     """Read, split and store a document, and drop what an earlier, longer version of it left behind.
 
     Chunks that are stored already, word for word, are not embedded again: so a run that was cut short is resumed.
-    `check` is called after each batch, and stops the run by raising.
+    `check` is called after each batch, and stops the run by raising. `fresh` says that nothing of the document is
+    stored yet, which saves looking.
 
     Raises:
         DocumentError: the file cannot be read or holds no text.
@@ -51,7 +53,7 @@ def index_document(
     report(Progress(stage="reading"))
     text = read_document(Path(document.path), media_type=document.media_type, limits=limits)
     chosen = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
-    resumed = store.count(chosen) > 0
+    resumed = not fresh and store.count(chosen) > 0
     pages = _reported(text.pages, text.page_count, report)
     stored = 0
     for batch in _batches(chunk_pages(document, pages, model=store.model)):
@@ -60,7 +62,8 @@ def index_document(
         check()
     if not stored:
         raise DocumentError("no_text", "no text was found: the pages may be scanned images")
-    store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
+    if resumed:
+        store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
     found = store.count(chosen)
     if found != stored:
         raise StoreError(f"{stored} chunks were made but {found} are stored; index the file again")
