@@ -181,9 +181,7 @@ class Library:
         detail = job.failure.detail if job.failure else "the job ended without indexing the file; index it again"
         reason = job.failure.code if job.failure else "internal"
         reason = "timeout" if reason == "job_timed_out" else reason
-        failed = await asyncio.to_thread(
-            self._uploads.fail, upload.upload_id, job_id=upload.job_id, reason=reason, error=detail
-        )
+        failed = await asyncio.to_thread(self._uploads.abandon, upload, reason=reason, error=detail)
         return failed or await asyncio.to_thread(self._uploads.get, upload.upload_id)
 
     async def _get(self, upload_id: str, *, user_id: str) -> Upload:

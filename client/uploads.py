@@ -121,6 +121,13 @@ class UploadList:
             upload_id, _owned(job_id), status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
         )
 
+    def abandon(self, was: Upload, *, reason: str, error: str) -> Upload | None:
+        """Note that the job of an upload ended without a word; None when the row has changed since it was read."""
+        unchanged = and_(UploadRow.status == was.status, UploadRow.updated_at == was.updated_at)
+        return self.change(
+            was.upload_id, unchanged, status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
+        )
+
     def queue(self, upload_id: str, *, was: Upload, job_id: str | None, **values: Any) -> Upload | None:
         """Give the upload to another job; None when it is no longer as it `was`."""
         as_it_was = and_(UploadRow.status == was.status, UploadRow.job_id.is_not_distinct_from(was.job_id))

@@ -10,7 +10,7 @@ from queues.services import Services
 
 # What a worker does to the stores, in words: the calls that change something.
 CHANGES = frozenset({"upsert", "delete", "begin", "progress", "finish", "fail", "forget", "put", "add", "queue"})
-CHANGES |= {"mark_deleting", "withdraw", "delete_everywhere"}
+CHANGES |= {"mark_deleting", "withdraw", "delete_everywhere", "abandon"}
 
 
 class Crash(BaseException):

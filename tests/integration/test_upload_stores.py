@@ -133,6 +133,20 @@ def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadList) -> None
     assert uploads.get(one.upload_id) is None
 
 
+def test_only_an_upload_that_did_not_change_is_given_up(uploads: UploadList) -> None:
+    """As when a job ends well between the look at its row and the look at the job."""
+    one = uploads.add(an_upload(), unique=True)
+    begun = uploads.begin(one.upload_id, job_id="job")
+    assert begun is not None
+    assert uploads.finish(one.upload_id, job_id="job", pages=1, chunks=1) is not None
+    assert uploads.abandon(begun, reason="worker_died", error="…") is None
+    again = uploads.begin(one.upload_id, job_id="job")
+    assert again is not None
+    failed = uploads.abandon(again, reason="worker_died", error="…")
+    assert failed is not None
+    assert (failed.status, failed.reason) == (UploadStatus.FAILED, "worker_died")
+
+
 def test_pages_hold_everything_once_also_at_the_same_moment(uploads: UploadList) -> None:
     moment = datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)
     ids = [
