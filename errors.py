@@ -6,7 +6,10 @@ AppError
 │   ├── InvalidRequest         422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
-│   └── JobExpired             410
+│   ├── JobExpired             410
+│   ├── WebhookNotFound        404, no such endpoint or delivery
+│   ├── WebhookConflict        409, what is asked of an endpoint cannot be now
+│   └── WebhookUrlRefused      422, a webhook may not go there
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── JobTimedOut                the job ran into its time limit
 ├── StoreError                 the vector store
@@ -72,6 +75,23 @@ class JobNotFound(RequestError):
 class JobExpired(RequestError):
     status = 410
     title = "Job expired"
+
+
+class WebhookNotFound(RequestError):
+    status = 404
+    title = "Webhook not found"
+
+
+class WebhookConflict(RequestError):
+    status = 409
+    title = "Webhook conflict"
+
+
+class WebhookUrlRefused(RequestError):
+    """A URL that no webhook is sent to. The detail goes on after a field's name: "must start with https://"."""
+
+    status = 422
+    title = "Webhook URL refused"
 
 
 class QueueUnavailable(AppError):

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import chat, health, jobs, problems
+from api import chat, health, jobs, problems, webhooks
 from api.dependencies import State
 from api.limits import BodyLimit
 from client.rq_client import JobQueue
+from client.webhook_events import SweepThread, open_events
 from settings import Settings
 
 VERSION = "0.1.0"
@@ -39,9 +40,13 @@ def create_app(settings: Settings) -> FastAPI:
             job_timeout_seconds=settings.job_timeout_seconds,
             result_ttl_seconds=settings.result_ttl_seconds,
         )
+        events = open_events(settings)
+        sweep = SweepThread(events)
+        sweep.start()
         try:
-            yield State(settings=settings, queue=queue)
+            yield State(settings=settings, queue=queue, webhooks=events)
         finally:
+            sweep.stop()
             await queue.close()
 
     # Its Swagger page comes from this server, not from a CDN: it works without the internet.
@@ -55,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.add_middleware(BodyLimit)
     problems.install(app)
-    for router in (chat.router, jobs.router, health.router):
+    for router in (chat.router, jobs.router, webhooks.router, health.router):
         app.include_router(router)
 
     @app.get("/", tags=["health"])

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 import zlib
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_doc
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
     "document": "queues.worker.process_pdf",
+    "webhook": "queues.worker.deliver_webhook",
 }
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 
@@ -59,7 +60,7 @@ _STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.STOPPED: JobStatus.CANCELLED,
     RqStatus.CANCELED: JobStatus.CANCELLED,
 }
-_FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout")
+FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,18 @@ class JobQueue:
         )
         self._valkey = redis.Redis(connection_pool=pool)
 
-    async def submit(self, kind: Kind, payload: dict[str, Any], *, priority: Priority = Priority.NORMAL) -> JobView:
+    async def submit(
+        self,
+        kind: Kind,
+        payload: dict[str, Any],
+        *,
+        priority: Priority = Priority.NORMAL,
+        also: Callable[[Any, str], None] | None = None,
+    ) -> JobView:
         """Put a job on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function. Raises QueueUnavailable.
+        `payload` is plain data, the only argument of the job's function. `also` gets the pipeline and the job's id,
+        and adds what is to be written before the job. Raises QueueUnavailable.
         """
         job = self._job(kind, payload)
         fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
@@ -99,6 +108,8 @@ class JobQueue:
         async with _deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.sadd("rq:queues", queue_key)
+            if also is not None:
+                also(pipeline, job.id)
             # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
             # what was wanted: its answer does not matter.
             pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
@@ -110,13 +121,13 @@ class JobQueue:
         minted = _parse_id(job_id)
         async with _deadline():
             pipeline = self._valkey.pipeline(transaction=False)
-            pipeline.hmget(Job.key_for(job_id), *_FIELDS)
+            pipeline.hmget(Job.key_for(job_id), *FIELDS)
             pipeline.xrevrange(_results_key(job_id), count=1)
             values, results = await pipeline.execute()
-            job = {name: value for name, value in zip(_FIELDS, values, strict=True) if value is not None}
-            if "status" not in job or _text(job.get("origin")) not in KINDS:
-                raise self._missing(job_id, minted)
-            view = _view(job_id, job, results[0][1] if results else {})
+            try:
+                view = parse_job(job_id, values, results)
+            except LookupError:
+                raise self._missing(job_id, minted) from None
             if view.status is JobStatus.QUEUED:
                 index = cast("int | None", await self._valkey.lpos(_queue_key(QUEUES[view.kind]), job_id))
                 view = view.model_copy(update={"position": None if index is None else index + 1})
@@ -195,6 +206,16 @@ def _parse_id(job_id: str) -> datetime | None:
         return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)  # RFC 9562, 5.7
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def parse_job(
+    job_id: str, values: Sequence[bytes | None], results: Sequence[tuple[Any, dict[bytes, bytes]]]
+) -> JobView:
+    """Read a job from its FIELDS and its last result. Raises LookupError when there is none of ours."""
+    job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+    if "status" not in job or _text(job.get("origin")) not in KINDS:
+        raise LookupError(job_id)
+    return _view(job_id, job, results[0][1] if results else {})
 
 
 def _view(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:

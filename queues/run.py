@@ -6,6 +6,7 @@ from redis import Redis
 from rq import SimpleWorker
 
 from client.rq_client import QUEUES
+from client.webhook_events import SweepThread, open_events
 from queues import services
 from settings import Settings
 
@@ -19,8 +20,11 @@ def run_worker(settings: Settings, *, url: str) -> None:
     services.preload(settings)
     opened = services.open_services(settings, owner=settings.qdrant_url is None)
     services.use(opened)
+    sweep = SweepThread(open_events(settings.model_copy(update={"valkey_url": url})))
+    sweep.start()
     try:
         worker = SimpleWorker(list(QUEUES.values()), connection=Redis.from_url(url))
         worker.work(logging_level=settings.log_level, with_scheduler=True)
     finally:
+        sweep.stop()
         opened.store.close()

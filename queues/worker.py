@@ -11,11 +11,15 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from client.webhook_records import DeliveryTask
+from client.webhook_store import connect
 from errors import AppError, JobTimedOut
+from queues.deliveries import attempt_delivery
 from queues.services import services
 from rag.answer import answer_query
 from rag.ingestion import index_pdf
 from schemas import Document, Progress, Query
+from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
 
@@ -34,6 +38,13 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
     with _run() as report:
         document = Document.model_validate(payload)
         return index_pdf(document, services().store, report).model_dump(mode="json")
+
+
+def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
+    """Try to deliver a webhook once. Takes a DeliveryTask as plain data; returns what became of it."""
+    job, settings = get_current_job(), get_settings()
+    valkey = connect(settings.queue_url) if job is None else job.connection
+    return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
 
 
 @contextmanager
