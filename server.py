@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -46,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             yield State(settings=settings, queue=queue, webhooks=events)
         finally:
-            sweep.stop()
+            await asyncio.to_thread(sweep.stop)
             await queue.close()
 
     # Its Swagger page comes from this server, not from a CDN: it works without the internet.

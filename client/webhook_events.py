@@ -40,7 +40,7 @@ MAX_ANNOUNCED: Final = 200
 UNSEEN_SECONDS: Final = 3_600
 # How long after its time an attempt may not have begun before the sweep looks where its RQ job is, and how long
 # a started one may take.
-LATE_SECONDS: Final = 10
+LATE_SECONDS: Final = 5
 LOST_SECONDS: Final = 120
 MAX_REVIVED: Final = 100
 
@@ -119,7 +119,9 @@ class WebhookEvents:
         return done + self._revive()
 
     def take_turn(self, seconds: float) -> bool:
-        """Ask to be the only one who sweeps, for so long."""
+        """Ask to be the only one who sweeps, for so long. False also when there is nothing to sweep."""
+        if not self._pending() and not self._valkey.zcard(DUE):
+            return False  # and nothing was written: an idle service leaves Valkey's log alone
         return bool(self._valkey.set(SWEEPER, "1", nx=True, px=max(1, int(seconds * 1_000))))
 
     def _find_ended(self) -> list[str]:

@@ -26,6 +26,7 @@ ATTEMPT_SECONDS: Final = 15.0
 RESOLVE_SECONDS: Final = 5.0
 # Beyond it nothing is read: a receiver that never stops talking gets no more of our time.
 MAX_RESPONSE_BYTES: Final = 64 * 1024
+_MAX_DIGITS: Final = 6
 _WRITE_BYTES: Final = 16 * 1024
 USER_AGENT: Final = "rag-query-api-webhooks/1"
 
@@ -41,6 +42,7 @@ class Outcome:
     error: str | None
     seconds: float
     retry_after_seconds: int | None = None
+    timed_out: bool = False
 
     @property
     def delivered(self) -> bool:
@@ -80,9 +82,8 @@ def send(
     started = time.monotonic()
     deadline = started + timeout_seconds
 
-    def outcome(status: int | None = None, error: str | None = None, retry_after: str = "") -> Outcome:
-        seconds = int(retry_after) if retry_after.isdecimal() and len(retry_after) <= 6 else None  # noqa: PLR2004
-        return Outcome(status, error, round(time.monotonic() - started, 3), seconds)
+    def outcome(status: int | None = None, **more: Any) -> Outcome:
+        return Outcome(status, more.pop("error", None), round(time.monotonic() - started, 3), **more)
 
     try:
         target = parse_url(url, policy)
@@ -91,16 +92,16 @@ def send(
     except WebhookUrlRefused as error:
         return outcome(error=f"refused: the URL {error.detail}")
     except (httpcore.TimeoutException, TimeoutError):
-        return outcome(error=f"no answer within {timeout_seconds:g} s")
+        return outcome(error=f"no answer within {timeout_seconds:g} s", timed_out=True)
     except (httpcore.NetworkError, httpcore.ProtocolError, OSError) as error:
         return outcome(error=_reason(error))
-    return outcome(status, retry_after=retry_after)
+    return outcome(status, retry_after_seconds=retry_after)
 
 
 def _post(
     target: Target, addresses: list[str], body: bytes, headers: dict[str, str], deadline: float
-) -> tuple[int, str]:
-    """Send the request; return the status and the Retry-After header. Follows no redirect, reads no proxy setting."""
+) -> tuple[int, int | None]:
+    """Send the request; return the status and the seconds of Retry-After. Follows no redirect, uses no proxy."""
     sent = {"host": target.authority, "user-agent": USER_AGENT, "content-type": "application/json", "accept": "*/*"}
     sent |= {"content-length": str(len(body)), "connection": "close"} | headers
     url = httpcore.URL(
@@ -117,7 +118,12 @@ def _post(
             received += len(chunk)
             if received > MAX_RESPONSE_BYTES:
                 break
-        return response.status, headers_back.get(b"retry-after", "")
+        return response.status, _seconds(headers_back.get(b"retry-after", ""))
+
+
+def _seconds(retry_after: str) -> int | None:
+    """Read the header's common form; dates are rare and clocks differ."""
+    return int(retry_after) if retry_after.isdecimal() and len(retry_after) <= _MAX_DIGITS else None
 
 
 class _PinnedBackend(httpcore.NetworkBackend):

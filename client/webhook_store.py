@@ -92,20 +92,20 @@ class WebhookStore:
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Register an endpoint. Raises WebhookConflict when its owner has MAX_ENDPOINTS already."""
-        with _reachable():
+        with reachable():
             if self.valkey.scard(_endpoints_key(endpoint.owner)) >= MAX_ENDPOINTS:
                 raise WebhookConflict(f"there are {MAX_ENDPOINTS} endpoints already: delete one first")
             self._write_endpoint(endpoint)
 
     def replace_endpoint(self, endpoint: Endpoint) -> None:
         """Write an endpoint anew, if it is still there."""
-        with _reachable():
+        with reachable():
             if self.valkey.exists(_endpoint_key(endpoint.endpoint_id)):
                 self._write_endpoint(endpoint)
 
     def endpoints(self, owner: str) -> list[Endpoint]:
         """List a user's endpoints, oldest first."""
-        with _reachable():
+        with reachable():
             ids = cast("set[bytes]", self.valkey.smembers(_endpoints_key(owner)))
             stored = self.valkey.mget([_endpoint_key(name.decode()) for name in ids]) if ids else []
         found = [_endpoint(value) for value in cast("list[bytes | None]", stored)]
@@ -113,7 +113,7 @@ class WebhookStore:
 
     def endpoint(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
         """Read an endpoint; when `owner` is given, only one of theirs. Raises WebhookNotFound."""
-        with _reachable():
+        with reachable():
             found = _endpoint(cast("bytes | None", self.valkey.get(_endpoint_key(endpoint_id))))
         if found is None or (owner is not None and found.owner != owner):
             raise WebhookNotFound("there is no such endpoint: GET /webhooks lists yours")
@@ -121,7 +121,7 @@ class WebhookStore:
 
     def delete_endpoint(self, endpoint: Endpoint) -> None:
         """Forget an endpoint. What is on its way to it is not sent any more."""
-        with _reachable(), self.valkey.pipeline() as pipeline:
+        with reachable(), self.valkey.pipeline() as pipeline:
             pipeline.srem(_endpoints_key(endpoint.owner), endpoint.endpoint_id)
             pipeline.delete(_endpoint_key(endpoint.endpoint_id))
             pipeline.execute()
@@ -129,7 +129,7 @@ class WebhookStore:
     def default_secret(self, owner: str) -> str:
         """Return the secret for URLs given with a job, made on the first call."""
         key = f"{PREFIX}secret:{owner}"
-        with _reachable():
+        with reachable():
             self.valkey.set(key, new_secret(), nx=True)
             return cast("bytes", self.valkey.get(key)).decode()
 
@@ -146,7 +146,7 @@ class WebhookStore:
 
     def body(self, delivery: Delivery) -> bytes | None:
         """Return what a delivery sends; None when it is no longer kept."""
-        with _reachable():
+        with reachable():
             return cast("bytes | None", self.valkey.get(_message_key(delivery.message_id)))
 
     def add_delivery(self, pipeline: Pipeline, delivery: Delivery, *, now: float) -> None:
@@ -168,7 +168,7 @@ class WebhookStore:
         `expected` is the `seq` it was read with; `drop` an RQ job that is not to run any more.
         """
         due = delivery.next_attempt_at
-        with _reachable(), self.valkey.pipeline() as pipeline:
+        with reachable(), self.valkey.pipeline() as pipeline:
             self._save(
                 pipeline,
                 delivery,
@@ -181,7 +181,7 @@ class WebhookStore:
 
     def delivery(self, delivery_id: str, *, owner: str | None = None) -> Delivery:
         """Read a delivery; when `owner` is given, only one of theirs. Raises WebhookNotFound."""
-        with _reachable():
+        with reachable():
             found = _delivery(cast("bytes | None", self.valkey.hget(_delivery_key(delivery_id), "record")))
         if found is None or (owner is not None and found.owner != owner):
             raise WebhookNotFound("there is no such delivery: GET /webhooks/deliveries lists yours")
@@ -189,7 +189,7 @@ class WebhookStore:
 
     def deliveries(self, what: str, name: str, *, owner: str, offset: int, limit: int) -> list[Delivery]:
         """List the deliveries of an `owner`, an `endpoint` or a `job`, newest first."""
-        with _reachable():
+        with reachable():
             ids = self.valkey.zrevrange(_log_key(what, name), offset, offset + limit - 1)
             pipeline = self.valkey.pipeline(transaction=False)
             for delivery_id in cast("list[bytes]", ids):
@@ -301,7 +301,8 @@ def _delivery(stored: bytes | None) -> Delivery | None:
 
 
 @contextmanager
-def _reachable() -> Iterator[None]:
+def reachable() -> Iterator[None]:
+    """Turn the errors of Valkey into QueueUnavailable."""
     try:
         yield
     except (RedisError, OSError):

@@ -8,6 +8,7 @@ from datetime import timedelta
 from redis import Redis
 
 from client.webhook_address import AddressPolicy
+from client.webhook_pace import PAUSE_SECONDS, Pace
 from client.webhook_records import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, moment
 from client.webhook_sender import Outcome, Sender, send, signed_headers
 from client.webhook_store import WebhookStore, keep_seconds
@@ -37,18 +38,22 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
     if delivery.seq != task.seq or delivery.status is not DeliveryStatus.PENDING:
         return "superseded"
     body = store.body(delivery)
+    pace = Pace(valkey, delivery.url)
     refusal = _refusal(store, delivery, body)
+    now = clock()
     if refusal is not None or body is None:
         after = _ended(delivery, DeliveryStatus.FAILED, refusal)
+    elif not pace.may_try():
+        after = _again(delivery, now, PAUSE_SECONDS)
     else:
-        now = clock()
         policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
         secret = store.secret_for(delivery)
         headers = signed_headers(secret, message_id=delivery.message_id, timestamp=int(now), body=body)
         outcome = sender(delivery.url, body, headers, policy=policy)
-        after = _after(delivery, outcome, now)
+        pace.tried(outcome)
         if outcome.gone:
             _disable(store, delivery, now)
+        after = _after(delivery, outcome, now)
     written = store.save_delivery(after, expected=delivery.seq, now=clock())
     return after.status.value if written else "superseded"
 
@@ -77,7 +82,12 @@ def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
     if delay is None:
         return _ended(tried, DeliveryStatus.FAILED, "the last attempt failed")
     delay = max(delay, min(outcome.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS))
-    return tried.model_copy(update={"seq": tried.seq + 1, "next_attempt_at": moment(now) + timedelta(seconds=delay)})
+    return _again(tried, now, delay)
+
+
+def _again(delivery: Delivery, now: float, delay_seconds: int) -> Delivery:
+    next_at = moment(now) + timedelta(seconds=delay_seconds)
+    return delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": next_at})
 
 
 def _ended(delivery: Delivery, status: DeliveryStatus, reason: str | None) -> Delivery:

@@ -18,6 +18,7 @@ from rq.scheduler import RQScheduler
 
 from client.rq_client import JobQueue
 from client.webhook_events import LATE_SECONDS, LOST_SECONDS, UNSEEN_SECONDS, WebhookEvents
+from client.webhook_pace import Pace
 from client.webhook_records import SCHEDULE_SECONDS, DeliveryStatus, Endpoint, EventType, moment
 from client.webhook_sender import Outcome, new_secret
 from client.webhook_store import WebhookStore, keep_seconds
@@ -490,3 +491,30 @@ def test_many_pending_jobs_are_looked_at_in_turns(world: World, monkeypatch: pyt
     events = world.events
     found = sum(events.sweep() for _ in range(math.ceil(8 / 3) + 2))
     assert found == 8
+
+
+def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world: World) -> None:
+    """Its own others wait their turn; those of other receivers go on."""
+    hangs = Outcome(None, "no answer within 15 s", 15.0, timed_out=True)
+    world.respond = lambda url: hangs if "slow" in url else Outcome(204, None, 0.01)
+    slow = [world.ask(url="https://slow.example.com/") for _ in range(5)]
+    quick = world.ask(url=URL)
+    world.finish()
+    world.work()
+    assert world.deliveries(quick)[0].status is DeliveryStatus.DELIVERED
+    tries = [len(world.deliveries(job)[0].attempts) for job in slow]
+    assert sum(tries) == 1
+    assert Pace(world.valkey, "https://other.example.com/").may_try()
+    for _ in range(2):  # the pause is over: one may look, and the receiver still hangs
+        world.valkey.delete(*world.valkey.keys("rag:webhook:probe:*"))
+        world.now = world.due() or 0.0
+        world.tick()
+        assert not Pace(world.valkey, "https://SLOW.example.com/elsewhere").may_try()
+    assert sum(len(world.deliveries(job)[0].attempts) for job in slow) == 3
+    world.valkey.delete(*world.valkey.keys("rag:webhook:probe:*"))
+    world.respond = lambda _: Outcome(204, None, 0.01)
+    world.run_until_quiet()
+    for job in slow:
+        (delivery,) = world.deliveries(job)
+        assert delivery.status is DeliveryStatus.DELIVERED
+        assert len(delivery.attempts) <= 4
