@@ -21,7 +21,7 @@ from client.webhook_store import PREFIX, reachable
 
 SLOW_SECONDS: Final = 120
 PAUSE_SECONDS: Final = 15
-PROBE_SECONDS: Final = int(ATTEMPT_SECONDS) + 5
+PROBE_SECONDS: Final = ATTEMPT_SECONDS + 5
 
 
 class Pace:

@@ -22,7 +22,7 @@ from errors import WebhookUrlRefused
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  a prefix
 SECRET_BYTES: Final = 32  # the specification asks for 24 to 64
 # For all of one attempt: name, connection, TLS, request and response.
-ATTEMPT_SECONDS: Final = 15.0
+ATTEMPT_SECONDS: Final = 15
 RESOLVE_SECONDS: Final = 5.0
 # Beyond it nothing is read: a receiver that never stops talking gets no more of our time.
 MAX_RESPONSE_BYTES: Final = 64 * 1024

