@@ -6,11 +6,19 @@ AppError
 │   ├── InvalidRequest         422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
+│   ├── BatchNotFound          404
 │   ├── JobExpired             410
+│   ├── UploadNotFound         404
 │   ├── WebhookNotFound        404, no such endpoint or delivery
 │   ├── WebhookConflict        409, what is asked of an endpoint cannot be now
-│   └── WebhookUrlRefused      422, a webhook may not go there
+│   ├── WebhookUrlRefused      422, a webhook may not go there
+│   └── UploadNotReady         409, a question names an upload that cannot be searched yet
+├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
+├── UploadsUnavailable         503, the database with the list of uploads
+├── FilesUnavailable           503, the file store
+│   └── FileMissing            a file that should be there
+├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
@@ -23,6 +31,7 @@ AppError
 │   ├── ProviderTimeout
 │   └── ProviderUnavailable
 └── DocumentError              a file that cannot be indexed, with a `reason`
+    └── UnsupportedFile        415
 """
 
 from __future__ import annotations
@@ -72,9 +81,24 @@ class JobNotFound(RequestError):
     title = "Job not found"
 
 
+class BatchNotFound(RequestError):
+    status = 404
+    title = "Batch not found"
+
+
 class JobExpired(RequestError):
     status = 410
     title = "Job expired"
+
+
+class UploadNotFound(RequestError):
+    status = 404
+    title = "Upload not found"
+
+
+class UploadNotReady(RequestError):
+    status = 409
+    title = "Upload not ready"
 
 
 class WebhookNotFound(RequestError):
@@ -94,9 +118,34 @@ class WebhookUrlRefused(RequestError):
     title = "Webhook URL refused"
 
 
+class StreamEnded(AppError):
+    status = 204
+    title = "Nothing more"
+
+
 class QueueUnavailable(AppError):
     status = 503
     title = "Queue unavailable"
+
+
+class UploadsUnavailable(AppError):
+    status = 503
+    title = "List of uploads unavailable"
+
+
+class FilesUnavailable(AppError):
+    status = 503
+    title = "File store unavailable"
+
+
+class FileMissing(FilesUnavailable):
+    status = 404
+    title = "File missing"
+
+
+class UploadGone(AppError):
+    status = 409
+    title = "Upload gone"
 
 
 class JobTimedOut(AppError):
@@ -146,7 +195,11 @@ class ProviderUnavailable(ProviderError):
 
 
 class DocumentError(AppError):
-    """A file that cannot be indexed. `reason` is one of `encrypted`, `broken`, `no_text`, `not_a_pdf`, `not_found`."""
+    """A file that cannot be indexed.
+
+    `reason` is one of `encrypted`, `broken`, `no_text`, `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`,
+    `unsupported`.
+    """
 
     status = 422
     title = "Document cannot be indexed"
@@ -154,3 +207,8 @@ class DocumentError(AppError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class UnsupportedFile(DocumentError):
+    status = 415
+    title = "Unsupported media type"

@@ -1,4 +1,7 @@
-"""Index PDFs and folders of PDFs: `python index.py PATH...`"""
+"""Index documents and folders of documents: `python index.py PATH...`
+
+The files go the way of uploads, so they stand in the same list; only that this process does the work, if it can.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,43 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from errors import AppError, DocumentError, StoreInUse
-from rag.ingestion import index_pdf
-from schemas import Document, Indexed, JobStatus, Progress
+from schemas import Indexed, JobStatus, Progress, UploadTask
 from settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from client.rq_client import JobQueue
+    from queues.services import Services
 
 POLL_SECONDS = 0.1
 # A handed-over file is given up when no worker has taken it for this long.
 PICKUP_SECONDS = 60.0
 _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 
-IndexOne = Callable[[Document, Callable[[Progress], None]], Indexed]
+# What a folder is searched for.
+SUFFIXES = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
+
+Report = Callable[[Progress], None]
+IndexOne = Callable[[Path, Report], Indexed]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line: 0 when every file was indexed, 1 when one was not, 2 for a wrong setting or call."""
-    parser = argparse.ArgumentParser(prog="index.py", description="Index PDFs, so that questions can be asked of them.")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a PDF, or a folder searched for PDFs")
+    parser = argparse.ArgumentParser(
+        prog="index.py", description="Index documents, so that questions can be asked of them."
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="a document (PDF, DOCX, HTML, Markdown, text), or a folder searched for them",
+    )
     paths = parser.parse_args(arguments).paths
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load_settings()
         with _Indexing(settings) as indexing:
-            return _index(list(_documents(paths)), indexing.index)
+            return _index(list(_files(paths)), indexing.index)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return 2
@@ -47,44 +62,43 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _documents(paths: list[Path]) -> Iterator[Document]:
-    """Yield a document for each file named, and for each PDF below a folder named, once."""
+def _files(paths: list[Path]) -> Iterator[Path]:
+    """Yield each file named, and each document below a folder named, once."""
     seen = set()
     for path in paths:
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if path.is_dir() and (file.suffix.lower() != ".pdf" or not file.is_file()):
+            if path.is_dir() and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
                 continue
             real = file.resolve()
             if real not in seen:
                 seen.add(real)
-                # The id follows from the place of the file, so that indexing it again replaces it.
-                yield Document(upload_id=str(uuid.uuid5(_NAMESPACE, str(real))), path=str(real), name=file.name)
+                yield real
 
 
-def _index(documents: list[Document], index: IndexOne) -> int:
-    """Index the documents one by one, with a progress bar, and print what came of it."""
+def _index(files: list[Path], index: IndexOne) -> int:
+    """Index the files one by one, with a progress bar, and print what came of it."""
     done: list[Indexed] = []
     failed: list[tuple[str, str]] = []
-    for number, document in enumerate(documents, start=1):
-        label = f"[{number}/{len(documents)}] {document.name}"
+    for number, file in enumerate(files, start=1):
+        label = f"[{number}/{len(files)}] {file.name}"
         bar: tqdm[NoReturn] = tqdm(desc=label, unit="page", file=sys.stderr)
         with bar:
             try:
-                done.append(index(document, _shower(bar)))
+                done.append(index(file, _shower(bar)))
             except DocumentError as error:
-                failed.append((document.path, f"{error.reason}: {error.detail}"))
+                failed.append((str(file), f"{error.reason}: {error.detail}"))
             except AppError as error:
-                failed.append((document.path, error.detail))
+                failed.append((str(file), error.detail))
     for path, reason in failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
     print(_summary(done, failed))
-    return 1 if failed or not documents else 0
+    return 1 if failed or not files else 0
 
 
 def _summary(done: list[Indexed], failed: list[tuple[str, str]]) -> str:
     """Say in one line what was stored, and which files failed and why."""
     if not done and not failed:
-        return "no PDF found"
+        return "no document found"
     pages, chunks = sum(one.pages for one in done), sum(one.chunks for one in done)
     stored = f"{_many(len(done), 'file')}, {_many(pages, 'page')}, {_many(chunks, 'chunk')} stored"
     if not failed:
@@ -114,48 +128,76 @@ class _Indexing:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._queue: JobQueue | None = None
+        self._services: Services | None = None
 
     def __enter__(self) -> _Indexing:
+        from client.database import Database
+        from client.file_store import open_file_store
+        from client.library import Library
+        from client.rq_client import JobQueue
+        from client.uploads import UploadList
         from queues.services import open_services
 
+        settings = self._settings
         try:
-            self._services = open_services(self._settings, owner=self._settings.qdrant_url is None)
+            self._services = open_services(settings, owner=settings.qdrant_url is None)
         except StoreInUse:
-            from client.rq_client import JobQueue
-
             self._queue = JobQueue(
-                self._settings.queue_url,
-                job_timeout_seconds=self._settings.job_timeout_seconds,
-                result_ttl_seconds=self._settings.result_ttl_seconds,
+                settings.queue_url,
+                job_timeout_seconds=settings.job_timeout_seconds,
+                result_ttl_seconds=settings.result_ttl_seconds,
+                ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
             )
             print("a server is running on the embedded store: its worker indexes", file=sys.stderr)
+        self._uploads = UploadList(Database(settings))
+        self._library = Library(self._uploads, open_file_store(settings), self._queue)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._queue is None:
-            self._services.store.close()
-        else:
+        if self._services is not None:
+            self._services.close()
+        if self._queue is not None:
             self._loop.run_until_complete(self._queue.close())
+        self._uploads.close()
         self._loop.close()
 
-    def index(self, document: Document, report: Callable[[Progress], None]) -> Indexed:
-        """Index one document. Raises DocumentError and other AppErrors."""
-        if self._queue is None:
-            return index_pdf(document, self._services.store, report)
-        return self._loop.run_until_complete(_hand_over(self._queue, document, report))
+    def index(self, file: Path, report: Report) -> Indexed:
+        """Take a file into the list of uploads and index it. Raises DocumentError and other AppErrors."""
+        try:
+            with file.open("rb") as opened:
+                # The id follows from the place of the file, so that indexing it again replaces it.
+                upload_id = str(uuid.uuid5(_NAMESPACE, str(file)))
+                taken = self._loop.run_until_complete(self._library.accept(opened, name=file.name, upload_id=upload_id))
+        except FileNotFoundError:
+            raise DocumentError("not_found", "there is no such file") from None
+        except OSError as error:
+            raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
+        upload = taken.upload
+        if not taken.queued:
+            return Indexed(
+                upload_id=upload.upload_id, name=upload.name, pages=upload.pages or 0, chunks=upload.chunks or 0
+            )
+        if self._services is not None:
+            from queues.documents import index_upload
+
+            task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
+            return index_upload(task, self._services, report, job_id=None)
+        if self._queue is None or upload.job_id is None:
+            raise AppError("the file was not queued")
+        return self._loop.run_until_complete(_follow(self._queue, upload.job_id, report))
 
 
-async def _hand_over(queue: JobQueue, document: Document, report: Callable[[Progress], None]) -> Indexed:
-    """Have a worker index the document, following it to its end."""
-    job = await queue.submit("document", document.model_dump(mode="json"))
+async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
+    """Follow a worker that indexes, to its end. Raises AppError."""
     submitted_at = time.monotonic()
+    job = await queue.fetch(job_id)
     while not job.status.terminal:
         if job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS:
             states = await queue.states()
             if not any(state.workers for state in states if state.name == "rag_documents"):
                 raise AppError("no worker takes documents: run `python main.py worker`")
         await asyncio.sleep(POLL_SECONDS)
-        job = await queue.fetch(job.job_id)
+        job = await queue.fetch(job_id)
         if job.progress is not None:
             report(job.progress)
     if job.failure is not None:

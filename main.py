@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         logging.basicConfig(
             level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
         )
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of each call to the provider
         if options.supervised:
             stop_with_parent()
         {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)

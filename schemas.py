@@ -60,15 +60,61 @@ class Query(Frozen):
     query: QuestionText
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
     user_id: str = "local"
+    upload_ids: tuple[str, ...] | None = None
+
+
+class UploadStatus(StrEnum):
+    """Where an upload is. `queued` and `processing` end in `ready` or `failed`; `deleting` ends in nothing."""
+
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+class Upload(Frozen):
+    """A file in the list of uploads.
+
+    `job_id` is the job that works on it or last did, None when index.py itself does. `indexed_at` is when it last
+    became ready, None when it never was: only then, and while it is not being deleted, its chunks are found.
+    """
+
+    upload_id: str
+    user_id: str
+    file_id: str
+    name: str
+    media_type: str
+    bytes: int
+    sha256: str
+    status: UploadStatus
+    job_id: str | None
+    pages: int | None = None
+    pages_done: int = 0
+    chunks: int | None = None
+    reason: str | None = None
+    error: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    indexed_at: datetime | None = None
+
+
+class UploadTask(Frozen):
+    """What a job is to bring to the state its row asks for, as it travels to a worker."""
+
+    upload_id: str
+    user_id: str = "local"
 
 
 class Document(Frozen):
-    """A file to index, as it travels to a worker. `path` is absolute on the machine of the worker."""
+    """A file being indexed. `path` is where this process can read it."""
 
     upload_id: str
     path: str
     name: str
     user_id: str = "local"
+    media_type: str = "application/pdf"
 
 
 class Indexed(Frozen):
@@ -78,6 +124,13 @@ class Indexed(Frozen):
     name: str
     pages: int
     chunks: int
+
+
+class Removed(Frozen):
+    """What is left to say of an upload that was deleted."""
+
+    upload_id: str
+    name: str
 
 
 class Page(Frozen):
@@ -111,10 +164,11 @@ class Passage(Frozen):
 
 
 class SearchFilter(Frozen):
-    """Which chunks may be found: always one user's, of any upload when `upload_ids` is None."""
+    """Which chunks may be found: always one user's, of any upload when `upload_ids` is None, never the `hidden`."""
 
     user_id: str = "local"
     upload_ids: tuple[str, ...] | None = None
+    hidden: tuple[str, ...] = ()
 
 
 class Source(Frozen):
@@ -152,8 +206,20 @@ class Failure(Frozen):
     detail: str
 
 
+class Event(Frozen):
+    """Something that happened to a job. `id` orders events and is where a reader goes on."""
+
+    id: str
+    type: str
+    data: dict[str, object]
+
+
 class JobView(Frozen):
-    """A job as the queue knows it. `position` counts from 1, the next to run; None unless queued."""
+    """A job as the queue knows it.
+
+    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also when no job
+    of the queue ended of late.
+    """
 
     job_id: str
     kind: Literal["chat", "document", "webhook"]
@@ -162,6 +228,7 @@ class JobView(Frozen):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     position: int | None = None
+    expected_wait_seconds: float | None = None
     progress: Progress | None = None
     result: dict[str, object] | None = None
     failure: Failure | None = None

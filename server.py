@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import chat, health, jobs, problems, webhooks
+from api import batches, chat, events, health, jobs, problems, uploads, webhooks
 from api.dependencies import State
 from api.limits import BodyLimit
+from client.database import Database
+from client.file_store import open_file_store
+from client.library import Library
 from client.rq_client import JobQueue
+from client.uploads import UploadList
 from client.webhook_events import SweepThread, open_events
+from errors import AppError
 from settings import Settings
 
+log = logging.getLogger("api")
+
+SETTLE_SECONDS = 10.0
 VERSION = "0.1.0"
 
 DESCRIPTION = """Ask questions of your own documents and get answers with the page they stand on.
@@ -40,15 +49,27 @@ def create_app(settings: Settings) -> FastAPI:
             settings.queue_url,
             job_timeout_seconds=settings.job_timeout_seconds,
             result_ttl_seconds=settings.result_ttl_seconds,
+            ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
         )
-        events = open_events(settings)
-        sweep = SweepThread(events)
+        database = Database(settings)
+        listed, files = UploadList(database), open_file_store(settings)
+        library = Library(listed, files, queue)
+        told = open_events(settings)
+        sweep = SweepThread(told)
         sweep.start()
+        settling = asyncio.create_task(_settle_for_ever(library))
         try:
-            yield State(settings=settings, queue=queue, webhooks=events)
+            await asyncio.to_thread(database.migrate)
+            yield State(
+                settings=settings, queue=queue, uploads=listed, files=files, library=library, webhooks=told.store
+            )
         finally:
+            settling.cancel()
+            with suppress(asyncio.CancelledError):
+                await settling
             await asyncio.to_thread(sweep.stop)
             await queue.close()
+            listed.close()
 
     # Its Swagger page comes from this server, not from a CDN: it works without the internet.
     app = FastAPIOffline(
@@ -59,10 +80,11 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         responses=problems.describe(500),
     )
-    app.add_middleware(BodyLimit)
+    larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    app.add_middleware(BodyLimit, larger=larger)
     problems.install(app)
-    for router in (chat.router, jobs.router, webhooks.router, health.router):
-        app.include_router(router)
+    for part in (chat, batches, jobs, events, uploads, webhooks, health):
+        app.include_router(part.router)
 
     @app.get("/", tags=["health"])
     async def greeting() -> Greeting:
@@ -71,6 +93,16 @@ def create_app(settings: Settings) -> FastAPI:
 
     _describe_problems(app)
     return app
+
+
+async def _settle_for_ever(library: Library) -> None:
+    """Look, again and again, for uploads whose job was lost."""
+    while True:
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            await library.settle_all()
+        except AppError as error:
+            log.warning("uploads could not be looked through: %s", error.detail)
 
 
 def _describe_problems(app: FastAPI) -> None:

@@ -51,6 +51,30 @@ class Settings(BaseSettings):
         "text-embedding-3-small",
         description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only.",
     )
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        description="Database with the list of uploads: postgresql://... Empty: SQLite under DATA_DIR.",
+    )
+    file_store_url: str | None = Field(
+        None, description="Where uploaded files are kept: s3://bucket/prefix. Empty: files/ under DATA_DIR."
+    )
+    aws_access_key_id: SecretStr | None = Field(None, description="Key of the S3 store. Empty: the machine's own role.")
+    aws_secret_access_key: SecretStr | None = Field(None, description="Secret of that key.")
+    aws_endpoint_url: str | None = Field(None, description="S3 server other than Amazon's, such as MinIO.")
+    aws_region: str = Field("us-east-1", description="Region of the S3 bucket.")
+    max_upload_mb: int = Field(100, ge=1, le=10_240, description="Largest body of POST /uploads, in MiB.")
+    max_pages: int = Field(5_000, ge=1, description="Most pages a document may have.")
+    max_text_mb: int = Field(50, ge=1, le=1_024, description="Most text a document may hold, in MiB of UTF-8.")
+    extract_memory_mb: int = Field(
+        512, ge=64, description="Memory that reading a file may take, in MiB, beyond what the reader itself needs."
+    )
+    extract_seconds: int = Field(
+        10, ge=1, description="CPU seconds a reader gets to begin with; it earns a tenth for each page it has read."
+    )
+    ingestion_timeout_seconds: int = Field(
+        3_600, ge=1, le=86_400, description="Longest the indexing of a file may run."
+    )
     worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
     result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
@@ -83,7 +107,21 @@ class Settings(BaseSettings):
             raise ValueError("must start with redis://, rediss://, valkey:// or unix://")
         return value
 
-    @field_validator("qdrant_url", "openai_base_url")
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in {"postgresql", "postgres", "sqlite"}:
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("file_store_url")
+    @classmethod
+    def _file_store_scheme(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme != "s3" or not urlsplit(value).netloc):
+            raise ValueError("must look like s3://bucket or s3://bucket/prefix")
+        return value
+
+    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -121,6 +159,11 @@ class Settings(BaseSettings):
     def valkey_dir(self) -> Path:
         """Folder of the embedded Valkey: append-only file, log, and the `url` of the running server."""
         return self.data_dir / "valkey"
+
+    @property
+    def files_dir(self) -> Path:
+        """Folder of the uploaded files, when no FILE_STORE_URL is set."""
+        return self.data_dir / "files"
 
     @property
     def queue_url(self) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from client.webhook_address import MAX_URL_CHARS, AddressPolicy, parse_url
-from client.webhook_events import WebhookEvents
+from client.webhook_records import Callback
 from errors import InvalidRequest, WebhookUrlRefused
 from schemas import clean_text
 from settings import Settings
@@ -34,10 +33,8 @@ def policy_of(settings: Settings) -> AddressPolicy:
     return AddressPolicy(allow_http=settings.webhook_allow_http, allow_private=settings.webhook_allow_private)
 
 
-def tell(
-    events: WebhookEvents, settings: Settings, owner: str, url: str | None, metadata: dict[str, str]
-) -> Callable[[Any, str], None]:
-    """Return what JobQueue.submit has to do `also`, so that the end of the job is told.
+def callback_of(settings: Settings, url: str | None, metadata: dict[str, str]) -> Callback:
+    """Return whom to tell when the job of a request ends.
 
     The name in the URL is resolved and checked when the webhook is sent, not here. Raises InvalidRequest.
     """
@@ -46,4 +43,4 @@ def tell(
             parse_url(url, policy_of(settings))
         except WebhookUrlRefused as error:
             raise InvalidRequest([("webhook_url", error.detail)]) from None
-    return events.intend(owner, url=url or "", metadata=metadata)
+    return Callback(url=url or "", metadata=metadata)

@@ -8,20 +8,27 @@ from fastapi import APIRouter, Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
-from api.callbacks import Metadata, WebhookUrl, tell
-from api.dependencies import CurrentSettings, Queue, User, Webhooks
+from api.callbacks import Metadata, WebhookUrl, callback_of
+from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.problems import describe
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
 
 router = APIRouter(tags=["chat"])
 
+MAX_UPLOADS = 100
 EXAMPLE = "How long does the battery last?"
 
 QuestionParameter = Annotated[
     QuestionText | None, Query(description="The question.", openapi_examples={"question": {"value": EXAMPLE}})
 ]
 KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages the answer may stand on.")]
+UploadParameter = Annotated[
+    list[str] | None, Query(max_length=MAX_UPLOADS, description="Search only these uploads; may be given repeatedly.")
+]
+AfterParameter = Annotated[
+    bool, Query(description="Let the question wait until the uploads it names are indexed, instead of a 409.")
+]
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
 WebhookUrlParameter = Annotated[WebhookUrl, Query()]
 
@@ -34,8 +41,21 @@ class ChatRequest(BaseModel):
     query: QuestionText = Field(description="The question.")
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="How many passages the answer may stand on.")
     priority: Priority = Field(Priority.NORMAL, description="`high` enters the queue at the front.")
+    upload_id: str | Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)] | None = Field(
+        None, description="Search only this upload, or these."
+    )
+    after_upload: bool = Field(
+        default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
+    )
     webhook_url: WebhookUrl = None
     metadata: Metadata = {}
+
+    @property
+    def upload_ids(self) -> tuple[str, ...] | None:
+        """The uploads to search, each once; None for all."""
+        if self.upload_id is None:
+            return None
+        return tuple(dict.fromkeys([self.upload_id] if isinstance(self.upload_id, str) else self.upload_id))
 
 
 class Accepted(BaseModel):
@@ -46,16 +66,18 @@ class Accepted(BaseModel):
     message: str = "Your query has been queued for processing"
 
 
-@router.post("/chat", status_code=202, responses=describe(413, 422, 503))
+@router.post("/chat", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask(
     queue: Queue,
-    webhooks: Webhooks,
+    library: Shelf,
     user: User,
     settings: CurrentSettings,
     response: Response,
     query: QuestionParameter = None,
     k: KParameter = DEFAULT_K,
     priority: PriorityParameter = Priority.NORMAL,
+    upload_id: UploadParameter = None,
+    after_upload: AfterParameter = False,  # noqa: FBT002  a query parameter
     webhook_url: WebhookUrlParameter = None,
     body: Annotated[ChatRequest | None, Body()] = None,
 ) -> Accepted:
@@ -63,9 +85,19 @@ async def ask(
     if body is None:
         if query is None:
             raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
-        body = ChatRequest(query=query, k=k, priority=priority, webhook_url=webhook_url)
-    payload: dict[str, Any] = schemas.Query(query=body.query, k=body.k).model_dump(mode="json")
-    also = tell(webhooks, settings, user, body.webhook_url, body.metadata)
-    job = await queue.submit("chat", payload, priority=body.priority, also=also)
+        body = ChatRequest(
+            query=query,
+            k=k,
+            priority=priority,
+            upload_id=upload_id or None,
+            after_upload=after_upload,
+            webhook_url=webhook_url,
+        )
+    callback = callback_of(settings, body.webhook_url, body.metadata)
+    uploads = body.upload_ids
+    after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
+    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads)
+    payload: dict[str, Any] = question.model_dump(mode="json")
+    job = await queue.submit("chat", payload, priority=body.priority, after=after, callback=callback)
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

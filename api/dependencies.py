@@ -6,8 +6,11 @@ from typing import Annotated, TypedDict, cast
 
 from fastapi import Depends, Request
 
+from client.file_store import FileStore
+from client.library import Library
 from client.rq_client import JobQueue
-from client.webhook_events import WebhookEvents
+from client.uploads import UploadList
+from client.webhook_store import WebhookStore
 from settings import Settings
 
 
@@ -16,7 +19,10 @@ class State(TypedDict):
 
     settings: Settings
     queue: JobQueue
-    webhooks: WebhookEvents
+    uploads: UploadList
+    files: FileStore
+    library: Library
+    webhooks: WebhookStore
 
 
 def _settings(request: Request) -> Settings:
@@ -27,16 +33,31 @@ def _queue(request: Request) -> JobQueue:
     return cast("JobQueue", request.state.queue)
 
 
-def _webhooks(request: Request) -> WebhookEvents:
-    return cast("WebhookEvents", request.state.webhooks)
+def _uploads(request: Request) -> UploadList:
+    return cast("UploadList", request.state.uploads)
+
+
+def _files(request: Request) -> FileStore:
+    return cast("FileStore", request.state.files)
+
+
+def _library(request: Request) -> Library:
+    return cast("Library", request.state.library)
+
+
+def _webhooks(request: Request) -> WebhookStore:
+    return cast("WebhookStore", request.state.webhooks)
 
 
 def _user() -> str:
-    """Return whose request it is. Everybody is one user."""
+    """Return whose uploads a request is about. Everybody is one user."""
     return "local"
 
 
 CurrentSettings = Annotated[Settings, Depends(_settings)]
 Queue = Annotated[JobQueue, Depends(_queue)]
-Webhooks = Annotated[WebhookEvents, Depends(_webhooks)]
+Uploads = Annotated[UploadList, Depends(_uploads)]
+Files = Annotated[FileStore, Depends(_files)]
+Shelf = Annotated[Library, Depends(_library)]
+Webhooks = Annotated[WebhookStore, Depends(_webhooks)]
 User = Annotated[str, Depends(_user)]

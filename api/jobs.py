@@ -10,12 +10,18 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import Queue
 from api.problems import describe
+from client.job_record import Kind
+from client.rq_client import JobQueue
 from errors import InvalidRequest
-from schemas import Answer, Indexed, JobStatus, JobView, Progress, Source
+from schemas import Answer, Indexed, JobStatus, JobView, Progress, Removed, Source
 
 router = APIRouter(tags=["jobs"])
 
 RETRY_AFTER_SECONDS = 1
+MAX_WAIT_SECONDS = 60
+MAX_LISTED = 200
+
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")]
 
 
 class JobState(BaseModel):
@@ -27,6 +33,9 @@ class JobState(BaseModel):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     position: int | None = Field(None, description="Place in the queue, from 1; while queued.")
+    expected_wait_seconds: float | None = Field(
+        None, description="How long it may still wait, at the rate of the last minute; while queued."
+    )
     progress: Progress | None = Field(None, description="How far it is; while started.")
     result: str | None = Field(None, description="The answer; when finished.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
@@ -42,6 +51,20 @@ class JobResult(BaseModel):
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
 
 
+class ListedJob(BaseModel):
+    job_id: str
+    kind: Kind
+    status: JobStatus
+    created_at: datetime
+
+
+class JobPage(BaseModel):
+    """Some of your jobs, newest first. `next`, if any, is `before` of the next page."""
+
+    jobs: list[ListedJob]
+    next: str | None
+
+
 class Pending(BaseModel):
     """The job has not ended yet. `Retry-After` says when to ask again."""
 
@@ -50,19 +73,41 @@ class Pending(BaseModel):
 
 
 @router.get("/job-status/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def job_status(job_id: str, queue: Queue) -> JobState:
-    """Tell where a job is."""
-    return _state(await queue.fetch(job_id))
+async def job_status(job_id: str, queue: Queue, wait: Wait = 0) -> JobState:
+    """Tell where a job is; with `wait`, as soon as its status changes."""
+    return _state(await _changed(job_id, queue, wait))
 
 
 @router.get("/job-status", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
 async def job_status_by_parameter(
-    queue: Queue, job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None
+    queue: Queue,
+    job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
+    wait: Wait = 0,
 ) -> JobState:
-    """Tell where a job is, its id given as a query parameter."""
+    """Tell where a job is, its id given as a query parameter; with `wait`, as soon as its status changes."""
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
-    return _state(await queue.fetch(job_id))
+    return _state(await _changed(job_id, queue, wait))
+
+
+@router.get("/jobs", responses=describe(422, 503))
+async def recent_jobs(
+    queue: Queue,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
+    before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
+    status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
+    kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
+) -> JobPage:
+    """List your recent jobs, newest first."""
+    found = await queue.lists.recent("local", limit=limit + 1, before=before, status=status, kind=kind)
+    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
+    return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
+
+
+@router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
+async def cancel(job_id: str, queue: Queue) -> JobState:
+    """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
+    return _state(await queue.cancel(job_id))
 
 
 @router.get(
@@ -71,18 +116,31 @@ async def job_status_by_parameter(
     response_model=JobResult | Pending,
     response_model_exclude_none=True,
 )
-async def result(job_id: str, queue: Queue, response: Response) -> JobResult | Pending:
-    """Give a job's answer and its sources; 202 until it has ended."""
-    job = await queue.fetch(job_id)
+async def result(job_id: str, queue: Queue, response: Response, wait: Wait = 0) -> JobResult | Pending:
+    """Give a job's answer and its sources; 202 until it has ended. With `wait`, as soon as it has."""
+    job = await queue.wait(job_id, wait, until=lambda seen: seen.status.terminal)
     if not job.status.terminal:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Pending(job_id=job.job_id, status=job.status)
+    return ended(job)
+
+
+def ended(job: JobView) -> JobResult:
+    """Tell how a job that has ended did."""
     if job.failure is not None:
         status: Literal["failed", "cancelled"] = "cancelled" if job.status is JobStatus.CANCELLED else "failed"
         return JobResult(job_id=job.job_id, status=status, error=job.failure.detail)
     sources = list(Answer.model_validate(job.result).sources) if job.kind == "chat" else None
     return JobResult(job_id=job.job_id, status="completed", result=_text(job), sources=sources)
+
+
+async def _changed(job_id: str, queue: JobQueue, wait_seconds: float) -> JobView:
+    """Read a job, when its status is no longer what it is now or the time is up."""
+    if not wait_seconds:
+        return await queue.fetch(job_id)
+    before = (await queue.fetch(job_id)).status
+    return await queue.wait(job_id, wait_seconds, until=lambda seen: seen.status is not before or before.terminal)
 
 
 def _state(job: JobView) -> JobState:
@@ -93,6 +151,7 @@ def _state(job: JobView) -> JobState:
         started_at=job.started_at,
         ended_at=job.ended_at,
         position=job.position,
+        expected_wait_seconds=job.expected_wait_seconds,
         progress=job.progress,
         result=_text(job) if job.status is JobStatus.FINISHED else None,
         error=job.failure.detail if job.failure else None,
@@ -102,5 +161,7 @@ def _state(job: JobView) -> JobState:
 def _text(job: JobView) -> str:
     if job.kind == "chat":
         return Answer.model_validate(job.result).text
+    if job.result is not None and "chunks" not in job.result:
+        return f"{Removed.model_validate(job.result).name}: deleted"
     indexed = Indexed.model_validate(job.result)
     return f"{indexed.name}: {indexed.pages} pages, {indexed.chunks} chunks stored"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem_response
@@ -11,16 +13,21 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body over the limit, declared or streamed."""
+    """ASGI middleware that answers 413 to a body over the limit, declared or streamed.
 
-    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES) -> None:
+    `larger` has the limits of the paths that take more.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BODY_BYTES, larger: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._larger = dict(larger or {})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        max_bytes = self._larger.get(scope["path"], self._max_bytes)
         received = 0
         answered = False
 
@@ -28,7 +35,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
+            if received > max_bytes:
                 raise _TooLarge
             return message
 
@@ -38,12 +45,12 @@ class BodyLimit:
             await send(message)
 
         try:
-            if _declared_bytes(scope) > self._max_bytes:
+            if _declared_bytes(scope) > max_bytes:
                 raise _TooLarge
             await self._app(scope, limited_receive, noted_send)
         except _TooLarge:
             if not answered:
-                detail = f"the body is larger than {self._max_bytes} bytes"
+                detail = f"the body is larger than {max_bytes} bytes"
                 response = problem_response(PayloadTooLarge.status, PayloadTooLarge.title, detail)
                 await response(scope, receive, send)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
@@ -71,7 +71,9 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_unexpected)
 
 
-async def _app_error(_request: Request, error: AppError) -> JSONResponse:
+async def _app_error(_request: Request, error: AppError) -> Response:
+    if error.status == HTTPStatus.NO_CONTENT:
+        return Response(status_code=error.status)
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     members = {}
     if isinstance(error, InvalidRequest):
@@ -79,11 +81,11 @@ async def _app_error(_request: Request, error: AppError) -> JSONResponse:
     return problem_response(error.status, error.title, error.detail, headers=headers, **members)
 
 
-async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return await _app_error(request, InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
 
 
-async def _http_error(request: Request, error: HTTPException) -> JSONResponse:
+async def _http_error(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.BAD_REQUEST and error.detail == _UNPARSABLE:
         return await _app_error(request, InvalidRequest([("body", "is not valid JSON")]))
     phrase = HTTPStatus(error.status_code).phrase

@@ -102,7 +102,7 @@ def register(
         events=tuple(dict.fromkeys(body.events)),
         created_at=moment(time.time()),
     )
-    webhooks.store.add_endpoint(endpoint)
+    webhooks.add_endpoint(endpoint)
     response.headers["Location"] = f"/webhooks/{endpoint.endpoint_id}"
     return NewEndpoint(**_view(endpoint).model_dump(), secret=endpoint.secret)
 
@@ -110,13 +110,13 @@ def register(
 @router.get("/webhooks", responses=describe(503), response_model_exclude_none=True)
 def endpoints(webhooks: Webhooks, user: User) -> EndpointList:
     """List your endpoints."""
-    return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.store.endpoints(user)])
+    return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.endpoints(user)])
 
 
 @router.get("/webhooks/secret", responses=describe(503))
 def secret(webhooks: Webhooks, user: User) -> Secret:
     """Show the secret that signs webhooks to a `webhook_url` given with a job."""
-    return Secret(secret=webhooks.store.default_secret(user))
+    return Secret(secret=webhooks.default_secret(user))
 
 
 @router.get("/webhooks/deliveries", responses=describe(422, 503), response_model_exclude_none=True)
@@ -129,7 +129,7 @@ def deliveries(
 ) -> DeliveryList:
     """List what was sent to you or will be."""
     what, name = ("owner", user) if job_id is None else ("job", job_id)
-    return _list(webhooks.store.deliveries(what, name, owner=user, offset=offset, limit=limit))
+    return _list(webhooks.deliveries(what, name, owner=user, offset=offset, limit=limit))
 
 
 @router.post(
@@ -140,10 +140,10 @@ def deliveries(
 )
 def redeliver(delivery_id: str, webhooks: Webhooks, user: User) -> DeliveryView:
     """Send a webhook again now, with the same id, and on the whole schedule again if that fails."""
-    delivery = webhooks.store.delivery(delivery_id, owner=user)
-    if webhooks.store.body(delivery) is None:
+    delivery = webhooks.delivery(delivery_id, owner=user)
+    if webhooks.body(delivery) is None:
         raise WebhookConflict("what was sent is no longer kept")
-    if delivery.endpoint_id and webhooks.store.endpoint(delivery.endpoint_id, owner=user).disabled_at is not None:
+    if delivery.endpoint_id and webhooks.endpoint(delivery.endpoint_id, owner=user).disabled_at is not None:
         raise WebhookConflict("the endpoint is disabled: POST /webhooks/{id}/enable first")
     now = time.time()
     again = delivery.model_copy(
@@ -156,7 +156,7 @@ def redeliver(delivery_id: str, webhooks: Webhooks, user: User) -> DeliveryView:
         }
     )
     dropped = rq_job_id(delivery.delivery_id, delivery.seq)
-    if not webhooks.store.save_delivery(again, expected=delivery.seq, now=now, drop=dropped):
+    if not webhooks.save_delivery(again, expected=delivery.seq, now=now, drop=dropped):
         raise WebhookConflict("the webhook is being sent at this moment")
     return _delivery(again)
 
@@ -164,20 +164,20 @@ def redeliver(delivery_id: str, webhooks: Webhooks, user: User) -> DeliveryView:
 @router.get("/webhooks/{endpoint_id}", responses=describe(404, 422, 503), response_model_exclude_none=True)
 def endpoint(endpoint_id: str, webhooks: Webhooks, user: User) -> EndpointView:
     """Show an endpoint."""
-    return _view(webhooks.store.endpoint(endpoint_id, owner=user))
+    return _view(webhooks.endpoint(endpoint_id, owner=user))
 
 
 @router.delete("/webhooks/{endpoint_id}", status_code=204, responses=describe(404, 422, 503))
 def delete(endpoint_id: str, webhooks: Webhooks, user: User) -> None:
     """Delete an endpoint. Nothing is sent to it any more."""
-    webhooks.store.delete_endpoint(webhooks.store.endpoint(endpoint_id, owner=user))
+    webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=user))
 
 
 @router.post("/webhooks/{endpoint_id}/enable", responses=describe(404, 422, 503), response_model_exclude_none=True)
 def enable(endpoint_id: str, webhooks: Webhooks, user: User) -> EndpointView:
     """Send to an endpoint again that answered 410 Gone once."""
-    found = webhooks.store.endpoint(endpoint_id, owner=user).model_copy(update={"disabled_at": None})
-    webhooks.store.replace_endpoint(found)
+    found = webhooks.endpoint(endpoint_id, owner=user).model_copy(update={"disabled_at": None})
+    webhooks.replace_endpoint(found)
     return _view(found)
 
 
@@ -186,8 +186,8 @@ def endpoint_deliveries(
     endpoint_id: str, webhooks: Webhooks, user: User, limit: Limit = 50, offset: Offset = 0
 ) -> DeliveryList:
     """List what was sent to an endpoint or will be."""
-    webhooks.store.endpoint(endpoint_id, owner=user)
-    return _list(webhooks.store.deliveries("endpoint", endpoint_id, owner=user, offset=offset, limit=limit))
+    webhooks.endpoint(endpoint_id, owner=user)
+    return _list(webhooks.deliveries("endpoint", endpoint_id, owner=user, offset=offset, limit=limit))
 
 
 def _check(url: str, policy: AddressPolicy) -> None:

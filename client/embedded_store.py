@@ -22,23 +22,22 @@ from client.bm25 import Lexicon
 from client.payload import (
     CANDIDATES,
     COMPLETE,
-    CONTENT_KEY,
     DENSE_VECTOR,
     INDEX_FIELD,
-    METADATA_KEY,
     SPARSE_VECTOR,
     UPLOAD_FIELD,
     USER_FIELD,
     DenseModel,
     collection_name,
-    metadata_of,
     passage_of,
+    payload_of,
 )
 from client.turns import FileLock, Turns
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
 from schemas import Chunk, Passage, SearchFilter
 
 HANDOVER_SECONDS = 0.02
+MAX_FACETS = 1_000_000
 
 _PLAIN_INDEXES = (
     (UPLOAD_FIELD, qdrant.PayloadSchemaType.Keyword),
@@ -91,6 +90,16 @@ class EmbeddedStore:
         with self._open(create=_config(len(vectors[0]) if vectors[0] else None)) as shard:
             shard.update(qdrant.UpdateOperation.upsert_points(points))
 
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return those of the chunks that are not stored exactly so."""
+        try:
+            with self._open() as shard:
+                found = shard.retrieve([chunk.id for chunk in chunks], with_payload=True, with_vector=False)
+        except NothingIndexed:
+            return chunks
+        stored = {str(record.id): record.payload for record in found}
+        return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
+
     def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
         """Find the `k` chunks nearest to the question among the chosen, best first. Raises NothingIndexed."""
         dense = self._dense.embed_query(question) if self._dense else None
@@ -136,6 +145,14 @@ class EmbeddedStore:
                 return shard.count(qdrant.CountRequest(exact=True, filter=_filter(chosen)))
         except NothingIndexed:
             return 0
+
+    def uploads(self) -> dict[tuple[str, str], int]:
+        """Count the chunks of every upload of every user, as (user, upload)."""
+        try:
+            with self._open() as shard:
+                return _count_uploads(shard)
+        except NothingIndexed:
+            return {}
 
     def close(self) -> None:
         """Write everything to disk and give the folder back."""
@@ -229,7 +246,17 @@ class EmbeddedStore:
         vectors: dict[str, qdrant.NamedVector] = {SPARSE_VECTOR: self._lexicon.document_vector(chunk.text)}
         if dense is not None:
             vectors[DENSE_VECTOR] = dense
-        return qdrant.Point(chunk.id, vectors, {CONTENT_KEY: chunk.text, METADATA_KEY: metadata_of(chunk)})
+        return qdrant.Point(chunk.id, vectors, payload_of(chunk))
+
+
+def _count_uploads(shard: qdrant.EdgeShard) -> dict[tuple[str, str], int]:
+    counts: dict[tuple[str, str], int] = {}
+    users = shard.facet(qdrant.FacetRequest(USER_FIELD, limit=MAX_FACETS, exact=True))
+    for user in users.hits:
+        mine = _filter(SearchFilter(user_id=str(user.value)))
+        uploads = shard.facet(qdrant.FacetRequest(UPLOAD_FIELD, limit=MAX_FACETS, exact=True, filter=mine))
+        counts |= {(str(user.value), str(upload.value)): upload.count for upload in uploads.hits}
+    return counts
 
 
 def _config(dimensions: int | None) -> qdrant.EdgeConfig:
@@ -250,4 +277,5 @@ def _conditions(chosen: SearchFilter) -> list[qdrant.ConditionType]:
 
 
 def _filter(chosen: SearchFilter) -> qdrant.Filter:
-    return qdrant.Filter(must=_conditions(chosen))
+    hidden = qdrant.FieldCondition(UPLOAD_FIELD, match=qdrant.MatchAny(list(chosen.hidden))) if chosen.hidden else None
+    return qdrant.Filter(must=_conditions(chosen), must_not=[hidden] if hidden else None)

@@ -38,6 +38,11 @@ def metadata_of(chunk: Chunk) -> dict[str, Any]:
     return chunk.model_dump(exclude={"id", "text"})
 
 
+def payload_of(chunk: Chunk) -> dict[str, Any]:
+    """Return what is stored of a chunk, but its id and vectors."""
+    return {CONTENT_KEY: chunk.text, METADATA_KEY: metadata_of(chunk)}
+
+
 def passage_of(point_id: object, payload: Mapping[str, Any], score: float) -> Passage:
     """Rebuild a passage from a stored point."""
     metadata = {key: value for key, value in payload[METADATA_KEY].items() if not key.startswith("_")}

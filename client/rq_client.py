@@ -6,61 +6,68 @@ unpickles more than plain data.
 
 from __future__ import annotations
 
-import asyncio
+import json
+import time
 import uuid
-import zlib
-from base64 import b64decode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import redis.asyncio as redis
-from pydantic import ValidationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError
-from rq.job import Job
+from rq.command import PUBSUB_CHANNEL_TEMPLATE
+from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
-from client.wire import NotPlainData, PlainSerializer
-from errors import JobExpired, JobNotFound, QueueUnavailable
-from schemas import Failure, JobStatus, JobView, Priority, Progress
+from client.deferral import release_stranded, submit_after
+from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
+from client.job_lists import JobLists
+from client.job_record import FIELDS, KINDS, QUEUES, Kind, as_text, read_job
+from client.talking import deadline
+from client.webhook_intents import write_intent
+from client.webhook_records import Callback
+from client.wire import PlainSerializer
+from errors import JobExpired, JobNotFound
+from schemas import Event, JobStatus, JobView, Priority
 
-Kind = Literal["chat", "document", "webhook"]
-
-QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
+PROCESS: Final = "queues.worker.process_pdf"
+REMOVE: Final = "queues.worker.remove_upload"
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
-    "document": "queues.worker.process_pdf",
+    "document": PROCESS,
     "webhook": "queues.worker.deliver_webhook",
 }
-KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 
-# One try and one retry of 1 s each, under a deadline for all of it: with redis-py's defaults a Valkey that
-# swallows packets held an enqueue for 59 s.
+# One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
+# packets held an enqueue for 59 s.
 SOCKET_TIMEOUT_SECONDS = 1.0
-DEADLINE_SECONDS = 2.2
-RETRY_AFTER_SECONDS = 5
 MAX_CONNECTIONS = 64
-MAX_EXCEPTION_CHARS = 4_096
+MAX_RELEASED = 100
 UUID_WITH_TIME = 7
+# The rate of a queue is taken from the jobs that ended in so many seconds.
+RATE_SECONDS = 60.0
+# How long a call that cancels waits for the worker of a running job to stop it.
+STOP_SECONDS = 1.0
+RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
-_STATUSES: Final[Mapping[str, JobStatus]] = {
-    RqStatus.CREATED: JobStatus.QUEUED,
-    RqStatus.QUEUED: JobStatus.QUEUED,
-    RqStatus.DEFERRED: JobStatus.QUEUED,
-    RqStatus.SCHEDULED: JobStatus.QUEUED,
-    RqStatus.STARTED: JobStatus.STARTED,
-    RqStatus.FINISHED: JobStatus.FINISHED,
-    RqStatus.FAILED: JobStatus.FAILED,
-    RqStatus.STOPPED: JobStatus.CANCELLED,
-    RqStatus.CANCELED: JobStatus.CANCELLED,
-}
-FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout")
+# Cancels a job that does not run yet. Gives the name of its worker for one that does, who has to stop it.
+_CANCEL = """
+local status = redis.call('HGET', KEYS[1], 'status')
+if status == 'started' then return redis.call('HGET', KEYS[1], 'worker_name') end
+if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and status ~= 'created' then return false end
+redis.call('LREM', KEYS[2], 0, ARGV[1])
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
+redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
+redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('PUBLISH', ARGV[5], ARGV[1])
+return false
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +82,28 @@ class QueueState:
 class JobQueue:
     """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop."""
 
-    def __init__(self, url: str, *, job_timeout_seconds: int, result_ttl_seconds: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        job_timeout_seconds: int,
+        result_ttl_seconds: int,
+        ingestion_timeout_seconds: int | None = None,
+    ) -> None:
+        self._timeouts = {"document": ingestion_timeout_seconds or job_timeout_seconds}
         self._job_timeout_seconds = job_timeout_seconds
         self._result_ttl_seconds = result_ttl_seconds
         pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=SOCKET_TIMEOUT_SECONDS,
+            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # for a connection that others have, when there are many
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
         )
         self._valkey = redis.Redis(connection_pool=pool)
+        self.wakeups = Wakeups(self._valkey)
+        self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
 
     async def submit(
         self,
@@ -94,48 +111,152 @@ class JobQueue:
         payload: dict[str, Any],
         *,
         priority: Priority = Priority.NORMAL,
-        also: Callable[[Any, str], None] | None = None,
+        owner: str = "local",
+        function: str | None = None,
+        job_id: str | None = None,
+        after: Sequence[str] = (),
+        callback: Callback | None = None,
     ) -> JobView:
-        """Put a job on its queue in one atomic step and return it.
+        """Put a job of `owner` on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function. `also` gets the pipeline and the job's id,
-        and adds what is to be written before the job. Raises QueueUnavailable.
+        `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
+        there already is left as it is. `after`: jobs that have to end first, in whichever way.
+        `callback`: whom to tell of its end beside the owner's endpoints. Raises QueueUnavailable.
         """
-        job = self._job(kind, payload)
-        fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
-        side = "L" if priority is Priority.HIGH else "R"
+        job = self._job(kind, payload, function=function, job_id=job_id)
+        await self._submit([job], kind, priority=priority, owner=owner, after=after, callbacks=[callback])
+        return _submitted(job, kind)
+
+    async def submit_many(
+        self,
+        kind: Kind,
+        payloads: Sequence[dict[str, Any]],
+        *,
+        priority: Priority = Priority.NORMAL,
+        owner: str = "local",
+        callbacks: Sequence[Callback] | None = None,
+    ) -> list[JobView]:
+        """Put jobs on their queue, each in one atomic step, and return them in order. Raises QueueUnavailable."""
+        jobs = [self._job(kind, payload) for payload in payloads]
+        told = callbacks or [None] * len(jobs)
+        await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
+        return [_submitted(job, kind) for job in jobs]
+
+    async def _submit(
+        self,
+        jobs: Sequence[Job],
+        kind: Kind,
+        *,
+        priority: Priority,
+        owner: str,
+        callbacks: Sequence[Callback | None],
+        after: Sequence[str] = (),
+    ) -> None:
         queue_key = _queue_key(QUEUES[kind])
-        async with _deadline():
+        side = "L" if priority is Priority.HIGH else "R"
+        async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.sadd("rq:queues", queue_key)
-            if also is not None:
-                also(pipeline, job.id)
-            # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
-            # what was wanted: its answer does not matter.
-            pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+            for job, callback in zip(jobs, callbacks, strict=True):
+                if job.func_name != REMOVE:
+                    write_intent(pipeline, job.id, owner=owner, callback=callback)
+                if after:
+                    job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
+                fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
+                # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
+                # what was wanted: its answer does not matter.
+                if after:
+                    submit_after(pipeline, job, queue_key, dependencies=after, side=side, fields=fields)
+                else:
+                    pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+            self.lists.add(pipeline, owner, jobs)
             await pipeline.execute()
-        return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
+
+    async def release_stranded(self, *, waiting_seconds: float) -> int:
+        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable."""
+        async with deadline():
+            pipeline = self._valkey.pipeline(transaction=False)
+            before = datetime.now(UTC).timestamp() - waiting_seconds
+            release_stranded(pipeline, QUEUES["chat"], before=before, limit=MAX_RELEASED)
+            return sum(await pipeline.execute())
 
     async def fetch(self, job_id: str) -> JobView:
         """Read a job. Raises JobNotFound, JobExpired, QueueUnavailable."""
         minted = _parse_id(job_id)
-        async with _deadline():
+        async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.hmget(Job.key_for(job_id), *FIELDS)
             pipeline.xrevrange(_results_key(job_id), count=1)
             values, results = await pipeline.execute()
-            try:
-                view = parse_job(job_id, values, results)
-            except LookupError:
-                raise self._missing(job_id, minted) from None
-            if view.status is JobStatus.QUEUED:
-                index = cast("int | None", await self._valkey.lpos(_queue_key(QUEUES[view.kind]), job_id))
-                view = view.model_copy(update={"position": None if index is None else index + 1})
-        return view
+            job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+            if "status" not in job or as_text(job.get("origin")) not in KINDS:
+                raise self._missing(job_id, minted)
+            view = read_job(job_id, job, results[0][1] if results else {})
+            return await self._placed(view) if view.status is JobStatus.QUEUED else view
+
+    async def _placed(self, job: JobView) -> JobView:
+        """Add to a waiting job its place in the queue and, from how many jobs ended of late, how long it may wait."""
+        name = QUEUES[job.kind]
+        pipeline = self._valkey.pipeline(transaction=False)
+        pipeline.lpos(_queue_key(name), job.job_id)
+        # The registry's scores are when each job will be forgotten: its end and the retention.
+        since = time.time() - RATE_SECONDS + self._result_ttl_seconds
+        pipeline.zcount(f"rq:finished:{name}", since, "+inf")
+        index, ended = await pipeline.execute()
+        if index is None:
+            return job
+        wait = (index + 1) * RATE_SECONDS / ended if ended else None
+        return job.model_copy(update={"position": index + 1, "expected_wait_seconds": wait and round(wait, 1)})
+
+    async def fetch_events(self, job_id: str, after: str) -> tuple[JobView, list[Event]]:
+        """Read a job, and its events after the one with the id `after`, oldest first; at most PAGE_EVENTS.
+
+        The job is read before its events, so that when it has ended no event is still to come.
+        """
+        job = await self.fetch(job_id)
+        async with deadline():
+            entries = await self._valkey.xrange(events_key(job_id), min=f"({after}", count=PAGE_EVENTS)
+        return job, parse_events(entries or ())
+
+    async def wait(self, job_id: str, seconds: float, *, until: Callable[[JobView], bool]) -> JobView:
+        """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling."""
+        give_up_at = time.monotonic() + seconds
+        async with self.wakeups.watching(job_id) as watch:
+            while True:
+                job = await self.fetch(job_id)
+                left = give_up_at - time.monotonic()
+                if until(job) or left <= 0:
+                    return job
+                await watch.wait(left)
+
+    async def cancel(self, job_id: str) -> JobView:
+        """Cancel a job and read it: one that waits never runs, one that runs is stopped, one that has ended stays so.
+
+        A running job may take its worker a moment to stop, so that it can still be `started` here.
+        """
+        job = await self.fetch(job_id)
+        if job.status.terminal:
+            return job
+        name = QUEUES[job.kind]
+        unix = time.time()
+        keys = [Job.key_for(job_id), _queue_key(name), f"rq:canceled:{name}", f"rq:deferred:{name}"]
+        keys.append(f"rq:scheduled:{name}")
+        arguments: list[str | int | float] = [
+            job_id,
+            datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME),
+            self._result_ttl_seconds,
+        ]
+        arguments += [unix + self._result_ttl_seconds, WAKE_CHANNEL]
+        async with deadline():
+            worker = await self._valkey.eval(_CANCEL, len(keys), *keys, *arguments)
+            if worker:
+                command = json.dumps({"command": "stop-job", "job_id": job_id})
+                await self._valkey.publish(PUBSUB_CHANNEL_TEMPLATE % as_text(worker), command)
+        return await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
 
     async def states(self) -> list[QueueState]:
         """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""
-        async with _deadline():
+        async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             for name in QUEUES.values():
                 pipeline.llen(_queue_key(name))
@@ -148,21 +269,25 @@ class JobQueue:
 
     async def close(self) -> None:
         """Close the connections."""
+        await self.wakeups.close()
         await self._valkey.aclose()
         await self._valkey.connection_pool.disconnect()
 
-    def _job(self, kind: Kind, payload: dict[str, Any]) -> Job:
+    def _job(
+        self, kind: Kind, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
+    ) -> Job:
+        function = function or FUNCTIONS[kind]
         job = Job.create(
-            FUNCTIONS[kind],
+            function,
             args=(payload,),
-            id=str(uuid7()),
+            id=job_id or mint_id(),
             origin=QUEUES[kind],
             connection=cast("Any", self._valkey),  # kept, never used: the job is only laid out here
-            timeout=self._job_timeout_seconds,
+            timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,
             status=RqStatus.QUEUED,
-            description=FUNCTIONS[kind].rpartition(".")[2],  # else the whole call, question and all, in every log
+            description=function.rpartition(".")[2],  # else the whole call, question and all, in every log
             serializer=PlainSerializer,
         )
         job.enqueued_at = job.created_at
@@ -177,7 +302,7 @@ class JobQueue:
             pipeline.hmget(key, "birth", "death")
         answers = await pipeline.execute()
         return tuple(
-            _text(key).removeprefix("rq:worker:")
+            as_text(key).removeprefix("rq:worker:")
             for key, (birth, death) in zip(keys, answers, strict=True)
             if birth and not death
         )
@@ -190,6 +315,15 @@ class JobQueue:
                 "(RESULT_TTL_SECONDS). Ask again"
             )
         return JobNotFound(f"there is no job {job_id}: check the id that POST /chat gave you")
+
+
+def _submitted(job: Job, kind: Kind) -> JobView:
+    return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
+
+
+def mint_id() -> str:
+    """Make the id of a job or an upload. It tells when it was made."""
+    return str(uuid7())
 
 
 def _parse_id(job_id: str) -> datetime | None:
@@ -208,108 +342,9 @@ def _parse_id(job_id: str) -> datetime | None:
         return None
 
 
-def parse_job(
-    job_id: str, values: Sequence[bytes | None], results: Sequence[tuple[Any, dict[bytes, bytes]]]
-) -> JobView:
-    """Read a job from its FIELDS and its last result. Raises LookupError when there is none of ours."""
-    job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-    if "status" not in job or _text(job.get("origin")) not in KINDS:
-        raise LookupError(job_id)
-    return _view(job_id, job, results[0][1] if results else {})
-
-
-def _view(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
-    """Read what RQ stored. Whatever cannot be read makes a failed job, not an error."""
-    kind = KINDS[_text(job["origin"])]
-    try:
-        status = _STATUSES[_text(job["status"])]
-        meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
-        value = _return_value(result) if status is JobStatus.FINISHED else None
-        return JobView(
-            job_id=job_id,
-            kind=kind,
-            status=status,
-            created_at=_time(job["created_at"]),
-            started_at=_time(job.get("started_at")) if status is not JobStatus.QUEUED else None,
-            ended_at=_time(job.get("ended_at")) if status.terminal else None,
-            progress=Progress.model_validate(meta["progress"])
-            if status is JobStatus.STARTED and "progress" in meta
-            else None,
-            result=value,
-            failure=_failure(status, meta, result, _text(job.get("timeout"))),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, NotPlainData, ValidationError, zlib.error):
-        unreadable = Failure(code="unreadable", detail="what is stored of this job cannot be read; ask again")
-        return JobView(
-            job_id=job_id, kind=kind, status=JobStatus.FAILED, created_at=datetime.now(UTC), failure=unreadable
-        )
-
-
-def _return_value(result: dict[bytes, bytes]) -> dict[str, object]:
-    value = PlainSerializer.loads(b64decode(result[b"return_value"]))
-    if not isinstance(value, dict):
-        raise NotPlainData("a job returns a dict")
-    return value
-
-
-def _failure(
-    status: JobStatus, meta: dict[str, Any], result: dict[bytes, bytes], timeout_seconds: str
-) -> Failure | None:
-    if status is JobStatus.CANCELLED:
-        return Failure(code="cancelled", detail="the job was cancelled")
-    if status is not JobStatus.FAILED:
-        return None
-    said = _exception_text(result)
-    if "JobTimeoutException" in said:
-        return Failure(
-            code="job_timed_out", detail=f"the job ran longer than {timeout_seconds} s (JOB_TIMEOUT_SECONDS)"
-        )
-    if "failure" in meta:
-        return Failure.model_validate(meta["failure"])
-    if "AbandonedJobError" in said or "terminated unexpectedly" in said or "intermediate queue" in said:
-        return Failure(code="worker_died", detail="the worker died while it ran this job; ask again")
-    return Failure(code="internal", detail="the job failed inside; the worker's log says why")
-
-
-def _exception_text(result: dict[bytes, bytes]) -> str:
-    """Return the end of the stored traceback, for telling kinds of failure apart. It is never shown."""
-    packed = result.get(b"exc_string")
-    if not packed:
-        return ""
-    text = zlib.decompressobj().decompress(b64decode(packed), 1024 * 1024).decode(errors="replace")
-    return text[-MAX_EXCEPTION_CHARS:]
-
-
-def _time(value: bytes | None) -> Any:
-    """Return RQ's time stamp as pydantic reads it; pydantic refuses what is no time."""
-    return _text(value) or None
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode(errors="replace") if value else ""
-
-
 def _queue_key(name: str) -> str:
     return f"rq:queue:{name}"
 
 
 def _results_key(job_id: str) -> str:
     return f"rq:results:{job_id}"
-
-
-@asynccontextmanager
-async def _deadline() -> AsyncIterator[None]:
-    """Bound a talk with Valkey in time, and turn its errors into QueueUnavailable."""
-    try:
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            yield
-    except AuthenticationError:
-        raise _unavailable("Valkey rejected the password: check VALKEY_URL") from None
-    except OutOfMemoryError:
-        raise _unavailable("Valkey has no memory left for another job; try again later") from None
-    except (RedisError, OSError, TimeoutError):
-        raise _unavailable("the queue cannot be reached; try again in a moment") from None
-
-
-def _unavailable(detail: str) -> QueueUnavailable:
-    return QueueUnavailable(detail, retry_after_seconds=RETRY_AFTER_SECONDS)

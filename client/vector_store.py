@@ -24,6 +24,7 @@ from client.payload import (
     collection_name,
     metadata_of,
     passage_of,
+    payload_of,
 )
 from errors import NothingIndexed, StoreUnavailable
 from schemas import Chunk, Passage, SearchFilter
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from qdrant_edge import SparseVector
 
 TIMEOUT_SECONDS = 10
+MAX_FACETS = 1_000_000
 
 
 class QdrantStore:
@@ -73,6 +75,16 @@ class QdrantStore:
                 wait=True,
             )
 
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return those of the chunks that are not stored exactly so."""
+        try:
+            with _store_errors():
+                found = self._client.retrieve(self._collection, [chunk.id for chunk in chunks], with_payload=True)
+        except NothingIndexed:
+            return chunks
+        stored = {str(record.id): record.payload for record in found}
+        return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
+
     def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
         """Find the `k` chunks nearest to the question among the chosen, best first. Raises NothingIndexed."""
         with _store_errors():
@@ -107,6 +119,22 @@ class QdrantStore:
                 return self._client.count(self._collection, count_filter=_filter(chosen), exact=True).count
         except NothingIndexed:
             return 0
+
+    def uploads(self) -> dict[tuple[str, str], int]:
+        """Count the chunks of every upload of every user, as (user, upload)."""
+        counts: dict[tuple[str, str], int] = {}
+        try:
+            with _store_errors():
+                for user in self._facet(USER_FIELD, None):
+                    mine = _filter(SearchFilter(user_id=str(user.value)))
+                    for upload in self._facet(UPLOAD_FIELD, mine):
+                        counts[str(user.value), str(upload.value)] = upload.count
+        except NothingIndexed:
+            return {}
+        return counts
+
+    def _facet(self, field: str, chosen: models.Filter | None) -> list[models.FacetValueHit]:
+        return self._client.facet(self._collection, field, facet_filter=chosen, limit=MAX_FACETS, exact=True).hits
 
     def close(self) -> None:
         """Close the connections to the server."""
@@ -168,7 +196,8 @@ def _conditions(chosen: SearchFilter) -> list[models.Condition]:
 
 
 def _filter(chosen: SearchFilter) -> models.Filter:
-    return models.Filter(must=_conditions(chosen))
+    hidden = models.FieldCondition(key=UPLOAD_FIELD, match=models.MatchAny(any=list(chosen.hidden)))
+    return models.Filter(must=_conditions(chosen), must_not=[hidden] if chosen.hidden else None)
 
 
 @contextmanager

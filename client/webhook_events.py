@@ -5,8 +5,6 @@ transaction that puts the deliveries on theirs. In between, `sweep` compares: an
 announced. A worker that calls `job_ended` spares it the wait, no more. Deliveries have ids made of job and receiver,
 so announcing twice makes nothing twice.
 
-    rag:webhook:pending        intents by the time they were written
-    rag:webhook:intent:{job}   hash: `intent` as JSON, `at`, and `seen` once its job was found in Valkey
     rag:webhook:sweeper        whose turn it is to sweep
 """
 
@@ -15,23 +13,23 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rq.job import Job
 
-from client.rq_client import FIELDS, parse_job
-from client.webhook_records import Delivery, Endpoint, Intent, Message, make_id, moment
-from client.webhook_store import DUE, PREFIX, QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
+from client.job_record import FIELDS, KINDS, as_text, read_job
+from client.webhook_intents import PENDING, intent_key
+from client.webhook_records import PREFIX, Delivery, Endpoint, Intent, Message, make_id, moment
+from client.webhook_store import DUE, QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
 from settings import Settings
 
 log = logging.getLogger("webhooks")
 
-PENDING: Final = f"{PREFIX}pending"
 SWEEPER: Final = f"{PREFIX}sweeper"
 SWEEP_SECONDS: Final = 1.0
 MAX_SCANNED: Final = 5_000
@@ -43,15 +41,6 @@ UNSEEN_SECONDS: Final = 3_600
 LATE_SECONDS: Final = 5
 LOST_SECONDS: Final = 120
 MAX_REVIVED: Final = 100
-
-# Write an intent, if there is anybody to tell. KEYS: intent, pending, endpoints of the owner. ARGV: job, URL or '',
-# intent, now.
-_INTEND = """
-if ARGV[2] == '' and redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'intent', ARGV[3], 'at', ARGV[4])
-redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
-return 1
-"""
 
 # Find intents whose job has ended, or is gone. It writes only what is news. KEYS: pending. ARGV: now, from which
 # place, how many, prefix of intents, seconds after which an intent without a job is dropped.
@@ -77,26 +66,13 @@ return ended
 
 
 class WebhookEvents:
-    """Writes intents and turns them into deliveries. `clock` gives Unix seconds."""
+    """Turns intents into deliveries. `clock` gives Unix seconds."""
 
     def __init__(self, store: WebhookStore, *, clock: Callable[[], float] = time.time) -> None:
         self.store = store
         self._valkey = store.valkey
         self._clock = clock
         self._place = 0
-
-    def intend(self, owner: str, *, url: str = "", metadata: Mapping[str, str] | None = None) -> Callable[..., None]:
-        """Return what JobQueue.submit has to do `also`, so that the end of the job is told.
-
-        To `url`, if one is given, and to the owner's endpoints; `metadata` is sent along.
-        """
-
-        def also(pipeline: Any, job_id: str) -> None:
-            intent = Intent(job_id=job_id, owner=owner, url=url, metadata=dict(metadata or {}))
-            keys = (_intent_key(job_id), PENDING, f"{PREFIX}endpoints:{owner}")
-            pipeline.eval(_INTEND, len(keys), *keys, job_id, url, intent.model_dump_json(), repr(self._clock()))
-
-        return also
 
     def job_ended(self, job_id: str) -> int:
         """Announce a job at once, if it has ended and somebody wants to know; return how many deliveries were made.
@@ -132,7 +108,7 @@ class WebhookEvents:
             repr(self._clock()),
             str(self._place),
             str(MAX_SCANNED),
-            _intent_key(""),
+            intent_key(""),
             str(UNSEEN_SECONDS),
         )
         self._place = self._place + MAX_SCANNED if self._place + MAX_SCANNED < self._pending() else 0
@@ -142,7 +118,7 @@ class WebhookEvents:
         return self._valkey.zcard(PENDING)
 
     def _intent(self, job_id: str) -> Intent | None:
-        stored = cast("bytes | None", self._valkey.hget(_intent_key(job_id), "intent"))
+        stored = cast("bytes | None", self._valkey.hget(intent_key(job_id), "intent"))
         try:
             return None if stored is None else Intent.model_validate_json(stored)
         except ValidationError:
@@ -163,7 +139,7 @@ class WebhookEvents:
                 self.store.add_message(pipeline, message)
             for delivery in deliveries:
                 self.store.add_delivery(pipeline, delivery, now=now)
-            pipeline.delete(_intent_key(intent.job_id))
+            pipeline.delete(intent_key(intent.job_id))
             pipeline.zrem(PENDING, intent.job_id)
             pipeline.execute()
         return len(deliveries)
@@ -198,13 +174,13 @@ class WebhookEvents:
         pipeline.hmget(Job.key_for(job_id), *FIELDS)
         pipeline.xrevrange(f"rq:results:{job_id}", count=1)
         values, results = pipeline.execute()
-        try:
-            return parse_job(job_id, values, results)
-        except LookupError:
+        job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+        if "status" not in job or as_text(job.get("origin")) not in KINDS:
             expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
             return JobView(
                 job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired
             )
+        return read_job(job_id, job, results[0][1] if results else {})
 
     def _revive(self) -> int:
         """Put attempts back on the queue whose time has passed and whose RQ job is lost, or that nobody schedules."""
@@ -232,7 +208,7 @@ class WebhookEvents:
         return late_seconds > LOST_SECONDS if status == b"started" else True
 
     def _forget(self, job_id: str) -> None:
-        self._valkey.delete(_intent_key(job_id))
+        self._valkey.delete(intent_key(job_id))
         self._valkey.zrem(PENDING, job_id)
 
 
@@ -274,7 +250,3 @@ def open_events(settings: Settings) -> WebhookEvents:
     """Make the webhooks of a process from its settings. Connects on first use."""
     store = WebhookStore(connect(settings.queue_url), keep_seconds=keep_seconds(settings.webhook_log_days))
     return WebhookEvents(store)
-
-
-def _intent_key(job_id: str) -> str:
-    return f"{PREFIX}intent:{job_id}"

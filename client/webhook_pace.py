@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from client.webhook_records import make_id
+from client.webhook_records import PREFIX, make_id
 from client.webhook_sender import ATTEMPT_SECONDS, Outcome
-from client.webhook_store import PREFIX, reachable
+from client.webhook_store import reachable
 
 SLOW_SECONDS: Final = 120
 PAUSE_SECONDS: Final = 15

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 
 from schemas import Answer, Frozen, JobStatus, JobView
 
+PREFIX: Final = "rag:webhook:"
 # Seconds to wait before each attempt, counted from the one before: the schedule of the specification.
 SCHEDULE_SECONDS: Final = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # A body larger than this goes without result and sources; the receiver reads them at /result.
@@ -50,6 +51,13 @@ class Endpoint(Frozen):
 
     def wants(self, event: EventType) -> bool:
         return self.disabled_at is None and (not self.events or event in self.events)
+
+
+class Callback(Frozen):
+    """Whom to tell when a job ends, beside its owner's endpoints, and what to send along. `url` empty is nobody."""
+
+    url: str = ""
+    metadata: dict[str, str] = Field(default_factory=dict)
 
 
 class Intent(Frozen):

@@ -27,13 +27,15 @@ from redis.retry import Retry
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.rq_client import FUNCTIONS, QUEUES, RETRY_AFTER_SECONDS, SOCKET_TIMEOUT_SECONDS
-from client.webhook_records import Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
+from client.job_record import QUEUES
+from client.rq_client import FUNCTIONS, SOCKET_TIMEOUT_SECONDS
+from client.talking import RETRY_AFTER_SECONDS
+from client.webhook_intents import endpoints_key
+from client.webhook_records import PREFIX, Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
 from client.webhook_sender import new_secret
 from client.wire import PlainSerializer
 from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
 
-PREFIX: Final = "rag:webhook:"
 DUE: Final = f"{PREFIX}due"
 QUEUE: Final = QUEUES["webhook"]
 MAX_ENDPOINTS: Final = 20
@@ -93,7 +95,7 @@ class WebhookStore:
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Register an endpoint. Raises WebhookConflict when its owner has MAX_ENDPOINTS already."""
         with reachable():
-            if self.valkey.scard(_endpoints_key(endpoint.owner)) >= MAX_ENDPOINTS:
+            if self.valkey.scard(endpoints_key(endpoint.owner)) >= MAX_ENDPOINTS:
                 raise WebhookConflict(f"there are {MAX_ENDPOINTS} endpoints already: delete one first")
             self._write_endpoint(endpoint)
 
@@ -106,7 +108,7 @@ class WebhookStore:
     def endpoints(self, owner: str) -> list[Endpoint]:
         """List a user's endpoints, oldest first."""
         with reachable():
-            ids = cast("set[bytes]", self.valkey.smembers(_endpoints_key(owner)))
+            ids = cast("set[bytes]", self.valkey.smembers(endpoints_key(owner)))
             stored = self.valkey.mget([_endpoint_key(name.decode()) for name in ids]) if ids else []
         found = [_endpoint(value) for value in cast("list[bytes | None]", stored)]
         return sorted((e for e in found if e is not None and e.owner == owner), key=lambda e: e.created_at)
@@ -122,7 +124,7 @@ class WebhookStore:
     def delete_endpoint(self, endpoint: Endpoint) -> None:
         """Forget an endpoint. What is on its way to it is not sent any more."""
         with reachable(), self.valkey.pipeline() as pipeline:
-            pipeline.srem(_endpoints_key(endpoint.owner), endpoint.endpoint_id)
+            pipeline.srem(endpoints_key(endpoint.owner), endpoint.endpoint_id)
             pipeline.delete(_endpoint_key(endpoint.endpoint_id))
             pipeline.execute()
 
@@ -200,7 +202,7 @@ class WebhookStore:
     def _write_endpoint(self, endpoint: Endpoint) -> None:
         with self.valkey.pipeline() as pipeline:
             pipeline.set(_endpoint_key(endpoint.endpoint_id), endpoint.model_dump_json())
-            pipeline.sadd(_endpoints_key(endpoint.owner), endpoint.endpoint_id)
+            pipeline.sadd(endpoints_key(endpoint.owner), endpoint.endpoint_id)
             pipeline.execute()
 
     def _save(
@@ -267,10 +269,6 @@ def _tick(due: float, now: float) -> float:
 
 def _endpoint_key(endpoint_id: str) -> str:
     return f"{PREFIX}endpoint:{endpoint_id}"
-
-
-def _endpoints_key(owner: str) -> str:
-    return f"{PREFIX}endpoints:{owner}"
 
 
 def _message_key(message_id: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from redis import Redis
 from rq import SimpleWorker
 
-from client.rq_client import QUEUES
+from client.job_record import QUEUES
 from client.webhook_events import SweepThread, open_events
 from queues import services
 from settings import Settings
@@ -27,4 +27,4 @@ def run_worker(settings: Settings, *, url: str) -> None:
         worker.work(logging_level=settings.log_level, with_scheduler=True)
     finally:
         sweep.stop()
-        opened.store.close()
+        opened.close()

@@ -8,15 +8,20 @@ from importlib import import_module
 from typing import Protocol
 
 from client.bm25 import Lexicon
+from client.database import Database
+from client.file_store import FileStore, open_file_store
 from client.llm import Chat, make_chat, make_embedder
+from client.uploads import UploadList
 from rag.answer import Searcher
+from rag.extraction import Limits, close_readers
 from rag.ingestion import ChunkStore
 from settings import LEXICAL_MODEL, Settings, get_settings
 
 
 class Store(ChunkStore, Searcher, Protocol):
-    """Chunks that can be written and searched."""
+    """Chunks that can be written, searched and counted."""
 
+    def uploads(self) -> dict[tuple[str, str], int]: ...
     def close(self) -> None: ...
 
 
@@ -27,6 +32,15 @@ class Services:
     store: Store
     chat: Chat | None
     lexicon: Lexicon
+    uploads: UploadList
+    files: FileStore
+    limits: Limits
+
+    def close(self) -> None:
+        """Give back the store and the connections, and end the processes that read files."""
+        self.store.close()
+        self.uploads.close()
+        close_readers()
 
 
 def open_services(settings: Settings, *, owner: bool = False) -> Services:
@@ -35,7 +49,19 @@ def open_services(settings: Settings, *, owner: bool = False) -> Services:
     Raises StoreInUse when another process has claimed it.
     """
     lexicon = Lexicon()
-    return Services(store=_open_store(settings, lexicon, owner=owner), chat=make_chat(settings), lexicon=lexicon)
+    return Services(
+        store=_open_store(settings, lexicon, owner=owner),
+        chat=make_chat(settings),
+        lexicon=lexicon,
+        uploads=UploadList(Database(settings)),
+        files=open_file_store(settings),
+        limits=Limits(
+            max_pages=settings.max_pages,
+            max_text_bytes=settings.max_text_mb * 1024 * 1024,
+            memory_bytes=settings.extract_memory_mb * 1024 * 1024,
+            cpu_seconds=settings.extract_seconds,
+        ),
+    )
 
 
 def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool) -> Store:
@@ -79,8 +105,8 @@ def services() -> Services:
         return _current
 
 
-def use(chosen: Services) -> None:
-    """Have jobs of this process use these services."""
+def use(chosen: Services | None) -> None:
+    """Have jobs of this process use these services; None: those of its settings, made anew."""
     global _current
     with _lock:
         _current = chosen

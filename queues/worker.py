@@ -11,14 +11,16 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+from client.events import EventWriter
 from client.webhook_records import DeliveryTask
 from client.webhook_store import connect
 from errors import AppError, JobTimedOut
+from queues import documents
 from queues.deliveries import attempt_delivery
 from queues.services import services
+from queues.visible import VisibleOnly
 from rag.answer import answer_query
-from rag.ingestion import index_pdf
-from schemas import Document, Progress, Query
+from schemas import Progress, Query, UploadTask
 from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
@@ -29,15 +31,23 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     with _run() as report:
         query = Query.model_validate(payload)
         use = services()
-        answer = answer_query(query, searcher=use.store, chat=use.chat, terms=use.lexicon.terms, report=report)
+        documents.require_ready(query, use)
+        searcher = VisibleOnly(use.store, use.uploads)
+        answer = answer_query(query, searcher=searcher, chat=use.chat, terms=use.lexicon.terms, report=report)
         return answer.model_dump(mode="json")
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
-    """Index a document. Takes a Document and returns an Indexed, both as plain data."""
+    """Index an upload, a PDF or another document. Takes an UploadTask and returns an Indexed, both as plain data."""
     with _run() as report:
-        document = Document.model_validate(payload)
-        return index_pdf(document, services().store, report).model_dump(mode="json")
+        task = UploadTask.model_validate(payload)
+        return documents.index_upload(task, services(), report, job_id=_job_id()).model_dump(mode="json")
+
+
+def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
+    """Delete an upload. Takes an UploadTask and returns a Removed, both as plain data."""
+    with _run():
+        return documents.remove_upload(UploadTask.model_validate(payload), services()).model_dump(mode="json")
 
 
 def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
@@ -47,12 +57,18 @@ def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
     return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
 
 
+def _job_id() -> str | None:
+    job = get_current_job()
+    return job.id if job is not None else None
+
+
 @contextmanager
 def _run() -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
+    events = _events(job)
     try:
-        yield _reporter(job)
+        yield _reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -63,9 +79,22 @@ def _run() -> Iterator[Callable[[Progress], None]]:
     except Exception:
         _keep(job, failure={"code": "internal", "detail": "the job failed inside; the worker's log says why"})
         raise
+    finally:
+        if events is not None:
+            events.close()
 
 
-def _reporter(job: Job | None) -> Callable[[Progress], None]:
+def _events(job: Job | None) -> EventWriter | None:
+    """Begin the events of this attempt at a job."""
+    if job is None:
+        return None
+    ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
+    events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
+    events.write("started", {"attempt": events.attempt})
+    return events
+
+
+def _reporter(job: Job | None, events: EventWriter | None) -> Callable[[Progress], None]:
     """Return a function that writes progress to the job, at most four times a second but never missing a stage."""
     last = Progress(stage="")
     written_at = 0.0
@@ -74,7 +103,10 @@ def _reporter(job: Job | None) -> Callable[[Progress], None]:
         nonlocal last, written_at
         now = time.monotonic()
         if progress.stage != last.stage or now - written_at >= PROGRESS_SECONDS:
-            _keep(job, progress=progress.model_dump(mode="json", exclude_none=True))
+            seen = progress.model_dump(mode="json", exclude_none=True)
+            _keep(job, progress=seen)
+            if events is not None:
+                events.write("progress", seen)
             last, written_at = progress, now
 
     return report

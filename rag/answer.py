@@ -32,7 +32,8 @@ class ChatModel(Protocol):
 def answer_query(query: Query, *, searcher: Searcher, chat: ChatModel | None, terms: Terms, report: Report) -> Answer:
     """Search, ask the model, and check what it cites. Without a model, quote the best passages instead."""
     report(Progress(stage="searching"))
-    passages = searcher.search(query.query, SearchFilter(user_id=query.user_id), query.k)
+    chosen = SearchFilter(user_id=query.user_id, upload_ids=query.upload_ids)
+    passages = searcher.search(query.query, chosen, query.k)
     if not passages:
         return Answer(text=NOTHING_FOUND, answered=False)
     if chat is None:

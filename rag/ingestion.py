@@ -9,7 +9,7 @@ from typing import Protocol
 
 from errors import DocumentError, StoreError
 from rag.chunking import chunk_pages
-from rag.pdf import read_pdf
+from rag.extraction import Limits, read_document
 from schemas import Chunk, Document, Indexed, Page, Progress, SearchFilter
 
 # Texts embedded in one call: OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000 tokens.
@@ -24,12 +24,23 @@ class ChunkStore(Protocol):
     model: str
 
     def upsert(self, chunks: list[Chunk]) -> None: ...
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]: ...
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None: ...
     def count(self, chosen: SearchFilter) -> int: ...
 
 
-def index_pdf(document: Document, store: ChunkStore, report: Report) -> Indexed:
-    """Read, split and store a PDF, and drop what an earlier, longer version of it left behind.
+def index_document(
+    document: Document,
+    store: ChunkStore,
+    report: Report,
+    *,
+    limits: Limits | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Indexed:
+    """Read, split and store a document, and drop what an earlier, longer version of it left behind.
+
+    Chunks that are stored already, word for word, are not embedded again: so a run that was cut short is resumed.
+    `check` is called after each batch, and stops the run by raising.
 
     Raises:
         DocumentError: the file cannot be read or holds no text.
@@ -37,19 +48,23 @@ def index_pdf(document: Document, store: ChunkStore, report: Report) -> Indexed:
         ProviderError: the text could not be embedded.
 
     """
-    pdf = read_pdf(Path(document.path))
-    pages = _reported(pdf.pages, pdf.page_count, report)
+    report(Progress(stage="reading"))
+    text = read_document(Path(document.path), media_type=document.media_type, limits=limits)
+    chosen = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
+    resumed = store.count(chosen) > 0
+    pages = _reported(text.pages, text.page_count, report)
     stored = 0
     for batch in _batches(chunk_pages(document, pages, model=store.model)):
-        store.upsert(batch)
+        store.upsert(store.missing(batch) if resumed else batch)
         stored += len(batch)
+        check()
     if not stored:
         raise DocumentError("no_text", "no text was found: the pages may be scanned images")
     store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
-    found = store.count(SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,)))
+    found = store.count(chosen)
     if found != stored:
         raise StoreError(f"{stored} chunks were made but {found} are stored; index the file again")
-    return Indexed(upload_id=document.upload_id, name=document.name, pages=pdf.page_count, chunks=stored)
+    return Indexed(upload_id=document.upload_id, name=document.name, pages=text.page_count, chunks=stored)
 
 
 def _reported(pages: Iterable[Page], total: int, report: Report) -> Iterator[Page]:

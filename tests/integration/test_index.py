@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
     (folder / "empty.pdf").touch()
     (folder / "page.pdf").write_text("<html>")
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.xyz").write_text("not looked at")
     return folder
 
 
@@ -65,7 +65,7 @@ def test_bad_files_are_named_with_the_reason_and_the_rest_is_indexed(settings: S
         ("page.pdf", "not_a_pdf"),
     ):
         assert f"{name} ({reason}: " in last
-    assert "notes.txt" not in done.stdout + done.stderr
+    assert "notes.xyz" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert stored(settings) == 3
 
@@ -90,7 +90,7 @@ def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: P
     assert "not_found" in missing.stdout
     (tmp_path / "empty").mkdir()
     nothing = index(settings, tmp_path / "empty")
-    assert (nothing.returncode, nothing.stdout) == (1, "no PDF found\n")
+    assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
 
 
 def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:

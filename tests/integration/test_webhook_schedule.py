@@ -19,7 +19,7 @@ from rq.scheduler import RQScheduler
 from client.rq_client import JobQueue
 from client.webhook_events import LATE_SECONDS, LOST_SECONDS, UNSEEN_SECONDS, WebhookEvents
 from client.webhook_pace import Pace
-from client.webhook_records import SCHEDULE_SECONDS, DeliveryStatus, Endpoint, EventType, moment
+from client.webhook_records import SCHEDULE_SECONDS, Callback, DeliveryStatus, Endpoint, EventType, moment
 from client.webhook_sender import Outcome, new_secret
 from client.webhook_store import WebhookStore, keep_seconds
 from settings import Settings
@@ -70,8 +70,8 @@ class World:
         async def submit() -> str:
             queue = JobQueue(self.settings.queue_url, job_timeout_seconds=60, result_ttl_seconds=86_400)
             try:
-                also = self.events.intend(owner, url=url, metadata=metadata)
-                return (await queue.submit("chat", {"query": "Why?"}, also=also)).job_id
+                callback = Callback(url=url, metadata=metadata or {})
+                return (await queue.submit("chat", {"query": "Why?"}, owner=owner, callback=callback)).job_id
             finally:
                 await queue.close()
 
@@ -141,6 +141,7 @@ def world(valkey: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("queues.worker.attempt_delivery", attempt)
     monkeypatch.setattr("queues.worker.process_query", lambda _payload: ANSWER)
     monkeypatch.setattr("queues.deliveries.clock", lambda: made.now)
+    monkeypatch.setattr("client.webhook_intents.clock", lambda: made.now)
     monkeypatch.setattr("rq.scheduler.current_timestamp", lambda: int(made.now))
     return made
 

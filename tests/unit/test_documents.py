@@ -8,7 +8,8 @@ import pytest
 
 from errors import DocumentError
 from rag.chunking import chunk_pages
-from rag.pdf import clean_text, read_pdf
+from rag.extraction import read_document
+from rag.readers import clean_text
 from samples import make_handbook
 from schemas import Document, Page
 from tests.pdfs import write_pdf
@@ -20,7 +21,7 @@ def document(path: Path) -> Document:
 
 def test_pages_have_their_number_label_and_text(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "a.pdf", ["First page.", "Second page."], labels="ROMAN_LOWER")
-    pdf = read_pdf(path)
+    pdf = read_document(path)
     assert pdf.page_count == 2
     assert [(page.number, page.label, page.text) for page in pdf.pages] == [
         (1, "i", "First page."),
@@ -30,7 +31,7 @@ def test_pages_have_their_number_label_and_text(tmp_path: Path) -> None:
 
 def refusal(path: Path) -> str:
     with pytest.raises(DocumentError) as caught:
-        list(read_pdf(path).pages)
+        list(read_document(path).pages)
     return caught.value.reason
 
 
@@ -50,7 +51,7 @@ def test_files_that_cannot_be_read_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "owner.pdf", ["May be read."], password="", labels="ARABIC")
-    assert [page.text for page in read_pdf(path).pages] == ["May be read."]
+    assert [page.text for page in read_document(path).pages] == ["May be read."]
 
 
 def test_what_json_cannot_hold_is_dropped() -> None:
@@ -80,5 +81,5 @@ def test_chunk_ids_follow_from_upload_number_and_model(tmp_path: Path) -> None:
 def test_the_sample_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
     make_handbook.make(tmp_path / "handbook.pdf")
     assert (tmp_path / "handbook.pdf").read_bytes() == make_handbook.OUTPUT.read_bytes()
-    labels = [page.label for page in read_pdf(make_handbook.OUTPUT).pages]
+    labels = [page.label for page in read_document(make_handbook.OUTPUT).pages]
     assert labels == ["i", "ii", "1", "2", "3", "4", "5", "6", "7", "8"]

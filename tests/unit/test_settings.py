@@ -26,10 +26,10 @@ def test_defaults_need_nothing(make_settings: MakeSettings) -> None:
 def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VALKEY_URL")
     monkeypatch.delenv("REDIS_URL")
-    monkeypatch.setenv(name, "valkey://:secret@example.test:7000/1")
+    monkeypatch.setenv(name, "valkey://:pa55@example.test:7000/1")
     settings = make_settings()
-    assert settings.valkey_url == "redis://:secret@example.test:7000/1"
-    assert "secret" not in repr(settings)
+    assert settings.valkey_url == "redis://:pa55@example.test:7000/1"
+    assert "pa55" not in repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:
 
 
 def test_a_key_is_never_shown(make_settings: MakeSettings) -> None:
-    settings = make_settings(openai_api_key="sk-very-secret", qdrant_api_key="also-secret")
-    assert "secret" not in f"{settings!r}{settings}{settings.model_dump()}"
+    settings = make_settings(openai_api_key="sk-very-pa55", qdrant_api_key="also-pa55")
+    assert "pa55" not in f"{settings!r}{settings}{settings.model_dump()}"
 
 
 def test_lexical_search_can_be_chosen_with_a_model(make_settings: MakeSettings) -> None:

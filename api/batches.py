@@ -1,0 +1,113 @@
+"""Asking many questions at once: POST /chat/batch and GET /batches/{batch_id}."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+import schemas
+from api.callbacks import callback_of
+from api.chat import ChatRequest
+from api.dependencies import CurrentSettings, Queue
+from api.jobs import Pending, ended
+from api.problems import describe
+from client.rq_client import JobQueue
+from errors import AppError
+from schemas import JobStatus
+
+router = APIRouter(tags=["chat"])
+
+MAX_QUESTIONS = 1_000
+# 1,000 questions of 4,000 characters of up to 4 bytes each.
+MAX_BODY_BYTES = 16 * 1024 * 1024
+
+
+class BatchRequest(BaseModel):
+    """Many questions."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"questions": [{"query": "How heavy is the lamp?"}, {"query": "Is it safe?"}]}]
+        },
+    )
+
+    questions: list[ChatRequest] = Field(min_length=1, max_length=MAX_QUESTIONS)
+
+
+class BatchAccepted(BaseModel):
+    """The questions are on the queue; their jobs come in their order."""
+
+    batch_id: str
+    job_ids: list[str]
+
+
+class BatchState(BaseModel):
+    """How many jobs of a batch are where. Jobs that are no longer kept count as `expired`."""
+
+    batch_id: str
+    total: int
+    queued: int
+    started: int
+    finished: int
+    failed: int
+    cancelled: int
+    expired: int
+
+
+class JsonLines(StreamingResponse):
+    media_type = "application/jsonl"
+
+
+@router.post("/chat/batch", status_code=202, responses=describe(413, 422, 503))
+async def ask_many(body: BatchRequest, queue: Queue, settings: CurrentSettings) -> BatchAccepted:
+    """Put up to 1,000 questions on the queue."""
+    ids: dict[int, str] = {}
+    callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
+    for priority in {question.priority for question in body.questions}:
+        places = [place for place, question in enumerate(body.questions) if question.priority is priority]
+        chosen = [body.questions[place] for place in places]
+        payloads = [schemas.Query(query=one.query, k=one.k).model_dump(mode="json") for one in chosen]
+        jobs = await queue.submit_many(
+            "chat", payloads, priority=priority, callbacks=[callbacks[place] for place in places]
+        )
+        ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
+    job_ids = [ids[place] for place in sorted(ids)]
+    return BatchAccepted(batch_id=await queue.lists.make_batch("local", job_ids), job_ids=job_ids)
+
+
+async def _batch(batch_id: str, queue: Queue) -> list[str]:
+    return await queue.lists.batch("local", batch_id)
+
+
+Batch = Annotated[list[str], Depends(_batch)]
+
+
+@router.get("/batches/{batch_id}", responses=describe(404, 422, 503))
+async def batch_state(batch_id: str, job_ids: Batch, queue: Queue) -> BatchState:
+    """Count the jobs of a batch by status."""
+    counts = await queue.lists.count(job_ids)
+    by_status = {status.value: counts[status] for status in JobStatus}
+    expired = len(job_ids) - sum(counts.values())
+    return BatchState(batch_id=batch_id, total=len(job_ids), expired=expired, **by_status)
+
+
+@router.get("/batches/{batch_id}/results", response_class=JsonLines, responses=describe(404, 422, 503))
+async def batch_results(job_ids: Batch, queue: Queue) -> JsonLines:
+    """Download the results of a batch as JSON Lines, a line for each job in order, also for those not yet ended."""
+    return JsonLines(_lines(job_ids, queue))
+
+
+async def _lines(job_ids: list[str], queue: JobQueue) -> AsyncIterator[str]:
+    for job_id in job_ids:
+        try:
+            job = await queue.fetch(job_id)
+        except AppError as error:
+            yield f'{{"job_id":"{job_id}","status":"expired","error":"{error.title}"}}\n'
+            continue
+        line = ended(job) if job.status.terminal else Pending(job_id=job_id, status=job.status)
+        yield line.model_dump_json(exclude_none=True) + "\n"

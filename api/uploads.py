@@ -1,0 +1,203 @@
+"""Documents: POST /uploads takes them in, and what can be seen of them and done with them afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from typing import Annotated
+from urllib.parse import quote
+
+import anyio.to_thread
+from fastapi import APIRouter, Form, Query, Response, UploadFile
+from fastapi import File as FormFile
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+import schemas
+from api.dependencies import Files, Shelf, Uploads, User
+from api.problems import describe
+from client.file_types import detect
+from client.library import Accepted, OnDuplicate, clean_name
+from errors import DocumentError, InvalidRequest, UnsupportedFile
+from schemas import UploadStatus
+
+router = APIRouter(tags=["uploads"])
+
+PAGE_LIMIT = 50
+MAX_PAGE_LIMIT = 500
+MAX_FILES = 100
+
+Duplicate = Annotated[
+    OnDuplicate,
+    Query(description="What to do with a file uploaded before: `skip` it, `replace` that upload's name, `keep` both."),
+]
+
+
+class UploadAccepted(BaseModel):
+    """A file taken in."""
+
+    upload_id: str
+    job_id: str | None = Field(description="The job that indexes it; follow it with GET /job-status/{job_id}.")
+    name: str
+    status: UploadStatus
+    duplicate: bool = Field(description="The same file was uploaded before; this is that upload.")
+
+
+class UploadsAccepted(BaseModel):
+    """The files taken in. For one file its fields stand here, too."""
+
+    uploads: list[UploadAccepted]
+    upload_id: str | None = None
+    job_id: str | None = None
+    name: str | None = None
+    status: UploadStatus | None = None
+    duplicate: bool | None = None
+
+
+class UploadView(BaseModel):
+    """An upload. What is not known yet is left out."""
+
+    upload_id: str
+    job_id: str | None = None
+    name: str
+    media_type: str
+    status: UploadStatus
+    bytes: int
+    sha256: str
+    pages: int | None = Field(None, description="Pages of the document; a text without pages has few.")
+    pages_done: int = Field(description="Pages read by the last run of indexing.")
+    chunks: int | None = Field(None, description="Chunks stored when it last became ready.")
+    reason: str | None = Field(None, description="Why it failed, for programs, such as `encrypted` or `no_text`.")
+    error: str | None = Field(None, description="Why it failed, for people.")
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    indexed_at: datetime | None = Field(None, description="When it last became ready. It is searched since then.")
+
+
+class UploadPage(BaseModel):
+    """A page of uploads, newest first. `next`, where there is more, is the `cursor` of the next page."""
+
+    uploads: list[UploadView]
+    next: str | None = None
+
+
+@router.post(
+    "/uploads",
+    status_code=202,
+    responses=describe(413, 415, 422, 503)
+    | {200: {"model": UploadsAccepted, "description": "Nothing to index: every file was uploaded before"}},
+    response_model_exclude_none=True,
+)
+async def upload(
+    library: Shelf,
+    user: User,
+    response: Response,
+    file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
+    on_duplicate: Duplicate = OnDuplicate.SKIP,
+    form_on_duplicate: Annotated[OnDuplicate | None, Form(alias="on_duplicate")] = None,
+) -> UploadsAccepted:
+    """Take in one or several files and have workers index them. None is taken when one is of no kind that is taken."""
+    if len(file) > MAX_FILES:
+        raise InvalidRequest([("file", f"takes at most {MAX_FILES} files at once")])
+    for number, one in enumerate(file, start=1):
+        place = f"number {number}: " if len(file) > 1 else ""
+        await anyio.to_thread.run_sync(partial(_check, one, place=place))
+    accepted = [
+        await library.accept(
+            one.file, name=one.filename or "", user_id=user, on_duplicate=form_on_duplicate or on_duplicate
+        )
+        for one in file
+    ]
+    if not any(one.queued for one in accepted):
+        response.status_code = 200
+    views = [_accepted(one) for one in accepted]
+    if len(views) > 1:
+        return UploadsAccepted(uploads=views)
+    response.headers["Location"] = f"/uploads/{views[0].upload_id}"
+    return UploadsAccepted(uploads=views, **views[0].model_dump())
+
+
+@router.get("/uploads", responses=describe(422, 503), response_model_exclude_none=True)
+async def uploads(
+    listed: Uploads,
+    user: User,
+    status: Annotated[UploadStatus | None, Query(description="Only those with this status.")] = None,
+    name: Annotated[str | None, Query(max_length=255, description="Only those with this in their name.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_LIMIT)] = PAGE_LIMIT,
+    cursor: Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")] = None,
+) -> UploadPage:
+    """List uploads, newest first."""
+    found, following = await anyio.to_thread.run_sync(
+        lambda: listed.page(user, limit=limit, status=status, name=_searchable(name), cursor=cursor)
+    )
+    return UploadPage(uploads=[_view(one) for one in found], next=following)
+
+
+@router.get("/uploads/{upload_id}", responses=describe(404, 422, 503), response_model_exclude_none=True)
+async def upload_state(upload_id: str, library: Shelf, user: User) -> UploadView:
+    """Tell how far an upload is."""
+    return _view(await library.get(upload_id, user_id=user))
+
+
+@router.get(
+    "/uploads/{upload_id}/file",
+    responses=describe(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
+    response_class=StreamingResponse,
+)
+async def upload_file(upload_id: str, library: Shelf, files: Files, user: User) -> StreamingResponse:
+    """Give the uploaded file back, byte for byte."""
+    found = await library.get(upload_id, user_id=user)
+    chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, found.file_id)
+    headers = {
+        # Always to be saved, never shown: an uploaded page must not run as one of ours.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
+        "Content-Length": str(found.bytes),
+        "ETag": f'"{found.sha256}"',
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "sandbox",
+    }
+    return StreamingResponse(chunks, media_type=found.media_type, headers=headers)
+
+
+@router.delete("/uploads/{upload_id}", status_code=202, responses=describe(404, 422, 503))
+async def delete_upload(upload_id: str, library: Shelf, user: User) -> UploadAccepted:
+    """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
+    removed = await library.remove(upload_id, user_id=user)
+    return _accepted(Accepted(upload=removed, duplicate=False, queued=True))
+
+
+@router.post("/uploads/{upload_id}/reindex", status_code=202, responses=describe(404, 422, 503))
+async def reindex_upload(upload_id: str, library: Shelf, user: User) -> UploadAccepted:
+    """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
+    return _accepted(Accepted(upload=await library.reindex(upload_id, user_id=user), duplicate=False, queued=True))
+
+
+def _check(file: UploadFile, *, place: str) -> None:
+    """Refuse a file that is not taken, naming its place in the request."""
+    try:
+        detect(file.file, clean_name(file.filename or ""))
+    except UnsupportedFile as error:
+        raise UnsupportedFile(error.reason, f"{place}{error.detail}") from None
+    except DocumentError as error:
+        raise InvalidRequest([("file", f"{place}{error.detail}")]) from None
+
+
+def _searchable(name: str | None) -> str | None:
+    return clean_name(name) if name else None
+
+
+def _accepted(one: Accepted) -> UploadAccepted:
+    upload = one.upload
+    return UploadAccepted(
+        upload_id=upload.upload_id,
+        job_id=upload.job_id,
+        name=upload.name,
+        status=upload.status,
+        duplicate=one.duplicate,
+    )
+
+
+def _view(upload: schemas.Upload) -> UploadView:
+    return UploadView.model_validate(upload.model_dump(exclude={"user_id", "file_id"}))

@@ -1,0 +1,195 @@
+"""The uploaded files, each under an id of ours: in a local folder, or in an S3 bucket through obstore."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
+
+from errors import FileMissing, FilesUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+
+    from settings import Settings
+
+CHUNK_BYTES = 1024 * 1024
+PARTIAL = ".partial"
+S3_TIMEOUT = timedelta(seconds=30)
+S3_RETRY_TIMEOUT = timedelta(seconds=60)
+RETRY_AFTER_SECONDS = 5
+
+
+class FileStore(Protocol):
+    """Files by id. Safe for threads. Every method raises FilesUnavailable."""
+
+    def put(self, file_id: str, chunks: Iterable[bytes]) -> None:
+        """Store a file. It is there wholly or not at all; on return it survives a crash."""
+
+    def read(self, file_id: str) -> Iterator[bytes]:
+        """Walk a file's bytes. Raises FileMissing, at once."""
+
+    def local(self, file_id: str) -> AbstractContextManager[Path]:
+        """Give a path under which this process can read the file. Raises FileMissing."""
+
+    def delete(self, file_id: str) -> None:
+        """Remove a file. A missing one is no error."""
+
+    def everything(self) -> Iterator[tuple[str, datetime]]:
+        """Walk the ids of all files, each with when it was stored."""
+
+
+class LocalFiles:
+    """Files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, file_id: str, chunks: Iterable[bytes]) -> None:
+        partial = self._folder / f"{file_id}{PARTIAL}"
+        with _local_errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    for chunk in chunks:
+                        file.write(chunk)
+                    file.flush()
+                    os.fsync(file.fileno())
+                partial.replace(self._folder / file_id)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+
+    def read(self, file_id: str) -> Iterator[bytes]:
+        with _local_errors():
+            file = (self._folder / file_id).open("rb")
+        return _chunks_of(file)
+
+    @contextmanager
+    def local(self, file_id: str) -> Iterator[Path]:
+        path = self._folder / file_id
+        if not path.is_file():
+            raise _missing()
+        yield path
+
+    def delete(self, file_id: str) -> None:
+        with _local_errors():
+            (self._folder / file_id).unlink(missing_ok=True)
+
+    def everything(self) -> Iterator[tuple[str, datetime]]:
+        """As promised, and what a crash left half-written, which `delete` takes by the id given here."""
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):
+                yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+class S3Files:
+    """Files in an S3 bucket, or a part of it."""
+
+    def __init__(self, store: S3Store) -> None:
+        self._store = store
+
+    def put(self, file_id: str, chunks: Iterable[bytes]) -> None:
+        import obstore
+
+        with _s3_errors():
+            obstore.put(self._store, file_id, iter(chunks))
+
+    def read(self, file_id: str) -> Iterator[bytes]:
+        import obstore
+
+        with _s3_errors():
+            stream = obstore.get(self._store, file_id).stream(CHUNK_BYTES)
+        return _read_stream(stream)
+
+    @contextmanager
+    def local(self, file_id: str) -> Iterator[Path]:
+        with tempfile.NamedTemporaryFile(prefix="upload-") as file:
+            for chunk in self.read(file_id):
+                file.write(chunk)
+            file.flush()
+            yield Path(file.name)
+
+    def delete(self, file_id: str) -> None:
+        import obstore
+
+        with suppress(FileMissing), _s3_errors():
+            obstore.delete(self._store, file_id)
+
+    def everything(self) -> Iterator[tuple[str, datetime]]:
+        import obstore
+
+        with _s3_errors():
+            for batch in obstore.list(self._store):
+                for meta in batch:
+                    yield meta["path"], meta["last_modified"]
+
+
+def open_file_store(settings: Settings) -> FileStore:
+    """Make the file store of these settings. Nothing connects before its first use."""
+    if settings.file_store_url is None:
+        return LocalFiles(settings.files_dir)
+    from obstore.store import S3Store
+
+    parts = urlsplit(settings.file_store_url)
+    config: S3Config = {"region": settings.aws_region}
+    client: ClientConfig = {"timeout": S3_TIMEOUT, "connect_timeout": timedelta(seconds=5)}
+    if settings.aws_endpoint_url is not None:
+        config["endpoint"] = settings.aws_endpoint_url
+        client["allow_http"] = settings.aws_endpoint_url.startswith("http://")
+    if settings.aws_access_key_id is not None and settings.aws_secret_access_key is not None:
+        config["access_key_id"] = settings.aws_access_key_id.get_secret_value()
+        config["secret_access_key"] = settings.aws_secret_access_key.get_secret_value()
+    retry: RetryConfig = {"max_retries": 3, "retry_timeout": S3_RETRY_TIMEOUT}
+    prefix = parts.path.strip("/") or None
+    return S3Files(S3Store(parts.netloc, prefix=prefix, config=config, client_options=client, retry_config=retry))
+
+
+def _chunks_of(file: object) -> Iterator[bytes]:
+    with file as opened, _local_errors():  # type: ignore[attr-defined]
+        while chunk := opened.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _read_stream(stream: Iterable[bytes]) -> Iterator[bytes]:
+    with _s3_errors():
+        for chunk in stream:
+            yield bytes(chunk)
+
+
+@contextmanager
+def _local_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise _missing() from None
+    except OSError as error:
+        raise FilesUnavailable(
+            f"the folder of uploaded files failed: {error.strerror}", retry_after_seconds=RETRY_AFTER_SECONDS
+        ) from None
+
+
+@contextmanager
+def _s3_errors() -> Iterator[None]:
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except FileNotFoundError:  # which obstore's own NotFoundError is, too
+        raise _missing() from None
+    except BaseError as error:
+        raise FilesUnavailable(
+            f"the S3 store failed ({type(error).__name__}): check FILE_STORE_URL, AWS_ENDPOINT_URL and the AWS keys",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        ) from None
+
+
+def _missing() -> FileMissing:
+    return FileMissing("the uploaded file is no longer there: upload it again")

@@ -1,0 +1,90 @@
+"""What a file is, judged by its content; the name only tells kinds of text apart, and must not lie about a PDF."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zipfile
+from typing import BinaryIO
+
+from errors import DocumentError, UnsupportedFile
+
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+HTML = "text/html"
+MARKDOWN = "text/markdown"
+PLAIN = "text/plain"
+TAKEN = "PDF, DOCX, HTML, Markdown and plain text"
+
+HEAD_BYTES = 64 * 1024
+# Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
+PDF_HEADER_BYTES = 1024
+_UNICODE_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_HTML_START = re.compile(
+    rb"^(?:\s|<\?xml[^>]*>|<!--.*?-->)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
+_TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^>]*>", re.IGNORECASE)
+# Formats that are text by their bytes, but whose text is not for reading.
+_TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".csv", ".log", ".rst")
+
+
+def detect(file: BinaryIO, name: str) -> str:
+    """Return the media type of a file, read from its start. The file is left at its beginning.
+
+    Raises:
+        UnsupportedFile: it is of no kind that is taken, or `not_a_pdf`: it only claims to be one.
+        DocumentError: it is empty.
+
+    """
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    lowered = name.lower()
+    try:
+        if not head:
+            raise DocumentError("broken", "the file is empty")
+        if b"%PDF-" in head[:PDF_HEADER_BYTES]:
+            return PDF
+        if lowered.endswith(".pdf"):
+            raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
+        if head.startswith(b"PK\x03\x04"):
+            return _zipped(file)
+        return _text(head, lowered)
+    finally:
+        file.seek(0)
+
+
+def _zipped(file: BinaryIO) -> str:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
+        names = set()
+    if {"[Content_Types].xml", "word/document.xml"} <= names:
+        return DOCX
+    raise _unsupported()
+
+
+def _text(head: bytes, name: str) -> str:
+    if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
+        raise _unsupported()
+    if _HTML_START.match(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
+        return HTML
+    return MARKDOWN if name.endswith((".md", ".markdown")) else PLAIN
+
+
+def _is_text(head: bytes, name: str) -> bool:
+    if head.startswith(_UNICODE_MARKS):
+        return True
+    if _CONTROL.search(head):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return name.endswith(_TEXT_SUFFIXES)  # an older encoding: then the name must say that it is text
+    return True
+
+
+def _unsupported() -> UnsupportedFile:
+    return UnsupportedFile("unsupported", f"files of this kind are not taken, only {TAKEN}")

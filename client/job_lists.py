@@ -1,0 +1,126 @@
+"""Which jobs an owner has: the recent ones, and the batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import redis.asyncio as redis
+from rq.job import Job
+from uuid_utils.compat import uuid7
+
+from client.job_record import KINDS, STATUSES, Kind, as_text
+from client.talking import deadline
+from errors import BatchNotFound
+from schemas import JobStatus
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import Pipeline
+
+# Ids are forgotten this long after the last job of their owner or batch was added, results long before.
+EXTRA_SECONDS = 7 * 86_400
+PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A job in a list."""
+
+    job_id: str
+    kind: Kind
+    status: JobStatus
+    created_at: str  # RFC 3339
+
+
+class JobLists:
+    """Lists of job ids in Valkey, newest first. Jobs that are no longer kept are left out of what is read."""
+
+    def __init__(self, valkey: redis.Redis, *, kept_seconds: int) -> None:
+        self._valkey = valkey
+        self._kept_seconds = kept_seconds + EXTRA_SECONDS
+
+    def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
+        """Add jobs to their owner's list."""
+        key = _owner_key(owner)
+        pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs})
+        pipeline.zremrangebyscore(key, "-inf", time.time() - self._kept_seconds)
+        pipeline.expire(key, self._kept_seconds)
+
+    async def recent(
+        self, owner: str, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None
+    ) -> list[Listed]:
+        """Return up to `limit` of an owner's jobs, newest first, from those older than the job `before`."""
+        found: list[Listed] = []
+        async with deadline():
+            start = 0
+            if before is not None:
+                rank = await self._valkey.zrevrank(_owner_key(owner), before)
+                if rank is None:
+                    return []
+                start = cast("int", rank) + 1
+            while len(found) < limit:
+                ids = cast("list[bytes]", await self._valkey.zrevrange(_owner_key(owner), start, start + PAGE - 1))
+                if not ids:
+                    break
+                start += len(ids)
+                found += [
+                    job
+                    for job in await self._look([as_text(one) for one in ids])
+                    if (status is None or job.status is status) and (kind is None or job.kind == kind)
+                ]
+        return found[:limit]
+
+    async def make_batch(self, owner: str, job_ids: Sequence[str]) -> str:
+        """Remember jobs, in order, as a batch of `owner`, and return its id."""
+        batch_id = str(uuid7())
+        async with deadline():
+            pipeline = self._valkey.pipeline(transaction=True)
+            pipeline.rpush(_batch_key(batch_id), owner, *job_ids)
+            pipeline.expire(_batch_key(batch_id), self._kept_seconds)
+            await pipeline.execute()
+        return batch_id
+
+    async def batch(self, owner: str, batch_id: str) -> list[str]:
+        """Return the ids of a batch's jobs, in order. Raises BatchNotFound, also for somebody else's."""
+        async with deadline():
+            parts = cast("list[bytes]", await self._valkey.lrange(_batch_key(batch_id), 0, -1))
+        found = [as_text(part) for part in parts]
+        if not found or found[0] != owner:
+            raise BatchNotFound(f"there is no batch {batch_id!a}: check the id that POST /chat/batch gave you")
+        return found[1:]
+
+    async def count(self, job_ids: Sequence[str]) -> dict[JobStatus, int]:
+        """Count jobs by status; those no longer kept are not counted."""
+        counts = dict.fromkeys(JobStatus, 0)
+        async for job in self._looked_up(job_ids):
+            counts[job.status] += 1
+        return counts
+
+    async def _looked_up(self, job_ids: Sequence[str]) -> AsyncIterator[Listed]:
+        for start in range(0, len(job_ids), PAGE):
+            async with deadline():
+                page = await self._look(job_ids[start : start + PAGE])
+            for job in page:
+                yield job
+
+    async def _look(self, job_ids: Iterable[str]) -> list[Listed]:
+        ids = list(job_ids)
+        pipeline = self._valkey.pipeline(transaction=False)
+        for job_id in ids:
+            pipeline.hmget(Job.key_for(job_id), "status", "origin", "created_at")
+        found = []
+        for job_id, (status, origin, created_at) in zip(ids, await pipeline.execute(), strict=True):
+            known: Any = STATUSES.get(as_text(status)), KINDS.get(as_text(origin))
+            if None not in known:
+                found.append(Listed(job_id, known[1], known[0], as_text(created_at)))
+        return found
+
+
+def _owner_key(owner: str) -> str:
+    return f"rag:jobs:{owner}"
+
+
+def _batch_key(batch_id: str) -> str:
+    return f"rag:batch:{batch_id}"
