@@ -138,7 +138,7 @@ class JobQueue:
     ) -> list[JobView]:
         """Put jobs on their queue, each in one atomic step, and return them in order. Raises QueueUnavailable."""
         jobs = [self._job(kind, payload) for payload in payloads]
-        told = callbacks or [None] * len(jobs)
+        told: Sequence[Callback | None] = callbacks or [None] * len(jobs)
         await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
         return [_submitted(job, kind) for job in jobs]
 

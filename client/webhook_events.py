@@ -16,13 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rq.job import Job
 
 from client.job_record import FIELDS, KINDS, as_text, read_job
-from client.webhook_intents import PENDING, intent_key
-from client.webhook_records import PREFIX, Delivery, Endpoint, Intent, Message, make_id, moment
+from client.webhook_intents import PENDING, intent_key, read_intent
+from client.webhook_records import PREFIX, Delivery, Intent, Message, make_id, moment
 from client.webhook_store import DUE, QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
@@ -118,10 +117,9 @@ class WebhookEvents:
         return self._valkey.zcard(PENDING)
 
     def _intent(self, job_id: str) -> Intent | None:
-        stored = cast("bytes | None", self._valkey.hget(intent_key(job_id), "intent"))
         try:
-            return None if stored is None else Intent.model_validate_json(stored)
-        except ValidationError:
+            return read_intent(cast("dict[bytes, bytes]", self._valkey.hgetall(intent_key(job_id))))
+        except ValueError:
             log.warning("what is stored of the webhook of job %s cannot be read and was dropped", job_id)
             self._forget(job_id)
             return None
@@ -145,17 +143,14 @@ class WebhookEvents:
         return len(deliveries)
 
     def _deliveries(self, intent: Intent, message: Message, now: float) -> list[Delivery]:
-        """Make one delivery for each receiver: the owner's endpoints that want it, and the URL of the job."""
+        """Make one delivery for each receiver: the owner's endpoints that want it, and the URLs of the job."""
         listed = [endpoint for endpoint in self.store.endpoints(intent.owner) if endpoint.wants(message.type)]
-        made = [self._delivery(intent, message, now, endpoint=endpoint) for endpoint in listed]
-        if intent.url and all(endpoint.url != intent.url for endpoint in listed):
-            made.append(self._delivery(intent, message, now))
-        return made
+        made = [self._delivery(intent, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in listed]
+        known = {endpoint.url for endpoint in listed}
+        return made + [self._delivery(intent, message, now, url=url) for url in intent.urls if url not in known]
 
     @staticmethod
-    def _delivery(intent: Intent, message: Message, now: float, *, endpoint: Endpoint | None = None) -> Delivery:
-        url = endpoint.url if endpoint else intent.url
-        endpoint_id = endpoint.endpoint_id if endpoint else ""
+    def _delivery(intent: Intent, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
         return Delivery(
             delivery_id=make_id(message.message_id, endpoint_id or url),
             owner=intent.owner,

@@ -61,11 +61,11 @@ class Callback(Frozen):
 
 
 class Intent(Frozen):
-    """What is to be told when a job ends. `url` is empty when only registered endpoints are told."""
+    """What is to be told when a job ends: to the owner's endpoints, and to `urls`."""
 
     job_id: str
     owner: str
-    url: str = ""
+    urls: tuple[str, ...] = ()
     metadata: dict[str, str] = Field(default_factory=dict)
 
 

@@ -30,8 +30,8 @@ from rq.job import JobStatus as RqStatus
 from client.job_record import QUEUES
 from client.rq_client import FUNCTIONS, SOCKET_TIMEOUT_SECONDS
 from client.talking import RETRY_AFTER_SECONDS
-from client.webhook_intents import endpoints_key
-from client.webhook_records import PREFIX, Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
+from client.webhook_intents import endpoints_key, write_intent
+from client.webhook_records import PREFIX, Callback, Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
 from client.webhook_sender import new_secret
 from client.wire import PlainSerializer
 from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
@@ -141,6 +141,12 @@ class WebhookStore:
             if delivery.endpoint_id in {endpoint.endpoint_id, ""} and endpoint.url == delivery.url:
                 return endpoint.secret
         return self.default_secret(delivery.owner)
+
+    def tell(self, job_id: str, *, owner: str, callback: Callback) -> None:
+        """Have the end of a job told that is on its queue already, or has ended just now."""
+        with reachable(), self.valkey.pipeline(transaction=False) as pipeline:
+            write_intent(pipeline, job_id, owner=owner, callback=callback)
+            pipeline.execute()
 
     def add_message(self, pipeline: Pipeline, message: Message) -> None:
         """Keep the body of an event, for as long as it may be sent."""

@@ -519,3 +519,12 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
         (delivery,) = world.deliveries(job)
         assert delivery.status is DeliveryStatus.DELIVERED
         assert len(delivery.attempts) <= 4
+
+
+def test_several_urls_of_one_job_are_all_told(world: World) -> None:
+    job = world.ask(url="https://one.example.com/")
+    world.store.tell(job, owner="local", callback=Callback(url="https://two.example.com/"))
+    world.store.tell(job, owner="local", callback=Callback())  # put on its queue once more by somebody else
+    world.finish()
+    world.run_until_quiet()
+    assert sorted(url for _, url, _ in world.received) == ["https://one.example.com/", "https://two.example.com/"]

@@ -326,3 +326,35 @@ def test_the_bodies_of_the_readme_are_taken(
     monkeypatch.setattr("client.webhook_address.lookup", lambda *_: ["93.184.216.34"])
     (body,) = re.findall(rf"^curl --json '(.*)' http://127\.0\.0\.1:8000{path}$", README, re.MULTILINE)
     assert strict_api.post(path, json=json.loads(body)).is_success
+
+
+def test_uploads_and_batches_are_told_too(
+    api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path, receiver: Receiver
+) -> None:
+    """The webhook_url of an upload, as a parameter and as a form field, and of each question of a batch."""
+    register(api, url=f"{receiver.url}/endpoint", events=["job.finished"])
+    secret = str(api.get("/webhooks/secret").json()["secret"])
+    file = {"file": ("lighthouse.pdf", pdf.read_bytes())}
+    hostile = api.post("/uploads", files=file, params={"webhook_url": "https://169.254.169.254/"})
+    assert_problem(hostile, 422)
+    assert api.get("/uploads").json() == {"uploads": []}
+    uploaded = api.post("/uploads", files=file, params={"webhook_url": f"{receiver.url}/parameter"}).json()
+    again = api.post("/uploads", files=file, data={"webhook_url": f"{receiver.url}/form"}).json()
+    assert again["duplicate"] is True
+    with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **processes(settings)) as worker:
+        wait_until(lambda: len(receiver.received) >= 3, what=worker.output)
+        got = {one.path: one.verify(secret) for one in receiver.received if one.path != "/endpoint"}
+        assert set(got) == {"/parameter", "/form"}
+        for payload in got.values():
+            assert payload["data"]["job_id"] == uploaded["job_id"]
+            assert payload["data"]["result"]["upload_id"] == uploaded["upload_id"]
+        questions = [
+            {"query": QUESTION, "webhook_url": f"{receiver.url}/{n}", "metadata": {"n": str(n)}} for n in (1, 2)
+        ]
+        batch = api.post("/chat/batch", json={"questions": [*questions, {"query": QUESTION}]}).json()
+        wait_until(lambda: len(receiver.received) >= 8, what=worker.output)
+    told = {one.path: json.loads(one.body)["data"] for one in receiver.received}
+    assert [told["/1"]["job_id"], told["/2"]["job_id"]] == batch["job_ids"][:2]
+    assert [told["/1"]["metadata"], told["/2"]["metadata"]] == [{"n": "1"}, {"n": "2"}]
+    assert len([one for one in receiver.received if one.path == "/endpoint"]) == 4
+    assert len(receiver.received) == 8
