@@ -4,6 +4,7 @@ AppError
 ├── SettingsError              a setting makes no sense: the start stops
 ├── RequestError
 │   ├── InvalidRequest         422
+│   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
 │   ├── BatchNotFound          404
@@ -20,6 +21,7 @@ AppError
 │   └── FileMissing            a file that should be there
 ├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
+├── JobStopped                 somebody stopped the job
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
@@ -69,6 +71,11 @@ class InvalidRequest(RequestError):
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
         self.problems = problems
+
+
+class IdempotencyConflict(RequestError):
+    status = 422
+    title = "Idempotency-Key used before"
 
 
 class PayloadTooLarge(RequestError):
@@ -150,6 +157,10 @@ class UploadGone(AppError):
 
 class JobTimedOut(AppError):
     title = "Job timed out"
+
+
+class JobStopped(AppError):
+    title = "Job stopped"
 
 
 class StoreError(AppError):

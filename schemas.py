@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 MAX_QUERY_CHARS = 4_000
 MAX_K = 50
 DEFAULT_K = 6
+MAX_ANSWER_TOKENS = 32_768
 
 
 def clean_text(value: str) -> str:
@@ -61,6 +62,24 @@ class Query(Frozen):
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
     user_id: str = "local"
     upload_ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    first_page: int | None = Field(None, ge=1)
+    last_page: int | None = Field(None, ge=1)
+    min_score: float | None = Field(None, ge=0, le=1)
+    model: str | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS)
+
+    @property
+    def chosen(self) -> SearchFilter:
+        """Which chunks the answer may stand on."""
+        return SearchFilter(
+            user_id=self.user_id,
+            upload_ids=self.upload_ids,
+            names=self.names,
+            first_page=self.first_page,
+            last_page=self.last_page,
+        )
 
 
 class UploadStatus(StrEnum):
@@ -142,7 +161,11 @@ class Page(Frozen):
 
 
 class Chunk(Frozen):
-    """A piece of one page: `text` is the page's text from `start` to `end`, in characters."""
+    """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
+
+    `section` is the heading it stands under. The last two serve indexing and are not stored: the text of the whole
+    page, on its first chunk, and of the document's first pages, on the document's.
+    """
 
     id: str
     upload_id: str
@@ -154,6 +177,9 @@ class Chunk(Frozen):
     start: int
     end: int
     text: str
+    section: str = ""
+    page_text: str = Field("", exclude=True)
+    opening: str = Field("", exclude=True)
 
 
 class Passage(Frozen):
@@ -164,10 +190,16 @@ class Passage(Frozen):
 
 
 class SearchFilter(Frozen):
-    """Which chunks may be found: always one user's, of any upload when `upload_ids` is None, never the `hidden`."""
+    """Which chunks may be found: always one user's, of any upload, name and page where those are None.
+
+    Never those of the `hidden` uploads.
+    """
 
     user_id: str = "local"
     upload_ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    first_page: int | None = None
+    last_page: int | None = None
     hidden: tuple[str, ...] = ()
 
 
@@ -180,15 +212,59 @@ class Source(Frozen):
     page: int = Field(description="Page of the document, counted from 1.")
     page_label: str = Field(description="Number printed on that page, such as iv.")
     quote: str = Field(description="Exact text of that page.")
-    score: float
+    score: float = Field(description="How well the passage fits the question, 0 to 1.")
+    start: int = Field(0, description="Where the quote begins in the text of that page, in characters.")
+    end: int = Field(0, description="Where the quote ends there.")
+    section: str = Field("", description="Heading the passage stands under.")
+
+
+class Usage(Frozen):
+    """Tokens a question cost, as the model provider counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Completion(Frozen):
+    """What a chat model said, which model it was, and what it cost."""
+
+    text: str
+    model: str
+    usage: Usage | None = None
+
+
+class Used(Frozen):
+    """What a question was answered with. `model` is None when the answer was quoted and not generated."""
+
+    k: int
+    min_score: float | None = None
+    upload_ids: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = None
+    first_page: int | None = None
+    last_page: int | None = None
+    model: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    embedding_model: str | None = Field(None, description="None when search was by words alone.")
+    reranker: str = Field("none", description="What ordered the passages: an endpoint's model, or `closeness`.")
+    passages: int = Field(0, description="How many passages the answer could stand on.")
 
 
 class Answer(Frozen):
-    """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing."""
+    """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing.
+
+    `unsupported` counts citations that were taken out because their source does not support them. `times` are
+    seconds in each stage: queue, embed, search, rerank, model.
+    """
 
     text: str
     sources: tuple[Source, ...] = ()
     answered: bool = True
+    unsupported: int = 0
+    used: Used | None = None
+    usage: Usage | None = None
+    times: dict[str, float] = {}
 
 
 class Progress(Frozen):

@@ -15,6 +15,7 @@ from errors import SettingsError
 ROOT = Path(__file__).resolve().parent
 DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
 LEXICAL_MODEL = "bm25"
+LOCAL_MODEL = "local"
 
 
 class Settings(BaseSettings):
@@ -49,8 +50,18 @@ class Settings(BaseSettings):
     chat_model: str = Field("gpt-4.1-mini", description="Model that writes the answers.")
     embedding_model: str = Field(
         "text-embedding-3-small",
-        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only.",
+        description=f"Model that embeds text; `{LEXICAL_MODEL}` for lexical search only, `{LOCAL_MODEL}` for one in "
+        "the worker (see requirements-local.txt).",
     )
+    chat_models: str = Field("", description="Further models that a question may ask for, separated by commas.")
+    context_tokens: int = Field(
+        3_000, ge=200, le=1_000_000, description="How much of the documents a model is given for one answer, in tokens."
+    )
+    rerank_url: str | None = Field(
+        None, description="Endpoint that orders passages anew, as Cohere's and Jina's `/rerank`. Empty: none."
+    )
+    rerank_api_key: SecretStr | None = Field(None, description="Key of that endpoint, if it wants one.")
+    rerank_model: str = Field("rerank-v3.5", description="Model that endpoint is asked for.")
     database_url: str | None = Field(
         None,
         repr=False,
@@ -75,7 +86,11 @@ class Settings(BaseSettings):
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Longest the indexing of a file may run."
     )
+    provider_requests_per_minute: int | None = Field(
+        None, ge=1, description="Calls of the model provider that all workers make in a minute. Empty: no limit."
+    )
     worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
+    worker_concurrency: int = Field(32, ge=1, le=1000, description="Jobs a worker process runs at once.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
     result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
     webhook_allow_http: bool = Field(default=False, description="Whether webhooks may go to http:// URLs.")
@@ -121,7 +136,7 @@ class Settings(BaseSettings):
             raise ValueError("must look like s3://bucket or s3://bucket/prefix")
         return value
 
-    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url")
+    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -148,7 +163,20 @@ class Settings(BaseSettings):
     @property
     def dense_model(self) -> str | None:
         """Name of the embedding model, or None when search is lexical only."""
+        if self.embedding_model == LOCAL_MODEL:
+            return LOCAL_MODEL
         return None if self.offline or self.embedding_model == LEXICAL_MODEL else self.embedding_model
+
+    @property
+    def allowed_models(self) -> tuple[str, ...]:
+        """Chat models that a question may ask for, CHAT_MODEL first; none when offline."""
+        further = (name.strip() for name in self.chat_models.split(","))
+        return () if self.offline else tuple(dict.fromkeys([self.chat_model, *filter(None, further)]))
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of what the model in the worker is built into."""
+        return self.data_dir / "models"
 
     @property
     def qdrant_dir(self) -> Path:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
 from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.problems import describe
+from api.question import QuestionSettings
+from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
 
@@ -32,8 +34,18 @@ AfterParameter = Annotated[
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
 WebhookUrlParameter = Annotated[WebhookUrl, Query()]
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A key of your making for this request. Sent again within 24 h it gives the same job.",
+    ),
+]
 
-class ChatRequest(BaseModel):
+
+class ChatRequest(QuestionSettings):
     """A question."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
@@ -48,7 +60,7 @@ class ChatRequest(BaseModel):
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )
     webhook_url: WebhookUrl = None
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
     @property
     def upload_ids(self) -> tuple[str, ...] | None:
@@ -69,9 +81,9 @@ class Accepted(BaseModel):
 @router.post("/chat", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask(
     queue: Queue,
+    settings: CurrentSettings,
     library: Shelf,
     user: User,
-    settings: CurrentSettings,
     response: Response,
     query: QuestionParameter = None,
     k: KParameter = DEFAULT_K,
@@ -80,6 +92,7 @@ async def ask(
     after_upload: AfterParameter = False,  # noqa: FBT002  a query parameter
     webhook_url: WebhookUrlParameter = None,
     body: Annotated[ChatRequest | None, Body()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Put a question on the queue, given as a query parameter or as a JSON body (which wins over parameters)."""
     if body is None:
@@ -96,8 +109,15 @@ async def ask(
     callback = callback_of(settings, body.webhook_url, body.metadata)
     uploads = body.upload_ids
     after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
-    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads)
+    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads, **body.for_query(settings))
     payload: dict[str, Any] = question.model_dump(mode="json")
-    job = await queue.submit("chat", payload, priority=body.priority, after=after, callback=callback)
+    once = None
+    if idempotency_key is not None:
+        told = callback.model_dump(mode="json")
+        request = {"kind": "chat", "priority": body.priority, "callback": told, **payload}
+        once = Idempotency.of(idempotency_key, request, user_id=user)
+    job = await queue.submit(
+        "chat", payload, priority=body.priority, owner=user, after=after, once=once, callback=callback
+    )
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
@@ -13,7 +13,7 @@ from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
-from schemas import Answer, Indexed, JobStatus, JobView, Progress, Removed, Source
+from schemas import Answer, Indexed, JobStatus, JobView, Progress, Removed, Source, Usage, Used
 
 router = APIRouter(tags=["jobs"])
 
@@ -48,6 +48,11 @@ class JobResult(BaseModel):
     status: Literal["completed", "failed", "cancelled"]
     result: str | None = None
     sources: list[Source] | None = Field(None, description="What the answer stands on.")
+    answered: bool | None = Field(None, description="False when the documents do not answer the question.")
+    unsupported: int | None = Field(None, description="Citations taken out: their source does not support them.")
+    used: Used | None = Field(None, description="What the question was answered with.")
+    usage: Usage | None = Field(None, description="Tokens it cost, as the model provider counted them.")
+    times: dict[str, float] | None = Field(None, description="Seconds in each stage.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
 
 
@@ -131,8 +136,11 @@ def ended(job: JobView) -> JobResult:
     if job.failure is not None:
         status: Literal["failed", "cancelled"] = "cancelled" if job.status is JobStatus.CANCELLED else "failed"
         return JobResult(job_id=job.job_id, status=status, error=job.failure.detail)
-    sources = list(Answer.model_validate(job.result).sources) if job.kind == "chat" else None
-    return JobResult(job_id=job.job_id, status="completed", result=_text(job), sources=sources)
+    details: dict[str, Any] = {}
+    if job.kind == "chat":
+        details = dict(Answer.model_validate(job.result))
+        del details["text"]
+    return JobResult(job_id=job.job_id, status="completed", result=_text(job), **details)
 
 
 async def _changed(job_id: str, queue: JobQueue, wait_seconds: float) -> JobView:

@@ -14,17 +14,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import qdrant_edge as qdrant
 
 from client.bm25 import Lexicon
 from client.payload import (
-    CANDIDATES,
     COMPLETE,
     DENSE_VECTOR,
     INDEX_FIELD,
+    NAME_FIELD,
+    PAGE_FIELD,
     SPARSE_VECTOR,
+    SPARSE_VECTORS,
     UPLOAD_FIELD,
     USER_FIELD,
     DenseModel,
@@ -32,20 +33,26 @@ from client.payload import (
     passage_of,
     payload_of,
 )
+from client.probes import Hit, Probe, gather, plan, sparse_vectors, weights_of
+from client.searching import Searching
 from client.turns import FileLock, Turns
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
-from schemas import Chunk, Passage, SearchFilter
+from rag.chunking import indexed_text
+from rag.fusion import Found
+from schemas import Chunk, SearchFilter
 
 HANDOVER_SECONDS = 0.02
 MAX_FACETS = 1_000_000
 
 _PLAIN_INDEXES = (
     (UPLOAD_FIELD, qdrant.PayloadSchemaType.Keyword),
+    (NAME_FIELD, qdrant.PayloadSchemaType.Keyword),
     (INDEX_FIELD, qdrant.PayloadSchemaType.Integer),
+    (PAGE_FIELD, qdrant.PayloadSchemaType.Integer),
 )
 
 
-class EmbeddedStore:
+class EmbeddedStore(Searching):
     """Chunks in an embedded Qdrant. Safe for threads; a fork must make its own.
 
     `owner` claims the folder for the life of this object. Raises StoreInUse when another process has claimed it.
@@ -84,7 +91,7 @@ class EmbeddedStore:
         """Store chunks, replacing those with the same ids. On return they survive a crash."""
         if not chunks:
             return
-        texts = [chunk.text for chunk in chunks]
+        texts = [indexed_text(chunk) for chunk in chunks]
         vectors = self._dense.embed_documents(texts) if self._dense else [None] * len(texts)
         points = [self._point(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
         with self._open(create=_config(len(vectors[0]) if vectors[0] else None)) as shard:
@@ -100,31 +107,24 @@ class EmbeddedStore:
         stored = {str(record.id): record.payload for record in found}
         return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
-        """Find the `k` chunks nearest to the question among the chosen, best first. Raises NothingIndexed."""
-        dense = self._dense.embed_query(question) if self._dense else None
-        lexical = self._lexicon.query_vector(question)
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+        """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""
+        probes = plan(question, vector, self._lexicon, limit)
         only = _filter(chosen)
-        by_words = qdrant.Query.Nearest(lexical, using=SPARSE_VECTOR)
-        if dense is None:
-            request = qdrant.QueryRequest(limit=k, query=by_words, filter=only, with_payload=True)
-        else:
-            by_meaning = qdrant.Query.Nearest(dense, using=DENSE_VECTOR)
-            limit = max(CANDIDATES, k)
-            request = qdrant.QueryRequest(
-                limit=k,
-                prefetches=[
-                    qdrant.Prefetch(limit=limit, query=by_meaning, filter=only),
-                    qdrant.Prefetch(limit=limit, query=by_words, filter=only),
-                ],
-                query=cast("qdrant.Fusion", qdrant.Fusion.Dbsf()),
-                with_payload=True,
-            )
         with self._open() as shard:
-            if not lexical.indices and dense is None:
-                return []
-            found = shard.query(request)
-        return [passage_of(point.id, point.payload or {}, point.score) for point in found]
+            if not probes:
+                return Found()
+            answers = shard.query_batch(qdrant.QueryBatchRequest([_request(probe, only) for probe in probes]))
+        return gather(probes, [[_hit(point) for point in points] for points in answers])
+
+    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return the chunks before and after each of these, in no order."""
+        if not chunks:
+            return []
+        only = qdrant.Filter(should=[qdrant.Filter(must=_beside(chunk)) for chunk in chunks])
+        with self._open() as shard:
+            records, _ = shard.scroll(qdrant.ScrollRequest(limit=2 * len(chunks), filter=only, with_payload=True))
+        return [passage_of(record.id, record.payload or {}, 0.0).chunk for record in records]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, those numbered `from_index` and above. Nothing stored is no error."""
@@ -243,7 +243,7 @@ class EmbeddedStore:
                 self._state.notify_all()
 
     def _point(self, chunk: Chunk, dense: list[float] | None) -> qdrant.Point:
-        vectors: dict[str, qdrant.NamedVector] = {SPARSE_VECTOR: self._lexicon.document_vector(chunk.text)}
+        vectors: dict[str, qdrant.NamedVector] = dict(sparse_vectors(chunk, self._lexicon))
         if dense is not None:
             vectors[DENSE_VECTOR] = dense
         return qdrant.Point(chunk.id, vectors, payload_of(chunk))
@@ -260,11 +260,34 @@ def _count_uploads(shard: qdrant.EdgeShard) -> dict[tuple[str, str], int]:
 
 
 def _config(dimensions: int | None) -> qdrant.EdgeConfig:
-    sparse = {SPARSE_VECTOR: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf)}
+    sparse = {name: qdrant.EdgeSparseVectorParams(modifier=qdrant.Modifier.Idf) for name in SPARSE_VECTORS}
     if dimensions is None:
         return qdrant.EdgeConfig(sparse_vectors=sparse)
     dense = {DENSE_VECTOR: qdrant.EdgeVectorParams(size=dimensions, distance=qdrant.Distance.Cosine)}
     return qdrant.EdgeConfig(vectors=dense, sparse_vectors=sparse)
+
+
+def _request(probe: Probe, only: qdrant.Filter) -> qdrant.QueryRequest:
+    vector = qdrant.SparseVector(*probe.vector) if isinstance(probe.vector, tuple) else probe.vector
+    return qdrant.QueryRequest(
+        limit=probe.limit,
+        query=qdrant.Query.Nearest(vector, using=probe.using),
+        filter=only,
+        with_payload=not probe.with_vector,
+        with_vector=[probe.using] if probe.with_vector else False,
+    )
+
+
+def _hit(point: qdrant.ScoredPoint) -> Hit:
+    vector = point.vector[SPARSE_VECTOR] if isinstance(point.vector, dict) and SPARSE_VECTOR in point.vector else None
+    weights = weights_of(vector) if isinstance(vector, qdrant.SparseVector) else {}
+    return Hit(str(point.id), point.score, point.payload or {}, weights)
+
+
+def _beside(chunk: Chunk) -> list[qdrant.ConditionType]:
+    places = qdrant.MatchAny([chunk.index - 1, chunk.index + 1])
+    chosen = SearchFilter(user_id=chunk.user_id, upload_ids=(chunk.upload_id,))
+    return [*_conditions(chosen), qdrant.FieldCondition(INDEX_FIELD, match=places)]
 
 
 def _conditions(chosen: SearchFilter) -> list[qdrant.ConditionType]:
@@ -273,6 +296,11 @@ def _conditions(chosen: SearchFilter) -> list[qdrant.ConditionType]:
     ]
     if chosen.upload_ids is not None:
         conditions.append(qdrant.FieldCondition(UPLOAD_FIELD, match=qdrant.MatchAny(list(chosen.upload_ids))))
+    if chosen.names is not None:
+        conditions.append(qdrant.FieldCondition(NAME_FIELD, match=qdrant.MatchAny(list(chosen.names))))
+    if chosen.first_page is not None or chosen.last_page is not None:
+        pages = qdrant.RangeFloat(gte=chosen.first_page, lte=chosen.last_page)
+        conditions.append(qdrant.FieldCondition(PAGE_FIELD, range=pages))
     return conditions
 
 

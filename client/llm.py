@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from client.provider import Provider
 from errors import (
     ModelNotFound,
     ProviderError,
@@ -21,10 +22,13 @@ from errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
+from schemas import Completion, Usage
+from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
+    from client.local_embeddings import LocalEmbedder
     from settings import Settings
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -32,8 +36,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 CHAT_TIMEOUT_SECONDS = 60.0
 EMBEDDING_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5.0
-# One layer retries: the SDK, with jittered backoff that obeys Retry-After. A job as a whole is not run again.
-MAX_RETRIES = 2
+# The SDK does not retry: `client.provider` does. A job as a whole is not run again.
+MAX_RETRIES = 0
 # Longest text sent to be embedded, in characters. Chunks are far shorter; a question may be 4,000.
 MAX_EMBEDDED_CHARS = 8_000
 _SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
@@ -42,27 +46,55 @@ _SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
 class Chat:
     """A chat model. Safe for threads."""
 
-    def __init__(self, model: ChatOpenAI, *, key: str) -> None:
+    def __init__(self, model: ChatOpenAI, *, key: str, provider: Provider) -> None:
         self._model = model
         self._key = key
+        self._provider = provider
 
-    def complete(self, system: str, user: str) -> str:
-        """Return the model's answer as text. Raises ProviderError."""
+    def complete(
+        self,
+        system: str,
+        user: str,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion:
+        """Return the answer of `model`, or of the configured one. Raises ProviderError."""
+        options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        given = {name: value for name, value in options.items() if value is not None}
         with _provider_errors(self._key):
-            return str(self._model.invoke([("system", system), ("user", user)]).text)
+            messages = [("system", system), ("user", user)]
+            message = self._provider.call(lambda: self._model.invoke(messages, **given), seconds=CHAT_TIMEOUT_SECONDS)
+        usage = message.usage_metadata
+        return Completion(
+            text=str(message.text),
+            model=model or self._model.model_name,
+            usage=Usage(
+                prompt_tokens=usage["input_tokens"],
+                completion_tokens=usage["output_tokens"],
+                total_tokens=usage["total_tokens"],
+            )
+            if usage
+            else None,
+        )
 
 
 class Embedder:
     """An embedding model, in LangChain's Embeddings interface. Safe for threads."""
 
-    def __init__(self, model: OpenAIEmbeddings, *, key: str) -> None:
+    def __init__(self, model: OpenAIEmbeddings, *, key: str, provider: Provider) -> None:
         self._model = model
         self._key = key
+        self._provider = provider
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text. Raises ProviderError."""
+        bounded = [text[:MAX_EMBEDDED_CHARS] for text in texts]
         with _provider_errors(self._key):
-            vectors = self._model.embed_documents([text[:MAX_EMBEDDED_CHARS] for text in texts])
+            vectors = self._provider.call(
+                lambda: self._model.embed_documents(bounded), seconds=EMBEDDING_TIMEOUT_SECONDS
+            )
         if len(vectors) != len(texts):
             raise ProviderError(f"the embedding model gave {len(vectors)} vectors for {len(texts)} texts")
         return vectors
@@ -79,44 +111,50 @@ def make_chat(settings: Settings) -> Chat | None:
     from httpx2 import Timeout
     from langchain_openai import ChatOpenAI
 
+    from client.transport import http_client
+
     key = _key(settings)
     model = ChatOpenAI(
         model=settings.chat_model,
         api_key=SecretStr(key),
         base_url=_base_url(settings),
-        timeout=Timeout(_timeout(CHAT_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        timeout=Timeout(CHAT_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         max_retries=MAX_RETRIES,
+        http_client=http_client(),
     )
-    return Chat(model, key=key)
+    return Chat(model, key=key, provider=Provider(settings))
 
 
-def make_embedder(settings: Settings) -> Embedder | None:
-    """Make the embedding model, or None when search is lexical only."""
+def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:
+    """Make the embedding model, or None when search is lexical only. Raises SettingsError when a part is missing."""
     if settings.dense_model is None:
         return None
+    if settings.dense_model == LOCAL_MODEL:
+        from client.local_embeddings import LocalEmbedder, check_installed
+
+        check_installed()
+        return LocalEmbedder(settings.models_dir)
     from httpx2 import Timeout
     from langchain_openai import OpenAIEmbeddings
+
+    from client.transport import http_client
 
     key = _key(settings)
     model = OpenAIEmbeddings(
         model=settings.dense_model,
         openai_api_key=SecretStr(key),
         openai_api_base=_base_url(settings),
-        request_timeout=Timeout(_timeout(EMBEDDING_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        request_timeout=Timeout(EMBEDDING_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         max_retries=MAX_RETRIES,
+        http_client=http_client(),
         check_embedding_ctx_length=False,  # else its first call fetches a tokenizer from the web
     )
-    return Embedder(model, key=key)
+    return Embedder(model, key=key, provider=Provider(settings))
 
 
 def _key(settings: Settings) -> str:
     # Local servers want some key, whichever.
     return settings.openai_api_key.get_secret_value() if settings.openai_api_key else "not-needed"
-
-
-def _timeout(seconds: float, settings: Settings) -> float:
-    """Shorten a call's time-out so that all its tries end within the job's: the SDK swallows a job's time-out."""
-    return min(seconds, max(1.0, settings.job_timeout_seconds / (MAX_RETRIES + 2)))
 
 
 def _base_url(settings: Settings) -> str:

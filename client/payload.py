@@ -10,13 +10,17 @@ from schemas import Chunk, Passage
 
 DENSE_VECTOR = "dense"
 SPARSE_VECTOR = "bm25"
+# Only on the first chunk of a page: the words of the whole page; of a document: those of its first pages.
+PAGE_VECTOR = "bm25-page"
+OPENING_VECTOR = "bm25-opening"
+SPARSE_VECTORS = (SPARSE_VECTOR, PAGE_VECTOR, OPENING_VECTOR)
 CONTENT_KEY = "page_content"
 METADATA_KEY = "metadata"
 USER_FIELD = f"{METADATA_KEY}.user_id"
 UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
-# How many candidates each of the two searches hands to the fusion, at least.
-CANDIDATES = 50
+PAGE_FIELD = f"{METADATA_KEY}.page"
+NAME_FIELD = f"{METADATA_KEY}.name"
 # File that marks an embedded collection as made to the end.
 COMPLETE = "complete"
 
@@ -29,8 +33,11 @@ class DenseModel(Protocol):
 
 
 def collection_name(model: str) -> str:
-    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own."""
-    return "documents-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
+    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own.
+
+    The number tells the layout of the points, so that an older one is left alone and not misread.
+    """
+    return "documents-2-" + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
 
 
 def metadata_of(chunk: Chunk) -> dict[str, Any]:

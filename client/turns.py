@@ -71,9 +71,8 @@ class Turns:
 
     def acquire(self, timeout_seconds: float) -> bool:
         """Wait for a turn. False when it did not come in time."""
-        deadline = time.monotonic() + timeout_seconds
         try:
-            return _wait_for(self._next, deadline) and _wait_for(self._turn, deadline)
+            return wait_for_lock(self._next, timeout_seconds) and wait_for_lock(self._turn, timeout_seconds)
         finally:
             self._next.release()
 
@@ -88,7 +87,9 @@ class Turns:
         self._turn.release()
 
 
-def _wait_for(lock: FileLock, deadline: float) -> bool:
+def wait_for_lock(lock: FileLock, timeout_seconds: float) -> bool:
+    """Take a lock as soon as it is free. False when that did not come in time."""
+    deadline = time.monotonic() + timeout_seconds
     while not lock.try_acquire():
         if time.monotonic() >= deadline:
             return False

@@ -1,4 +1,9 @@
-"""A Qdrant server, through langchain-qdrant over REST."""
+"""A Qdrant server, over REST.
+
+The points have langchain-qdrant's layout, so that its QdrantVectorStore reads them too. It is not used itself: it
+embeds the very text it stores, where chunks are found by more than that, and it has no way to ask several questions
+in one request.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,39 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-from langchain_qdrant import QdrantVectorStore, RetrievalMode, SparseEmbeddings
-from langchain_qdrant import SparseVector as LangChainSparseVector
 from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from client.bm25 import Lexicon
 from client.payload import (
-    CANDIDATES,
     DENSE_VECTOR,
     INDEX_FIELD,
+    NAME_FIELD,
+    PAGE_FIELD,
     SPARSE_VECTOR,
+    SPARSE_VECTORS,
     UPLOAD_FIELD,
     USER_FIELD,
     DenseModel,
     collection_name,
-    metadata_of,
     passage_of,
     payload_of,
 )
+from client.probes import Hit, Probe, gather, plan, sparse_vectors
+from client.searching import Searching
 from errors import NothingIndexed, StoreUnavailable
-from schemas import Chunk, Passage, SearchFilter
+from rag.chunking import indexed_text
+from rag.fusion import Found
+from schemas import Chunk, SearchFilter
 
 if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
     from qdrant_client import QdrantClient
-    from qdrant_edge import SparseVector
 
 TIMEOUT_SECONDS = 10
 MAX_FACETS = 1_000_000
 
 
-class QdrantStore:
+class QdrantStore(Searching):
     """Chunks on a Qdrant server. Safe for threads and forks: each request is one of its own.
 
     `client` is a QdrantClient; in tests one in local mode.
@@ -47,33 +53,21 @@ class QdrantStore:
     def __init__(self, client: QdrantClient, *, model: str, dense: DenseModel | None, lexicon: Lexicon) -> None:
         self.model = model
         self._client = client
-        self._dense: Embeddings | None = dense  # type: ignore[assignment]
+        self._dense = dense
+        self._lexicon = lexicon
         self._collection = collection_name(model)
         self._ready = False
-        self._store = QdrantVectorStore(
-            client,
-            self._collection,
-            embedding=self._dense,
-            sparse_embedding=_Bm25Embeddings(lexicon),
-            retrieval_mode=RetrievalMode.HYBRID if dense else RetrievalMode.SPARSE,
-            vector_name=DENSE_VECTOR,
-            sparse_vector_name=SPARSE_VECTOR,
-            validate_collection_config=False,  # it would ask the server, and embed a dummy text, each time
-        )
 
     def upsert(self, chunks: list[Chunk]) -> None:
         """Store chunks, replacing those with the same ids. On return they survive a crash of the server."""
         if not chunks:
             return
+        texts = [indexed_text(chunk) for chunk in chunks]
+        vectors = self._dense.embed_documents(texts) if self._dense else [None] * len(texts)
         with _store_errors():
-            self._make_ready()
-            self._store.add_texts(
-                [chunk.text for chunk in chunks],
-                [metadata_of(chunk) for chunk in chunks],
-                ids=[chunk.id for chunk in chunks],
-                batch_size=len(chunks),
-                wait=True,
-            )
+            self._make_ready(len(vectors[0]) if vectors[0] else None)
+            points = [self._point(chunk, vector) for chunk, vector in zip(chunks, vectors, strict=True)]
+            self._client.upsert(self._collection, points, wait=True)
 
     def missing(self, chunks: list[Chunk]) -> list[Chunk]:
         """Return those of the chunks that are not stored exactly so."""
@@ -85,21 +79,25 @@ class QdrantStore:
         stored = {str(record.id): record.payload for record in found}
         return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
-        """Find the `k` chunks nearest to the question among the chosen, best first. Raises NothingIndexed."""
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+        """Find up to `limit` of the chosen chunks in each way, in one request. Raises NothingIndexed."""
+        probes = plan(question, vector, self._lexicon, limit)
         with _store_errors():
-            # langchain-qdrant gives the fusion only as many candidates as results are asked for.
-            limit = max(CANDIDATES, k) if self._dense else k
-            fusion = models.FusionQuery(fusion=models.Fusion.DBSF)
-            found = self._store.similarity_search_with_score(
-                question, limit, filter=_filter(chosen), hybrid_fusion=fusion
-            )
-        return [
-            passage_of(
-                document.metadata["_id"], {"page_content": document.page_content, "metadata": document.metadata}, score
-            )
-            for document, score in found[:k]
-        ]
+            if not probes:
+                self._client.get_collection(self._collection)
+                return Found()
+            requests = [_request(probe, _filter(chosen)) for probe in probes]
+            answers = self._client.query_batch_points(self._collection, requests)
+        return gather(probes, [[_hit(point) for point in answer.points] for answer in answers])
+
+    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return the chunks before and after each of these, in no order."""
+        if not chunks:
+            return []
+        only = models.Filter(should=[models.Filter(must=_beside(chunk)) for chunk in chunks])
+        with _store_errors():
+            records, _ = self._client.scroll(self._collection, scroll_filter=only, limit=2 * len(chunks))
+        return [passage_of(record.id, record.payload or {}, 0.0).chunk for record in records]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, those numbered `from_index` and above. Nothing stored is no error."""
@@ -140,49 +138,70 @@ class QdrantStore:
         """Close the connections to the server."""
         self._client.close()
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, dimensions: int | None) -> None:
         """Create the collection and its indexes if they are not there; several workers may do so at once."""
         if self._ready:
             return
         if not self._client.collection_exists(self._collection):
-            self._create_collection()
+            self._create_collection(dimensions)
         tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
         for field, schema in (
             (USER_FIELD, tenant),
             (UPLOAD_FIELD, models.PayloadSchemaType.KEYWORD),
+            (NAME_FIELD, models.PayloadSchemaType.KEYWORD),
             (INDEX_FIELD, models.PayloadSchemaType.INTEGER),
+            (PAGE_FIELD, models.PayloadSchemaType.INTEGER),
         ):
             self._client.create_payload_index(self._collection, field, field_schema=schema, wait=True)
         self._ready = True
 
-    def _create_collection(self) -> None:
+    def _create_collection(self, dimensions: int | None) -> None:
         dense = {}
-        if self._dense:
-            size = len(self._dense.embed_query("the size of a vector"))
-            dense = {DENSE_VECTOR: models.VectorParams(size=size, distance=models.Distance.COSINE)}
-        sparse = {SPARSE_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+        if dimensions is not None:
+            dense = {DENSE_VECTOR: models.VectorParams(size=dimensions, distance=models.Distance.COSINE)}
+        sparse = {name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in SPARSE_VECTORS}
         try:
             self._client.create_collection(self._collection, vectors_config=dense, sparse_vectors_config=sparse)
         except UnexpectedResponse as error:
             if error.status_code != httpx.codes.CONFLICT:  # another worker was first
                 raise
 
-
-class _Bm25Embeddings(SparseEmbeddings):
-    """The lexicon in the shape langchain-qdrant asks for."""
-
-    def __init__(self, lexicon: Lexicon) -> None:
-        self._lexicon = lexicon
-
-    def embed_documents(self, texts: list[str]) -> list[LangChainSparseVector]:
-        return [_sparse(self._lexicon.document_vector(text)) for text in texts]
-
-    def embed_query(self, text: str) -> LangChainSparseVector:
-        return _sparse(self._lexicon.query_vector(text))
+    def _point(self, chunk: Chunk, dense: list[float] | None) -> models.PointStruct:
+        vectors: dict[str, models.Vector] = {
+            name: models.SparseVector(indices=vector.indices, values=vector.values)
+            for name, vector in sparse_vectors(chunk, self._lexicon).items()
+        }
+        if dense is not None:
+            vectors[DENSE_VECTOR] = dense
+        return models.PointStruct(id=chunk.id, vector=vectors, payload=payload_of(chunk))
 
 
-def _sparse(vector: SparseVector) -> LangChainSparseVector:
-    return LangChainSparseVector(indices=vector.indices, values=vector.values)
+def _request(probe: Probe, only: models.Filter) -> models.QueryRequest:
+    if isinstance(probe.vector, tuple):
+        indices, values = probe.vector
+        vector: models.SparseVector | list[float] = models.SparseVector(indices=indices, values=values)
+    else:
+        vector = probe.vector
+    return models.QueryRequest(
+        query=models.NearestQuery(nearest=vector),
+        using=probe.using,
+        filter=only,
+        limit=probe.limit,
+        with_payload=not probe.with_vector,
+        with_vector=[probe.using] if probe.with_vector else False,
+    )
+
+
+def _hit(point: models.ScoredPoint) -> Hit:
+    vector = point.vector.get(SPARSE_VECTOR) if isinstance(point.vector, dict) else None
+    weights = dict(zip(vector.indices, vector.values, strict=True)) if isinstance(vector, models.SparseVector) else {}
+    return Hit(str(point.id), point.score, point.payload or {}, weights)
+
+
+def _beside(chunk: Chunk) -> list[models.Condition]:
+    places = models.MatchAny(any=[chunk.index - 1, chunk.index + 1])
+    chosen = SearchFilter(user_id=chunk.user_id, upload_ids=(chunk.upload_id,))
+    return [*_conditions(chosen), models.FieldCondition(key=INDEX_FIELD, match=places)]
 
 
 def _conditions(chosen: SearchFilter) -> list[models.Condition]:
@@ -192,6 +211,11 @@ def _conditions(chosen: SearchFilter) -> list[models.Condition]:
     if chosen.upload_ids is not None:
         any_of = models.MatchAny(any=list(chosen.upload_ids))
         conditions.append(models.FieldCondition(key=UPLOAD_FIELD, match=any_of))
+    if chosen.names is not None:
+        conditions.append(models.FieldCondition(key=NAME_FIELD, match=models.MatchAny(any=list(chosen.names))))
+    if chosen.first_page is not None or chosen.last_page is not None:
+        pages = models.Range(gte=chosen.first_page, lte=chosen.last_page)
+        conditions.append(models.FieldCondition(key=PAGE_FIELD, range=pages))
     return conditions
 
 

@@ -27,8 +27,8 @@ from redis.retry import Retry
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.job_record import QUEUES
-from client.rq_client import FUNCTIONS, SOCKET_TIMEOUT_SECONDS
+from client.job_record import FUNCTIONS, QUEUES
+from client.rq_client import SOCKET_TIMEOUT_SECONDS
 from client.talking import RETRY_AFTER_SECONDS
 from client.webhook_intents import endpoints_key, write_intent
 from client.webhook_records import PREFIX, Callback, Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message

@@ -5,22 +5,28 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 from client.bm25 import Lexicon
 from client.database import Database
 from client.file_store import FileStore, open_file_store
 from client.llm import Chat, make_chat, make_embedder
+from client.rerank import make_reranker
 from client.uploads import UploadList
-from rag.answer import Searcher
+from queues.visible import VisibleOnly
+from rag import retrieval
 from rag.extraction import Limits, close_readers
 from rag.ingestion import ChunkStore
-from settings import LEXICAL_MODEL, Settings, get_settings
+from rag.retrieval import Retriever
+from schemas import Passage, SearchFilter
+from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
 
 
-class Store(ChunkStore, Searcher, Protocol):
+class Store(ChunkStore, retrieval.Store, Protocol):
     """Chunks that can be written, searched and counted."""
 
+    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]: ...
     def uploads(self) -> dict[tuple[str, str], int]: ...
     def close(self) -> None: ...
 
@@ -32,6 +38,8 @@ class Services:
     store: Store
     chat: Chat | None
     lexicon: Lexicon
+    retriever: Retriever
+    embedding_model: str | None
     uploads: UploadList
     files: FileStore
     limits: Limits
@@ -43,17 +51,29 @@ class Services:
         close_readers()
 
 
-def open_services(settings: Settings, *, owner: bool = False) -> Services:
+def open_services(settings: Settings, *, owner: bool = False, folder: Path | None = None) -> Services:
     """Make the services. Nothing connects before its first use, but `owner` claims the embedded store at once.
 
+    `folder` asks for an embedded store there, whatever the settings say of the store.
     Raises StoreInUse when another process has claimed it.
     """
     lexicon = Lexicon()
+    store = _open_store(settings, lexicon, owner=owner, folder=folder)
+    uploads = UploadList(Database(settings))
+    retriever = Retriever(
+        VisibleOnly(store, uploads) if folder is None else store,
+        lexicon.terms,
+        reranker=make_reranker(settings),
+        context_tokens=settings.context_tokens,
+        known_scale=settings.dense_model == LOCAL_MODEL,
+    )
     return Services(
-        store=_open_store(settings, lexicon, owner=owner),
+        store=store,
         chat=make_chat(settings),
         lexicon=lexicon,
-        uploads=UploadList(Database(settings)),
+        retriever=retriever,
+        embedding_model=settings.dense_model,
+        uploads=uploads,
         files=open_file_store(settings),
         limits=Limits(
             max_pages=settings.max_pages,
@@ -64,13 +84,13 @@ def open_services(settings: Settings, *, owner: bool = False) -> Services:
     )
 
 
-def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool) -> Store:
+def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Path | None) -> Store:
     dense = make_embedder(settings)
     model = settings.dense_model or LEXICAL_MODEL
-    if settings.qdrant_url is None:
+    if folder is not None or settings.qdrant_url is None:
         from client.embedded_store import EmbeddedStore
 
-        return EmbeddedStore(settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
+        return EmbeddedStore(folder or settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
     # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
     from qdrant_client import QdrantClient
 

@@ -8,21 +8,28 @@ its points and however long their removal takes; and points without a row are ne
 from __future__ import annotations
 
 from client.uploads import UploadList
-from rag.answer import Searcher
-from schemas import Passage, SearchFilter
+from rag.fusion import Found
+from rag.retrieval import Store
+from schemas import Chunk, SearchFilter
 
 
 class VisibleOnly:
-    """A searcher that finds only uploads that are ready and not being deleted."""
+    """A store in which only uploads are found that are ready and not being deleted."""
 
-    def __init__(self, searcher: Searcher, uploads: UploadList) -> None:
-        self._searcher = searcher
+    def __init__(self, store: Store, uploads: UploadList) -> None:
+        self._store = store
         self._uploads = uploads
 
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
-        """As Searcher.search."""
+    def embed(self, question: str) -> list[float] | None:
+        """As Store.embed."""
+        return self._store.embed(question)
+
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+        """As Store.find."""
         hidden = self._uploads.hidden(chosen.user_id)
-        passages = self._searcher.search(question, chosen.model_copy(update={"hidden": hidden}), k)
-        found = {passage.chunk.upload_id for passage in passages}
-        searchable = self._uploads.searchable(chosen.user_id, found)
-        return [passage for passage in passages if passage.chunk.upload_id in searchable]
+        found = self._store.find(question, vector, chosen.model_copy(update={"hidden": hidden}), limit)
+        return found.only(self._uploads.searchable(chosen.user_id, found.uploads))
+
+    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
+        """As Store.neighbours: those of chunks that were found are of the same uploads."""
+        return self._store.neighbours(chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import get_current_job
@@ -12,13 +13,14 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from client.events import EventWriter
+from client.provider import MAX_CALLS
+from client.scope import scope_for
 from client.webhook_records import DeliveryTask
 from client.webhook_store import connect
 from errors import AppError, JobTimedOut
 from queues import documents
 from queues.deliveries import attempt_delivery
 from queues.services import services
-from queues.visible import VisibleOnly
 from rag.answer import answer_query
 from schemas import Progress, Query, UploadTask
 from settings import get_settings
@@ -28,13 +30,15 @@ PROGRESS_SECONDS = 0.25
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
-    with _run() as report:
+    with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
         use = services()
         documents.require_ready(query, use)
-        searcher = VisibleOnly(use.store, use.uploads)
-        answer = answer_query(query, searcher=searcher, chat=use.chat, terms=use.lexicon.terms, report=report)
-        return answer.model_dump(mode="json")
+        waited = _waited_seconds(get_current_job())
+        answer = answer_query(
+            query, retriever=use.retriever, chat=use.chat, report=report, embedding_model=use.embedding_model
+        )
+        return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
@@ -62,13 +66,21 @@ def _job_id() -> str | None:
     return job.id if job is not None else None
 
 
+def _waited_seconds(job: Job | None) -> dict[str, float]:
+    """Return how long a job was on its queue, as the time of the stage `queue`."""
+    if job is None or job.enqueued_at is None:
+        return {}
+    return {"queue": round(max(0.0, (datetime.now(UTC) - job.enqueued_at).total_seconds()), 4)}
+
+
 @contextmanager
-def _run() -> Iterator[Callable[[Progress], None]]:
+def _run(*, max_calls: int | None = None) -> Iterator[Callable[[Progress], None]]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
     events = _events(job)
     try:
-        yield _reporter(job, events)
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+            yield _reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -90,7 +102,7 @@ def _events(job: Job | None) -> EventWriter | None:
         return None
     ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
     events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
-    events.write("started", {"attempt": events.attempt})
+    events.start()
     return events
 
 

@@ -2,67 +2,126 @@
 
 from __future__ import annotations
 
-import math
+import re
 from typing import Protocol
 
-from rag.citations import Terms, best_quote, cited_sources, source
+from rag.citations import check_citations, source
 from rag.ingestion import Report
-from rag.prompt import NOT_ANSWERED, SYSTEM, user_prompt
-from schemas import Answer, Passage, Progress, Query, SearchFilter
+from rag.language import phrases, telling_words
+from rag.prompt import SYSTEM, refusal, user_prompt
+from rag.quotes import best_quote
+from rag.relevance import Terms
+from rag.retrieval import Retrieved, Retriever, Stopwatch
+from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
 
-QUOTED_HEADER = "Quoted from your documents, not generated: no model is configured."
-NOTHING_FOUND = "Nothing about this was found in the indexed documents."
+NOTHING_FOUND = phrases("").nothing_found
+QUOTED_HEADER = phrases("").quoted
 MAX_QUOTED = 3
-# Share of the question's terms a passage must hold to be quoted as an answer.
-RELEVANT_SHARE = 0.4
-
-
-class Searcher(Protocol):
-    """Finds the chunks nearest to a question, best first."""
-
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]: ...
+# A passage is quoted beside the best one when its score is at least this share of the best. On 76 questions of a speech
+# among three documents, quotes from a right page and answers with at least one: 0.5 43 %, 97 %; 0.75 65 %, 97 %;
+# 0.9 80 %, 92 %.
+QUOTED_SHARE = 0.75
+MAX_MISSING = 5
+_WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
 
 
 class ChatModel(Protocol):
-    """Writes an answer. Raises ProviderError."""
+    """Writes an answer. None stands for the configured model and the provider's defaults. Raises ProviderError."""
 
-    def complete(self, system: str, user: str) -> str: ...
+    def complete(
+        self,
+        system: str,
+        user: str,
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+    ) -> Completion: ...
 
 
-def answer_query(query: Query, *, searcher: Searcher, chat: ChatModel | None, terms: Terms, report: Report) -> Answer:
-    """Search, ask the model, and check what it cites. Without a model, quote the best passages instead."""
+def answer_query(
+    query: Query,
+    *,
+    retriever: Retriever,
+    chat: ChatModel | None,
+    report: Report,
+    chosen: SearchFilter | None = None,
+    embedding_model: str | None = None,
+) -> Answer:
+    """Search, ask the model, and check what it cites. Without a model, quote the best passages instead.
+
+    `chosen` narrows the search further than the query does by itself. Raises NothingIndexed, ProviderError.
+    """
     report(Progress(stage="searching"))
-    chosen = SearchFilter(user_id=query.user_id, upload_ids=query.upload_ids)
-    passages = searcher.search(query.query, chosen, query.k)
-    if not passages:
-        return Answer(text=NOTHING_FOUND, answered=False)
-    if chat is None:
-        return quoted_answer(query.query, passages, terms)
-    report(Progress(stage="answering"))
-    text = chat.complete(SYSTEM, user_prompt(query.query, passages)).strip()
-    if not text or NOT_ANSWERED in text:
-        return Answer(text=NOT_ANSWERED, answered=False)
-    text, sources = cited_sources(text, passages, query.query, terms)
-    return Answer(text=text, sources=sources)
+    retrieved = retriever.retrieve(query, chosen)
+    watch = Stopwatch(dict(retrieved.seconds))
+    completion = None
+    if chat is None or not retrieved.passages:  # with a model, whether they answer is its judgement
+        answer = quoted_answer(query.query, retrieved, retriever.terms)
+    else:
+        report(Progress(stage="answering"))
+        with watch.stage("model"):
+            completion = chat.complete(
+                SYSTEM,
+                user_prompt(query.query, retrieved.passages),
+                model=query.model,
+                temperature=query.temperature,
+                max_tokens=query.max_tokens,
+            )
+        answer = checked_answer(query.query, completion.text, retrieved.passages, retriever.terms)
+    used = Used(
+        **query.model_dump(exclude={"query", "user_id", "model"}),
+        model=completion.model if completion else None,
+        embedding_model=embedding_model,
+        reranker=retrieved.reranked_by,
+        passages=len(retrieved.passages),
+    )
+    times = {stage: round(seconds, 4) for stage, seconds in watch.seconds.items()}
+    usage = completion.usage if completion else None
+    return answer.model_copy(update={"used": used, "usage": usage, "times": times})
 
 
-def quoted_answer(question: str, passages: list[Passage], terms: Terms) -> Answer:
-    """Answer with the passages that share most words with the question, each quoted with its page."""
-    wanted = terms(question)
-    needed = max(1, math.ceil(RELEVANT_SHARE * len(wanted)))
-    relevant = [passage for passage in passages if len(wanted & terms(passage.chunk.text)) >= needed]
-    quotes: dict[str, Passage] = {}
-    for passage in relevant:
-        quote, held = best_quote(passage.chunk.text, wanted, terms)
-        if held and len(quotes) < MAX_QUOTED and not any(quote in other or other in quote for other in quotes):
-            quotes[quote] = passage
-    if not quotes:
-        return Answer(text=NOTHING_FOUND, answered=False)
-    sources = tuple(source(n, passage, quote) for n, (quote, passage) in enumerate(quotes.items(), start=1))
+def checked_answer(question: str, text: str, passages: list[Passage], terms: Terms) -> Answer:
+    """Turn what a model said into an answer: a refusal without citations, or a text whose citations hold."""
+    refused = refusal(text)
+    if refused is not None:
+        return Answer(text=refused, answered=False)
+    checked = check_citations(text, passages, question, terms)
+    return Answer(text=checked.text, sources=checked.sources, unsupported=checked.unsupported)
+
+
+def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
+    """Answer with the passages that fit the question best, each quoted with its page, or say that none does."""
+    say = phrases(question)
+    sources: list[Source] = []
+    if retrieved.relevant:
+        for passage in _worth_quoting(retrieved.passages):
+            quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms)
+            made = source(len(sources) + 1, passage, quote.start, quote.end)
+            if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
+                sources.append(made)
+    if not sources:
+        return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
     lines = [f"“{' '.join(s.quote.split())}” [{s.n}] ({s.name}, {page_name(s.page, s.page_label)})" for s in sources]
-    return Answer(text="\n\n".join([QUOTED_HEADER, *lines]), sources=sources)
+    return Answer(text="\n\n".join([say.quoted, *lines]), sources=tuple(sources))
 
 
 def page_name(number: int, label: str) -> str:
     """Name a page as its reader would: by its printed label, with its place in the file where the two differ."""
     return f"page {number}" if label == str(number) else f"page {label} (number {number} in the file)"
+
+
+def _worth_quoting(passages: list[Passage]) -> list[Passage]:
+    best = max((passage.score for passage in passages), default=0.0)
+    return [passage for passage in passages if passage.score >= QUOTED_SHARE * best][:MAX_QUOTED]
+
+
+def _nothing_found(question: str, retrieved: Retrieved, terms: Terms) -> str:
+    """Say that nothing was found, and which words of the question stand nowhere."""
+    say = phrases(question)
+    held: frozenset[int] = frozenset()
+    for passage in retrieved.ranked:
+        held |= terms(passage.chunk.text)
+    words = [word for word in dict.fromkeys(_WORD.findall(question)) if word.lower() not in telling_words(question)]
+    missing = [word for word in words if (wanted := terms(word)) and not wanted & held][:MAX_MISSING]
+    return f"{say.nothing_found} {say.missing} {', '.join(missing)}." if missing else say.nothing_found

@@ -1,0 +1,46 @@
+"""What a question may ask for beside its text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from errors import InvalidRequest
+from schemas import MAX_ANSWER_TOKENS
+from settings import Settings
+
+MAX_NAMES = 100
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+
+
+class QuestionSettings(BaseModel):
+    """Where to look, how strict to be, and how the model is to write. What is left out is as configured."""
+
+    name: Name | Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)] | None = Field(
+        None, description="Search only documents of this name, or of these names."
+    )
+    first_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only from this page on.")
+    last_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only up to this page.")
+    min_score: float | None = Field(None, ge=0, le=1, description="Leave out passages with a lower score.")
+    model: Annotated[str, StringConstraints(max_length=200)] | None = Field(
+        None, description="Chat model, one of CHAT_MODEL and CHAT_MODELS."
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="How freely the model writes.")
+    max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS, description="Longest answer, in tokens.")
+
+    @model_validator(mode="after")
+    def _pages_in_order(self) -> Self:
+        if self.first_page is not None and self.last_page is not None and self.first_page > self.last_page:
+            raise ValueError("first_page must not be greater than last_page")
+        return self
+
+    def for_query(self, settings: Settings) -> dict[str, Any]:
+        """Return these settings as members of a Query. Raises InvalidRequest for a model that is not allowed."""
+        allowed = settings.allowed_models
+        if self.model is not None and self.model not in allowed:
+            known = f"must be one of {', '.join(allowed)}" if allowed else "cannot be chosen: no model is configured"
+            raise InvalidRequest([("model", known)])
+        names = [self.name] if isinstance(self.name, str) else self.name
+        options = ("first_page", "last_page", "min_score", "model", "temperature", "max_tokens")
+        return {"names": names, **{option: getattr(self, option) for option in options}}

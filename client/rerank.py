@@ -1,0 +1,69 @@
+"""A reranking endpoint of the shape that Cohere, Jina, Voyage, vLLM, Infinity and llama.cpp share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import httpx
+
+from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
+from settings import Settings
+
+# It stands between a question and its answer, which can do without it.
+TIMEOUT_SECONDS = 5.0
+MAX_CHARS = 4_000
+
+
+class EndpointReranker:
+    """Scores texts with a cross-encoder behind HTTP. Safe for threads: each call is a request of its own."""
+
+    def __init__(self, url: str, *, model: str, key: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self.name = model
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout_seconds = timeout_seconds
+
+    def rerank(self, question: str, texts: list[str]) -> list[float]:
+        """Return a score from 0 to 1 for each text. Raises ProviderError."""
+        body = {
+            "model": self.name,
+            "query": question,
+            "documents": [text[:MAX_CHARS] for text in texts],
+            "top_n": len(texts),
+        }
+        try:
+            answer = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout_seconds)
+            answer.raise_for_status()
+            return _scores(answer.json(), len(texts))
+        except httpx.TimeoutException:
+            raise ProviderTimeout("the reranking endpoint did not answer in time") from None
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+                raise ProviderKeyRejected("the reranking endpoint rejected RERANK_API_KEY: check the key") from None
+            raise ProviderUnavailable(f"the reranking endpoint answered {status}") from None
+        except httpx.HTTPError:
+            raise ProviderUnavailable("the reranking endpoint cannot be reached: check RERANK_URL") from None
+
+
+def make_reranker(settings: Settings) -> EndpointReranker | None:
+    """Make the reranker, or None when no endpoint is configured."""
+    if settings.rerank_url is None:
+        return None
+    key = settings.rerank_api_key.get_secret_value() if settings.rerank_api_key else None
+    return EndpointReranker(settings.rerank_url, model=settings.rerank_model, key=key)
+
+
+def _scores(answer: Any, count: int) -> list[float]:
+    """Read the scores from an answer. Logits, which some servers give, are brought to the scale 0 to 1."""
+    try:
+        scores = {int(one["index"]): float(one["relevance_score"]) for one in answer["results"]}
+        found = [scores[index] for index in range(count)]
+    except (KeyError, TypeError, ValueError):
+        raise ProviderError("the reranking endpoint's answer makes no sense") from None
+    if not all(math.isfinite(score) for score in found):
+        raise ProviderError("the reranking endpoint's scores make no sense")
+    if all(0 <= score <= 1 for score in found):
+        return found
+    return [1 / (1 + math.exp(-max(-60.0, min(60.0, score)))) for score in found]
