@@ -10,6 +10,9 @@ AppError
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
+│   ├── WebhookNotFound        404, no such endpoint or delivery
+│   ├── WebhookConflict        409, what is asked of an endpoint cannot be now
+│   ├── WebhookUrlRefused      422, a webhook may not go there
 │   └── UploadNotReady         409, a question names an upload that cannot be searched yet
 ├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
@@ -103,6 +106,23 @@ class UploadNotFound(RequestError):
 class UploadNotReady(RequestError):
     status = 409
     title = "Upload not ready"
+
+
+class WebhookNotFound(RequestError):
+    status = 404
+    title = "Webhook not found"
+
+
+class WebhookConflict(RequestError):
+    status = 409
+    title = "Webhook conflict"
+
+
+class WebhookUrlRefused(RequestError):
+    """A URL that no webhook is sent to. The detail goes on after a field's name: "must start with https://"."""
+
+    status = 422
+    title = "Webhook URL refused"
 
 
 class StreamEnded(AppError):

@@ -14,7 +14,7 @@ DEFAULT_K = 6
 MAX_ANSWER_TOKENS = 32_768
 
 
-def _clean_text(value: str) -> str:
+def clean_text(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not hold a NUL character")
     if any("\ud800" <= char <= "\udfff" for char in value):
@@ -25,7 +25,7 @@ def _clean_text(value: str) -> str:
 QuestionText = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS),
-    AfterValidator(_clean_text),
+    AfterValidator(clean_text),
 ]
 
 

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
-from api import batches, chat, events, health, jobs, problems, uploads
+from api import batches, chat, events, health, jobs, problems, uploads, webhooks
 from api.dependencies import State
 from api.limits import BodyLimit
 from client.database import Database
@@ -20,6 +20,7 @@ from client.file_store import open_file_store
 from client.library import Library
 from client.rq_client import JobQueue
 from client.uploads import UploadList
+from client.webhook_events import SweepThread, open_events
 from errors import AppError
 from settings import Settings
 
@@ -53,14 +54,20 @@ def create_app(settings: Settings) -> FastAPI:
         database = Database(settings)
         listed, files = UploadList(database), open_file_store(settings)
         library = Library(listed, files, queue)
+        told = open_events(settings)
+        sweep = SweepThread(told)
+        sweep.start()
         settling = asyncio.create_task(_settle_for_ever(library))
         try:
             await asyncio.to_thread(database.migrate)
-            yield State(settings=settings, queue=queue, uploads=listed, files=files, library=library)
+            yield State(
+                settings=settings, queue=queue, uploads=listed, files=files, library=library, webhooks=told.store
+            )
         finally:
             settling.cancel()
             with suppress(asyncio.CancelledError):
                 await settling
+            await asyncio.to_thread(sweep.stop)
             await queue.close()
             listed.close()
 
@@ -76,8 +83,8 @@ def create_app(settings: Settings) -> FastAPI:
     larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
     app.add_middleware(BodyLimit, larger=larger)
     problems.install(app)
-    for router in (chat.router, batches.router, jobs.router, events.router, uploads.router, health.router):
-        app.include_router(router)
+    for part in (chat, batches, jobs, events, uploads, webhooks, health):
+        app.include_router(part.router)
 
     @app.get("/", tags=["health"])
     async def greeting() -> Greeting:

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(32, ge=1, le=1000, description="Jobs a worker process runs at once.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
     result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
+    webhook_allow_http: bool = Field(default=False, description="Whether webhooks may go to http:// URLs.")
+    webhook_allow_private: bool = Field(
+        default=False, description="Whether webhooks may go to this machine and private networks."
+    )
+    webhook_log_days: int = Field(7, ge=4, le=90, description="How long sent webhooks stay in the log.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log shown.")
 
     @field_validator("*", mode="before")

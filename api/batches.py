@@ -10,8 +10,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
+from api.callbacks import callback_of
 from api.chat import ChatRequest
-from api.dependencies import Queue
+from api.dependencies import CurrentSettings, Queue
 from api.jobs import Pending, ended
 from api.problems import describe
 from client.rq_client import JobQueue
@@ -63,14 +64,17 @@ class JsonLines(StreamingResponse):
 
 
 @router.post("/chat/batch", status_code=202, responses=describe(413, 422, 503))
-async def ask_many(body: BatchRequest, queue: Queue) -> BatchAccepted:
+async def ask_many(body: BatchRequest, queue: Queue, settings: CurrentSettings) -> BatchAccepted:
     """Put up to 1,000 questions on the queue."""
     ids: dict[int, str] = {}
+    callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
         payloads = [schemas.Query(query=one.query, k=one.k).model_dump(mode="json") for one in chosen]
-        jobs = await queue.submit_many("chat", payloads, priority=priority)
+        jobs = await queue.submit_many(
+            "chat", payloads, priority=priority, callbacks=[callbacks[place] for place in places]
+        )
         ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
     job_ids = [ids[place] for place in sorted(ids)]
     return BatchAccepted(batch_id=await queue.lists.make_batch("local", job_ids), job_ids=job_ids)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
+from api.callbacks import Metadata, WebhookUrl, callback_of
 from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.problems import describe
 from api.question import QuestionSettings
@@ -31,6 +32,7 @@ AfterParameter = Annotated[
     bool, Query(description="Let the question wait until the uploads it names are indexed, instead of a 409.")
 ]
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
+WebhookUrlParameter = Annotated[WebhookUrl, Query()]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -57,6 +59,8 @@ class ChatRequest(QuestionSettings):
     after_upload: bool = Field(
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )
+    webhook_url: WebhookUrl = None
+    metadata: Metadata = Field(default_factory=dict)
 
     @property
     def upload_ids(self) -> tuple[str, ...] | None:
@@ -86,6 +90,7 @@ async def ask(
     priority: PriorityParameter = Priority.NORMAL,
     upload_id: UploadParameter = None,
     after_upload: AfterParameter = False,  # noqa: FBT002  a query parameter
+    webhook_url: WebhookUrlParameter = None,
     body: Annotated[ChatRequest | None, Body()] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
@@ -93,15 +98,26 @@ async def ask(
     if body is None:
         if query is None:
             raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
-        body = ChatRequest(query=query, k=k, priority=priority, upload_id=upload_id or None, after_upload=after_upload)
+        body = ChatRequest(
+            query=query,
+            k=k,
+            priority=priority,
+            upload_id=upload_id or None,
+            after_upload=after_upload,
+            webhook_url=webhook_url,
+        )
+    callback = callback_of(settings, body.webhook_url, body.metadata)
     uploads = body.upload_ids
     after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
     question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads, **body.for_query(settings))
     payload: dict[str, Any] = question.model_dump(mode="json")
     once = None
     if idempotency_key is not None:
-        request = {"kind": "chat", "priority": body.priority, **payload}
+        told = callback.model_dump(mode="json")
+        request = {"kind": "chat", "priority": body.priority, "callback": told, **payload}
         once = Idempotency.of(idempotency_key, request, user_id=user)
-    job = await queue.submit("chat", payload, priority=body.priority, owner=user, after=after, once=once)
+    job = await queue.submit(
+        "chat", payload, priority=body.priority, owner=user, after=after, once=once, callback=callback
+    )
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

@@ -10,6 +10,7 @@ from client.file_store import FileStore
 from client.library import Library
 from client.rq_client import JobQueue
 from client.uploads import UploadList
+from client.webhook_store import WebhookStore
 from settings import Settings
 
 
@@ -21,6 +22,7 @@ class State(TypedDict):
     uploads: UploadList
     files: FileStore
     library: Library
+    webhooks: WebhookStore
 
 
 def _settings(request: Request) -> Settings:
@@ -43,6 +45,10 @@ def _library(request: Request) -> Library:
     return cast("Library", request.state.library)
 
 
+def _webhooks(request: Request) -> WebhookStore:
+    return cast("WebhookStore", request.state.webhooks)
+
+
 def _user() -> str:
     """Return whose uploads a request is about. Everybody is one user."""
     return "local"
@@ -53,4 +59,5 @@ Queue = Annotated[JobQueue, Depends(_queue)]
 Uploads = Annotated[UploadList, Depends(_uploads)]
 Files = Annotated[FileStore, Depends(_files)]
 Shelf = Annotated[Library, Depends(_library)]
+Webhooks = Annotated[WebhookStore, Depends(_webhooks)]
 User = Annotated[str, Depends(_user)]

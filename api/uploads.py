@@ -15,10 +15,13 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 import schemas
-from api.dependencies import Files, Shelf, Uploads, User
+from api.callbacks import WebhookUrl, callback_of
+from api.dependencies import CurrentSettings, Files, Shelf, Uploads, User, Webhooks
 from api.problems import describe
 from client.file_types import detect
 from client.library import Accepted, OnDuplicate, clean_name
+from client.webhook_records import Callback
+from client.webhook_store import WebhookStore
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from schemas import UploadStatus
 
@@ -92,13 +95,18 @@ class UploadPage(BaseModel):
 )
 async def upload(
     library: Shelf,
+    webhooks: Webhooks,
+    settings: CurrentSettings,
     user: User,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
     on_duplicate: Duplicate = OnDuplicate.SKIP,
     form_on_duplicate: Annotated[OnDuplicate | None, Form(alias="on_duplicate")] = None,
+    webhook_url: Annotated[WebhookUrl, Query()] = None,
+    form_webhook_url: Annotated[WebhookUrl, Form(alias="webhook_url")] = None,
 ) -> UploadsAccepted:
     """Take in one or several files and have workers index them. None is taken when one is of no kind that is taken."""
+    callback = callback_of(settings, form_webhook_url or webhook_url, {})
     if len(file) > MAX_FILES:
         raise InvalidRequest([("file", f"takes at most {MAX_FILES} files at once")])
     for number, one in enumerate(file, start=1):
@@ -110,6 +118,8 @@ async def upload(
         )
         for one in file
     ]
+    if callback.url:
+        await _tell(accepted, callback, webhooks)
     if not any(one.queued for one in accepted):
         response.status_code = 200
     views = [_accepted(one) for one in accepted]
@@ -117,6 +127,14 @@ async def upload(
         return UploadsAccepted(uploads=views)
     response.headers["Location"] = f"/uploads/{views[0].upload_id}"
     return UploadsAccepted(uploads=views, **views[0].model_dump())
+
+
+async def _tell(accepted: list[Accepted], callback: Callback, webhooks: WebhookStore) -> None:
+    """Have the end of each job told, before the 202 promises it. A file indexed long ago has none to wait for."""
+    for upload in (one.upload for one in accepted if one.queued or one.upload.status is not UploadStatus.READY):
+        if upload.job_id is not None:
+            tell = partial(webhooks.tell, upload.job_id, owner=upload.user_id, callback=callback)
+            await anyio.to_thread.run_sync(tell)
 
 
 @router.get("/uploads", responses=describe(422, 503), response_model_exclude_none=True)

@@ -20,7 +20,11 @@ QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_doc
 PROCESS: Final = "queues.worker.process_pdf"
 REMOVE: Final = "queues.worker.remove_upload"
 # What a job of each kind calls, unless told otherwise.
-FUNCTIONS: Final[Mapping[Kind, str]] = {"chat": "queues.worker.process_query", "document": PROCESS}
+FUNCTIONS: Final[Mapping[Kind, str]] = {
+    "chat": "queues.worker.process_query",
+    "document": PROCESS,
+    "webhook": "queues.worker.deliver_webhook",
+}
 # All that our own workers will call.
 ALLOWED: Final = frozenset({*FUNCTIONS.values(), REMOVE})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}

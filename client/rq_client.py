@@ -27,8 +27,10 @@ from client.deferral import release_stranded, submit_after
 from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
 from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
 from client.job_lists import JobLists
-from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, Kind, as_text, read_job
+from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
 from client.talking import deadline
+from client.webhook_intents import write_intent
+from client.webhook_records import Callback
 from client.wire import PlainSerializer
 from errors import IdempotencyConflict, JobExpired, JobNotFound
 from schemas import Event, JobStatus, JobView, Priority
@@ -106,20 +108,22 @@ class JobQueue:
         function: str | None = None,
         job_id: str | None = None,
         after: Sequence[str] = (),
+        callback: Callback | None = None,
         once: Idempotency | None = None,
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
         `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
         there already is left as it is. `after`: jobs that have to end first, in whichever way. With `once`, a request
-        made before gives the job it gave then. Raises IdempotencyConflict, QueueUnavailable.
+        made before gives the job it gave then. `callback`: whom to tell of its end beside the owner's endpoints.
+        Raises IdempotencyConflict, QueueUnavailable.
         """
         if once is not None:
             job_id = await self._reserve(once)
             if self._outlived(_parse_id(job_id)):  # it ran, and its result is no longer kept
                 return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
         job = self._job(kind, payload, function=function, job_id=job_id)
-        await self._submit([job], kind, priority=priority, owner=owner, after=after)
+        await self._submit([job], kind, priority=priority, owner=owner, after=after, callbacks=[callback])
         return _submitted(job, kind)
 
     async def _reserve(self, once: Idempotency) -> str:
@@ -143,21 +147,32 @@ class JobQueue:
         *,
         priority: Priority = Priority.NORMAL,
         owner: str = "local",
+        callbacks: Sequence[Callback] | None = None,
     ) -> list[JobView]:
         """Put jobs on their queue, each in one atomic step, and return them in order. Raises QueueUnavailable."""
         jobs = [self._job(kind, payload) for payload in payloads]
-        await self._submit(jobs, kind, priority=priority, owner=owner)
+        told: Sequence[Callback | None] = callbacks or [None] * len(jobs)
+        await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
         return [_submitted(job, kind) for job in jobs]
 
     async def _submit(
-        self, jobs: Sequence[Job], kind: Kind, *, priority: Priority, owner: str, after: Sequence[str] = ()
+        self,
+        jobs: Sequence[Job],
+        kind: Kind,
+        *,
+        priority: Priority,
+        owner: str,
+        callbacks: Sequence[Callback | None],
+        after: Sequence[str] = (),
     ) -> None:
         queue_key = _queue_key(QUEUES[kind])
         side = "L" if priority is Priority.HIGH else "R"
         async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.sadd("rq:queues", queue_key)
-            for job in jobs:
+            for job, callback in zip(jobs, callbacks, strict=True):
+                if job.func_name != REMOVE:
+                    write_intent(pipeline, job.id, owner=owner, callback=callback)
                 if after:
                     job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
                 fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from client.job_record import QUEUES
+from client.webhook_events import SweepThread, open_events
 from errors import SettingsError
 from queues import services
 from queues.rag_worker import RagWorker
@@ -28,12 +29,15 @@ def run_worker(settings: Settings, *, url: str) -> None:
     services.preload(settings)
     opened = services.open_services(settings, owner=settings.qdrant_url is None)
     services.use(opened)
+    sweep = SweepThread(open_events(settings.model_copy(update={"valkey_url": url})))
+    sweep.start()
     try:
         connection = Redis.from_url(url)
         _wait_for(connection)
         worker = RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
         worker.work(logging_level=settings.log_level)
     finally:
+        sweep.stop()
         opened.close()
 
 

@@ -15,8 +15,11 @@ from rq.timeouts import JobTimeoutException
 from client.events import EventWriter
 from client.provider import MAX_CALLS
 from client.scope import scope_for
+from client.webhook_records import DeliveryTask
+from client.webhook_store import connect
 from errors import AppError, JobTimedOut
 from queues import documents
+from queues.deliveries import attempt_delivery
 from queues.services import services
 from rag.answer import answer_query
 from schemas import Progress, Query, UploadTask
@@ -49,6 +52,13 @@ def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
     """Delete an upload. Takes an UploadTask and returns a Removed, both as plain data."""
     with _run():
         return documents.remove_upload(UploadTask.model_validate(payload), services()).model_dump(mode="json")
+
+
+def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
+    """Try to deliver a webhook once. Takes a DeliveryTask as plain data; returns what became of it."""
+    job, settings = get_current_job(), get_settings()
+    valkey = connect(settings.queue_url) if job is None else job.connection
+    return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
 
 
 def _job_id() -> str | None:
