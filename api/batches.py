@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
 from api.chat import ChatRequest
-from api.dependencies import Queue
+from api.dependencies import CurrentSettings, Queue
 from api.jobs import Pending, ended
 from api.problems import describe
 from client.rq_client import JobQueue
@@ -63,13 +63,14 @@ class JsonLines(StreamingResponse):
 
 
 @router.post("/chat/batch", status_code=202, responses=describe(413, 422, 503))
-async def ask_many(body: BatchRequest, queue: Queue) -> BatchAccepted:
+async def ask_many(body: BatchRequest, queue: Queue, settings: CurrentSettings) -> BatchAccepted:
     """Put up to 1,000 questions on the queue."""
     ids: dict[int, str] = {}
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
-        payloads = [schemas.Query(query=one.query, k=one.k).model_dump(mode="json") for one in chosen]
+        asked = [schemas.Query(query=one.query, k=one.k, **one.for_query(settings)) for one in chosen]
+        payloads = [query.model_dump(mode="json") for query in asked]
         jobs = await queue.submit_many("chat", payloads, priority=priority)
         ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
     job_ids = [ids[place] for place in sorted(ids)]

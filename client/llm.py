@@ -6,7 +6,7 @@ Importing langchain-openai takes 0.9 s, so that is left to the first use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from schemas import Completion, Usage
 from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, AIMessageChunk
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     from client.local_embeddings import LocalEmbedder
@@ -57,12 +58,19 @@ class Chat:
         model: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Completion:
-        """Return the answer of `model`, or of the configured one. Raises ProviderError."""
+        """Return the answer of `model`, or of the configured one. Raises ProviderError.
+
+        `on_text` gets each part of it as it comes.
+        """
         options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
         with _provider_errors(self._key):
-            message = self._model.invoke([("system", system), ("user", user)], **given)
+            messages = [("system", system), ("user", user)]
+            message: AIMessage | AIMessageChunk = (
+                self._model.invoke(messages, **given) if on_text is None else self._stream(messages, on_text, given)
+            )
         usage = message.usage_metadata
         return Completion(
             text=str(message.text),
@@ -75,6 +83,17 @@ class Chat:
             if usage
             else None,
         )
+
+    def _stream(
+        self, messages: list[tuple[str, str]], on_text: Callable[[str], None], given: dict[str, Any]
+    ) -> AIMessageChunk:
+        whole: AIMessageChunk | None = None
+        for part in self._model.stream(messages, stream_usage=True, **given):
+            whole = part if whole is None else whole + part
+            on_text(str(part.text))
+        if whole is None:
+            raise ProviderError("the model provider ended its answer before it began")
+        return whole
 
 
 class Embedder:

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from client.llm import make_chat
 from index import main as index
 from queues import services
 from queues.worker import process_query
@@ -85,6 +86,16 @@ def test_filters_keep_other_documents_from_the_model(stub: OpenAIStub) -> None:
     answer = ask(names=["nothing.pdf"])
     assert not answer["answered"]
     assert len(stub.behaviour.chats) == 2
+
+
+def test_an_answer_is_streamed_as_it_is_written(with_model: Settings, stub: OpenAIStub) -> None:
+    stub.behaviour.answer = "The lamp turns once in twelve seconds [1]."
+    chat = make_chat(with_model)
+    assert chat is not None
+    heard: list[str] = []
+    completion = chat.complete("system", "user", on_text=heard.append)
+    assert completion.text == "".join(heard) == stub.behaviour.answer
+    assert len(heard) > 3
 
 
 @pytest.fixture
