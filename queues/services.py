@@ -115,6 +115,8 @@ def preload(settings: Settings) -> None:
     names = ["queues.worker", "client.embedded_store" if settings.qdrant_url is None else "client.vector_store"]
     if not settings.offline:
         names.append("langchain_openai")
+    if settings.dense_model == LOCAL_MODEL:
+        names += ["onnxruntime", "tokenizers"]
     for name in names:
         import_module(name)
 
