@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-retrieval local lock clean
+.PHONY: run demo test check fix bench bench-queue bench-retrieval chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -27,6 +27,12 @@ fix: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m bench.latency
 
+bench-queue: $(VENV)/installed-dev
+	$(BIN)/python -m bench.queue_bench $(PARTS)
+
+chaos: $(VENV)/installed-dev
+	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)
+
 # Search quality and speed; FOLDER=/path/of/pdfs QUESTIONS=/path.jsonl take your own, SIZES="1000 10000" fewer chunks.
 bench-retrieval: $(VENV)/installed-dev
 	$(BIN)/python -m bench.retrieval $(if $(FOLDER),--folder $(FOLDER)) $(if $(QUESTIONS),--questions $(QUESTIONS)) \
@@ -41,7 +47,7 @@ lock: $(VENV)/installed-dev
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-local.in -o requirements-local.txt
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

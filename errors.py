@@ -4,6 +4,7 @@ AppError
 ├── SettingsError              a setting makes no sense: the start stops
 ├── RequestError
 │   ├── InvalidRequest         422
+│   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
 │   ├── JobNotFound            404
 │   ├── BatchNotFound          404
@@ -17,6 +18,7 @@ AppError
 │   └── FileMissing            a file that should be there
 ├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
+├── JobStopped                 somebody stopped the job
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
@@ -66,6 +68,11 @@ class InvalidRequest(RequestError):
     def __init__(self, problems: list[tuple[str, str]]) -> None:
         super().__init__("; ".join(f"{field}: {message}" for field, message in problems))
         self.problems = problems
+
+
+class IdempotencyConflict(RequestError):
+    status = 422
+    title = "Idempotency-Key used before"
 
 
 class PayloadTooLarge(RequestError):
@@ -130,6 +137,10 @@ class UploadGone(AppError):
 
 class JobTimedOut(AppError):
     title = "Job timed out"
+
+
+class JobStopped(AppError):
+    title = "Job stopped"
 
 
 class StoreError(AppError):

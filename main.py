@@ -1,6 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
 
-`main.py eval FILE` measures answers instead.
+`main.py dead list|retry|drop` looks after the jobs that failed. `main.py eval FILE` measures
+answers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from errors import AppError, SettingsError
+from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
 from settings import Settings, load_settings, without_password
 
@@ -29,11 +30,13 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of each call to the provider
         if options.supervised:
             stop_with_parent()
+        if options.part == "dead":
+            return _dead_letters(settings, options)
         if options.part == "eval":
             from evaluate import main as evaluate
 
             return evaluate(arguments[1:])
-        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part](settings)
+        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part or "all"](settings)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return EXIT_CONFIG
@@ -44,15 +47,43 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
-    parser.add_argument(
-        "part",
-        nargs="?",
-        default="all",
-        choices=["all", "api", "worker", "eval"],
-        help="what to run (default: everything); `main.py eval --help` tells how to measure answers",
-    )
-    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    parser.set_defaults(part="all", supervised=False)
+    parts = parser.add_subparsers(dest="part", metavar="PART", help="what to run (default: everything)")
+    for name, what in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
+        part = parts.add_parser(name, help=what)
+        part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    dead = parts.add_parser("dead", help="list, retry or drop jobs that failed")
+    dead.add_argument("action", choices=["list", "retry", "drop"])
+    dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
+    dead.add_argument("--all", action="store_true", help="every one of them")
+    parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
     return parser
+
+
+def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
+    """List dead letters, or retry or drop some. 1 when an id was not among them."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from queues.dead import DeadLetters
+
+    with Redis.from_url(settings.queue_url) as valkey:
+        letters = DeadLetters(valkey)
+        try:
+            found = letters.list()
+            if options.action == "list":
+                for letter in found:
+                    print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}")
+                print(f"{len(found)} dead letters")
+                return 0
+            chosen = [letter.job_id for letter in found] if options.all else options.job_ids
+            unknown = letters.retry(chosen) if options.action == "retry" else letters.drop(chosen)
+        except RedisError:
+            raise QueueUnavailable(f"{without_password(settings.queue_url)} does not answer: is it running?") from None
+    for job_id in unknown:
+        print(f"{job_id} is no dead letter: see `main.py dead list`", file=sys.stderr)
+    print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
+    return 1 if unknown else 0
 
 
 def _run_all(settings: Settings) -> None:

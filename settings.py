@@ -86,7 +86,11 @@ class Settings(BaseSettings):
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Longest the indexing of a file may run."
     )
+    provider_requests_per_minute: int | None = Field(
+        None, ge=1, description="Calls of the model provider that all workers make in a minute. Empty: no limit."
+    )
     worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
+    worker_concurrency: int = Field(32, ge=1, le=1000, description="Jobs a worker process runs at once.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
     result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log shown.")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 import schemas
 from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.problems import describe
 from api.question import QuestionSettings
+from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
 
@@ -30,6 +31,16 @@ AfterParameter = Annotated[
     bool, Query(description="Let the question wait until the uploads it names are indexed, instead of a 409.")
 ]
 PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A key of your making for this request. Sent again within 24 h it gives the same job.",
+    ),
+]
 
 
 class ChatRequest(QuestionSettings):
@@ -76,6 +87,7 @@ async def ask(
     upload_id: UploadParameter = None,
     after_upload: AfterParameter = False,  # noqa: FBT002  a query parameter
     body: Annotated[ChatRequest | None, Body()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Put a question on the queue, given as a query parameter or as a JSON body (which wins over parameters)."""
     if body is None:
@@ -86,6 +98,10 @@ async def ask(
     after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
     question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads, **body.for_query(settings))
     payload: dict[str, Any] = question.model_dump(mode="json")
-    job = await queue.submit("chat", payload, priority=body.priority, after=after)
+    once = None
+    if idempotency_key is not None:
+        request = {"kind": "chat", "priority": body.priority, **payload}
+        once = Idempotency.of(idempotency_key, request, user_id=user)
+    job = await queue.submit("chat", payload, priority=body.priority, owner=user, after=after, once=once)
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

@@ -15,6 +15,7 @@ import json
 import logging
 import random
 import re
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,8 @@ ENDING: Final = " ending"
 # Kept as long as the result once the job has ended; so long at the most when it never does.
 UNENDED_SECONDS = 7 * 86_400
 MAX_EVENTS = 10_000
+MAX_PENDING = 2_000
+RETRY_SECONDS = 1.0
 PAGE_EVENTS = 500
 LISTEN_SECONDS = 30.0
 RECONNECT_SECONDS = 0.5
@@ -63,38 +66,65 @@ def events_key(job_id: str) -> str:
 
 
 class EventWriter:
-    """Writes the events of one attempt at a job, for the worker that runs it."""
+    """Writes the events of one attempt at a job, for the worker that runs it.
+
+    A job does not wait for Valkey nor fail because of it: what cannot be written is kept, in order, and written with
+    what comes next.
+    """
 
     def __init__(self, valkey: Redis, job_id: str, *, result_ttl_seconds: int) -> None:
         self._valkey = valkey
         self._job_id = job_id
         self._result_ttl_seconds = result_ttl_seconds
-        self.attempt = int(valkey.hincrby(f"rq:job:{job_id}", "attempts", 1))
+        self._attempt: int | None = None
+        self._pending: list[tuple[str, dict[str, Any]]] = []
+        self._retry_at = 0.0
+        self._ours = True
+
+    def start(self) -> None:
+        """Say that this attempt begins; what an attempt before it said is to be forgotten."""
+        self.write("started", {})
 
     def write(self, kind: str, data: dict[str, Any]) -> bool:
         """Append an event. False when this attempt no longer runs the job."""
-        keys = (f"rq:job:{self._job_id}", events_key(self._job_id))
-        return bool(
-            self._valkey.eval(
-                _WRITE,
-                len(keys),
-                *keys,
-                str(self.attempt),
-                WAKE_CHANNEL,
-                str(self._result_ttl_seconds + UNENDED_SECONDS),
-                str(MAX_EVENTS),
-                kind,
-                json.dumps(data, ensure_ascii=False),
-                self._job_id,
-            )
-        )
+        if self._ours and len(self._pending) < MAX_PENDING:
+            self._pending.append((kind, data))
+        if time.monotonic() >= self._retry_at:
+            self._flush()
+        return self._ours
 
     def close(self) -> None:
-        """Keep the stream as long as the result from now on, and wake those who wait for the end."""
-        pipeline = self._valkey.pipeline(transaction=False)
-        pipeline.expire(events_key(self._job_id), self._result_ttl_seconds)
-        pipeline.publish(WAKE_CHANNEL, f"{self._job_id}{ENDING}")
-        pipeline.execute()
+        """Write what is left, and wake those who wait: the worker is about to write down how the job ended."""
+        try:
+            self._flush()
+            pipeline = self._valkey.pipeline(transaction=False)
+            pipeline.expire(events_key(self._job_id), self._result_ttl_seconds)
+            pipeline.publish(WAKE_CHANNEL, f"{self._job_id}{ENDING}")
+            pipeline.execute()
+        except (RedisError, OSError):
+            return
+
+    def _flush(self) -> None:
+        try:
+            if self._attempt is None:
+                self._attempt = int(self._valkey.hincrby(_job_key(self._job_id), "attempts", 1))
+            while self._pending and self._ours:
+                self._ours = self._append(*self._pending[0], attempt=self._attempt)
+                self._pending.pop(0)
+        except (RedisError, OSError):
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def _append(self, kind: str, data: dict[str, Any], *, attempt: int) -> bool:
+        if kind == "started":
+            data = {"attempt": attempt}
+        kept = self._result_ttl_seconds + UNENDED_SECONDS
+        text = json.dumps(data, ensure_ascii=False)
+        arguments = [str(attempt), WAKE_CHANNEL, str(kept), str(MAX_EVENTS), kind, text, self._job_id]
+        return bool(self._valkey.eval(_WRITE, 2, _job_key(self._job_id), events_key(self._job_id), *arguments))
+
+
+def _job_key(job_id: str) -> str:
+    return f"rq:job:{job_id}"
 
 
 def parse_events(entries: Iterable[Any]) -> list[Event]:

@@ -17,6 +17,12 @@ from schemas import Failure, JobStatus, JobView, Progress
 Kind = Literal["chat", "document", "webhook"]
 
 QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
+PROCESS: Final = "queues.worker.process_pdf"
+REMOVE: Final = "queues.worker.remove_upload"
+# What a job of each kind calls, unless told otherwise.
+FUNCTIONS: Final[Mapping[Kind, str]] = {"chat": "queues.worker.process_query", "document": PROCESS}
+# All that our own workers will call.
+ALLOWED: Final = frozenset({*FUNCTIONS.values(), REMOVE})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 MAX_EXCEPTION_CHARS = 4_096
 

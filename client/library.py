@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 
 from client.file_store import CHUNK_BYTES, FileStore
 from client.file_types import detect
-from client.rq_client import PROCESS, REMOVE, JobQueue, mint_id
+from client.job_record import PROCESS, REMOVE
+from client.rq_client import JobQueue, mint_id
 from client.uploads import UploadList
 from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, UploadNotFound, UploadNotReady
 from schemas import JobView, Upload, UploadStatus, UploadTask

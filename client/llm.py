@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from client.provider import Provider
 from errors import (
     ModelNotFound,
     ProviderError,
@@ -36,8 +37,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 CHAT_TIMEOUT_SECONDS = 60.0
 EMBEDDING_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 5.0
-# One layer retries: the SDK, with jittered backoff that obeys Retry-After. A job as a whole is not run again.
-MAX_RETRIES = 2
+# The SDK does not retry: `client.provider` does. A job as a whole is not run again.
+MAX_RETRIES = 0
 # Longest text sent to be embedded, in characters. Chunks are far shorter; a question may be 4,000.
 MAX_EMBEDDED_CHARS = 8_000
 _SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
@@ -46,9 +47,10 @@ _SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
 class Chat:
     """A chat model. Safe for threads."""
 
-    def __init__(self, model: ChatOpenAI, *, key: str) -> None:
+    def __init__(self, model: ChatOpenAI, *, key: str, provider: Provider) -> None:
         self._model = model
         self._key = key
+        self._provider = provider
 
     def complete(
         self,
@@ -66,11 +68,10 @@ class Chat:
         """
         options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
+        told = None if on_text is None else _Told(on_text)
         with _provider_errors(self._key):
             messages = [("system", system), ("user", user)]
-            message: AIMessage | AIMessageChunk = (
-                self._model.invoke(messages, **given) if on_text is None else self._stream(messages, on_text, given)
-            )
+            message = self._provider.call(lambda: self._ask(messages, told, given), seconds=CHAT_TIMEOUT_SECONDS)
         usage = message.usage_metadata
         return Completion(
             text=str(message.text),
@@ -84,29 +85,47 @@ class Chat:
             else None,
         )
 
-    def _stream(
-        self, messages: list[tuple[str, str]], on_text: Callable[[str], None], given: dict[str, Any]
-    ) -> AIMessageChunk:
+    def _ask(self, messages: list[tuple[str, str]], told: _Told | None, given: dict[str, Any]) -> AIMessage:
+        """Ask once. A second try after a beginning was told says nothing: its words would be others."""
+        if told is None or told.begun:
+            return self._model.invoke(messages, **given)
         whole: AIMessageChunk | None = None
         for part in self._model.stream(messages, stream_usage=True, **given):
             whole = part if whole is None else whole + part
-            on_text(str(part.text))
+            told(str(part.text))
         if whole is None:
             raise ProviderError("the model provider ended its answer before it began")
         return whole
 
 
+class _Told:
+    """Who is told the answer as it comes, and whether anything was."""
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text = on_text
+        self.begun = False
+
+    def __call__(self, text: str) -> None:
+        if text:
+            self.begun = True
+            self._on_text(text)
+
+
 class Embedder:
     """An embedding model, in LangChain's Embeddings interface. Safe for threads."""
 
-    def __init__(self, model: OpenAIEmbeddings, *, key: str) -> None:
+    def __init__(self, model: OpenAIEmbeddings, *, key: str, provider: Provider) -> None:
         self._model = model
         self._key = key
+        self._provider = provider
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text. Raises ProviderError."""
+        bounded = [text[:MAX_EMBEDDED_CHARS] for text in texts]
         with _provider_errors(self._key):
-            vectors = self._model.embed_documents([text[:MAX_EMBEDDED_CHARS] for text in texts])
+            vectors = self._provider.call(
+                lambda: self._model.embed_documents(bounded), seconds=EMBEDDING_TIMEOUT_SECONDS
+            )
         if len(vectors) != len(texts):
             raise ProviderError(f"the embedding model gave {len(vectors)} vectors for {len(texts)} texts")
         return vectors
@@ -123,15 +142,18 @@ def make_chat(settings: Settings) -> Chat | None:
     from httpx2 import Timeout
     from langchain_openai import ChatOpenAI
 
+    from client.transport import http_client
+
     key = _key(settings)
     model = ChatOpenAI(
         model=settings.chat_model,
         api_key=SecretStr(key),
         base_url=_base_url(settings),
-        timeout=Timeout(_timeout(CHAT_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        timeout=Timeout(CHAT_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         max_retries=MAX_RETRIES,
+        http_client=http_client(),
     )
-    return Chat(model, key=key)
+    return Chat(model, key=key, provider=Provider(settings))
 
 
 def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:
@@ -146,26 +168,24 @@ def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:
     from httpx2 import Timeout
     from langchain_openai import OpenAIEmbeddings
 
+    from client.transport import http_client
+
     key = _key(settings)
     model = OpenAIEmbeddings(
         model=settings.dense_model,
         openai_api_key=SecretStr(key),
         openai_api_base=_base_url(settings),
-        request_timeout=Timeout(_timeout(EMBEDDING_TIMEOUT_SECONDS, settings), connect=CONNECT_TIMEOUT_SECONDS),
+        request_timeout=Timeout(EMBEDDING_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
         max_retries=MAX_RETRIES,
+        http_client=http_client(),
         check_embedding_ctx_length=False,  # else its first call fetches a tokenizer from the web
     )
-    return Embedder(model, key=key)
+    return Embedder(model, key=key, provider=Provider(settings))
 
 
 def _key(settings: Settings) -> str:
     # Local servers want some key, whichever.
     return settings.openai_api_key.get_secret_value() if settings.openai_api_key else "not-needed"
-
-
-def _timeout(seconds: float, settings: Settings) -> float:
-    """Shorten a call's time-out so that all its tries end within the job's: the SDK swallows a job's time-out."""
-    return min(seconds, max(1.0, settings.job_timeout_seconds / (MAX_RETRIES + 2)))
 
 
 def _base_url(settings: Settings) -> str:

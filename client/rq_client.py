@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
@@ -25,19 +25,13 @@ from uuid_utils.compat import uuid7
 
 from client.deferral import release_stranded, submit_after
 from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
+from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
 from client.job_lists import JobLists
-from client.job_record import FIELDS, KINDS, QUEUES, Kind, as_text, read_job
+from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, Kind, as_text, read_job
 from client.talking import deadline
 from client.wire import PlainSerializer
-from errors import JobExpired, JobNotFound
+from errors import IdempotencyConflict, JobExpired, JobNotFound
 from schemas import Event, JobStatus, JobView, Priority
-
-PROCESS: Final = "queues.worker.process_pdf"
-REMOVE: Final = "queues.worker.remove_upload"
-FUNCTIONS: Final[Mapping[Kind, str]] = {
-    "chat": "queues.worker.process_query",
-    "document": PROCESS,
-}
 
 # One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
 # packets held an enqueue for 59 s.
@@ -112,15 +106,35 @@ class JobQueue:
         function: str | None = None,
         job_id: str | None = None,
         after: Sequence[str] = (),
+        once: Idempotency | None = None,
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
         `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
-        there already is left as it is. `after`: jobs that have to end first, in whichever way. Raises QueueUnavailable.
+        there already is left as it is. `after`: jobs that have to end first, in whichever way. With `once`, a request
+        made before gives the job it gave then. Raises IdempotencyConflict, QueueUnavailable.
         """
+        if once is not None:
+            job_id = await self._reserve(once)
+            if self._outlived(_parse_id(job_id)):  # it ran, and its result is no longer kept
+                return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
         job = self._job(kind, payload, function=function, job_id=job_id)
         await self._submit([job], kind, priority=priority, owner=owner, after=after)
         return _submitted(job, kind)
+
+    async def _reserve(self, once: Idempotency) -> str:
+        """Return the job id of a request: the one it had before, else a new one, noted for the next time.
+
+        The job is then submitted in either case, which does nothing when it is there. So a crash in between leaves
+        no id without a job: the request that is sent again brings it.
+        """
+        async with deadline():
+            job_id, same = await self._valkey.eval(RESERVE, 1, once.key, once.fingerprint, KEPT_SECONDS, mint_id())
+        if not same:
+            raise IdempotencyConflict(
+                "this Idempotency-Key came with another request before: use a new key for a new request"
+            )
+        return as_text(job_id)
 
     async def submit_many(
         self,
@@ -291,9 +305,12 @@ class JobQueue:
             if birth and not death
         )
 
+    def _outlived(self, minted: datetime | None) -> bool:
+        """Tell whether a job made then may have ended and been forgotten."""
+        return minted is not None and (datetime.now(UTC) - minted).total_seconds() > self._result_ttl_seconds
+
     def _missing(self, job_id: str, minted: datetime | None) -> JobNotFound | JobExpired:
-        age = (datetime.now(UTC) - minted).total_seconds() if minted else 0.0
-        if age > self._result_ttl_seconds:
+        if self._outlived(minted):
             return JobExpired(
                 f"job {job_id} is no longer kept: results can be read for {self._result_ttl_seconds} s "
                 "(RESULT_TTL_SECONDS). Ask again"

@@ -13,6 +13,8 @@ from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
 from client.events import EventWriter
+from client.provider import MAX_CALLS
+from client.scope import scope_for
 from errors import AppError, JobTimedOut
 from queues import documents
 from queues.services import services
@@ -25,7 +27,7 @@ PROGRESS_SECONDS = 0.25
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
-    with _run() as report:
+    with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
         use = services()
         documents.require_ready(query, use)
@@ -69,12 +71,13 @@ def _waited_seconds(job: Job | None) -> dict[str, float]:
 
 
 @contextmanager
-def _run() -> Iterator[_Reporter]:
+def _run(*, max_calls: int | None = None) -> Iterator[_Reporter]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
     events = _events(job)
     try:
-        yield _Reporter(job, events)
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+            yield _Reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -96,7 +99,7 @@ def _events(job: Job | None) -> EventWriter | None:
         return None
     ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
     events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
-    events.write("started", {"attempt": events.attempt})
+    events.start()
     return events
 
 

@@ -12,19 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from settings import Settings
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = sys.executable
 RQ = str(Path(sys.executable).with_name("rq"))
 # What the machine's own environment must not decide.
-_OURS = [
-    *("HOST", "PORT", "DATA_DIR", "LOG_LEVEL", "VALKEY_URL", "REDIS_URL", "RQ_REDIS_URL", "QDRANT_URL"),
-    *("QDRANT_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "CHAT_MODEL", "EMBEDDING_MODEL"),
-    *("CHAT_MODELS", "CONTEXT_TOKENS", "RERANK_URL", "RERANK_API_KEY", "RERANK_MODEL"),
-    *("WORKER_PROCESSES", "JOB_TIMEOUT_SECONDS", "RESULT_TTL_SECONDS"),
-    *("DATABASE_URL", "FILE_STORE_URL", "MAX_UPLOAD_MB", "MAX_PAGES", "MAX_TEXT_MB", "INGESTION_TIMEOUT_SECONDS"),
-    *("EXTRACT_MEMORY_MB", "EXTRACT_SECONDS"),
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"),
-]
+_OURS = [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]
 
 
 def environment(**variables: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from redis import Redis
 
 from client.bm25 import Lexicon
 from client.embedded_store import EmbeddedStore
@@ -107,7 +106,7 @@ def test_a_running_worker_is_handed_the_files(
         assert done.stdout.splitlines()[-1].startswith("3 files, 6 pages, 6 chunks stored; 5 failed: ")
         assert "scanned.pdf (no text was found" in done.stdout
         assert "its worker indexes" in done.stderr
-        assert "Job OK" in worker.output
+        assert "finished in" in worker.output
         assert "1887" in answer(api)["result"]
 
 
@@ -123,11 +122,10 @@ def test_a_busy_provider_fails_the_file_and_not_the_run(
     assert KEY not in done.stdout + done.stderr
 
 
-def test_chunks_are_embedded_in_batches(settings: Settings, stub: OpenAIStub, tmp_path: Path, valkey: Redis) -> None:
+def test_chunks_are_embedded_in_batches(settings: Settings, stub: OpenAIStub, tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "long.pdf", [f"Page {n} says this." for n in range(150)])
     done = index(settings, path, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
     sizes = [len(call["input"]) for call in stub.behaviour.calls]
     assert sum(sizes) == 150
     assert sizes == [64, 64, 22]
-    assert valkey.dbsize() == 0

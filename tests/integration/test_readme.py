@@ -97,7 +97,14 @@ def test_rq_info_shows_queues_and_workers(sample_service: Service) -> None:
     assert re.search(r"^[1-9]\d* workers, ", shown, re.MULTILINE), shown
 
 
-@pytest.mark.parametrize("number", range(3))
+def test_the_lines_about_dead_letters_work(sample_service: Service) -> None:
+    lines = command_lines(".venv/bin/python main.py dead")
+    assert len(lines) == 2
+    for line in lines:
+        run(sample_service, line, check=True)
+
+
+@pytest.mark.parametrize("number", range(4))
 def test_the_lines_that_add_workers_work(number: int, sample_service: Service, tmp_path: Path) -> None:
     line = command_lines(".venv/bin/rq worker")[number]
     before = sample_service.api.get("/ready").json()["queues"][0]["workers"]

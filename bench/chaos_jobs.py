@@ -1,0 +1,81 @@
+"""The worker of `make chaos`: RagWorker, with a model that takes its time and notes in a file what it was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from rq import get_current_job
+
+from client.scope import current_scope
+from queues import caretaker, ledger, services
+from queues.rag_worker import RagWorker
+from schemas import Chunk, Passage
+
+RUNS = Path(os.environ.get("CHAOS_RUNS", "runs.log"))
+LONGEST_SECONDS = float(os.environ.get("CHAOS_LONGEST", "1.0"))
+TEXT = "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin Vale."
+
+
+class Worker(RagWorker):
+    """RagWorker with the stand-in model: `rq worker -w bench.chaos_jobs.Worker rag_queries`."""
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        if os.environ.get("CHAOS_QUICK"):
+            be_quick()
+        opened = services.open_services(self.settings)
+        fake: dict[str, Any] = {"store": _Searcher(), "chat": _Model(), "uploads": _Uploads()}
+        services.use(dataclasses.replace(opened, **fake))
+        return super().work(*args, **kwargs)
+
+
+def be_quick() -> None:
+    """Give up the dead sooner, for a test."""
+    ledger.LEASE_SECONDS = 2
+    caretaker.BEAT_SECONDS = 0.2
+    caretaker.REAP_SECONDS = 0.2
+    caretaker.CALM_SECONDS = 2.0
+    caretaker.VALKEY_UPTIME_SECONDS = 2
+
+
+class _Searcher:
+    def search(self, _question: str, _chosen: object, _k: int) -> list[Passage]:
+        place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
+        chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
+        return [Passage(chunk=chunk, score=1.0)]
+
+    def close(self) -> None:
+        pass
+
+
+class _Uploads:
+    """A list in which every upload is ready."""
+
+    def hidden(self, _user_id: str) -> tuple[str, ...]:
+        return ()
+
+    def searchable(self, _user_id: str, upload_ids: set[str]) -> set[str]:
+        return upload_ids
+
+
+class _Model:
+    """Answers each run with words of its own, so that two runs of one job never give the same answer."""
+
+    def complete(self, _system: str, _user: str) -> str:
+        job = get_current_job()
+        assert job is not None
+        _note("begun", job.id)
+        current_scope().sleep(random.uniform(0.02, LONGEST_SECONDS))
+        _note("ended", job.id)
+        return f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}."
+
+
+def _note(what: str, job_id: str) -> None:
+    """Append a line to the file in one write, which survives every kill."""
+    with RUNS.open("ab", buffering=0) as file:
+        file.write(f"{what} {job_id} {os.getpid()} {time.time()}\n".encode())

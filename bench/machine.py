@@ -1,0 +1,100 @@
+"""Processes that are measured: started in a session of their own, looked at through /proc, and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).resolve().parent.parent
+TICKS = os.sysconf("SC_CLK_TCK")
+_UTIME = 11  # of /proc/PID/stat, behind the name; then stime, and both for children that have ended
+
+
+@dataclass
+class Program:
+    """A process and all it started."""
+
+    process: subprocess.Popen[bytes]
+
+    def pids(self) -> list[int]:
+        """Return the processes of its session."""
+        return [pid for pid in _all_pids() if _stat(pid)[3:4] == [str(self.process.pid)]]
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time of the session, with that of children that ended."""
+        return sum(sum(map(int, _stat(pid)[_UTIME : _UTIME + 4])) for pid in self.pids()) / TICKS
+
+    def megabytes(self) -> float:
+        """Return the memory of the session, pages that are shared counted once."""
+        return sum(_pss_kilobytes(pid) for pid in self.pids()) / 1024
+
+
+@contextmanager
+def program(
+    arguments: list[str], environment: Mapping[str, str], *, log: Path, cwd: Path = ROOT, copies: int = 1
+) -> Iterator[list[Program]]:
+    """Run copies of a program until the end of the block."""
+    with log.open("ab") as output:
+        programs = [Program(_start(arguments, environment, output, cwd)) for _ in range(copies)]
+    try:
+        yield programs
+    finally:
+        for each in programs:
+            with suppress(ProcessLookupError):
+                os.killpg(each.process.pid, signal.SIGKILL)
+        for each in programs:
+            for pid in each.pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            each.process.wait()
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float) -> bool:
+    """Wait for a condition. False when it did not come true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _start(
+    arguments: list[str], environment: Mapping[str, str], output: IO[bytes], cwd: Path
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=cwd,
+        env=dict(environment),
+        start_new_session=True,
+    )
+
+
+def _all_pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the state on; [] when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _pss_kilobytes(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -1,0 +1,292 @@
+"""How fast queues run jobs, in one run: `make bench-queue`. Needs Linux, for /proc.
+
+Three tables: jobs that do nothing, jobs that wait a second as for a model, and full questions with a stubbed
+provider. Everything runs on 127.0.0.1 of this machine, so compare the rows with each other and not with other
+machines. Peers live in a virtual environment of their own, .venv-bench.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from rq import Queue
+
+from bench import flood
+from bench.machine import ROOT, Program, program, wait_for
+from client.embedded_valkey import EmbeddedValkey
+from client.wire import PlainSerializer
+
+RQ = str(Path(sys.executable).with_name("rq"))
+PEERS = ROOT / "bench" / "peers"
+VENV = ROOT / ".venv-bench"
+RAGWORKER = [RQ, "worker", "-w", "bench.queue_jobs.Worker", "--quiet", "bench"]
+PEER_WORKERS = {
+    "celery, threads": ("celery_app", ["celery", "-A", "celery_app", "worker", "-P", "threads", "-c", "{n}"]),
+    "dramatiq": ("dramatiq_app", ["dramatiq", "dramatiq_app", "-p", "1", "-t", "{n}"]),
+    "saq": ("saq_app", ["saq", "saq_app.settings"]),
+    "arq": ("arq_app", ["arq", "arq_app.WorkerSettings"]),
+    "taskiq": (
+        "taskiq_app",
+        ["taskiq", "worker", "taskiq_app:broker", "--workers", "1", "--max-async-tasks", "{n}"],
+    ),
+}
+NO_OPS = 5_000
+WAITS_EACH = 5
+STOCK_SECONDS = 20.0
+RUN_SECONDS = 180.0
+QUESTION = {"query": "When was the lighthouse built?", "k": 6, "user_id": "local"}
+IDEAL_QUESTION_SECONDS = 1.105
+
+
+class Bench:
+    """One Valkey, and rows of figures."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.folder = folder
+        self.valkey = Redis.from_url(url)
+        self.rows: dict[tuple[str, str], dict[str, float]] = {}
+
+    def no_op(self) -> None:
+        _title("jobs that do nothing, 32 at once")
+        for name in PEER_WORKERS:
+            self.peer(name, total=NO_OPS, at_once=32, seconds=0.0, table="no-op")
+        self.rag_worker(total=NO_OPS, at_once=32, seconds=0.0, table="no-op")
+        self.stock("stock rq worker x1", 1, "bench.queue_jobs.job", [], table="no-op")
+        self.stock("stock rq worker x32", 32, "bench.queue_jobs.job", [], table="no-op")
+
+    def waits(self, at_once: int) -> None:
+        table = f"1 s, {at_once} at once"
+        _title(f"jobs that wait 1 s as for a model, {at_once} at once (ideal {at_once} jobs/s)")
+        for name in PEER_WORKERS:
+            self.peer(name, total=WAITS_EACH * at_once, at_once=at_once, seconds=1.0, table=table)
+        self.rag_worker(total=WAITS_EACH * at_once, at_once=at_once, seconds=1.0, table=table)
+        if at_once == 32:
+            self.stock("stock rq worker x32", 32, "bench.queue_jobs.job", [], seconds=1.0, table=table)
+
+    def questions(self) -> None:
+        _title("full questions: embed 100 ms, search 5 ms, model 1 s")
+        with stub_provider(self.folder) as provider:
+            options: dict[str, Any] = {
+                "OPENAI_BASE_URL": provider,
+                "OPENAI_API_KEY": "not-needed",
+                "DATA_DIR": str(self.folder),
+                "VALKEY_URL": self.url,
+            }
+            name = "bench.queue_jobs.question"
+            self.stock("stock rq worker x32", 32, name, [QUESTION], table="question", **options)
+            self.stock(
+                "stock, preloaded, x32",
+                32,
+                name,
+                [QUESTION],
+                config=["-c", "bench.preload"],
+                table="question",
+                **options,
+            )
+            for at_once in (32, 100, 300):
+                # Its first jobs pay for connections and lazy imports, as the first of the stock workers do.
+                options["BENCH_WARM"] = str(2 * at_once)
+                self.rag_worker(
+                    total=10 * at_once,
+                    at_once=at_once,
+                    table="question",
+                    function=name,
+                    arguments=[QUESTION],
+                    **options,
+                )
+
+    def rag_worker(
+        self,
+        *,
+        total: int,
+        at_once: int,
+        table: str,
+        seconds: float = 0.0,
+        function: str = "bench.queue_jobs.job",
+        arguments: list[Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Measure one RagWorker process."""
+        self.enqueue(function, arguments or [], total)
+        result = self.folder / "result.json"
+        result.unlink(missing_ok=True)
+        environment = self.environment(total, at_once, seconds) | {"WORKER_CONCURRENCY": str(at_once)} | options
+        with program([*RAGWORKER, "--url", self.url], environment, log=self.folder / "ragworker.log") as (worker,):
+            self.note(f"RagWorker, {at_once} at once", table, result, worker)
+            wait_for(lambda: self.valkey.zcard("rq:finished:bench") == total, seconds=10)
+        finished = self.valkey.zcard("rq:finished:bench")
+        assert finished == total, f"the registry holds {finished} of {total} jobs"
+        assert self.valkey.zcard("rq:wip:bench") == 0
+
+    def peer(self, name: str, *, total: int, at_once: int, seconds: float, table: str) -> None:
+        """Measure one worker process of a peer."""
+        module, command = PEER_WORKERS[name]
+        self.valkey.flushall()
+        environment = self.environment(total, at_once, seconds)
+        result = self.folder / "result.json"
+        result.unlink(missing_ok=True)
+        python = str(_venv(module) / "bin" / "python")
+        subprocess.run([python, f"{module}.py", str(total)], cwd=PEERS, env=environment, check=True)
+        command = [part.format(n=at_once) for part in command]
+        command[0] = str(_venv(module) / "bin" / command[0])
+        with program(command, environment, log=self.folder / f"{module}.log", cwd=PEERS) as (worker,):
+            self.note(f"{name}, {at_once} at once", table, result, worker)
+
+    def stock(
+        self,
+        name: str,
+        copies: int,
+        function: str,
+        arguments: list[Any],
+        *,
+        table: str,
+        seconds: float = 0.0,
+        config: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        """Measure stock workers for a while: from the first job's end, as they have far too many to do."""
+        self.enqueue(function, arguments, 10_000)
+        environment = self.environment(10**9, 1, seconds) | options
+        command = [RQ, "worker", *(config or []), "--quiet", "--url", self.url, "bench"]
+        log = self.folder / "stock.log"
+        with program(command, environment, log=log, copies=copies) as workers:
+            wait_for(lambda: self.valkey.zcard("rq:finished:bench") >= copies, seconds=RUN_SECONDS)
+            done, began = int(self.valkey.zcard("rq:finished:bench")), time.monotonic()
+            cpu = sum(worker.cpu_seconds() for worker in workers)
+            time.sleep(STOCK_SECONDS)
+            jobs, passed = int(self.valkey.zcard("rq:finished:bench")) - done, time.monotonic() - began
+            report = {
+                "jobs_per_second": jobs / passed,
+                "cpu_ms": 1000 * (sum(worker.cpu_seconds() for worker in workers) - cpu) / max(1, jobs),
+                "megabytes": sum(worker.megabytes() for worker in workers),
+            }
+        self.show(name, table, report)
+
+    def enqueue(self, function: str, arguments: list[Any], total: int) -> None:
+        """Put jobs on an empty server."""
+        self.valkey.flushall()
+        queue = Queue("bench", connection=self.valkey, serializer=PlainSerializer)
+        prepared = [
+            Queue.prepare_data(function, tuple(arguments), timeout=180, result_ttl=600, description="job")
+            for _ in range(total)
+        ]
+        for start in range(0, total, 1_000):
+            queue.enqueue_many(prepared[start : start + 1_000])
+
+    def environment(self, total: int, at_once: int, seconds: float) -> dict[str, str]:
+        return os.environ | {
+            "BENCH_TOTAL": str(total),
+            "BENCH_SECONDS": str(seconds),
+            "BENCH_CONCURRENCY": str(at_once),
+            "BENCH_RESULT": str(self.folder / "result.json"),
+            "BENCH_URL": self.url,
+            "PYTHONWARNINGS": "ignore",
+        }
+
+    def note(self, name: str, table: str, result: Path, worker: Program) -> None:
+        """Wait for what the jobs measured, and add the memory."""
+        if not wait_for(lambda: result.exists() or worker.process.poll() is not None, seconds=RUN_SECONDS):
+            print(f"  {name:32} did not end in {RUN_SECONDS:.0f} s")
+            return
+        if not result.exists():
+            print(f"  {name:32} ended by itself: see its log in {self.folder}")
+            return
+        report = json.loads(result.read_text())
+        report["megabytes"] = worker.megabytes()
+        self.show(name, table, report)
+
+    def show(self, name: str, table: str, report: dict[str, float]) -> None:
+        self.rows[table, name] = report
+        speed, cpu, memory = report["jobs_per_second"], report["cpu_ms"], report["megabytes"]
+        print(f"  {name:32} {speed:10.1f} jobs/s {cpu:10.2f} CPU ms a job {memory:8.0f} MB", flush=True)
+
+    def verdicts(self) -> None:
+        """Print the ratios that matter."""
+        _title("ratios")
+        best = max((row["jobs_per_second"] for (t, n), row in self.rows.items() if t == "no-op" and "Rag" not in n))
+        ours = self.rows["no-op", "RagWorker, 32 at once"]
+        print(f"  no-op: RagWorker over the best peer: {ours['jobs_per_second'] / best:.2f}")
+        print(f"  no-op: CPU of the queue: {ours['cpu_ms']:.2f} ms a job")
+        for at_once in (32, 100, 300):
+            row = self.rows.get(("question", f"RagWorker, {at_once} at once"))
+            if row:
+                share = row["jobs_per_second"] / (at_once / IDEAL_QUESTION_SECONDS)
+                print(f"  questions, {at_once} at once: {100 * share:.0f} % of the ideal")
+        stock, ours = self.rows["question", "stock, preloaded, x32"], self.rows["question", "RagWorker, 100 at once"]
+        print(f"  questions: 100 at once over 32 preloaded: {ours['jobs_per_second'] / stock['jobs_per_second']:.2f}")
+        print(f"  questions: memory of the first over the second: {ours['megabytes'] / stock['megabytes']:.2f}")
+
+
+@contextmanager
+def stub_provider(folder: Path) -> Iterator[str]:
+    """Run the provider that only waits; yield its URL."""
+    log = folder / "stub.log"
+    with program([sys.executable, "-m", "bench.stub"], os.environ, log=log):
+        wait_for(lambda: log.exists() and log.read_text().endswith("\n"), seconds=10)
+        yield log.read_text().splitlines()[-1]
+
+
+def _title(text: str) -> None:
+    print(f"\n{text}", flush=True)
+
+
+def _make_venv() -> None:
+    if not (VENV / "installed").exists():
+        print("installing the peers into .venv-bench", flush=True)
+        for name, requirements in (("peers", "requirements.txt"), ("arq", "requirements-arq.txt")):
+            subprocess.run([sys.executable, "-m", "venv", str(VENV / name)], check=True)
+            pip = [
+                str(VENV / name / "bin" / "python"),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
+            subprocess.run([*pip, "-r", str(PEERS / requirements)], check=True)
+        (VENV / "installed").touch()
+
+
+def _venv(module: str) -> Path:
+    """Return a peer's virtual environment: arq wants an older redis-py than celery."""
+    return VENV / ("arq" if module == "arq_app" else "peers")
+
+
+def main() -> None:
+    """Run the parts named on the command line, or all."""
+    parts = sys.argv[1:] or ["no-op", "32", "128", "questions", "flood"]
+    if {"no-op", "32", "128"} & set(parts):
+        _make_venv()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        valkey = EmbeddedValkey(folder / "valkey")
+        valkey.start()
+        try:
+            bench = Bench(valkey.url, folder)
+            for part in parts:
+                {
+                    "no-op": bench.no_op,
+                    "32": lambda: bench.waits(32),
+                    "128": lambda: bench.waits(128),
+                    "questions": bench.questions,
+                    "flood": flood.main,
+                }[part]()
+            if {"no-op", "questions"} <= set(parts):
+                bench.verdicts()
+        finally:
+            valkey.stop()
+
+
+if __name__ == "__main__":
+    main()

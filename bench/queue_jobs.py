@@ -1,0 +1,79 @@
+"""The jobs of the queue's benchmark, as RQ workers run them."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any, ClassVar
+
+from bench.peers import work
+from queues.rag_worker import RagWorker
+
+SEARCH_SECONDS = 0.005
+
+
+class Worker(RagWorker):
+    """RagWorker that runs these jobs: `rq worker -w bench.queue_jobs.Worker bench`."""
+
+    functions: ClassVar[frozenset[str]] = frozenset({"bench.queue_jobs.job", "bench.queue_jobs.question"})
+
+
+def job() -> None:
+    work.job()
+
+
+def question(payload: dict[str, Any]) -> dict[str, Any]:
+    """Answer a question in full but for the search, which only waits."""
+    from rag.answer import answer_query
+    from schemas import Query
+
+    retriever, chat = parts()
+    work._begin()  # noqa: SLF001  one clock for all
+    answer = answer_query(Query.model_validate(payload), retriever=retriever, chat=chat, report=lambda _progress: None)
+    work._end()  # noqa: SLF001
+    return answer.model_dump(mode="json")
+
+
+@cache
+def parts() -> tuple[Any, Any]:
+    """Make the clients once in a process."""
+    from client.bm25 import Lexicon
+    from client.llm import make_chat, make_embedder
+    from rag.retrieval import Retriever
+    from settings import get_settings
+
+    settings = get_settings()
+    return Retriever(_Store(make_embedder(settings)), Lexicon().terms), make_chat(settings)
+
+
+class _Store:
+    """Embeds the question, waits as long as a search takes, and finds one passage."""
+
+    def __init__(self, dense: Any) -> None:
+        self._dense = dense
+
+    def embed(self, question: str) -> list[float]:
+        return list(self._dense.embed_query(question))
+
+    def neighbours(self, _chunks: list[Any]) -> list[Any]:
+        return []
+
+    def find(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
+        from rag.fusion import Found
+        from schemas import Chunk, Passage
+
+        time.sleep(SEARCH_SECONDS)
+        text = "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin Vale."
+        chunk = Chunk(
+            id="1",
+            upload_id="u",
+            user_id="local",
+            name="lighthouse.pdf",
+            index=0,
+            page=1,
+            page_label="1",
+            start=0,
+            end=len(text),
+            text=text,
+        )
+        return Found(words=[Passage(chunk=chunk, score=1.0)], meaning=[Passage(chunk=chunk, score=1.0)])

@@ -1,0 +1,170 @@
+"""The thread that keeps a worker's leases, takes up what dead workers left, and keeps the schedule and registries."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from redis.exceptions import RedisError
+from rq.intermediate_queue import IntermediateQueue
+from rq.scripts import acquire_or_refresh_lock, release_lock
+
+from queues.ledger import LEASE_SECONDS, Holder, Ledger
+
+log = logging.getLogger("rq.worker")
+
+BEAT_SECONDS = 1.0
+REAP_SECONDS = 2.0
+SWEEP_SECONDS = 60.0
+# After an outage every lease has run out, though those who hold them live. They renew within a second or two of
+# its end, so nobody is declared dead before this worker has seen Valkey without a gap for as long as a lease, nor
+# while Valkey itself has just been started.
+CALM_SECONDS = float(LEASE_SECONDS)
+GAP_SECONDS = 5.0
+VALKEY_UPTIME_SECONDS = 25
+# A stock worker holds an id for milliseconds between taking it and starting it.
+UNSTARTED_SECONDS = 15.0
+SCHEDULER_LOCK_SECONDS = 61
+
+
+class Caretaker:
+    """One per worker.
+
+    Args:
+        ledger: where it all is written.
+        queues: names of the worker's queues.
+        running: gives what this worker runs now.
+        lost: is told of executions whose job was taken from them.
+        register: makes this worker known to RQ, also when its record has expired.
+        owner: a name of its own, for RQ's scheduler lock.
+
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queues: Sequence[str],
+        *,
+        running: Callable[[], list[Holder]],
+        lost: Callable[[list[Holder]], None],
+        register: Callable[[], None],
+        owner: str,
+    ) -> None:
+        self._ledger = ledger
+        self._queues = queues
+        self._running = running
+        self._lost = lost
+        self._register = register
+        self._owner = owner
+        self._stop = threading.Event()
+        self._last_beat = 0.0
+        self._calm_since = time.time()
+        self._reap_at = 0.0
+        self._sweep_at = 0.0
+        self._unstarted: dict[tuple[str, str], float] = {}
+        self._away = False
+        self._thread = threading.Thread(target=self._loop, name="caretaker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and give back the schedule."""
+        self._stop.set()
+        self._thread.join(BEAT_SECONDS + 5)
+
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._tick()
+                self._away = False
+            except (RedisError, OSError) as error:
+                if not self._away:
+                    log.warning("Valkey is away (%s); trying again until it is back", type(error).__name__)
+                self._away = True
+            except Exception:
+                log.exception("the worker's upkeep failed; it goes on")
+            self._stop.wait(BEAT_SECONDS / 2 if self._away else BEAT_SECONDS)
+        self._release_schedule()
+
+    def _tick(self) -> None:
+        known, lost = self._ledger.beat(self._running())
+        # The wall clock: a machine that slept counts as an outage too.
+        now = time.time()
+        if now - self._last_beat > GAP_SECONDS:
+            self._calm_since = now
+        self._last_beat = now
+        if not known:
+            self._register()
+        if lost:
+            self._lost(lost)
+        self._promote()
+        if now >= self._reap_at:
+            self._reap_at = now + REAP_SECONDS
+            self._reap(now)
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP_SECONDS
+            self._sweep(now)
+
+    def _reap(self, now: float) -> None:
+        if now - self._calm_since < CALM_SECONDS:
+            return
+        dead = [queue for queue in self._queues if self._ledger.find_dead(queue)]
+        unstarted = self._find_unstarted(now)
+        if (dead or unstarted) and self._valkey_has_just_started():
+            return
+        for queue in dead:
+            for job_id, verdict in self._ledger.reap(queue):
+                log.warning("%s: %s was held by a worker that died: %s", queue, job_id, verdict)
+        for queue, job_id in unstarted:
+            if self._ledger.put_back(queue, job_id):
+                log.warning("%s: %s was taken by a worker that died before it began: requeued", queue, job_id)
+            self._unstarted.pop((queue, job_id), None)
+
+    def _find_unstarted(self, now: float) -> list[tuple[str, str]]:
+        """Find ids that have been in RQ's intermediate lists for long, as far as this worker has seen."""
+        seen = {
+            (queue, job_id.decode(errors="replace"))
+            for queue in self._queues
+            for job_id in cast("list[bytes]", self._ledger.valkey.lrange(_intermediate(queue), 0, -1))
+        }
+        self._unstarted = {entry: self._unstarted.get(entry, now) for entry in seen}
+        return [entry for entry, since in self._unstarted.items() if now - since >= UNSTARTED_SECONDS]
+
+    def _valkey_has_just_started(self) -> bool:
+        info = cast("dict[str, int]", self._ledger.valkey.info("server"))
+        return int(info["uptime_in_seconds"]) < VALKEY_UPTIME_SECONDS
+
+    def _promote(self) -> None:
+        """Enqueue what is due, unless a scheduler of RQ's has the schedule."""
+        for queue in self._queues:
+            key = f"rq:scheduler-lock:{queue}"
+            got = acquire_or_refresh_lock(self._ledger.valkey, key, self._owner, SCHEDULER_LOCK_SECONDS)
+            if got != "taken":
+                self._ledger.promote(queue)
+
+    def _release_schedule(self) -> None:
+        try:
+            for queue in self._queues:
+                release_lock(self._ledger.valkey, f"rq:scheduler-lock:{queue}", self._owner)
+        except (RedisError, OSError):
+            pass  # it expires by itself
+
+    def _sweep(self, now: float) -> None:
+        """Forget what the registries keep of jobs that have expired, and workers that have died."""
+        valkey = self._ledger.valkey
+        for queue in self._queues:
+            for registry in ("finished", "failed"):
+                valkey.zremrangebyscore(f"rq:{registry}:{queue}", 0, now)
+            keys = list(cast("set[bytes]", valkey.smembers(f"rq:workers:{queue}")))
+            for key in keys:
+                if not valkey.exists(key):
+                    valkey.srem(f"rq:workers:{queue}", key)
+                    valkey.srem("rq:workers", key)
+
+
+def _intermediate(queue: str) -> str:
+    return str(IntermediateQueue.get_intermediate_queue_key(f"rq:queue:{queue}"))

@@ -1,0 +1,94 @@
+"""Dead letters: jobs that failed, in RQ's registries of failed jobs, until they are retried, dropped or expire."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from redis import Redis
+from rq.utils import now, utcformat
+
+from client.job_record import QUEUES
+from client.wire import NotPlainData, PlainSerializer
+
+# Back to the end of its list, as if it had never run. KEYS: record, registry, list. ARGV: id, now.
+_RETRY = """
+if redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' then return 0 end
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'status', 'queued', 'enqueued_at', ARGV[2])
+redis.call('HDEL', KEYS[1], 'started_at', 'ended_at', 'worker_name', 'deaths', 'exc_info')
+redis.call('PERSIST', KEYS[1])
+redis.call('RPUSH', KEYS[3], ARGV[1])
+return 1
+"""
+
+# Gone for good. KEYS: registry. ARGV: id. Keys that hold the id are made of it.
+_DROP = """
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('DEL', 'rq:job:' .. ARGV[1], 'rq:results:' .. ARGV[1], 'rq:executions:' .. ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A failed job: when it ended, as RQ writes it, and why, as a code and a sentence."""
+
+    job_id: str
+    queue: str
+    ended_at: str
+    code: str
+    detail: str
+
+
+class DeadLetters:
+    """The dead letters of all queues. Raises RedisError."""
+
+    def __init__(self, valkey: Redis) -> None:
+        self._valkey = valkey
+
+    def list(self) -> list[DeadLetter]:
+        """Return them, the oldest first within each queue."""
+        return [
+            self._letter(queue, job_id.decode(errors="replace"))
+            for queue in QUEUES.values()
+            for job_id in cast("list[bytes]", self._valkey.zrange(f"rq:failed:{queue}", 0, -1))
+        ]
+
+    def retry(self, job_ids: Iterable[str]) -> builtins.list[str]:
+        """Put jobs back on their lists, each in one step. Returns the ids that were no dead letters."""
+        moment = str(utcformat(now()))
+        return [job_id for job_id in job_ids if not self._each_queue(_RETRY, job_id, moment)]
+
+    def drop(self, job_ids: Iterable[str]) -> builtins.list[str]:
+        """Delete jobs with their results. Returns the ids that were no dead letters."""
+        return [job_id for job_id in job_ids if not self._each_queue(_DROP, job_id)]
+
+    def _each_queue(self, script: str, job_id: str, *arguments: str) -> bool:
+        for queue in QUEUES.values():
+            registry = f"rq:failed:{queue}"
+            keys = [registry] if script is _DROP else [f"rq:job:{job_id}", registry, f"rq:queue:{queue}"]
+            if self._valkey.eval(script, len(keys), *keys, job_id, *arguments):
+                return True
+        return False
+
+    def _letter(self, queue: str, job_id: str) -> DeadLetter:
+        code, detail = "unknown", "its record says nothing"
+        ended_at = ""
+        if self._valkey.type(f"rq:job:{job_id}") == b"hash":
+            ended, meta = cast("list[bytes | None]", self._valkey.hmget(f"rq:job:{job_id}", ["ended_at", "meta"]))
+            ended_at = (ended or b"").decode(errors="replace")
+            failure = _failure(meta)
+            code, detail = str(failure.get("code", "internal")), str(failure.get("detail", "the job failed inside"))
+        return DeadLetter(job_id, queue, ended_at, code, detail)
+
+
+def _failure(meta: bytes | None) -> dict[str, object]:
+    try:
+        notes = PlainSerializer.loads(meta) if meta else {}
+    except NotPlainData:
+        return {}
+    failure = notes.get("failure") if isinstance(notes, dict) else None
+    return failure if isinstance(failure, dict) else {}

@@ -1,0 +1,58 @@
+"""`main.py dead list|retry|drop`, and RQ's own registry beside it."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+from rq.registry import FailedJobRegistry
+
+import main
+from settings import Settings
+from tests.jobs import ended, enqueue, status, working
+
+
+@pytest.fixture(autouse=True)
+def _our_valkey(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALKEY_URL", settings.queue_url)
+    monkeypatch.setenv("DATA_DIR", str(settings.data_dir))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    result = main.main(["dead", *arguments])
+    return result, capsys.readouterr().out
+
+
+def test_failed_jobs_are_listed_retried_and_dropped(
+    valkey: Redis, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working(settings):
+        failed = [enqueue(valkey, "fail", f"word {n}") for n in range(3)]
+        poisoned = enqueue(valkey, "be_quick")
+        assert ended(*failed, poisoned) == ["failed"] * 4
+    result, said = run(capsys, "list")
+    assert result == 0
+    assert all(job.id in said for job in [*failed, poisoned])
+    assert "unreadable" in said
+    assert "4 dead letters" in said
+
+    assert run(capsys, "retry", failed[0].id) == (0, "1 retried\n")
+    assert status(failed[0]) == "queued"
+    assert valkey.lrange("rq:queue:rag_queries", 0, -1) == [failed[0].id.encode()]
+    assert valkey.ttl(failed[0].key) == -1
+    assert run(capsys, "retry", failed[0].id)[0] == 1
+    assert run(capsys, "drop", failed[1].id) == (0, "1 dropped\n")
+    assert not valkey.keys(f"*{failed[1].id}*")
+
+    registry = FailedJobRegistry("rag_queries", connection=valkey)
+    assert set(registry.get_job_ids()) == {failed[2].id, poisoned.id}
+    assert run(capsys, "retry", "--all") == (0, "2 retried\n")
+    with working(settings):
+        assert ended(failed[0], failed[2], poisoned) == ["failed"] * 3
+    assert run(capsys, "drop", "--all") == (0, "3 dropped\n")
+    assert run(capsys, "list") == (0, "0 dead letters\n")
+
+
+def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VALKEY_URL", "redis://127.0.0.1:1")
+    assert main.main(["dead", "list"]) == 2
+    assert "does not answer" in capsys.readouterr().err

@@ -1,0 +1,81 @@
+"""POST /chat with Idempotency-Key: the same request gives the same job, however often and however closely."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from redis import Redis
+
+from client.idempotency import KEPT_SECONDS
+from server import create_app
+from tests.conftest import MakeSettings
+from tests.openai_stub import serving
+from tests.processes import wait_until
+
+QUEUE = "rq:queue:rag_queries"
+
+
+def ask(api: httpx.Client, key: str, **body: object) -> httpx.Response:
+    return api.post("/chat", json={"query": "why?"} | body, headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_and_body_give_the_same_job(api: httpx.Client, valkey: Redis) -> None:
+    answers = [ask(api, "one"), ask(api, "one"), api.post("/chat?query=why%3F", headers={"Idempotency-Key": "one"})]
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert answers[1].headers["Location"] == answers[0].headers["Location"]
+    assert valkey.llen(QUEUE) == 1
+    (key,) = valkey.keys("rag:idempotency:*")
+    assert KEPT_SECONDS - 60 < valkey.ttl(key) <= KEPT_SECONDS
+
+
+def test_other_keys_give_other_jobs(api: httpx.Client, valkey: Redis) -> None:
+    assert len({ask(api, key).json()["job_id"] for key in ("one", "two", "three")}) == 3
+    assert valkey.llen(QUEUE) == 3
+
+
+@pytest.mark.parametrize("other", [{"query": "how?"}, {"k": 3}, {"priority": "high"}])
+def test_the_same_key_with_another_body_is_refused(other: dict[str, object], api: httpx.Client, valkey: Redis) -> None:
+    ask(api, "one")
+    refused = ask(api, "one", **other)
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "Idempotency-Key" in refused.json()["detail"]
+    assert valkey.llen(QUEUE) == 1
+
+
+def test_at_the_same_moment_too(api: httpx.Client, valkey: Redis) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: ask(api, "one"), range(64)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert valkey.llen(QUEUE) == 1
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256, "with space", "tab\there"])
+def test_a_key_that_is_none_is_refused(key: str, api: httpx.Client, valkey: Redis) -> None:
+    assert ask(api, key).status_code == 422
+    assert valkey.llen(QUEUE) == 0
+
+
+def test_a_job_that_a_crash_kept_from_the_queue_is_brought_there_by_the_repeated_request(
+    api: httpx.Client, valkey: Redis
+) -> None:
+    job_id = ask(api, "one").json()["job_id"]
+    valkey.delete(f"rq:job:{job_id}", QUEUE)
+    assert ask(api, "one").json()["job_id"] == job_id
+    assert valkey.lrange(QUEUE, 0, -1) == [job_id.encode()]
+
+
+def test_the_job_a_key_gave_can_expire(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> None:
+    with (
+        serving(create_app(make_settings(valkey_url=valkey_url, result_ttl_seconds=1))) as url,
+        httpx.Client(base_url=url) as api,
+    ):
+        job_id = ask(api, "one").json()["job_id"]
+        valkey.delete(f"rq:job:{job_id}", QUEUE)
+        wait_until(lambda: api.get(f"/job-status/{job_id}").status_code == 410)
+        assert ask(api, "one").json()["job_id"] == job_id
+        assert api.get(f"/job-status/{job_id}").status_code == 410
