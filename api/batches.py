@@ -71,7 +71,8 @@ async def ask_many(body: BatchRequest, queue: Queue, settings: CurrentSettings) 
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
-        payloads = [schemas.Query(query=one.query, k=one.k).model_dump(mode="json") for one in chosen]
+        asked = [schemas.Query(query=one.query, k=one.k, **one.for_query(settings)) for one in chosen]
+        payloads = [query.model_dump(mode="json") for query in asked]
         jobs = await queue.submit_many(
             "chat", payloads, priority=priority, callbacks=[callbacks[place] for place in places]
         )

@@ -4,6 +4,9 @@ One process at a time may have the folder open: a second that only tries breaks 
 processes take turns (see `Turns`), and a lock is held before the engine is asked to open anything. The owner, the
 worker that main.py starts, keeps the store open between operations and hands it over when another process waits;
 everybody else opens it for one operation. Opening takes 50 to 160 ms at 1,000 to 20,000 chunks.
+
+The engine's optimize() is not called: at 100,000 chunks it takes 187 s of CPU to bring a search of all of them from
+28 to 13 ms of CPU, does nothing for one of ten uploads (5 ms), and up to 10,000 chunks for neither (4 ms).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Importing langchain-openai takes 0.9 s, so that is left to the first use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from schemas import Completion, Usage
 from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
+    from langchain_core.messages import AIMessage, AIMessageChunk
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     from client.local_embeddings import LocalEmbedder
@@ -59,13 +60,18 @@ class Chat:
         model: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Completion:
-        """Return the answer of `model`, or of the configured one. Raises ProviderError."""
+        """Return the answer of `model`, or of the configured one. Raises ProviderError.
+
+        `on_text` gets each part of it as it comes.
+        """
         options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
+        told = None if on_text is None else _Told(on_text)
         with _provider_errors(self._key):
             messages = [("system", system), ("user", user)]
-            message = self._provider.call(lambda: self._model.invoke(messages, **given), seconds=CHAT_TIMEOUT_SECONDS)
+            message = self._provider.call(lambda: self._ask(messages, told, given), seconds=CHAT_TIMEOUT_SECONDS)
         usage = message.usage_metadata
         return Completion(
             text=str(message.text),
@@ -78,6 +84,31 @@ class Chat:
             if usage
             else None,
         )
+
+    def _ask(self, messages: list[tuple[str, str]], told: _Told | None, given: dict[str, Any]) -> AIMessage:
+        """Ask once. A second try after a beginning was told says nothing: its words would be others."""
+        if told is None or told.begun:
+            return self._model.invoke(messages, **given)
+        whole: AIMessageChunk | None = None
+        for part in self._model.stream(messages, stream_usage=True, **given):
+            whole = part if whole is None else whole + part
+            told(str(part.text))
+        if whole is None:
+            raise ProviderError("the model provider ended its answer before it began")
+        return whole
+
+
+class _Told:
+    """Who is told the answer as it comes, and whether anything was."""
+
+    def __init__(self, on_text: Callable[[str], None]) -> None:
+        self._on_text = on_text
+        self.begun = False
+
+    def __call__(self, text: str) -> None:
+        if text:
+            self.begun = True
+            self._on_text(text)
 
 
 class Embedder:

@@ -12,7 +12,6 @@ from client.bm25 import Lexicon
 from client.database import Database
 from client.file_store import FileStore, open_file_store
 from client.llm import Chat, make_chat, make_embedder
-from client.rerank import make_reranker
 from client.uploads import UploadList
 from queues.visible import VisibleOnly
 from rag import retrieval
@@ -64,7 +63,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     retriever = Retriever(
         VisibleOnly(store, uploads) if folder is None else store,
         lexicon.terms,
-        reranker=make_reranker(settings),
+        reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
         known_scale=settings.dense_model == LOCAL_MODEL,
     )
@@ -83,6 +82,14 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
             cpu_seconds=settings.extract_seconds,
         ),
     )
+
+
+def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
+    if settings.rerank_url is None:
+        return None
+    from client.rerank import make_reranker  # imports httpx, 0.1 s that a stock worker would pay for each job
+
+    return make_reranker(settings)
 
 
 def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Path | None) -> Store:
@@ -109,6 +116,8 @@ def preload(settings: Settings) -> None:
     names = ["queues.worker", "client.embedded_store" if settings.qdrant_url is None else "client.vector_store"]
     if not settings.offline:
         names.append("langchain_openai")
+    if settings.dense_model == LOCAL_MODEL:
+        names += ["onnxruntime", "tokenizers"]
     for name in names:
         import_module(name)
 

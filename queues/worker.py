@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -36,8 +36,15 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         documents.require_ready(query, use)
         waited = _waited_seconds(get_current_job())
         answer = answer_query(
-            query, retriever=use.retriever, chat=use.chat, report=report, embedding_model=use.embedding_model
+            query,
+            retriever=use.retriever,
+            chat=use.chat,
+            report=report,
+            embedding_model=use.embedding_model,
+            say=lambda text: report.event("token", {"text": text}),
         )
+        checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported"})
+        report.event("sources", checked)
         return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
 
@@ -74,13 +81,13 @@ def _waited_seconds(job: Job | None) -> dict[str, float]:
 
 
 @contextmanager
-def _run(*, max_calls: int | None = None) -> Iterator[Callable[[Progress], None]]:
+def _run(*, max_calls: int | None = None) -> Iterator[_Reporter]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
     events = _events(job)
     try:
         with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
-            yield _reporter(job, events)
+            yield _Reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
         raise
@@ -106,22 +113,27 @@ def _events(job: Job | None) -> EventWriter | None:
     return events
 
 
-def _reporter(job: Job | None, events: EventWriter | None) -> Callable[[Progress], None]:
-    """Return a function that writes progress to the job, at most four times a second but never missing a stage."""
-    last = Progress(stage="")
-    written_at = 0.0
+class _Reporter:
+    """Writes progress to the job, at most four times a second but never missing a stage, and to its events."""
 
-    def report(progress: Progress) -> None:
-        nonlocal last, written_at
+    def __init__(self, job: Job | None, events: EventWriter | None) -> None:
+        self._job = job
+        self._events = events
+        self._last = Progress(stage="")
+        self._written_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        if progress.stage != last.stage or now - written_at >= PROGRESS_SECONDS:
+        if progress.stage != self._last.stage or now - self._written_at >= PROGRESS_SECONDS:
             seen = progress.model_dump(mode="json", exclude_none=True)
-            _keep(job, progress=seen)
-            if events is not None:
-                events.write("progress", seen)
-            last, written_at = progress, now
+            _keep(self._job, progress=seen)
+            self.event("progress", seen)
+            self._last, self._written_at = progress, now
 
-    return report
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        """Append to the events of the job."""
+        if self._events is not None:
+            self._events.write(kind, data)
 
 
 def _keep(job: Job | None, **values: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from rag.citations import check_citations, source
@@ -12,6 +13,7 @@ from rag.prompt import SYSTEM, refusal, user_prompt
 from rag.quotes import best_quote
 from rag.relevance import Terms
 from rag.retrieval import Retrieved, Retriever, Stopwatch
+from rag.speaking import Speaker
 from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
 
 NOTHING_FOUND = phrases("").nothing_found
@@ -36,6 +38,7 @@ class ChatModel(Protocol):
         model: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Completion: ...
 
 
@@ -47,10 +50,12 @@ def answer_query(
     report: Report,
     chosen: SearchFilter | None = None,
     embedding_model: str | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Answer:
     """Search, ask the model, and check what it cites. Without a model, quote the best passages instead.
 
-    `chosen` narrows the search further than the query does by itself. Raises NothingIndexed, ProviderError.
+    `chosen` narrows the search further than the query does by itself. `say` gets the answer in pieces while the model
+    writes it, before its citations are checked. Raises NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
     retrieved = retriever.retrieve(query, chosen)
@@ -60,6 +65,7 @@ def answer_query(
         answer = quoted_answer(query.query, retrieved, retriever.terms)
     else:
         report(Progress(stage="answering"))
+        speaker = Speaker(say) if say is not None else None
         with watch.stage("model"):
             completion = chat.complete(
                 SYSTEM,
@@ -67,7 +73,10 @@ def answer_query(
                 model=query.model,
                 temperature=query.temperature,
                 max_tokens=query.max_tokens,
+                on_text=speaker,
             )
+        if speaker is not None:
+            speaker.end()
         answer = checked_answer(query.query, completion.text, retrieved.passages, retriever.terms)
     used = Used(
         **query.model_dump(exclude={"query", "user_id", "model"}),

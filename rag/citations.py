@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from rag.language import differ_in_language
 from rag.quotes import best_quote
 from rag.relevance import Terms
 from rag.text import normalised, sentence_spans
 from schemas import Passage, Source
 
-# Share of a claim's terms that its quote must hold. A claim is in the model's own words: on 76 questions of a speech,
-# the asker's words had a share of 0.25 or more of the answering passage in 97 % of cases, a wrong passage's in 10 %.
+# Share of a claim's terms that its quote must hold. Of 95 passages quoted from a speech all are supported by their
+# page at 0.25 and 0.6 % by another page; of the 76 questions about it, which say the same in other words and with words
+# of asking, 80 % and 0.8 %. At 0.2 it is 92 % and 5 % of the questions, at 0.3 68 % and 0.3 %.
 SUPPORTED_SHARE = 0.25
 # A claim of more terms than this is not supported by one of them alone.
 ONE_IS_ENOUGH = 3
@@ -82,8 +84,10 @@ def supports(passage: str, claim: str, terms: Terms) -> bool:
     if not wanted:
         return False
     quote = best_quote(passage, wanted, terms)
-    needed = 1 if len(wanted) <= ONE_IS_ENOUGH else 2
-    if quote.held < needed or quote.held < SUPPORTED_SHARE * len(wanted):
+    # An answer in another language than its source shares names, figures and loan words with it at the best.
+    strict = not differ_in_language(claim, passage)
+    needed = 1 if len(wanted) <= ONE_IS_ENOUGH or not strict else 2
+    if quote.held < needed or (strict and quote.held < SUPPORTED_SHARE * len(wanted)):
         return False
     numbers = _figures(claim)
     return not numbers or bool(numbers & _figures(passage))

@@ -80,7 +80,21 @@ def telling_words(question: str) -> frozenset[str]:
     return _TELLING_WORDS[_language(question)]
 
 
-def _language(question: str) -> str:
-    words = [word.lower() for word in _WORD.findall(question)]
-    counts = {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
+def differ_in_language(one: str, other: str) -> bool:
+    """Tell whether two texts are surely of different languages: each has its own's words, and more than the other's."""
+    first, second = _counts(one), _counts(other)
+    mine, theirs = _most(first), _most(second)
+    return first[mine] > first[theirs] + 1 and second[theirs] > second[mine] + 1
+
+
+def _language(text: str) -> str:
+    return _most(_counts(text))
+
+
+def _counts(text: str) -> dict[str, int]:
+    words = [word.lower() for word in _WORD.findall(text)]
+    return {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
+
+
+def _most(counts: dict[str, int]) -> str:
     return max(counts, key=lambda language: (counts[language], language == "en"))

@@ -100,7 +100,8 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         await asyncio.sleep(behaviour.chat_delay_seconds)
         text = behaviour.answer if behaviour.answer is not None else _quote_first_source(body["messages"])
         if body.get("stream"):
-            return StreamingResponse(_chunks(body["model"], text), media_type="text/event-stream")
+            counted = bool((body.get("stream_options") or {}).get("include_usage"))
+            return StreamingResponse(_chunks(body["model"], text, counted=counted), media_type="text/event-stream")
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
@@ -118,12 +119,15 @@ def _completion(kind: str, model: str) -> dict[str, Any]:
     return {"id": "stub", "object": kind, "created": int(time.time()), "model": model}
 
 
-async def _chunks(model: str, text: str) -> AsyncIterator[str]:
+async def _chunks(model: str, text: str, *, counted: bool) -> AsyncIterator[str]:
     for word in re.findall(r"\S+\s*", text):
         choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
         yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [choice]})}\n\n"
     end = {"index": 0, "delta": {}, "finish_reason": "stop"}
     yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [end]})}\n\n"
+    if counted:
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [], 'usage': usage})}\n\n"
     yield "data: [DONE]\n\n"
 
 

@@ -9,14 +9,19 @@ from typing import Any
 import httpx
 import pytest
 
+from client.llm import make_chat
 from index import main as index
 from queues import services
 from queues.worker import process_query
 from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
+from tests.integration.test_chat import index as index_with_command
+from tests.integration.test_chat import variables
+from tests.integration.test_watching import read
 from tests.openai_stub import KEY, OpenAIStub, serving
 from tests.pdfs import write_pdf
+from tests.processes import RQ, running
 
 LIGHTHOUSE = ["The lighthouse was built in 1887. The lamp is green.", "The lamp turns once in twelve seconds."]
 CAR = ["The car has a lamp at each corner. The lamp of the car is white."]
@@ -87,6 +92,16 @@ def test_filters_keep_other_documents_from_the_model(stub: OpenAIStub) -> None:
     assert len(stub.behaviour.chats) == 2
 
 
+def test_an_answer_is_streamed_as_it_is_written(with_model: Settings, stub: OpenAIStub) -> None:
+    stub.behaviour.answer = "The lamp turns once in twelve seconds [1]."
+    chat = make_chat(with_model)
+    assert chat is not None
+    heard: list[str] = []
+    completion = chat.complete("system", "user", on_text=heard.append)
+    assert completion.text == "".join(heard) == stub.behaviour.answer
+    assert len(heard) > 3
+
+
 @pytest.fixture
 def model_api(make_settings: MakeSettings, valkey_url: str) -> Iterator[httpx.Client]:
     """The API with three models to choose from."""
@@ -129,3 +144,21 @@ def test_without_a_provider_no_model_can_be_chosen(api: httpx.Client) -> None:
 @pytest.mark.usefixtures("with_model")
 def test_the_path_of_a_pdf_is_no_part_of_the_result(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(ask())
+
+
+def test_events_tell_the_answer_while_it_is_written_and_its_checked_sources_at_the_end(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "RQ_REDIS_URL": settings.queue_url}
+    index_with_command(pdf, settings, **use)
+    stub.behaviour.answer = "It was built in 1887 [1]. It can fly [1]."
+    job_id = api.post("/chat", json={"query": "When was the lighthouse built?"}).json()["job_id"]
+    with running([RQ, "worker", "rag_queries"], tmp_path / "w.log", **variables(settings, **use)):
+        seen = read(api, job_id)
+    told = [data["text"] for _, kind, data in seen if kind == "token"]
+    assert "".join(told) == stub.behaviour.answer
+    [sources] = [data for _, kind, data in seen if kind == "sources"]
+    assert [source["n"] for source in sources["sources"]] == [1]
+    assert sources["unsupported"] == 1
+    kinds = [kind for _, kind, _ in seen]
+    assert kinds.index("token") < kinds.index("sources") < kinds.index("finished")

@@ -12,6 +12,7 @@ from rag.answer import NOTHING_FOUND, QUOTED_HEADER, answer_query
 from rag.fusion import Found
 from rag.prompt import NO_ANSWER_MARK, NOT_ANSWERED, SYSTEM, refusal, user_prompt
 from rag.retrieval import Retriever
+from rag.speaking import Speaker
 from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchFilter, Usage
 from tests.unit.test_citations import LAMP, TEA, TERMS, passage
 
@@ -151,3 +152,24 @@ def test_a_source_cannot_close_its_own_fence_or_open_another() -> None:
 
 def test_an_answer_that_only_mentions_the_mark_late_is_an_answer() -> None:
     assert refusal("Tea is at four [1]. The form has a field [NO ANSWER] for that.") is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["Tea ", "is ", "at ", "four."], ["Tea ", "is at four."]),
+        (["[NO", " ANSWER", "] No", " king."], ["No", " king."]),
+        (["[1", "] says"], ["[1", "] says"]),
+        ([" ", "", "x"], ["x"]),
+        (["[NO"], ["[NO"]),
+        ([], []),
+    ],
+)
+def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said: list[str]) -> None:
+    heard: list[str] = []
+    now = 100.0
+    speaker = Speaker(heard.append, clock=lambda: now)
+    for part in parts:
+        speaker(part)
+    speaker.end()
+    assert heard == said

@@ -132,6 +132,14 @@ def test_what_a_model_cites_is_checked(said: str, text: str, cited: list[int], u
     assert (checked.text, [s.n for s in checked.sources], checked.unsupported) == (text, cited, unsupported)
 
 
+def test_a_claim_in_another_language_needs_a_name_or_a_figure_in_common() -> None:
+    german = "Das Licht der Lampe ist aus 21 Meilen zu sehen und nicht weiter"
+    source = "The light of the lamp is seen from 21 miles away, and that is what the keeper was told."
+    assert supports(source, german, TERMS)
+    assert not supports(source, german.replace("21", "34"), TERMS)
+    assert not supports(source, "Das ist der Preis, den wir mit dem Wirt für das Zimmer vereinbart haben", TERMS)
+
+
 def test_a_claim_in_other_words_is_supported() -> None:
     assert supports(LAMP, "The light can be seen 21 miles from the coast", TERMS)
     assert not supports(LAMP, "The harbour closes at 21 o'clock in winter, the ferry company announced", TERMS)
