@@ -42,7 +42,7 @@ class Service:
     def children(self) -> dict[str, int]:
         """Return the process ids of the API, the worker and Valkey, by name."""
         pids = {}
-        for line in subprocess.check_output(["ps", "-eo", "pid,args"], text=True).splitlines():
+        for line in subprocess.check_output(["ps", "-eww", "-o", "pid,args"], text=True).splitlines():
             pid, _, command = line.strip().partition(" ")
             for name, mark in (("api", " api --supervised"), ("worker", " worker --supervised")):
                 if mark in command and f"DATA_DIR={self.data_dir}" in _environment_of(pid):
