@@ -70,6 +70,9 @@ class Query(Frozen):
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS)
 
+    conversation_id: str | None = None
+    cache: bool = True
+
     @property
     def chosen(self) -> SearchFilter:
         """Which chunks the answer may stand on."""
@@ -234,6 +237,14 @@ class Completion(Frozen):
     usage: Usage | None = None
 
 
+class Turn(Frozen):
+    """A question of a conversation, as it reads alone, and its answer."""
+
+    job_id: str
+    question: str
+    answer: str
+
+
 class Used(Frozen):
     """What a question was answered with. `model` is None when the answer was quoted and not generated."""
 
@@ -254,8 +265,9 @@ class Used(Frozen):
 class Answer(Frozen):
     """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing.
 
-    `unsupported` counts citations that were taken out because their source does not support them. `times` are
-    seconds in each stage: queue, embed, search, rerank, model.
+    `cached` tells that the same question was answered before over the same documents. `rewritten` is the question as
+    it was searched for, where a conversation made that another. `unsupported` counts citations that were taken out
+    because their source does not support them. `times` are seconds in each stage: queue, embed, search, rerank, model.
     """
 
     text: str
@@ -265,6 +277,8 @@ class Answer(Frozen):
     used: Used | None = None
     usage: Usage | None = None
     times: dict[str, float] = {}
+    cached: bool = False
+    rewritten: str | None = None
 
 
 class Progress(Frozen):

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-import schemas
 from api.callbacks import callback_of
 from api.chat import ChatRequest
-from api.dependencies import CurrentSettings, Queue
+from api.dependencies import CurrentSettings, Queue, Shelf, User
 from api.jobs import Pending, ended
 from api.problems import describe
 from client.rq_client import JobQueue
-from errors import AppError
+from errors import AppError, InvalidRequest
 from schemas import JobStatus
 
 router = APIRouter(tags=["chat"])
@@ -63,26 +62,44 @@ class JsonLines(StreamingResponse):
     media_type = "application/jsonl"
 
 
-@router.post("/chat/batch", status_code=202, responses=describe(413, 422, 503))
-async def ask_many(body: BatchRequest, queue: Queue, settings: CurrentSettings) -> BatchAccepted:
-    """Put up to 1,000 questions on the queue."""
+@router.post("/chat/batch", status_code=202, responses=describe(404, 409, 413, 422, 503))
+async def ask_many(
+    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, user: User
+) -> BatchAccepted:
+    """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
+
+    They are answered in any order, so `conversation_id` and `after_upload` are not taken.
+    """
+    _check_independent(body.questions)
+    uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
+    if uploads:
+        await library.jobs_before(uploads, user_id=user, wait=False)
     ids: dict[int, str] = {}
     callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
-        asked = [schemas.Query(query=one.query, k=one.k, **one.for_query(settings)) for one in chosen]
-        payloads = [query.model_dump(mode="json") for query in asked]
-        jobs = await queue.submit_many(
-            "chat", payloads, priority=priority, callbacks=[callbacks[place] for place in places]
-        )
+        payloads = [question.as_query(settings, user).model_dump(mode="json") for question in chosen]
+        told = [callbacks[place] for place in places]
+        jobs = await queue.submit_many("chat", payloads, priority=priority, owner=user, callbacks=told)
         ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
     job_ids = [ids[place] for place in sorted(ids)]
-    return BatchAccepted(batch_id=await queue.lists.make_batch("local", job_ids), job_ids=job_ids)
+    return BatchAccepted(batch_id=await queue.lists.make_batch(user, job_ids), job_ids=job_ids)
 
 
-async def _batch(batch_id: str, queue: Queue) -> list[str]:
-    return await queue.lists.batch("local", batch_id)
+def _check_independent(questions: list[ChatRequest]) -> None:
+    problems = [
+        (f"questions.{place}.{field}", "is not taken in a batch")
+        for place, question in enumerate(questions)
+        for field in ("conversation_id", "after_upload")
+        if getattr(question, field)
+    ]
+    if problems:
+        raise InvalidRequest(problems)
+
+
+async def _batch(batch_id: str, queue: Queue, user: User) -> list[str]:
+    return await queue.lists.batch(user, batch_id)
 
 
 Batch = Annotated[list[str], Depends(_batch)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
@@ -15,6 +15,7 @@ from api.question import QuestionSettings
 from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
+from settings import Settings
 
 router = APIRouter(tags=["chat"])
 
@@ -59,8 +60,24 @@ class ChatRequest(QuestionSettings):
     after_upload: bool = Field(
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )
+    conversation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
+        None,
+        description="A name of your making. Questions of one conversation are answered in order, each understood by "
+        "those before it.",
+    )
     webhook_url: WebhookUrl = None
     metadata: Metadata = Field(default_factory=dict)
+
+    def as_query(self, settings: Settings, user_id: str) -> schemas.Query:
+        """Return the question as it travels to a worker. Raises InvalidRequest for a model that is not allowed."""
+        return schemas.Query(
+            query=self.query,
+            k=self.k,
+            user_id=user_id,
+            upload_ids=self.upload_ids,
+            conversation_id=self.conversation_id,
+            **self.for_query(settings),
+        )
 
     @property
     def upload_ids(self) -> tuple[str, ...] | None:
@@ -109,15 +126,21 @@ async def ask(
     callback = callback_of(settings, body.webhook_url, body.metadata)
     uploads = body.upload_ids
     after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
-    question = schemas.Query(query=body.query, k=body.k, user_id=user, upload_ids=uploads, **body.for_query(settings))
-    payload: dict[str, Any] = question.model_dump(mode="json")
+    payload: dict[str, Any] = body.as_query(settings, user).model_dump(mode="json")
     once = None
     if idempotency_key is not None:
         told = callback.model_dump(mode="json")
         request = {"kind": "chat", "priority": body.priority, "callback": told, **payload}
         once = Idempotency.of(idempotency_key, request, user_id=user)
     job = await queue.submit(
-        "chat", payload, priority=body.priority, owner=user, after=after, once=once, callback=callback
+        "chat",
+        payload,
+        priority=body.priority,
+        owner=user,
+        after=after,
+        once=once,
+        callback=callback,
+        conversation_id=body.conversation_id,
     )
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

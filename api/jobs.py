@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import Queue
+from api.dependencies import Queue, User
 from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
@@ -51,6 +51,8 @@ class JobResult(BaseModel):
     answered: bool | None = Field(None, description="False when the documents do not answer the question.")
     unsupported: int | None = Field(None, description="Citations taken out: their source does not support them.")
     used: Used | None = Field(None, description="What the question was answered with.")
+    cached: bool | None = Field(None, description="True when the same was answered before over the same documents.")
+    rewritten: str | None = Field(None, description="The question as searched for, where its conversation changed it.")
     usage: Usage | None = Field(None, description="Tokens it cost, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
@@ -98,13 +100,14 @@ async def job_status_by_parameter(
 @router.get("/jobs", responses=describe(422, 503))
 async def recent_jobs(
     queue: Queue,
+    user: User,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
     before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found = await queue.lists.recent("local", limit=limit + 1, before=before, status=status, kind=kind)
+    found = await queue.lists.recent(user, limit=limit + 1, before=before, status=status, kind=kind)
     jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
     return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
 

@@ -28,6 +28,7 @@ class QuestionSettings(BaseModel):
     )
     temperature: float | None = Field(None, ge=0, le=2, description="How freely the model writes.")
     max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS, description="Longest answer, in tokens.")
+    cache: bool = Field(default=True, description="Take the answer given before over the same documents, if any.")
 
     @model_validator(mode="after")
     def _pages_in_order(self) -> Self:
@@ -42,5 +43,5 @@ class QuestionSettings(BaseModel):
             known = f"must be one of {', '.join(allowed)}" if allowed else "cannot be chosen: no model is configured"
             raise InvalidRequest([("model", known)])
         names = [self.name] if isinstance(self.name, str) else self.name
-        options = ("first_page", "last_page", "min_score", "model", "temperature", "max_tokens")
+        options = ("first_page", "last_page", "min_score", "model", "temperature", "max_tokens", "cache")
         return {"names": names, **{option: getattr(self, option) for option in options}}

@@ -60,6 +60,16 @@ return 1
 """
 
 
+# The first event of every job, with its place in the queue; written twice it is there once.
+WRITE_QUEUED = """
+local place = redis.call('LPOS', KEYS[2], ARGV[1])
+local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
+redis.pcall('XADD', KEYS[1], '1-0', 'type', 'queued', 'data', data)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+
 def events_key(job_id: str) -> str:
     """Return the key of a job's stream."""
     return f"rag:events:{job_id}"

@@ -23,8 +23,9 @@ from rq.job import JobStatus as RqStatus
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
+from client.conversations import MAX_JOBS, TAKE_TURN, jobs_key
 from client.deferral import release_stranded, submit_after
-from client.events import PAGE_EVENTS, WAKE_CHANNEL, Wakeups, events_key, parse_events
+from client.events import PAGE_EVENTS, UNENDED_SECONDS, WAKE_CHANNEL, WRITE_QUEUED, Wakeups, events_key, parse_events
 from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
 from client.job_lists import JobLists
 from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
@@ -110,21 +111,33 @@ class JobQueue:
         after: Sequence[str] = (),
         callback: Callback | None = None,
         once: Idempotency | None = None,
+        conversation_id: str | None = None,
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
         `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
         there already is left as it is. `after`: jobs that have to end first, in whichever way. With `once`, a request
         made before gives the job it gave then. `callback`: whom to tell of its end beside the owner's endpoints.
-        Raises IdempotencyConflict, QueueUnavailable.
+        With `conversation_id`, the owner's job before it in that conversation has to end first, too. Raises
+        IdempotencyConflict, QueueUnavailable.
         """
         if once is not None:
             job_id = await self._reserve(once)
             if self._outlived(_parse_id(job_id)):  # it ran, and its result is no longer kept
                 return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
         job = self._job(kind, payload, function=function, job_id=job_id)
+        if conversation_id is not None:
+            after = [*after, *await self._turn_before(owner, conversation_id, job.id)]
         await self._submit([job], kind, priority=priority, owner=owner, after=after, callbacks=[callback])
         return _submitted(job, kind)
+
+    async def _turn_before(self, owner: str, conversation_id: str, job_id: str) -> list[str]:
+        """Take a job's turn in a conversation; return the job before it, if any."""
+        kept = self._result_ttl_seconds + UNENDED_SECONDS
+        async with deadline():
+            key = jobs_key(owner, conversation_id)
+            before = await self._valkey.eval(TAKE_TURN, 1, key, job_id, MAX_JOBS, kept)
+        return [as_text(before)] if before else []
 
     async def _reserve(self, once: Idempotency) -> str:
         """Return the job id of a request: the one it had before, else a new one, noted for the next time.
@@ -182,6 +195,7 @@ class JobQueue:
                     submit_after(pipeline, job, queue_key, dependencies=after, side=side, fields=fields)
                 else:
                     pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+                pipeline.eval(WRITE_QUEUED, 2, events_key(job.id), queue_key, job.id, UNENDED_SECONDS)
             self.lists.add(pipeline, owner, jobs)
             await pipeline.execute()
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, tuple_, update
 
 from client.database import Database, RowTaken, UploadRow
 from errors import InvalidRequest
@@ -166,6 +166,19 @@ class UploadList:
         )
         with self._database.reading() as connection:
             return set(connection.execute(select(UploadRow.upload_id).where(chosen)).scalars())
+
+    def state(self, user_id: str) -> str:
+        """Name the set of a user's uploads that can be found. What is added, removed or indexed anew renames it.
+
+        How many there are and when the latest was indexed are enough: time goes forward, so what was there before
+        cannot come back without being later.
+        """
+        found = and_(
+            UploadRow.user_id == user_id, UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING
+        )
+        with self._database.reading() as connection:
+            count, latest = connection.execute(select(func.count(), func.max(UploadRow.indexed_at)).where(found)).one()
+        return f"{count}/{latest}"
 
     def hidden(self, user_id: str) -> tuple[str, ...]:
         """Return the uploads that may have chunks stored but must not be found: being deleted, or half indexed."""

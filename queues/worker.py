@@ -19,9 +19,9 @@ from client.webhook_records import DeliveryTask
 from client.webhook_store import connect
 from errors import AppError, JobTimedOut
 from queues import documents
+from queues.answering import answer_in_context
 from queues.deliveries import attempt_delivery
 from queues.services import services
-from rag.answer import answer_query
 from schemas import Progress, Query, UploadTask
 from settings import get_settings
 
@@ -35,12 +35,14 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         use = services()
         documents.require_ready(query, use)
         waited = _waited_seconds(get_current_job())
-        answer = answer_query(
+        job = get_current_job()
+        answer = answer_in_context(
             query,
-            retriever=use.retriever,
-            chat=use.chat,
+            use,
+            get_settings(),
+            valkey=job.connection if job else None,
+            job_id=job.id if job else "",
             report=report,
-            embedding_model=use.embedding_model,
             say=lambda text: report.event("token", {"text": text}),
         )
         checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported"})

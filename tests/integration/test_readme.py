@@ -107,10 +107,11 @@ def test_the_lines_about_dead_letters_work(sample_service: Service) -> None:
 @pytest.mark.parametrize("number", range(4))
 def test_the_lines_that_add_workers_work(number: int, sample_service: Service, tmp_path: Path) -> None:
     line = command_lines(".venv/bin/rq worker")[number]
-    before = sample_service.api.get("/ready").json()["queues"][0]["workers"]
     command = shlex.split(here(sample_service, line))
     with running(command, tmp_path / "worker.log", DATA_DIR=str(sample_service.data_dir)) as worker:
-        wait_until(lambda: sample_service.api.get("/ready").json()["queues"][0]["workers"] > before, what=worker.output)
+        wait_until(lambda: "Listening on" in worker.output, what="listening")
+        job_id = sample_service.api.post("/chat", params={"query": "How heavy is the lamp?"}).json()["job_id"]
+        wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
 
 
 def test_rq_dashboard_shows_our_jobs(sample_service: Service, tmp_path: Path) -> None:

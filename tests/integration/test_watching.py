@@ -88,7 +88,7 @@ def test_a_stream_cut_anywhere_and_joined_is_the_uncut_stream(
     early = read(api, job_id, most=4)
     with in_background(finish, valkey, job_id, writer):
         whole = read(api, job_id)
-    assert [kind for _, kind, _ in whole] == [*["progress"] * 5, "finished"]
+    assert [kind for _, kind, _ in whole] == ["queued", *["progress"] * 5, "finished"]
     assert whole[-1][2]["result"] == "Because."
     assert early == whole[:4]
     with serving(create_app(settings)) as url, httpx.Client(base_url=url) as second:
@@ -130,6 +130,7 @@ def test_a_second_attempt_begins_anew_and_the_first_is_heard_no_more(api: httpx.
     finish(valkey, job_id, second)
     assert not second.write("token", {"text": "late"})
     assert [(kind, data) for _, kind, data in read(api, job_id)][:-1] == [
+        ("queued", {"position": 1}),
         ("started", {"attempt": 1}),
         ("token", {"text": "half an ans"}),
         ("started", {"attempt": 2}),
@@ -162,7 +163,7 @@ def test_a_real_job_is_told_from_start_to_end(
     job_id = ask(api, "When was the lighthouse built?")
     with running(command, tmp_path / "w.log", **variables(settings, RQ_REDIS_URL=settings.queue_url)):
         seen = read(api, job_id)
-    assert [kind for _, kind, _ in seen][:2] == ["started", "progress"]
+    assert [kind for _, kind, _ in seen][:3] == ["queued", "started", "progress"]
     assert seen[-1][1] == "finished"
     assert "1887" in seen[-1][2]["result"]
     assert seen[-1][2] == api.get(f"/result/{job_id}").json()
@@ -237,7 +238,7 @@ def test_a_waiting_job_that_is_cancelled_never_runs(api: httpx.Client, valkey: R
     worker = SimpleWorker([Queue("rag_queries", connection=valkey)], connection=valkey)
     assert not worker.work(burst=True)
     assert api.get(f"/job-status/{job_id}").json() == state
-    assert [kind for _, kind, _ in read(api, job_id)] == ["cancelled"]
+    assert [kind for _, kind, _ in read(api, job_id)] == ["queued", "cancelled"]
 
 
 def test_cancelling_what_has_ended_or_never_was(api: httpx.Client, valkey: Redis) -> None:
@@ -255,7 +256,7 @@ def test_a_watcher_hears_of_the_cancelling(api: httpx.Client) -> None:
         api.delete(f"/jobs/{job_id}")
 
     with in_background(work):
-        assert [kind for _, kind, _ in read(api, job_id)] == ["cancelled"]
+        assert [kind for _, kind, _ in read(api, job_id)] == ["queued", "cancelled"]
 
 
 @pytest.mark.parametrize(
