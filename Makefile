@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval chaos local lock clean
+.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval bench-watching chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -29,6 +29,9 @@ bench: bench-ingestion
 
 bench-ingestion: $(VENV)/installed-dev
 	$(BIN)/python -m bench.ingestion
+
+bench-watching: $(VENV)/installed-dev
+	$(BIN)/python -m bench.watching
 
 bench-queue: $(VENV)/installed-dev
 	$(BIN)/python -m bench.queue_bench $(PARTS)

@@ -29,7 +29,7 @@ from client.wire import PlainSerializer
 RQ = str(Path(sys.executable).with_name("rq"))
 PEERS = ROOT / "bench" / "peers"
 VENV = ROOT / ".venv-bench"
-RAGWORKER = [RQ, "worker", "-w", "bench.queue_jobs.Worker", "--quiet", "bench"]
+RAGWORKER = [RQ, "worker", "-w", "bench.queue_worker.Worker", "--quiet", "bench"]
 PEER_WORKERS = {
     "celery, threads": ("celery_app", ["celery", "-A", "celery_app", "worker", "-P", "threads", "-c", "{n}"]),
     "dramatiq": ("dramatiq_app", ["dramatiq", "dramatiq_app", "-p", "1", "-t", "{n}"]),

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 from bench.peers import work
-from queues.rag_worker import RagWorker
 
 SEARCH_SECONDS = 0.005
-
-
-class Worker(RagWorker):
-    """RagWorker that runs these jobs: `rq worker -w bench.queue_jobs.Worker bench`."""
-
-    functions: ClassVar[frozenset[str]] = frozenset({"bench.queue_jobs.job", "bench.queue_jobs.question"})
 
 
 def job() -> None:

@@ -1,25 +1,28 @@
 """A Qdrant server, over REST.
 
-The points have langchain-qdrant's layout, so that its QdrantVectorStore reads them too. It is not used itself: it
-embeds the very text it stores, where chunks are found by more than that, and it has no way to ask several questions
-in one request.
+The points have langchain-qdrant's layout, and what is stored is read back through its QdrantVectorStore. Writing and
+searching go to the client beneath it: it embeds the very text it stores, where chunks are found by more than that, and
+it has no way to ask several questions in one request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
+from langchain_qdrant import QdrantVectorStore, RetrievalMode
 from qdrant_client import models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from client.bm25 import Lexicon
 from client.payload import (
     COLLECTION_PREFIX,
+    CONTENT_KEY,
     DENSE_VECTOR,
     INDEX_FIELD,
+    METADATA_KEY,
     NAME_FIELD,
     PAGE_FIELD,
     SPARSE_VECTOR,
@@ -39,6 +42,7 @@ from rag.fusion import Found
 from schemas import Chunk, SearchFilter
 
 if TYPE_CHECKING:
+    from langchain_core.documents import Document
     from qdrant_client import QdrantClient
 
 TIMEOUT_SECONDS = 10
@@ -58,6 +62,13 @@ class QdrantStore(Searching):
         self._lexicon = lexicon
         self._collection = collection_name(model)
         self._ready = False
+        self._documents = QdrantVectorStore(
+            client,
+            self._collection,
+            retrieval_mode=RetrievalMode.SPARSE,
+            validate_embeddings=False,
+            validate_collection_config=False,  # it would ask the server each time
+        )
 
     def upsert(self, chunks: list[Chunk]) -> None:
         """Store chunks, replacing those with the same ids. On return they survive a crash of the server."""
@@ -74,10 +85,10 @@ class QdrantStore(Searching):
         """Return those of the chunks that are not stored exactly so."""
         try:
             with _store_errors():
-                found = self._client.retrieve(self._collection, [chunk.id for chunk in chunks], with_payload=True)
+                found = self._documents.get_by_ids([chunk.id for chunk in chunks])
         except NothingIndexed:
             return chunks
-        stored = {str(record.id): record.payload for record in found}
+        stored = {str(document.metadata["_id"]): _payload(document) for document in found}
         return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
     def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
@@ -231,6 +242,12 @@ def _conditions(chosen: SearchFilter) -> list[models.Condition]:
 def _filter(chosen: SearchFilter) -> models.Filter:
     hidden = models.FieldCondition(key=UPLOAD_FIELD, match=models.MatchAny(any=list(chosen.hidden)))
     return models.Filter(must=_conditions(chosen), must_not=[hidden] if chosen.hidden else None)
+
+
+def _payload(document: Document) -> dict[str, Any]:
+    """Return what a LangChain document was stored as."""
+    metadata = {name: value for name, value in document.metadata.items() if not name.startswith("_")}
+    return {CONTENT_KEY: document.page_content, METADATA_KEY: metadata}
 
 
 @contextmanager

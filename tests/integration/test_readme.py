@@ -75,6 +75,22 @@ def test_the_curl_lines_work(sample_service: Service) -> None:
     assert " ".join(source["quote"].split()) == "A full charge takes three hours and twenty minutes."
 
 
+def test_the_lines_that_watch_and_cancel_work(sample_service: Service) -> None:
+    job_id = sample_service.api.post("/chat", params={"query": "How heavy is the lamp?"}).json()["job_id"]
+    section = README[README.index("## Watch, wait, cancel") : README.index("## Be called back")]
+    lines = [line.partition("    #")[0].strip() for line in section.splitlines() if line.startswith("curl ")]
+    said = [
+        run(sample_service, re.sub(r"01a1fd24-[0-9a-f-]+", job_id, line) + " -s", check=True).stdout for line in lines
+    ]
+    waited, stream, cancelled, listed, batch = said
+    assert json.loads(waited)["status"] == "completed"
+    assert "event: queued" in stream
+    assert "event: finished" in stream
+    assert json.loads(cancelled)["status"] == "finished"  # it had ended already
+    assert job_id in {job["job_id"] for job in json.loads(listed)["jobs"]}
+    assert len(json.loads(batch)["job_ids"]) == 2
+
+
 def test_the_polling_script_works(sample_service: Service, tmp_path: Path) -> None:
     script = tmp_path / "poll.py"
     script.write_text(here(sample_service, next(block for block in blocks("python") if "urllib" in block)))

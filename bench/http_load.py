@@ -1,0 +1,67 @@
+"""A small HTTP client for load: raw sockets of asyncio, since a full client would be what is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from urllib.parse import urlsplit
+
+
+class Connection:
+    """One keep-alive connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, base_url: str) -> Connection:
+        parts = urlsplit(base_url)
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+
+    async def send(self, method: str, path: str) -> int:
+        """Send a request; return the status of its answer. The headers are then read, the body is not."""
+        self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n".encode())
+        await self._writer.drain()
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        self._length = 0
+        for line in head.split(b"\r\n"):
+            if line.lower().startswith(b"content-length:"):
+                self._length = int(line.split(b":")[1])
+        return int(head.split(b" ", 2)[1])
+
+    async def call(self, method: str, path: str) -> tuple[int, bytes]:
+        """Send a request and read the whole answer."""
+        status = await self.send(method, path)
+        return status, await self.reader.readexactly(self._length)
+
+    async def until(self, mark: bytes) -> None:
+        """Read a stream until it holds `mark`."""
+        seen = b""
+        while mark not in seen:
+            piece = await self.reader.read(65_536)
+            if not piece:
+                raise ConnectionError("the stream ended before it was expected to")
+            seen = seen[-len(mark) :] + piece
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+async def requests_per_second(base_url: str, path: str, *, connections: int, seconds: float) -> float:
+    """Ask for a path over and over on so many connections."""
+    count = 0
+    end = time.monotonic() + seconds
+
+    async def work() -> None:
+        nonlocal count
+        connection = await Connection.open(base_url)
+        while time.monotonic() < end:
+            status, _ = await connection.call("GET", path)
+            if status >= 400:
+                raise RuntimeError(f"{path} answered {status}")
+            count += 1
+        connection.close()
+
+    await asyncio.gather(*(work() for _ in range(connections)))
+    return count / seconds
