@@ -20,6 +20,7 @@ from rq.suspension import resume, suspend
 
 from client.wire import PlainSerializer
 from queues import caretaker, ledger
+from queues.rag_worker import shares
 from settings import Settings
 from tests import jobs
 from tests.conftest import MakeSettings
@@ -257,12 +258,13 @@ def test_poisoned_jobs_are_quarantined_and_never_end_the_worker(
 
 def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, make_settings: MakeSettings) -> None:
     queues = ("rag_queries", "rag_documents", "rag_webhooks")
+    share = shares(queues, 16)["rag_documents"]
     with working(make_settings(valkey_url=url(valkey), worker_concurrency=16), *queues):
         flood = [enqueue(valkey, "wait", queue="rag_documents") for _ in range(50)]
-        wait_until(lambda: len(started(valkey, "rag_documents")) == 2)
+        wait_until(lambda: len(started(valkey, "rag_documents")) == share)
         questions = [enqueue(valkey, "nothing") for _ in range(50)]
         assert ended(*questions) == ["finished"] * 50
-        assert len(started(valkey, "rag_documents")) == 2
+        assert len(started(valkey, "rag_documents")) == share
         waiting = [enqueue(valkey, "sleep", 0.3) for _ in range(60)]
         wait_until(lambda: len(started(valkey)) >= 10)
         delivery = enqueue(valkey, "nothing", queue="rag_webhooks")

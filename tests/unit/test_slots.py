@@ -11,10 +11,13 @@ from tests.processes import wait_until
 
 
 def test_each_queue_has_its_share_and_all_together_no_more_than_the_total() -> None:
-    slots = Slots(16, shares(["rag_queries", "rag_documents", "rag_webhooks"], 16))
-    assert slots.acquire("rag_documents", timeout_seconds=0) == 2
+    parts = shares(["rag_queries", "rag_documents", "rag_webhooks"], 16)
+    documents = parts["rag_documents"]  # as many as there are cores to spare
+    assert documents in {1, 2}
+    slots = Slots(16, parts)
+    assert slots.acquire("rag_documents", timeout_seconds=0) == documents
     assert slots.acquire("rag_documents", timeout_seconds=0) == 0
-    assert slots.acquire("rag_queries", timeout_seconds=0) == 14
+    assert slots.acquire("rag_queries", timeout_seconds=0) == 16 - documents
     assert slots.acquire("rag_webhooks", timeout_seconds=0) == 0
     assert slots.used == 16
 
