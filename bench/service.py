@@ -82,7 +82,7 @@ def wait_for_workers(client: httpx.Client, count: int, queue: str = "rag_queries
 
 def ask(client: httpx.Client, question: str) -> dict[str, Any]:
     """Ask a question and poll until the result is there."""
-    job_id = client.post("/chat", json={"query": question}).raise_for_status().json()["job_id"]
+    job_id = client.post("/chat", json={"query": question, "cache": False}).raise_for_status().json()["job_id"]
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         result = client.get(f"/result/{job_id}").raise_for_status()
