@@ -181,7 +181,8 @@ class JobQueue:
         queue_key = _queue_key(QUEUES[kind])
         side = "L" if priority is Priority.HIGH else "R"
         async with deadline():
-            pipeline = self._valkey.pipeline(transaction=False)
+            # One transaction: a worker that takes the job at once must not write its events before the first of them.
+            pipeline = self._valkey.pipeline(transaction=True)
             pipeline.sadd("rq:queues", queue_key)
             for job, callback in zip(jobs, callbacks, strict=True):
                 if job.func_name != REMOVE:
