@@ -3,6 +3,8 @@
 AppError
 ├── SettingsError              a setting makes no sense: the start stops
 ├── RequestError
+│   ├── Unauthenticated        401
+│   ├── Forbidden              403, the key does not allow it
 │   ├── InvalidRequest         422
 │   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
@@ -16,6 +18,7 @@ AppError
 │   └── UploadNotReady         409, a question names an upload that cannot be searched yet
 ├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
+├── IdentityUnavailable        503, the public keys of the identity provider
 ├── UploadsUnavailable         503, the database with the list of uploads
 ├── FilesUnavailable           503, the file store
 │   └── FileMissing            a file that should be there
@@ -60,6 +63,16 @@ class SettingsError(AppError):
 class RequestError(AppError):
     status = 400
     title = "Bad request"
+
+
+class Unauthenticated(RequestError):
+    status = 401
+    title = "Authentication required"
+
+
+class Forbidden(RequestError):
+    status = 403
+    title = "Not allowed"
 
 
 class InvalidRequest(RequestError):
@@ -133,6 +146,11 @@ class StreamEnded(AppError):
 class QueueUnavailable(AppError):
     status = 503
     title = "Queue unavailable"
+
+
+class IdentityUnavailable(AppError):
+    status = 503
+    title = "Identity provider unavailable"
 
 
 class UploadsUnavailable(AppError):

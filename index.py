@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 from errors import AppError, DocumentError, StoreInUse
-from schemas import Indexed, JobStatus, Progress, UploadTask
+from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -49,12 +49,13 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH",
         help="a document (PDF, DOCX, HTML, Markdown, text), or a folder searched for them",
     )
-    paths = parser.parse_args(arguments).paths
+    parser.add_argument("--user", default="local", type=user, help="whose documents they become (default: local)")
+    options = parser.parse_args(arguments)
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load_settings()
-        with _Indexing(settings) as indexing:
-            return _index(list(_files(paths)), indexing.index)
+        with _Indexing(settings, options.user) as indexing:
+            return _index(list(_files(options.paths)), indexing.index)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return 2
@@ -124,8 +125,9 @@ def _shower(bar: tqdm[NoReturn]) -> Callable[[Progress], None]:
 class _Indexing:
     """Indexes in this process, or, when a running server's worker owns the embedded store, through its queue."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, user_id: str) -> None:
         self._settings = settings
+        self._user_id = user_id
         self._loop = asyncio.new_event_loop()
         self._queue: JobQueue | None = None
         self._services: Services | None = None
@@ -165,9 +167,11 @@ class _Indexing:
         """Take a file into the list of uploads and index it. Raises DocumentError and other AppErrors."""
         try:
             with file.open("rb") as opened:
-                # The id follows from the place of the file, so that indexing it again replaces it.
-                upload_id = str(uuid.uuid5(_NAMESPACE, str(file)))
-                taken = self._loop.run_until_complete(self._library.accept(opened, name=file.name, upload_id=upload_id))
+                taken = self._loop.run_until_complete(
+                    self._library.accept(
+                        opened, name=file.name, user_id=self._user_id, upload_id=_upload_id(file, self._user_id)
+                    )
+                )
         except FileNotFoundError:
             raise DocumentError("not_found", "there is no such file") from None
         except OSError as error:
@@ -185,6 +189,11 @@ class _Indexing:
         if self._queue is None or upload.job_id is None:
             raise AppError("the file was not queued")
         return self._loop.run_until_complete(_follow(self._queue, upload.job_id, report))
+
+
+def _upload_id(file: Path, user_id: str) -> str:
+    """Name the upload by the place of the file and by its user, so that indexing it again replaces it."""
+    return str(uuid.uuid5(_NAMESPACE, str(file) if user_id == "local" else f"{file}\n{user_id}"))
 
 
 async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:

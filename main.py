@@ -1,7 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
 
-`main.py dead list|retry|drop` looks after the jobs that failed. `main.py eval FILE` measures
-answers.
+`main.py keys create|list|revoke` looks after the keys of callers, `main.py dead list|retry|drop` after the jobs that
+failed. `main.py eval FILE` measures answers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import keys
 from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
 from settings import Settings, load_settings, without_password
@@ -30,21 +31,16 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of each call to the provider
         if options.supervised:
             stop_with_parent()
-        if options.part == "dead":
-            return _dead_letters(settings, options)
         if options.part == "eval":
             from evaluate import main as evaluate
 
             return evaluate(arguments[1:])
-        if options.part == "audit":
-            return _audit(settings, mend=not options.dry_run)
-        {"all": _run_all, "api": _run_api, "worker": _run_worker}[options.part or "all"](settings)
+        return _PARTS[options.part or "all"](settings, options)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return 130
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
     dead.add_argument("--all", action="store_true", help="every one of them")
     parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
+    keys.add_arguments(parts.add_parser("keys", help="make, list or revoke the keys of callers"))
     audit = parts.add_parser("audit", help="find and mend what does not belong together in the stores")
     audit.add_argument("--dry-run", action="store_true", help="say what would be mended, and change nothing")
     return parser
@@ -90,35 +87,40 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if unknown else 0
 
 
-def _run_all(settings: Settings) -> None:
+def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
+    keys.require_guard(settings)
     settings = settings.model_copy(update={"port": _port(settings)})
     run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
+    return 0
 
 
-def _run_api(settings: Settings) -> None:
+def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     import uvicorn
 
     from server import create_app
 
+    keys.require_guard(settings)
     with _queue_url(settings) as url:
         app = create_app(settings.model_copy(update={"valkey_url": url}))
         # No access log: its lines would hold the questions.
         uvicorn.run(
             app, host=settings.host, port=_port(settings), log_level=settings.log_level.lower(), access_log=False
         )
+    return 0
 
 
-def _run_worker(settings: Settings) -> None:
+def _run_worker(settings: Settings, _options: argparse.Namespace) -> int:
     from queues.run import run_worker
 
     with _queue_url(settings) as url:
         run_worker(settings, url=url)
+    return 0
 
 
-def _audit(settings: Settings, *, mend: bool) -> int:
+def _audit(settings: Settings, options: argparse.Namespace) -> int:
     from queues.run_audit import run_audit
 
-    lines = run_audit(settings, url=settings.queue_url, mend=mend)
+    lines = run_audit(settings, url=settings.queue_url, mend=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
     return 0
 
@@ -173,6 +175,15 @@ def _banner(settings: Settings, url: str) -> str:
   worker   rq worker --url {shown} rag_queries   (in another terminal, as many as you like)
 """
 
+
+_PARTS = {
+    "all": _run_all,
+    "api": _run_api,
+    "worker": _run_worker,
+    "keys": keys.run,
+    "dead": _dead_letters,
+    "audit": _audit,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

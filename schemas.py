@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 MAX_QUERY_CHARS = 4_000
 MAX_K = 50
@@ -55,12 +55,68 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(clean_text)]
+
+
+def user(text: str) -> str:
+    """Check the name of a user given on a command line. Raises ValueError."""
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return TypeAdapter(UserId).validate_python(text)
+
+
+class KeyScope(StrEnum):
+    """What a caller may do: ask, bring documents, or both for everybody."""
+
+    QUERY = "query"
+    UPLOAD = "upload"
+    ADMIN = "admin"
+
+
+DEFAULT_SCOPES = frozenset({KeyScope.QUERY, KeyScope.UPLOAD})
+
+
+class Caller(Frozen):
+    """Who calls: the user, what proves it, and what it allows. `key_id` is empty for somebody without a key."""
+
+    user_id: UserId = "local"
+    key_id: str = ""
+    scopes: frozenset[KeyScope] = DEFAULT_SCOPES
+
+    def may(self, *scopes: KeyScope) -> bool:
+        """Tell whether one of these scopes is given. An admin has them all."""
+        return KeyScope.ADMIN in self.scopes or not self.scopes.isdisjoint(scopes)
+
+    @property
+    def sees(self) -> str | None:
+        """Whose resources the caller sees: one user's, or None for everybody's."""
+        return None if KeyScope.ADMIN in self.scopes else self.user_id
+
+
+class ApiKey(Frozen):
+    """A key as it is kept: all but itself. `sha256` is the hash of its text, in hexadecimal."""
+
+    key_id: str
+    name: str
+    user_id: UserId
+    scopes: frozenset[KeyScope]
+    sha256: str = Field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def good(self, now: datetime) -> bool:
+        """Tell whether it opens anything now."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
 class Query(Frozen):
-    """A question as it travels to a worker."""
+    """A question as it travels to a worker. `everyone`: every user's documents may answer it, not its user's alone."""
 
     query: QuestionText
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
-    user_id: str = "local"
+    user_id: UserId = "local"
+    everyone: bool = False
     upload_ids: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
     first_page: int | None = Field(None, ge=1)
@@ -74,10 +130,15 @@ class Query(Frozen):
     cache: bool = True
 
     @property
+    def sees(self) -> str | None:
+        """Whose documents: one user's, or None for everybody's."""
+        return None if self.everyone else self.user_id
+
+    @property
     def chosen(self) -> SearchFilter:
-        """Which chunks the answer may stand on."""
+        """Which chunks the answer may stand on. No other code chooses whose."""
         return SearchFilter(
-            user_id=self.user_id,
+            user_id=self.sees,
             upload_ids=self.upload_ids,
             names=self.names,
             first_page=self.first_page,
@@ -193,12 +254,13 @@ class Passage(Frozen):
 
 
 class SearchFilter(Frozen):
-    """Which chunks may be found: always one user's, of any upload, name and page where those are None.
+    """Which chunks may be found: one user's, of any upload, name and page where those are None.
 
+    `user_id` has no default, so that nobody searches everything by leaving it out: None, everybody's, is said aloud.
     Never those of the `hidden` uploads.
     """
 
-    user_id: str = "local"
+    user_id: str | None
     upload_ids: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None
     first_page: int | None = None
@@ -313,6 +375,7 @@ class JobView(Frozen):
 
     job_id: str
     kind: Literal["chat", "document", "webhook"]
+    owner: str = "local"
     status: JobStatus
     created_at: datetime
     started_at: datetime | None = None

@@ -13,8 +13,10 @@ from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel
 
 from api import batches, chat, events, health, jobs, problems, uploads, webhooks
+from api.auth import Authentication, Gate, describe_auth
 from api.dependencies import State
 from api.limits import BodyLimit
+from client.api_keys import KeyList, Keyring
 from client.database import Database
 from client.file_store import open_file_store
 from client.library import Library
@@ -61,7 +63,13 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             await asyncio.to_thread(database.migrate)
             yield State(
-                settings=settings, queue=queue, uploads=listed, files=files, library=library, webhooks=told.store
+                settings=settings,
+                queue=queue,
+                uploads=listed,
+                files=files,
+                library=library,
+                webhooks=told.store,
+                gate=Gate(settings, Keyring(KeyList(database))),
             )
         finally:
             settling.cancel()
@@ -81,6 +89,8 @@ def create_app(settings: Settings) -> FastAPI:
         responses=problems.describe(500),
     )
     larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    # The last one added is the first to see a request.
+    app.add_middleware(Authentication)
     app.add_middleware(BodyLimit, larger=larger)
     problems.install(app)
     for part in (chat, batches, jobs, events, uploads, webhooks, health):
@@ -91,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
         """Tell that the server runs."""
         return Greeting()
 
-    _describe_problems(app)
+    _complete_document(app, settings)
     return app
 
 
@@ -105,8 +115,8 @@ async def _settle_for_ever(library: Library) -> None:
             log.warning("uploads could not be looked through: %s", error.detail)
 
 
-def _describe_problems(app: FastAPI) -> None:
-    """Put the Problem schema, which no route returns as a model, into the OpenAPI document."""
+def _complete_document(app: FastAPI, settings: Settings) -> None:
+    """Put into the OpenAPI document what routes do not say: the Problem schema, and how callers authenticate."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -114,6 +124,7 @@ def _describe_problems(app: FastAPI) -> None:
         schemas = document["components"]["schemas"]
         problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+        describe_auth(document, required=settings.auth_required or settings.takes_tokens)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]

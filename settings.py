@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent
 DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
 LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
+MIN_SECRET_BYTES = 32
 
 
 class Settings(BaseSettings):
@@ -31,6 +33,20 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    auth_required: bool = Field(
+        default=False, description="Whether every call needs a key or a token. It does anyway once a key was made."
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="Whether HOST may be reachable from other machines without AUTH_REQUIRED or a key."
+    )
+    jwt_secret: SecretStr | None = Field(
+        None, description="Secret of HS256 tokens (JWT) to accept, of at least 32 bytes. Their `sub` is the user."
+    )
+    jwt_jwks_url: str | None = Field(
+        None, description="Where the public keys are of RS256, PS256, ES256 or EdDSA tokens to accept."
+    )
+    jwt_audience: str | None = Field(None, description="What `aud` of a token must be.")
+    jwt_issuer: str | None = Field(None, description="What `iss` of a token must be.")
     data_dir: Path = Field(
         Path("data"),
         description="Folder of everything stored. A relative path starts at the folder of main.py.",
@@ -138,7 +154,7 @@ class Settings(BaseSettings):
             raise ValueError("must look like s3://bucket or s3://bucket/prefix")
         return value
 
-    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url")
+    @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url", "jwt_jwks_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -148,6 +164,26 @@ class Settings(BaseSettings):
             raise ValueError("must be a URL that starts with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        # RFC 7518, 3.2: a key of HS256 is at least as long as its hash.
+        if value is not None and len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+            raise ValueError(f"must be at least {MIN_SECRET_BYTES} bytes long")
+        return value
+
+    @model_validator(mode="after")
+    def _auth_makes_sense(self) -> Self:
+        if self.auth_required and self.allow_anonymous:
+            raise ValueError("AUTH_REQUIRED and ALLOW_ANONYMOUS contradict each other: set one of them")
+        if self.jwt_secret is not None and self.jwt_jwks_url is not None:
+            raise ValueError("JWT_SECRET and JWT_JWKS_URL are two ways to check tokens: set one of them")
+        if self.jwt_jwks_url is not None and not _safe(self.jwt_jwks_url):
+            raise ValueError("JWT_JWKS_URL must start with https://, so that nobody changes what comes from it")
+        if self.takes_tokens and not (self.jwt_audience and self.jwt_issuer):
+            raise ValueError("JWT_AUDIENCE and JWT_ISSUER must be set, so that tokens made for others are refused")
+        return self
+
     @model_validator(mode="after")
     def _no_conflict(self) -> Self:
         if self.worker_processes > 1 and self.qdrant_url is None:
@@ -156,6 +192,16 @@ class Settings(BaseSettings):
                 "set QDRANT_URL to a Qdrant server, or WORKER_PROCESSES=1"
             )
         return self
+
+    @property
+    def takes_tokens(self) -> bool:
+        """True when callers may bring a JWT."""
+        return self.jwt_secret is not None or self.jwt_jwks_url is not None
+
+    @property
+    def on_loopback(self) -> bool:
+        """True when only this machine can reach the API."""
+        return is_loopback(self.host)
 
     @property
     def offline(self) -> bool:
@@ -231,6 +277,19 @@ def without_password(url: str) -> str:
     if parts.password is None:
         return url
     return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@", 1)))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address is that of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _safe(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def _sentence(problem: Any) -> str:

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.callbacks import callback_of
 from api.chat import ChatRequest
-from api.dependencies import CurrentSettings, Queue, Shelf, User
+from api.dependencies import CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
 from api.jobs import Pending, ended
 from api.problems import describe
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest
-from schemas import JobStatus
+from schemas import JobStatus, KeyScope
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
 MAX_QUESTIONS = 1_000
 # 1,000 questions of 4,000 characters of up to 4 bytes each.
@@ -64,7 +64,7 @@ class JsonLines(StreamingResponse):
 
 @router.post("/chat/batch", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask_many(
-    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, user: User
+    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, caller: CallerNow
 ) -> BatchAccepted:
     """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
 
@@ -73,18 +73,18 @@ async def ask_many(
     _check_independent(body.questions)
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
-        await library.jobs_before(uploads, user_id=user, wait=False)
+        await library.jobs_before(uploads, user_id=caller.sees, wait=False)
     ids: dict[int, str] = {}
     callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
-        payloads = [question.as_query(settings, user).model_dump(mode="json") for question in chosen]
+        payloads = [question.as_query(settings, caller).model_dump(mode="json") for question in chosen]
         told = [callbacks[place] for place in places]
-        jobs = await queue.submit_many("chat", payloads, priority=priority, owner=user, callbacks=told)
+        jobs = await queue.submit_many("chat", payloads, priority=priority, owner=caller.user_id, callbacks=told)
         ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
     job_ids = [ids[place] for place in sorted(ids)]
-    return BatchAccepted(batch_id=await queue.lists.make_batch(user, job_ids), job_ids=job_ids)
+    return BatchAccepted(batch_id=await queue.lists.make_batch(caller.user_id, job_ids), job_ids=job_ids)
 
 
 def _check_independent(questions: list[ChatRequest]) -> None:
@@ -98,8 +98,8 @@ def _check_independent(questions: list[ChatRequest]) -> None:
         raise InvalidRequest(problems)
 
 
-async def _batch(batch_id: str, queue: Queue, user: User) -> list[str]:
-    return await queue.lists.batch(user, batch_id)
+async def _batch(batch_id: str, queue: Queue, owner: Sees) -> list[str]:
+    return await queue.lists.batch(owner, batch_id)
 
 
 Batch = Annotated[list[str], Depends(_batch)]

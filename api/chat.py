@@ -9,15 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
-from api.dependencies import CurrentSettings, Queue, Shelf, User
+from api.dependencies import CallerNow, CurrentSettings, Queue, Shelf, needs
 from api.problems import describe
 from api.question import QuestionSettings
 from client.idempotency import Idempotency
 from errors import InvalidRequest
-from schemas import DEFAULT_K, MAX_K, JobStatus, Priority, QuestionText
+from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
 from settings import Settings
 
-router = APIRouter(tags=["chat"])
+router = APIRouter(tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
 MAX_UPLOADS = 100
 EXAMPLE = "How long does the battery last?"
@@ -68,12 +68,13 @@ class ChatRequest(QuestionSettings):
     webhook_url: WebhookUrl = None
     metadata: Metadata = Field(default_factory=dict)
 
-    def as_query(self, settings: Settings, user_id: str) -> schemas.Query:
+    def as_query(self, settings: Settings, caller: Caller) -> schemas.Query:
         """Return the question as it travels to a worker. Raises InvalidRequest for a model that is not allowed."""
         return schemas.Query(
             query=self.query,
             k=self.k,
-            user_id=user_id,
+            user_id=caller.user_id,
+            everyone=caller.sees is None,
             upload_ids=self.upload_ids,
             conversation_id=self.conversation_id,
             **self.for_query(settings),
@@ -100,7 +101,7 @@ async def ask(
     queue: Queue,
     settings: CurrentSettings,
     library: Shelf,
-    user: User,
+    caller: CallerNow,
     response: Response,
     query: QuestionParameter = None,
     k: KParameter = DEFAULT_K,
@@ -125,18 +126,18 @@ async def ask(
         )
     callback = callback_of(settings, body.webhook_url, body.metadata)
     uploads = body.upload_ids
-    after = await library.jobs_before(uploads, user_id=user, wait=body.after_upload) if uploads else []
-    payload: dict[str, Any] = body.as_query(settings, user).model_dump(mode="json")
+    after = await library.jobs_before(uploads, user_id=caller.sees, wait=body.after_upload) if uploads else []
+    payload: dict[str, Any] = body.as_query(settings, caller).model_dump(mode="json")
     once = None
     if idempotency_key is not None:
         told = callback.model_dump(mode="json")
         request = {"kind": "chat", "priority": body.priority, "callback": told, **payload}
-        once = Idempotency.of(idempotency_key, request, user_id=user)
+        once = Idempotency.of(idempotency_key, request, user_id=caller.user_id)
     job = await queue.submit(
         "chat",
         payload,
         priority=body.priority,
-        owner=user,
+        owner=caller.user_id,
         after=after,
         once=once,
         callback=callback,

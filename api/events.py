@@ -11,15 +11,15 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.dependencies import Queue
+from api.dependencies import Queue, Sees, needs
 from api.jobs import ended
 from api.problems import describe
 from client.events import FIRST, ID_PATTERN
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
-from schemas import JobView
+from schemas import JobView, KeyScope
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 HEARTBEAT_SECONDS = 15.0
 # The id of the last event: whoever has it has seen all.
@@ -32,8 +32,8 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-async def _watched(job_id: str, queue: Queue) -> JobView:
-    return await queue.fetch(job_id)
+async def _watched(job_id: str, queue: Queue, owner: Sees) -> JobView:
+    return await queue.fetch(job_id, owner=owner)
 
 
 def _after(

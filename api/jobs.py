@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import Queue, User
+from api.dependencies import Queue, Sees, needs
 from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
-from schemas import Answer, Indexed, JobStatus, JobView, Progress, Removed, Source, Usage, Used
+from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Progress, Removed, Source, Usage, Used
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60
@@ -80,42 +80,43 @@ class Pending(BaseModel):
 
 
 @router.get("/job-status/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def job_status(job_id: str, queue: Queue, wait: Wait = 0) -> JobState:
+async def job_status(job_id: str, queue: Queue, owner: Sees, wait: Wait = 0) -> JobState:
     """Tell where a job is; with `wait`, as soon as its status changes."""
-    return _state(await _changed(job_id, queue, wait))
+    return _state(await _changed(job_id, queue, wait, owner=owner))
 
 
 @router.get("/job-status", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
 async def job_status_by_parameter(
     queue: Queue,
+    owner: Sees,
     job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
     wait: Wait = 0,
 ) -> JobState:
     """Tell where a job is, its id given as a query parameter; with `wait`, as soon as its status changes."""
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
-    return _state(await _changed(job_id, queue, wait))
+    return _state(await _changed(job_id, queue, wait, owner=owner))
 
 
 @router.get("/jobs", responses=describe(422, 503))
 async def recent_jobs(
     queue: Queue,
-    user: User,
+    owner: Sees,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
     before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found = await queue.lists.recent(user, limit=limit + 1, before=before, status=status, kind=kind)
+    found = await queue.lists.recent(owner, limit=limit + 1, before=before, status=status, kind=kind)
     jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
     return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
 
 
 @router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def cancel(job_id: str, queue: Queue) -> JobState:
+async def cancel(job_id: str, queue: Queue, owner: Sees) -> JobState:
     """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
-    return _state(await queue.cancel(job_id))
+    return _state(await queue.cancel(job_id, owner=owner))
 
 
 @router.get(
@@ -124,9 +125,9 @@ async def cancel(job_id: str, queue: Queue) -> JobState:
     response_model=JobResult | Pending,
     response_model_exclude_none=True,
 )
-async def result(job_id: str, queue: Queue, response: Response, wait: Wait = 0) -> JobResult | Pending:
+async def result(job_id: str, queue: Queue, owner: Sees, response: Response, wait: Wait = 0) -> JobResult | Pending:
     """Give a job's answer and its sources; 202 until it has ended. With `wait`, as soon as it has."""
-    job = await queue.wait(job_id, wait, until=lambda seen: seen.status.terminal)
+    job = await queue.wait(job_id, wait, owner=owner, until=lambda seen: seen.status.terminal)
     if not job.status.terminal:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -146,12 +147,14 @@ def ended(job: JobView) -> JobResult:
     return JobResult(job_id=job.job_id, status="completed", result=_text(job), **details)
 
 
-async def _changed(job_id: str, queue: JobQueue, wait_seconds: float) -> JobView:
+async def _changed(job_id: str, queue: JobQueue, wait_seconds: float, *, owner: str | None) -> JobView:
     """Read a job, when its status is no longer what it is now or the time is up."""
     if not wait_seconds:
-        return await queue.fetch(job_id)
-    before = (await queue.fetch(job_id)).status
-    return await queue.wait(job_id, wait_seconds, until=lambda seen: seen.status is not before or before.terminal)
+        return await queue.fetch(job_id, owner=owner)
+    before = (await queue.fetch(job_id, owner=owner)).status
+    return await queue.wait(
+        job_id, wait_seconds, owner=owner, until=lambda seen: seen.status is not before or before.terminal
+    )
 
 
 def _state(job: JobView) -> JobState:

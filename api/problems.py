@@ -71,23 +71,30 @@ def install(app: FastAPI) -> None:
     app.exception_handler(Exception)(_unexpected)
 
 
-async def _app_error(_request: Request, error: AppError) -> Response:
+def problem(error: AppError) -> Response:
+    """Render an error."""
     if error.status == HTTPStatus.NO_CONTENT:
         return Response(status_code=error.status)
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     members = {}
     if isinstance(error, InvalidRequest):
         members["errors"] = [{"field": field, "message": message} for field, message in error.problems]
     return problem_response(error.status, error.title, error.detail, headers=headers, **members)
 
 
-async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    return await _app_error(request, InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+async def _app_error(_request: Request, error: AppError) -> Response:
+    return problem(error)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
+async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+    return problem(InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+
+
+async def _http_error(_request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.BAD_REQUEST and error.detail == _UNPARSABLE:
-        return await _app_error(request, InvalidRequest([("body", "is not valid JSON")]))
+        return problem(InvalidRequest([("body", "is not valid JSON")]))
     phrase = HTTPStatus(error.status_code).phrase
     details = {
         404: "there is nothing at this address; /docs lists what there is",

@@ -16,16 +16,18 @@ from pydantic import BaseModel, Field
 
 import schemas
 from api.callbacks import WebhookUrl, callback_of
-from api.dependencies import CurrentSettings, Files, Shelf, Uploads, User, Webhooks
+from api.dependencies import CurrentSettings, Files, Sees, Shelf, Uploads, User, Webhooks, needs
 from api.problems import describe
 from client.file_types import detect
 from client.library import Accepted, OnDuplicate, clean_name
 from client.webhook_records import Callback
 from client.webhook_store import WebhookStore
 from errors import DocumentError, InvalidRequest, UnsupportedFile
-from schemas import UploadStatus
+from schemas import KeyScope, UploadStatus
 
 router = APIRouter(tags=["uploads"])
+CHANGES = [needs(KeyScope.UPLOAD)]
+READS = [needs(KeyScope.UPLOAD, KeyScope.QUERY)]
 
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
@@ -88,6 +90,7 @@ class UploadPage(BaseModel):
 
 @router.post(
     "/uploads",
+    dependencies=CHANGES,
     status_code=202,
     responses=describe(413, 415, 422, 503)
     | {200: {"model": UploadsAccepted, "description": "Nothing to index: every file was uploaded before"}},
@@ -137,10 +140,10 @@ async def _tell(accepted: list[Accepted], callback: Callback, webhooks: WebhookS
             await anyio.to_thread.run_sync(tell)
 
 
-@router.get("/uploads", responses=describe(422, 503), response_model_exclude_none=True)
+@router.get("/uploads", dependencies=READS, responses=describe(422, 503), response_model_exclude_none=True)
 async def uploads(
     listed: Uploads,
-    user: User,
+    owner: Sees,
     status: Annotated[UploadStatus | None, Query(description="Only those with this status.")] = None,
     name: Annotated[str | None, Query(max_length=255, description="Only those with this in their name.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_LIMIT)] = PAGE_LIMIT,
@@ -148,25 +151,28 @@ async def uploads(
 ) -> UploadPage:
     """List uploads, newest first."""
     found, following = await anyio.to_thread.run_sync(
-        lambda: listed.page(user, limit=limit, status=status, name=_searchable(name), cursor=cursor)
+        lambda: listed.page(owner, limit=limit, status=status, name=_searchable(name), cursor=cursor)
     )
     return UploadPage(uploads=[_view(one) for one in found], next=following)
 
 
-@router.get("/uploads/{upload_id}", responses=describe(404, 422, 503), response_model_exclude_none=True)
-async def upload_state(upload_id: str, library: Shelf, user: User) -> UploadView:
+@router.get(
+    "/uploads/{upload_id}", dependencies=READS, responses=describe(404, 422, 503), response_model_exclude_none=True
+)
+async def upload_state(upload_id: str, library: Shelf, owner: Sees) -> UploadView:
     """Tell how far an upload is."""
-    return _view(await library.get(upload_id, user_id=user))
+    return _view(await library.get(upload_id, user_id=owner))
 
 
 @router.get(
     "/uploads/{upload_id}/file",
+    dependencies=READS,
     responses=describe(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
     response_class=StreamingResponse,
 )
-async def upload_file(upload_id: str, library: Shelf, files: Files, user: User) -> StreamingResponse:
+async def upload_file(upload_id: str, library: Shelf, files: Files, owner: Sees) -> StreamingResponse:
     """Give the uploaded file back, byte for byte."""
-    found = await library.get(upload_id, user_id=user)
+    found = await library.get(upload_id, user_id=owner)
     chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, found.file_id)
     headers = {
         # Always to be saved, never shown: an uploaded page must not run as one of ours.
@@ -179,17 +185,17 @@ async def upload_file(upload_id: str, library: Shelf, files: Files, user: User) 
     return StreamingResponse(chunks, media_type=found.media_type, headers=headers)
 
 
-@router.delete("/uploads/{upload_id}", status_code=202, responses=describe(404, 422, 503))
-async def delete_upload(upload_id: str, library: Shelf, user: User) -> UploadAccepted:
+@router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=describe(404, 422, 503))
+async def delete_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
     """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
-    removed = await library.remove(upload_id, user_id=user)
+    removed = await library.remove(upload_id, user_id=owner)
     return _accepted(Accepted(upload=removed, duplicate=False, queued=True))
 
 
-@router.post("/uploads/{upload_id}/reindex", status_code=202, responses=describe(404, 422, 503))
-async def reindex_upload(upload_id: str, library: Shelf, user: User) -> UploadAccepted:
+@router.post("/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=describe(404, 422, 503))
+async def reindex_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
     """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
-    return _accepted(Accepted(upload=await library.reindex(upload_id, user_id=user), duplicate=False, queued=True))
+    return _accepted(Accepted(upload=await library.reindex(upload_id, user_id=owner), duplicate=False, queued=True))
 
 
 def _check(file: UploadFile, *, place: str) -> None:

@@ -11,17 +11,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from uuid_utils.compat import uuid7
 
 from api.callbacks import policy_of
-from api.dependencies import CurrentSettings, User, Webhooks
+from api.dependencies import CurrentSettings, Sees, User, Webhooks, needs
 from api.problems import describe
 from client.webhook_address import MAX_URL_CHARS, AddressPolicy, addresses_of, parse_url
 from client.webhook_records import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, moment
 from client.webhook_sender import new_secret
-from client.webhook_store import rq_job_id
+from client.webhook_store import EVERYONE, rq_job_id
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
-from schemas import clean_text
+from schemas import KeyScope, clean_text
 
 # Routes are sync: they run in threads, since resolving names and the store they use block.
-router = APIRouter(tags=["webhooks"])
+router = APIRouter(tags=["webhooks"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 RESOLVE_SECONDS = 2.0
 EXAMPLE = "https://example.com/hooks/rag"
@@ -108,9 +108,9 @@ def register(
 
 
 @router.get("/webhooks", responses=describe(503), response_model_exclude_none=True)
-def endpoints(webhooks: Webhooks, user: User) -> EndpointList:
+def endpoints(webhooks: Webhooks, owner: Sees) -> EndpointList:
     """List your endpoints."""
-    return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.endpoints(user)])
+    return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.endpoints(owner)])
 
 
 @router.get("/webhooks/secret", responses=describe(503))
@@ -122,14 +122,16 @@ def secret(webhooks: Webhooks, user: User) -> Secret:
 @router.get("/webhooks/deliveries", responses=describe(422, 503), response_model_exclude_none=True)
 def deliveries(
     webhooks: Webhooks,
-    user: User,
+    owner: Sees,
     job_id: Annotated[str | None, Query(max_length=64, description="Only those about this job.")] = None,
     limit: Limit = 50,
     offset: Offset = 0,
 ) -> DeliveryList:
     """List what was sent to you or will be."""
-    what, name = ("owner", user) if job_id is None else ("job", job_id)
-    return _list(webhooks.deliveries(what, name, owner=user, offset=offset, limit=limit))
+    what, name = ("all", EVERYONE) if owner is None else ("owner", owner)
+    if job_id is not None:
+        what, name = "job", job_id
+    return _list(webhooks.deliveries(what, name, owner=owner, offset=offset, limit=limit))
 
 
 @router.post(
@@ -138,12 +140,12 @@ def deliveries(
     responses=describe(404, 409, 422, 503),
     response_model_exclude_none=True,
 )
-def redeliver(delivery_id: str, webhooks: Webhooks, user: User) -> DeliveryView:
+def redeliver(delivery_id: str, webhooks: Webhooks, owner: Sees) -> DeliveryView:
     """Send a webhook again now, with the same id, and on the whole schedule again if that fails."""
-    delivery = webhooks.delivery(delivery_id, owner=user)
+    delivery = webhooks.delivery(delivery_id, owner=owner)
     if webhooks.body(delivery) is None:
         raise WebhookConflict("what was sent is no longer kept")
-    if delivery.endpoint_id and webhooks.endpoint(delivery.endpoint_id, owner=user).disabled_at is not None:
+    if delivery.endpoint_id and webhooks.endpoint(delivery.endpoint_id, owner=owner).disabled_at is not None:
         raise WebhookConflict("the endpoint is disabled: POST /webhooks/{id}/enable first")
     now = time.time()
     again = delivery.model_copy(
@@ -162,32 +164,32 @@ def redeliver(delivery_id: str, webhooks: Webhooks, user: User) -> DeliveryView:
 
 
 @router.get("/webhooks/{endpoint_id}", responses=describe(404, 422, 503), response_model_exclude_none=True)
-def endpoint(endpoint_id: str, webhooks: Webhooks, user: User) -> EndpointView:
+def endpoint(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> EndpointView:
     """Show an endpoint."""
-    return _view(webhooks.endpoint(endpoint_id, owner=user))
+    return _view(webhooks.endpoint(endpoint_id, owner=owner))
 
 
 @router.delete("/webhooks/{endpoint_id}", status_code=204, responses=describe(404, 422, 503))
-def delete(endpoint_id: str, webhooks: Webhooks, user: User) -> None:
+def delete(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> None:
     """Delete an endpoint. Nothing is sent to it any more."""
-    webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=user))
+    webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=owner))
 
 
 @router.post("/webhooks/{endpoint_id}/enable", responses=describe(404, 422, 503), response_model_exclude_none=True)
-def enable(endpoint_id: str, webhooks: Webhooks, user: User) -> EndpointView:
+def enable(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> EndpointView:
     """Send to an endpoint again that answered 410 Gone once."""
-    found = webhooks.endpoint(endpoint_id, owner=user).model_copy(update={"disabled_at": None})
+    found = webhooks.endpoint(endpoint_id, owner=owner).model_copy(update={"disabled_at": None})
     webhooks.replace_endpoint(found)
     return _view(found)
 
 
 @router.get("/webhooks/{endpoint_id}/deliveries", responses=describe(404, 422, 503), response_model_exclude_none=True)
 def endpoint_deliveries(
-    endpoint_id: str, webhooks: Webhooks, user: User, limit: Limit = 50, offset: Offset = 0
+    endpoint_id: str, webhooks: Webhooks, owner: Sees, limit: Limit = 50, offset: Offset = 0
 ) -> DeliveryList:
     """List what was sent to an endpoint or will be."""
-    webhooks.endpoint(endpoint_id, owner=user)
-    return _list(webhooks.deliveries("endpoint", endpoint_id, owner=user, offset=offset, limit=limit))
+    webhooks.endpoint(endpoint_id, owner=owner)
+    return _list(webhooks.deliveries("endpoint", endpoint_id, owner=owner, offset=offset, limit=limit))
 
 
 def _check(url: str, policy: AddressPolicy) -> None:

@@ -83,7 +83,7 @@ def embedded(size: int) -> None:
             store.close()
             started = time.perf_counter()
             store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Lexicon())
-            store.search(words.question(), SearchFilter(), 6)
+            store.search(words.question(), SearchFilter(user_id="local"), 6)
             print(f"{'':>22}opened, searched and closed in {1000 * (time.perf_counter() - started):.0f} ms")
         finally:
             store.close()
@@ -120,8 +120,8 @@ def measure(name: str, store: Store, words: Words, size: int) -> None:
     filled = time.perf_counter() - started
     uploads = max(1, size // UPLOAD_CHUNKS)
     for label, chosen in (
-        ("10 uploads", SearchFilter(upload_ids=tuple(f"u{n}" for n in range(min(10, uploads))))),
-        ("all", SearchFilter()),
+        ("10 uploads", SearchFilter(user_id="local", upload_ids=tuple(f"u{n}" for n in range(min(10, uploads))))),
+        ("all", SearchFilter(user_id="local")),
     ):
         times = sorted(one_search(store, words.question(), chosen) for _ in range(SEARCHES))
         print(

@@ -1,4 +1,4 @@
-"""The SQL database: SQLite in a file, or PostgreSQL, with its tables brought up to date before their first use."""
+"""The SQL database with uploads and API keys: SQLite in a file, or PostgreSQL; its tables are up to date before use."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from errors import SettingsError, UploadsUnavailable
 from settings import Settings
 
 # The newest migration. Compared with the database at start, so that Alembic is imported only to change something.
-REVISION = "0001"
+REVISION = "0002"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
@@ -93,6 +93,21 @@ class UploadRow(Base):
         Index("uploads_unique_content", "user_id", "unique_sha256", unique=True),
         Index("uploads_status", "status", "upload_id"),
     )
+
+
+class ApiKeyRow(Base):
+    """A row of the list of keys: see schemas.ApiKey. `scopes` are separated by spaces."""
+
+    __tablename__ = "api_keys"
+
+    key_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    user_id: Mapped[str] = mapped_column(String(255))
+    scopes: Mapped[str] = mapped_column(String(100))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(_UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(_UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(_UtcTime)
 
 
 class Database:
@@ -170,11 +185,11 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # else twelve lines at the first start
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # else twelve lines at the first start
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection

@@ -305,9 +305,9 @@ def _beside(chunk: Chunk) -> list[qdrant.ConditionType]:
 
 
 def _conditions(chosen: SearchFilter) -> list[qdrant.ConditionType]:
-    conditions: list[qdrant.ConditionType] = [
-        qdrant.FieldCondition(USER_FIELD, match=qdrant.MatchValue(chosen.user_id))
-    ]
+    conditions: list[qdrant.ConditionType] = []
+    if chosen.user_id is not None:
+        conditions.append(qdrant.FieldCondition(USER_FIELD, match=qdrant.MatchValue(chosen.user_id)))
     if chosen.upload_ids is not None:
         conditions.append(qdrant.FieldCondition(UPLOAD_FIELD, match=qdrant.MatchAny(list(chosen.upload_ids))))
     if chosen.names is not None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # Ids are forgotten this long after the last job of their owner or batch was added, results long before.
 EXTRA_SECONDS = 7 * 86_400
 PAGE = 200
+# An owner's key holds no asterisk: it is quoted there.
+EVERYBODY = "rag:jobs:*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +44,30 @@ class JobLists:
         self._kept_seconds = kept_seconds + EXTRA_SECONDS
 
     def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
-        """Add jobs to their owner's list."""
-        key = _owner_key(owner)
-        pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs})
-        pipeline.zremrangebyscore(key, "-inf", time.time() - self._kept_seconds)
-        pipeline.expire(key, self._kept_seconds)
+        """Add jobs to their owner's list, and to everybody's."""
+        for key in (_owner_key(owner), EVERYBODY):
+            pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs})
+            pipeline.zremrangebyscore(key, "-inf", time.time() - self._kept_seconds)
+            pipeline.expire(key, self._kept_seconds)
 
     async def recent(
-        self, owner: str, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None
+        self, owner: str | None, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None
     ) -> list[Listed]:
-        """Return up to `limit` of an owner's jobs, newest first, from those older than the job `before`."""
+        """Return up to `limit` of an owner's jobs, newest first, from those older than the job `before`.
+
+        `owner` None gives everybody's.
+        """
+        key = EVERYBODY if owner is None else _owner_key(owner)
         found: list[Listed] = []
         async with deadline():
             start = 0
             if before is not None:
-                rank = await self._valkey.zrevrank(_owner_key(owner), before)
+                rank = await self._valkey.zrevrank(key, before)
                 if rank is None:
                     return []
                 start = cast("int", rank) + 1
             while len(found) < limit:
-                ids = cast("list[bytes]", await self._valkey.zrevrange(_owner_key(owner), start, start + PAGE - 1))
+                ids = cast("list[bytes]", await self._valkey.zrevrange(key, start, start + PAGE - 1))
                 if not ids:
                     break
                 start += len(ids)
@@ -82,12 +88,12 @@ class JobLists:
             await pipeline.execute()
         return batch_id
 
-    async def batch(self, owner: str, batch_id: str) -> list[str]:
-        """Return the ids of a batch's jobs, in order. Raises BatchNotFound, also for somebody else's."""
+    async def batch(self, owner: str | None, batch_id: str) -> list[str]:
+        """Return the ids of a batch's jobs, in order. Raises BatchNotFound, also for another owner's."""
         async with deadline():
             parts = cast("list[bytes]", await self._valkey.lrange(_batch_key(batch_id), 0, -1))
         found = [as_text(part) for part in parts]
-        if not found or found[0] != owner:
+        if not found or owner not in {None, found[0]}:
             raise BatchNotFound(f"there is no batch {batch_id!a}: check the id that POST /chat/batch gave you")
         return found[1:]
 

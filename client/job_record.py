@@ -41,12 +41,16 @@ STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.STOPPED: JobStatus.CANCELLED,
     RqStatus.CANCELED: JobStatus.CANCELLED,
 }
-FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout")
+# Not RQ's own, which leaves it alone: whose job it is. A job put there by other means has none, and is LOCAL_USER's.
+OWNER_FIELD = "owner"
+LOCAL_USER = "local"
+FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout", OWNER_FIELD)
 
 
 def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
     """Read what RQ stored. Whatever cannot be read makes a failed job, not an error."""
     kind = KINDS[as_text(job["origin"])]
+    owner = as_text(job.get(OWNER_FIELD)) or LOCAL_USER
     try:
         status = STATUSES[as_text(job["status"])]
         meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
@@ -54,6 +58,7 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
         return JobView(
             job_id=job_id,
             kind=kind,
+            owner=owner,
             status=status,
             created_at=_time(job["created_at"]),
             started_at=_time(job.get("started_at")) if status is not JobStatus.QUEUED else None,
@@ -67,7 +72,12 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
     except (KeyError, TypeError, ValueError, AttributeError, NotPlainData, ValidationError, zlib.error):
         unreadable = Failure(code="unreadable", detail="what is stored of this job cannot be read; ask again")
         return JobView(
-            job_id=job_id, kind=kind, status=JobStatus.FAILED, created_at=datetime.now(UTC), failure=unreadable
+            job_id=job_id,
+            kind=kind,
+            owner=owner,
+            status=JobStatus.FAILED,
+            created_at=datetime.now(UTC),
+            failure=unreadable,
         )
 
 

@@ -62,7 +62,8 @@ class Accepted:
 class Library:
     """Uploads, their files and their jobs. Without a queue, whoever asked runs the work: index.py does.
 
-    Every method raises UploadsUnavailable, FilesUnavailable and QueueUnavailable.
+    Where `user_id` is given, only that user's uploads are there; None is everybody's. Every method raises
+    UploadsUnavailable, FilesUnavailable and QueueUnavailable.
     """
 
     def __init__(self, uploads: UploadList, files: FileStore, queue: JobQueue | None) -> None:
@@ -99,7 +100,7 @@ class Library:
         await self._submit_new(new)
         return Accepted(upload=new, duplicate=False, queued=True)
 
-    async def reindex(self, upload_id: str, *, user_id: str = "local") -> Upload:
+    async def reindex(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Index an upload again; one that waits for it or is at it stays as it is. Raises UploadNotFound."""
         upload = await self.get(upload_id, user_id=user_id)
         if upload.status is UploadStatus.DELETING:
@@ -108,7 +109,7 @@ class Library:
             return upload
         return await self._requeue(upload)
 
-    async def remove(self, upload_id: str, *, user_id: str = "local") -> Upload:
+    async def remove(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Delete an upload: at once from every answer, then its points, file and row. Raises UploadNotFound."""
         job_id = mint_id()
         if not _is_uuid(upload_id):
@@ -121,7 +122,7 @@ class Library:
                 await self._submit(marked)
         return marked
 
-    async def get(self, upload_id: str, *, user_id: str = "local") -> Upload:
+    async def get(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Return an upload, after a look at its job. Raises UploadNotFound; one being deleted is still found."""
         upload = await self._get(upload_id, user_id=user_id)
         try:
@@ -132,7 +133,7 @@ class Library:
             raise _not_found()
         return settled
 
-    async def jobs_before(self, upload_ids: Sequence[str], *, user_id: str = "local", wait: bool) -> list[str]:
+    async def jobs_before(self, upload_ids: Sequence[str], *, user_id: str | None = "local", wait: bool) -> list[str]:
         """Return the jobs that have to end before a question about these uploads can run.
 
         Raises UploadNotFound, and UploadNotReady for one that cannot be searched yet and is not to be waited for.
@@ -184,7 +185,7 @@ class Library:
         failed = await asyncio.to_thread(self._uploads.abandon, upload, reason=reason, error=detail)
         return failed or await asyncio.to_thread(self._uploads.get, upload.upload_id)
 
-    async def _get(self, upload_id: str, *, user_id: str) -> Upload:
+    async def _get(self, upload_id: str, *, user_id: str | None) -> Upload:
         if not _is_uuid(upload_id):
             raise _not_found()
         upload = await asyncio.to_thread(self._uploads.get, upload_id, user_id=user_id)
@@ -262,7 +263,13 @@ class Library:
             return
         function = REMOVE if upload.status is UploadStatus.DELETING else PROCESS
         task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
-        await self._queue.submit("document", task.model_dump(mode="json"), function=function, job_id=upload.job_id)
+        await self._queue.submit(
+            "document",
+            task.model_dump(mode="json"),
+            owner=upload.user_id,
+            function=function,
+            job_id=upload.job_id,
+        )
 
 
 class _Measured:

@@ -28,7 +28,7 @@ from client.deferral import release_stranded, submit_after
 from client.events import PAGE_EVENTS, UNENDED_SECONDS, WAKE_CHANNEL, WRITE_QUEUED, Wakeups, events_key, parse_events
 from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
 from client.job_lists import JobLists
-from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
+from client.job_record import FIELDS, FUNCTIONS, KINDS, OWNER_FIELD, QUEUES, REMOVE, Kind, as_text, read_job
 from client.talking import deadline
 from client.webhook_intents import write_intent
 from client.webhook_records import Callback
@@ -190,6 +190,7 @@ class JobQueue:
                 if after:
                     job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
                 fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
+                fields += [OWNER_FIELD, owner]
                 # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
                 # what was wanted: its answer does not matter.
                 if after:
@@ -208,8 +209,8 @@ class JobQueue:
             release_stranded(pipeline, QUEUES["chat"], before=before, limit=MAX_RELEASED)
             return sum(await pipeline.execute())
 
-    async def fetch(self, job_id: str) -> JobView:
-        """Read a job. Raises JobNotFound, JobExpired, QueueUnavailable."""
+    async def fetch(self, job_id: str, *, owner: str | None = None) -> JobView:
+        """Read a job; when `owner` is given, only one of theirs. Raises JobNotFound, JobExpired, QueueUnavailable."""
         minted = _parse_id(job_id)
         async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
@@ -220,6 +221,8 @@ class JobQueue:
             if "status" not in job or as_text(job.get("origin")) not in KINDS:
                 raise self._missing(job_id, minted)
             view = read_job(job_id, job, results[0][1] if results else {})
+            if owner is not None and view.owner != owner:
+                raise self._missing(job_id, minted)
             return await self._placed(view) if view.status is JobStatus.QUEUED else view
 
     async def _placed(self, job: JobView) -> JobView:
@@ -246,23 +249,28 @@ class JobQueue:
             entries = await self._valkey.xrange(events_key(job_id), min=f"({after}", count=PAGE_EVENTS)
         return job, parse_events(entries or ())
 
-    async def wait(self, job_id: str, seconds: float, *, until: Callable[[JobView], bool]) -> JobView:
-        """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling."""
+    async def wait(
+        self, job_id: str, seconds: float, *, owner: str | None = None, until: Callable[[JobView], bool]
+    ) -> JobView:
+        """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling.
+
+        `owner`: as for `fetch`.
+        """
         give_up_at = time.monotonic() + seconds
         async with self.wakeups.watching(job_id) as watch:
             while True:
-                job = await self.fetch(job_id)
+                job = await self.fetch(job_id, owner=owner)
                 left = give_up_at - time.monotonic()
                 if until(job) or left <= 0:
                     return job
                 await watch.wait(left)
 
-    async def cancel(self, job_id: str) -> JobView:
+    async def cancel(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Cancel a job and read it: one that waits never runs, one that runs is stopped, one that has ended stays so.
 
         A running job may take its worker a moment to stop, so that it can still be `started` here.
         """
-        job = await self.fetch(job_id)
+        job = await self.fetch(job_id, owner=owner)
         if job.status.terminal:
             return job
         name = QUEUES[job.kind]

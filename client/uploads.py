@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, true, tuple_, update
 
 from client.database import Database, RowTaken, UploadRow
 from errors import InvalidRequest
@@ -22,7 +22,10 @@ _COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "
 
 
 class UploadList:
-    """The list. Safe for threads and many processes. Every method raises UploadsUnavailable."""
+    """The list. Safe for threads and many processes. Every method raises UploadsUnavailable.
+
+    Where `user_id` may be None, None is everybody.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -51,16 +54,14 @@ class UploadList:
 
     def get(self, upload_id: str, *, user_id: str | None = None) -> Upload | None:
         """Return an upload, of any user when `user_id` is None; None when there is none."""
-        chosen = UploadRow.upload_id == upload_id
-        if user_id is not None:
-            chosen = and_(chosen, UploadRow.user_id == user_id)
+        chosen = and_(UploadRow.upload_id == upload_id, _of(user_id))
         with self._database.reading() as connection:
             row = connection.execute(select(*_COLUMNS).where(chosen)).first()
         return None if row is None else _upload(row)
 
     def page(
         self,
-        user_id: str,
+        user_id: str | None,
         *,
         limit: int,
         status: UploadStatus | None = None,
@@ -71,7 +72,7 @@ class UploadList:
 
         `name` is a part of the name, in any case. Raises InvalidRequest for a cursor that is none.
         """
-        chosen = [UploadRow.user_id == user_id]
+        chosen = [_of(user_id)]
         if status is not None:
             chosen.append(UploadRow.status == status)
         if name:
@@ -134,12 +135,11 @@ class UploadList:
         values = {"status": UploadStatus.QUEUED, "pages_done": 0, "reason": None, "error": None} | values
         return self.change(upload_id, as_it_was, job_id=job_id, **values)
 
-    def mark_deleting(self, upload_id: str, *, user_id: str, job_id: str) -> Upload | None:
+    def mark_deleting(self, upload_id: str, *, user_id: str | None, job_id: str) -> Upload | None:
         """Take the upload out of every answer. None when there is none; one that is being deleted stays as it is."""
-        mine = UploadRow.user_id == user_id
         marked = self.change(
             upload_id,
-            and_(mine, UploadRow.status != UploadStatus.DELETING),
+            and_(_of(user_id), UploadRow.status != UploadStatus.DELETING),
             status=UploadStatus.DELETING,
             job_id=job_id,
             unique_sha256=None,
@@ -154,12 +154,12 @@ class UploadList:
         """Remove the row of an upload that was never accepted, since its job could not be queued."""
         self.drop(upload_id, and_(UploadRow.job_id == job_id, UploadRow.status == UploadStatus.QUEUED))
 
-    def searchable(self, user_id: str, upload_ids: Collection[str]) -> set[str]:
+    def searchable(self, user_id: str | None, upload_ids: Collection[str]) -> set[str]:
         """Return which of these uploads answers may stand on: ready once, and not being deleted."""
         if not upload_ids:
             return set()
         chosen = and_(
-            UploadRow.user_id == user_id,
+            _of(user_id),
             UploadRow.upload_id.in_(upload_ids),
             UploadRow.indexed_at.is_not(None),
             UploadRow.status != UploadStatus.DELETING,
@@ -167,23 +167,21 @@ class UploadList:
         with self._database.reading() as connection:
             return set(connection.execute(select(UploadRow.upload_id).where(chosen)).scalars())
 
-    def state(self, user_id: str) -> str:
+    def state(self, user_id: str | None) -> str:
         """Name the set of a user's uploads that can be found. What is added, removed or indexed anew renames it.
 
         How many there are and when the latest was indexed are enough: time goes forward, so what was there before
         cannot come back without being later.
         """
-        found = and_(
-            UploadRow.user_id == user_id, UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING
-        )
+        found = and_(_of(user_id), UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING)
         with self._database.reading() as connection:
             count, latest = connection.execute(select(func.count(), func.max(UploadRow.indexed_at)).where(found)).one()
         return f"{count}/{latest}"
 
-    def hidden(self, user_id: str) -> tuple[str, ...]:
+    def hidden(self, user_id: str | None) -> tuple[str, ...]:
         """Return the uploads that may have chunks stored but must not be found: being deleted, or half indexed."""
         half = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))
-        chosen = and_(UploadRow.user_id == user_id, or_(UploadRow.status == UploadStatus.DELETING, half))
+        chosen = and_(_of(user_id), or_(UploadRow.status == UploadStatus.DELETING, half))
         with self._database.reading() as connection:
             return tuple(connection.execute(select(UploadRow.upload_id).where(chosen)).scalars())
 
@@ -228,6 +226,10 @@ class UploadList:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _of(user_id: str | None) -> ColumnElement[bool]:
+    return true() if user_id is None else UploadRow.user_id == user_id
 
 
 def _owned(job_id: str | None) -> ColumnElement[bool]:

@@ -225,9 +225,9 @@ def _beside(chunk: Chunk) -> list[models.Condition]:
 
 
 def _conditions(chosen: SearchFilter) -> list[models.Condition]:
-    conditions: list[models.Condition] = [
-        models.FieldCondition(key=USER_FIELD, match=models.MatchValue(value=chosen.user_id))
-    ]
+    conditions: list[models.Condition] = []
+    if chosen.user_id is not None:
+        conditions.append(models.FieldCondition(key=USER_FIELD, match=models.MatchValue(value=chosen.user_id)))
     if chosen.upload_ids is not None:
         any_of = models.MatchAny(any=list(chosen.upload_ids))
         conditions.append(models.FieldCondition(key=UPLOAD_FIELD, match=any_of))

@@ -14,6 +14,8 @@ from client.webhook_records import PREFIX, Callback, Intent
 
 _URL: Final = "url:"
 PENDING: Final = f"{PREFIX}pending"
+# An owner's key holds no asterisk: it is quoted there.
+EVERYBODY: Final = f"{PREFIX}endpoints:*"
 
 # Write an intent, if there is anybody to tell. KEYS: intent, pending, endpoints of the owner. ARGV: job, URL or '',
 # intent, now.
@@ -59,6 +61,8 @@ def intent_key(job_id: str) -> str:
     return f"{PREFIX}intent:{job_id}"
 
 
-def endpoints_key(owner: str) -> str:
-    """Return the key of the set of a user's endpoints."""
+def endpoints_key(owner: str | None) -> str:
+    """Return the key of the set of a user's endpoints; None: of everybody's."""
+    if owner is None:
+        return EVERYBODY
     return f"{PREFIX}endpoints:{owner}"

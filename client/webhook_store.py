@@ -1,12 +1,12 @@
 """Endpoints, secrets and deliveries in Valkey. Safe for threads; connects on first use.
 
     rag:webhook:endpoint:{id}       one endpoint, JSON
-    rag:webhook:endpoints:{owner}   set of a user's endpoints
+    rag:webhook:endpoints:{owner}   set of a user's endpoints; of everybody's for the owner `*`
     rag:webhook:secret:{owner}      signs what goes to URLs given with a job
     rag:webhook:message:{id}        the body of an event
     rag:webhook:delivery:{id}       hash: `record` as JSON, and `seq` beside it for scripts
     rag:webhook:due                 deliveries that wait for an attempt, by its time
-    rag:webhook:log:{what}:{id}     deliveries of an owner, an endpoint or a job, by creation
+    rag:webhook:log:{what}:{id}     deliveries of an owner, an endpoint, a job or all, by creation
 
 A delivery and the RQ job that is to try it are written by one script, so that neither is there without the other.
 """
@@ -40,6 +40,8 @@ DUE: Final = f"{PREFIX}due"
 QUEUE: Final = QUEUES["webhook"]
 MAX_ENDPOINTS: Final = 20
 MAX_LOGGED: Final = 1_000
+# The name of the log of all deliveries.
+EVERYONE: Final = "everyone"
 # An attempt takes at most 15 s; the rest is for a slow Valkey.
 JOB_TIMEOUT_SECONDS: Final = 60
 JOB_RESULT_SECONDS: Final = 3_600
@@ -105,13 +107,13 @@ class WebhookStore:
             if self.valkey.exists(_endpoint_key(endpoint.endpoint_id)):
                 self._write_endpoint(endpoint)
 
-    def endpoints(self, owner: str) -> list[Endpoint]:
-        """List a user's endpoints, oldest first."""
+    def endpoints(self, owner: str | None) -> list[Endpoint]:
+        """List a user's endpoints, oldest first; None: everybody's."""
         with reachable():
             ids = cast("set[bytes]", self.valkey.smembers(endpoints_key(owner)))
             stored = self.valkey.mget([_endpoint_key(name.decode()) for name in ids]) if ids else []
         found = [_endpoint(value) for value in cast("list[bytes | None]", stored)]
-        return sorted((e for e in found if e is not None and e.owner == owner), key=lambda e: e.created_at)
+        return sorted((e for e in found if e is not None and owner in {None, e.owner}), key=lambda e: e.created_at)
 
     def endpoint(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
         """Read an endpoint; when `owner` is given, only one of theirs. Raises WebhookNotFound."""
@@ -124,7 +126,8 @@ class WebhookStore:
     def delete_endpoint(self, endpoint: Endpoint) -> None:
         """Forget an endpoint. What is on its way to it is not sent any more."""
         with reachable(), self.valkey.pipeline() as pipeline:
-            pipeline.srem(endpoints_key(endpoint.owner), endpoint.endpoint_id)
+            for owner in (endpoint.owner, None):
+                pipeline.srem(endpoints_key(owner), endpoint.endpoint_id)
             pipeline.delete(_endpoint_key(endpoint.endpoint_id))
             pipeline.execute()
 
@@ -160,7 +163,7 @@ class WebhookStore:
     def add_delivery(self, pipeline: Pipeline, delivery: Delivery, *, now: float) -> None:
         """Put a new delivery on the queue. Does nothing when it is there already."""
         self._save(pipeline, delivery, expected="", now=now, due=now)
-        places = {"owner": delivery.owner, "endpoint": delivery.endpoint_id, "job": delivery.job_id}
+        places = {"owner": delivery.owner, "all": EVERYONE, "endpoint": delivery.endpoint_id, "job": delivery.job_id}
         for what, name in places.items():
             if not name:  # no endpoint: a URL given with the job
                 continue
@@ -195,20 +198,24 @@ class WebhookStore:
             raise WebhookNotFound("there is no such delivery: GET /webhooks/deliveries lists yours")
         return found
 
-    def deliveries(self, what: str, name: str, *, owner: str, offset: int, limit: int) -> list[Delivery]:
-        """List the deliveries of an `owner`, an `endpoint` or a `job`, newest first."""
+    def deliveries(self, what: str, name: str, *, owner: str | None, offset: int, limit: int) -> list[Delivery]:
+        """List the deliveries of an `owner`, an `endpoint`, a `job` or `all`, newest first.
+
+        When `owner` is given, only theirs.
+        """
         with reachable():
             ids = self.valkey.zrevrange(_log_key(what, name), offset, offset + limit - 1)
             pipeline = self.valkey.pipeline(transaction=False)
             for delivery_id in cast("list[bytes]", ids):
                 pipeline.hget(_delivery_key(delivery_id.decode()), "record")
             found = [_delivery(record) for record in pipeline.execute()]
-        return [delivery for delivery in found if delivery is not None and delivery.owner == owner]
+        return [delivery for delivery in found if delivery is not None and owner in {None, delivery.owner}]
 
     def _write_endpoint(self, endpoint: Endpoint) -> None:
         with self.valkey.pipeline() as pipeline:
             pipeline.set(_endpoint_key(endpoint.endpoint_id), endpoint.model_dump_json())
-            pipeline.sadd(endpoints_key(endpoint.owner), endpoint.endpoint_id)
+            for owner in (endpoint.owner, None):
+                pipeline.sadd(endpoints_key(owner), endpoint.endpoint_id)
             pipeline.execute()
 
     def _save(

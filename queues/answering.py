@@ -58,7 +58,7 @@ def _cached(query: Query, use: Services, settings: Settings, valkey: Redis, answ
         {
             "version": ANSWERS_VERSION,
             # Read before the search: documents that change meanwhile make the next question miss.
-            "documents": use.uploads.state(query.user_id),
+            "documents": use.uploads.state(query.sees),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
             "reranker": [settings.rerank_url, settings.rerank_model, settings.context_tokens],

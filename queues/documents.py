@@ -68,10 +68,10 @@ def require_ready(query: Query, use: Services) -> None:
     """Make sure that the uploads a question names can be searched. Raises UploadNotReady."""
     if query.upload_ids is None:
         return
-    missing = set(query.upload_ids) - use.uploads.searchable(query.user_id, query.upload_ids)
+    missing = set(query.upload_ids) - use.uploads.searchable(query.sees, query.upload_ids)
     if not missing:
         return
-    upload = use.uploads.get(min(missing), user_id=query.user_id)
+    upload = use.uploads.get(min(missing), user_id=query.sees)
     if upload is None or upload.status is UploadStatus.DELETING:
         raise UploadNotReady("a document this question is about was deleted")
     if upload.status is UploadStatus.FAILED:

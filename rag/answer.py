@@ -79,7 +79,7 @@ def answer_query(
             speaker.end()
         answer = checked_answer(query.query, completion.text, retrieved.passages, retriever.terms)
     used = Used(
-        **query.model_dump(exclude={"query", "user_id", "model", "conversation_id", "cache"}),
+        **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
         model=completion.model if completion else None,
         embedding_model=embedding_model,
         reranker=retrieved.reranked_by,

@@ -32,7 +32,7 @@ def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.Com
 
 def stored(settings: Settings) -> int:
     store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
-    return store.count(SearchFilter())
+    return store.count(SearchFilter(user_id="local"))
 
 
 @pytest.fixture

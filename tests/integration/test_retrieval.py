@@ -31,7 +31,7 @@ from tests.processes import ROOT
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
 HANDBOOK = ROOT / "samples" / "handbook.pdf"
-MINE = SearchFilter()
+MINE = SearchFilter(user_id="local")
 REPORTS = {
     "Fennwick_2021_annual_report.pdf": ["Fennwick annual report 2021", "Net revenue for FY2021 was 412 million."],
     "Fennwick_2022_annual_report.pdf": ["Fennwick annual report 2022", "Net revenue for FY2022 was 455 million."],
@@ -93,7 +93,12 @@ def pages(found: Found, question: str) -> list[tuple[str, int, float]]:
 
 @pytest.mark.parametrize(
     "chosen",
-    [MINE, SearchFilter(names=("handbook.pdf",)), SearchFilter(first_page=2, last_page=5), SearchFilter(user_id="eve")],
+    [
+        MINE,
+        SearchFilter(user_id="local", names=("handbook.pdf",)),
+        SearchFilter(user_id="local", first_page=2, last_page=5),
+        SearchFilter(user_id="eve"),
+    ],
     ids=["all", "name", "pages", "another user"],
 )
 def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: SearchFilter) -> None:
@@ -115,7 +120,7 @@ def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: S
 
 class TestContract:
     def test_filters_hold_in_every_search(self, store: Store) -> None:
-        chosen = SearchFilter(names=("handbook.pdf",), first_page=5, last_page=6)
+        chosen = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
         question = "How long does the battery of the lamp last at medium brightness?"
         found = store.find(question, store.embed(question), chosen, 50)
         assert found.meaning is not None
@@ -135,7 +140,9 @@ class TestContract:
             assert passage.chunk.model_dump() == stored[passage.chunk.id]
 
     def test_neighbours_are_those_beside_and_of_the_same_upload(self, store: Store) -> None:
-        best = store.search("How long does the battery last?", SearchFilter(names=("handbook.pdf",)), 1)[0].chunk
+        best = store.search(
+            "How long does the battery last?", SearchFilter(user_id="local", names=("handbook.pdf",)), 1
+        )[0].chunk
         beside = store.neighbours([best])
         assert {(c.upload_id, c.index) for c in beside} == {("handbook", best.index - 1), ("handbook", best.index + 1)}
         assert store.neighbours([]) == []

@@ -29,7 +29,7 @@ from tests.processes import PYTHON, ROOT, environment, wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
-MINE = SearchFilter()
+MINE = SearchFilter(user_id="local")
 SERVER_URL = os.environ.get("QDRANT_URL")
 ENGINES = ["embedded", "langchain", *(["server"] if SERVER_URL else [])]
 TEXTS = [
@@ -106,18 +106,18 @@ class TestContract:
     def test_a_search_keeps_to_the_uploads_named(self, store: Store) -> None:
         for upload in ("u1", "u2", "u3"):
             store.upsert(chunks(upload))
-        chosen = SearchFilter(upload_ids=("u1", "u3"))
+        chosen = SearchFilter(user_id="local", upload_ids=("u1", "u3"))
         assert {p.chunk.upload_id for p in store.search("museum", chosen, 10)} == {"u1", "u3"}
-        assert store.search("museum", SearchFilter(upload_ids=()), 10) == []
+        assert store.search("museum", SearchFilter(user_id="local", upload_ids=()), 10) == []
         assert store.count(chosen) == 2 * len(TEXTS)
 
     def test_delete_takes_one_upload_or_its_tail(self, store: Store) -> None:
         store.upsert(chunks("u1"))
         store.upsert(chunks("u2"))
         store.delete("u1", user_id="local", from_index=2)
-        assert store.count(SearchFilter(upload_ids=("u1",))) == 2
+        assert store.count(SearchFilter(user_id="local", upload_ids=("u1",))) == 2
         store.delete("u1", user_id="someone else")
-        assert store.count(SearchFilter(upload_ids=("u1",))) == 2
+        assert store.count(SearchFilter(user_id="local", upload_ids=("u1",))) == 2
         store.delete("u1", user_id="local")
         assert store.count(MINE) == len(TEXTS)
 
@@ -159,7 +159,7 @@ def test_threads_may_share_an_embedded_store(tmp_path: Path) -> None:
         try:
             for _ in range(5):
                 store.upsert(chunks(upload))
-                assert store.search("museum", SearchFilter(upload_ids=(upload,)), 2)
+                assert store.search("museum", SearchFilter(user_id="local", upload_ids=(upload,)), 2)
         except BaseException as error:  # noqa: BLE001  shown by the test
             failures.append(error)
 

@@ -85,7 +85,7 @@ def test_indexing_goes_on_where_a_killed_worker_stopped(
 def points(settings: Settings, upload_id: str) -> Counter[str]:
     """Return the ids of the points stored of an upload."""
     with worker_services(settings) as use:
-        chosen = SearchFilter(upload_ids=(upload_id,))
+        chosen = SearchFilter(user_id="local", upload_ids=(upload_id,))
         found = use.store.search("Sentence page", chosen, k=10_000)
         assert use.store.count(chosen) == len(found)
         return Counter(one.chunk.id for one in found)

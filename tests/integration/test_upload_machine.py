@@ -120,7 +120,7 @@ class UploadMachine(RuleBasedStateMachine):
     def what_is_deleted_is_not_found(self) -> None:
         if self.any_points():
             store = VisibleOnly(self.use.store, self.use.uploads)
-            found = store.find("lighthouse lamp diary sentence", None, SearchFilter(), 50)
+            found = store.find("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
             assert not found.uploads & self.deleted
 
     def teardown(self) -> None:

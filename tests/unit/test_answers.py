@@ -139,7 +139,9 @@ def test_the_filters_of_a_question_reach_the_store() -> None:
     shelf = Shelf([])
     query = Query(query="When?", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
     answer_query(query, retriever=Retriever(shelf, TERMS), chat=None, report=silent)
-    assert shelf.asked == [SearchFilter(upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)]
+    assert shelf.asked == [
+        SearchFilter(user_id="local", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
+    ]
 
 
 def test_a_source_cannot_close_its_own_fence_or_open_another() -> None:

@@ -23,6 +23,7 @@ RANKS = {
     "processes": 6,
     "index": 6,
     "evaluate": 6,
+    "keys": 6,
     "main": 7,
 }
 # Arrows that the ranks allow and the design forbids.

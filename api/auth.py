@@ -1,0 +1,100 @@
+"""Who calls. Every path but the few in `OPEN` needs a key or a token, once the server wants any.
+
+It is middleware and not a dependency of each route, so that a route somebody adds is closed from its first day, and
+that a body is not read before it is known who sends it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import describe, problem
+from client.api_keys import PREFIX, Keyring
+from client.tokens import Tokens
+from errors import AppError, Unauthenticated
+from schemas import Caller
+from settings import Settings
+
+# The greeting, the probes, and the page that asks for the key.
+OPEN: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
+OPEN_FOLDER: Final = "/static-offline-docs/"
+ANONYMOUS: Final = Caller()
+MAX_CREDENTIAL_BYTES = 16 * 1024
+
+_HOW = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+
+
+class Gate:
+    """Decides who a request comes from."""
+
+    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+        self._required = settings.auth_required or settings.takes_tokens
+        self._keyring = keyring
+        self._tokens = Tokens(settings)
+
+    async def admit(self, headers: list[tuple[bytes, bytes]]) -> Caller:
+        """Return the caller. Raises Unauthenticated, IdentityUnavailable, UploadsUnavailable."""
+        if not self._required and not await self._keyring.any():
+            return ANONYMOUS
+        credential = _credential(headers)
+        if credential is None:
+            raise Unauthenticated(f"this server answers to those it knows: {_HOW}")
+        if self._tokens.taken and not credential.startswith(PREFIX):
+            return await self._tokens.caller(credential)
+        caller = await self._keyring.caller(credential)
+        if caller is None:
+            raise Unauthenticated("the key is wrong, expired or revoked: ask whoever runs this server for another")
+        return caller
+
+
+class Authentication:
+    """ASGI middleware that puts the caller into the state of a request, or answers 401."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or is_open(scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        gate: Gate = scope["state"]["gate"]
+        try:
+            scope["state"]["caller"] = await gate.admit(scope["headers"])
+        except AppError as error:
+            await problem(error)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def is_open(path: str) -> bool:
+    """Tell whether a path answers everybody."""
+    return path in OPEN or path.startswith(OPEN_FOLDER)
+
+
+def describe_auth(document: dict[str, Any], *, required: bool) -> None:
+    """Put into the OpenAPI document how callers say who they are, and what happens when they do not."""
+    document["components"]["securitySchemes"] = {
+        "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
+    }
+    ways: list[dict[str, list[str]]] = [{"Bearer": []}, {"X-API-Key": []}]
+    refusals = {str(status): said for status, said in describe(401, 403, 429).items()}
+    for path, methods in document["paths"].items():
+        if not is_open(path):
+            for operation in methods.values():
+                operation["security"] = ways if required else [{}, *ways]
+                operation["responses"] = refusals | operation["responses"]
+
+
+def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return what a caller brings, from the first header that has something."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in {b"authorization", b"x-api-key"} and len(value) <= MAX_CREDENTIAL_BYTES:
+            found.setdefault(name, value.decode("latin-1").strip())
+    kind, _, credential = found.get(b"authorization", "").partition(" ")
+    if kind.lower() == "bearer" and credential.strip():
+        return credential.strip()
+    return found.get(b"x-api-key") or None
