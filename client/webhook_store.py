@@ -276,8 +276,11 @@ def keep_seconds(log_days: int) -> int:
 
 
 def _tick(due: float, now: float) -> float:
-    """Round a time in the future up to a second, RQ's measure for schedules."""
-    return math.ceil(due) if due > now else now
+    """Round a time in the future up to a second, RQ's measure for schedules.
+
+    What is due now may seem up to a microsecond later: records keep no more of a time.
+    """
+    return math.ceil(due) if due > now + 1e-6 else now
 
 
 def _endpoint_key(endpoint_id: str) -> str:
