@@ -5,6 +5,7 @@ AppError
 ├── RequestError
 │   ├── Unauthenticated        401
 │   ├── Forbidden              403, the key does not allow it
+│   ├── TooManyRequests        429, a limit of the caller's is reached
 │   ├── InvalidRequest         422
 │   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
@@ -41,6 +42,7 @@ AppError
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -68,6 +70,17 @@ class RequestError(AppError):
 class Unauthenticated(RequestError):
     status = 401
     title = "Authentication required"
+
+
+class TooManyRequests(RequestError):
+    """A limit that passes with time. `headers` go with the answer."""
+
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail, retry_after_seconds=retry_after_seconds)
+        self.headers = dict(headers or {})
 
 
 class Forbidden(RequestError):

@@ -20,6 +20,7 @@ from client.api_keys import KeyList, Keyring
 from client.database import Database
 from client.file_store import open_file_store
 from client.library import Library
+from client.quotas import Quotas
 from client.rq_client import JobQueue
 from client.uploads import UploadList
 from client.webhook_events import SweepThread, open_events
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
                 files=files,
                 library=library,
                 webhooks=told.store,
+                quotas=Quotas(settings, queue.pool),
                 gate=Gate(settings, Keyring(KeyList(database))),
             )
         finally:

@@ -47,6 +47,19 @@ class Settings(BaseSettings):
     )
     jwt_audience: str | None = Field(None, description="What `aud` of a token must be.")
     jwt_issuer: str | None = Field(None, description="What `iss` of a token must be.")
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests a key may make in a minute. Empty: no limit."
+    )
+    max_queued_jobs: int | None = Field(
+        None, ge=1, description="Jobs of a user that may wait at a time. Empty: no limit."
+    )
+    uploads_per_day: int | None = Field(None, ge=1, description="Files a user may upload in a day. Empty: no limit.")
+    max_stored_mb: int | None = Field(
+        None, ge=1, description="Uploads of a user that are kept, together, in MiB. Empty: no limit."
+    )
+    tokens_per_day: int | None = Field(
+        None, ge=1, description="Tokens of the chat model that a user's answers may cost in a day. Empty: no limit."
+    )
     data_dir: Path = Field(
         Path("data"),
         description="Folder of everything stored. A relative path starts at the folder of main.py.",

@@ -6,12 +6,15 @@ that a body is not read before it is known who sends it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import describe, problem
 from client.api_keys import PREFIX, Keyring
+from client.quotas import Quotas
 from client.tokens import Tokens
 from errors import AppError, Unauthenticated
 from schemas import Caller
@@ -50,7 +53,7 @@ class Gate:
 
 
 class Authentication:
-    """ASGI middleware that puts the caller into the state of a request, or answers 401."""
+    """ASGI middleware that puts the caller into the state of a request, or answers 401, or 429 to too many."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,12 +63,23 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         gate: Gate = scope["state"]["gate"]
+        quotas: Quotas = scope["state"]["quotas"]
         try:
-            scope["state"]["caller"] = await gate.admit(scope["headers"])
+            caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
+            quota = await quotas.count_request(caller)
         except AppError as error:
             await problem(error)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
+
+
+def _with(headers: Mapping[str, str], send: Send) -> Send:
+    async def send_with(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(headers)
+        await send(message)
+
+    return send_with
 
 
 def is_open(path: str) -> bool:

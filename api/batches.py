@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.callbacks import callback_of
 from api.chat import ChatRequest
-from api.dependencies import CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
+from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
 from api.jobs import Pending, ended
 from api.problems import describe
 from client.rq_client import JobQueue
@@ -64,13 +64,14 @@ class JsonLines(StreamingResponse):
 
 @router.post("/chat/batch", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask_many(
-    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, caller: CallerNow
+    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, caller: CallerNow, quotas: Allowance
 ) -> BatchAccepted:
     """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
 
     They are answered in any order, so `conversation_id` and `after_upload` are not taken.
     """
     _check_independent(body.questions)
+    await quotas.require_tokens(caller.user_id)
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
         await library.jobs_before(uploads, user_id=caller.sees, wait=False)

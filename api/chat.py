@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
-from api.dependencies import CallerNow, CurrentSettings, Queue, Shelf, needs
+from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Shelf, needs
 from api.problems import describe
 from api.question import QuestionSettings
 from client.idempotency import Idempotency
@@ -102,6 +102,7 @@ async def ask(
     settings: CurrentSettings,
     library: Shelf,
     caller: CallerNow,
+    quotas: Allowance,
     response: Response,
     query: QuestionParameter = None,
     k: KParameter = DEFAULT_K,
@@ -125,6 +126,7 @@ async def ask(
             webhook_url=webhook_url,
         )
     callback = callback_of(settings, body.webhook_url, body.metadata)
+    await quotas.require_tokens(caller.user_id)
     uploads = body.upload_ids
     after = await library.jobs_before(uploads, user_id=caller.sees, wait=body.after_upload) if uploads else []
     payload: dict[str, Any] = body.as_query(settings, caller).model_dump(mode="json")

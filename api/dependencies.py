@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from api.auth import Gate
 from client.file_store import FileStore
 from client.library import Library
+from client.quotas import Quotas
 from client.rq_client import JobQueue
 from client.uploads import UploadList
 from client.webhook_store import WebhookStore
@@ -30,6 +31,7 @@ class State(TypedDict):
     library: Library
     webhooks: WebhookStore
     gate: Gate
+    quotas: Quotas
 
 
 def _state(name: str) -> Any:
@@ -47,6 +49,7 @@ Uploads = Annotated[UploadList, _state("uploads")]
 Files = Annotated[FileStore, _state("files")]
 Shelf = Annotated[Library, _state("library")]
 Webhooks = Annotated[WebhookStore, _state("webhooks")]
+Allowance = Annotated[Quotas, _state("quotas")]
 CallerNow = Annotated[Caller, _state("caller")]
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from errors import AppError, InvalidRequest
+from errors import AppError, InvalidRequest, TooManyRequests
 
 log = logging.getLogger("api")
 
@@ -78,6 +78,8 @@ def problem(error: AppError) -> Response:
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, TooManyRequests):
+        headers |= error.headers
     members = {}
     if isinstance(error, InvalidRequest):
         members["errors"] = [{"field": field, "message": message} for field, message in error.problems]

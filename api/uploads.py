@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 import schemas
 from api.callbacks import WebhookUrl, callback_of
-from api.dependencies import CurrentSettings, Files, Sees, Shelf, Uploads, User, Webhooks, needs
+from api.dependencies import Allowance, CurrentSettings, Files, Sees, Shelf, Uploads, User, Webhooks, needs
 from api.problems import describe
 from client.file_types import detect
 from client.library import Accepted, OnDuplicate, clean_name
@@ -101,6 +101,7 @@ async def upload(
     webhooks: Webhooks,
     settings: CurrentSettings,
     user: User,
+    quotas: Allowance,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
     on_duplicate: Duplicate = OnDuplicate.SKIP,
@@ -115,6 +116,8 @@ async def upload(
     for number, one in enumerate(file, start=1):
         place = f"number {number}: " if len(file) > 1 else ""
         await anyio.to_thread.run_sync(partial(_check, one, place=place))
+    await quotas.count_uploads(user, len(file))
+    await library.require_room(user, sum(one.size or 0 for one in file), most=settings.max_stored_mb)
     accepted = [
         await library.accept(
             one.file, name=one.filename or "", user_id=user, on_duplicate=form_on_duplicate or on_duplicate

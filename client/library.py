@@ -21,7 +21,7 @@ from client.file_types import detect
 from client.job_record import PROCESS, REMOVE
 from client.rq_client import JobQueue, mint_id
 from client.uploads import UploadList
-from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, UploadNotFound, UploadNotReady
+from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, TooManyRequests, UploadNotFound, UploadNotReady
 from schemas import JobView, Upload, UploadStatus, UploadTask
 
 MAX_NAME_CHARS = 255
@@ -35,6 +35,9 @@ LOCAL_SECONDS = 600.0
 # How long a row, or a question that waits for a row, is left alone by the round that looks for forgotten ones.
 QUIET_SECONDS = 30.0
 SETTLE_BATCH = 100
+MIB = 1024 * 1024
+# Nothing makes room but a delete; so a client that only waits should not do so often.
+FULL_SECONDS = 3_600
 UNSETTLED = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING})
 
 
@@ -99,6 +102,21 @@ class Library:
             return await self._duplicate(kept, new.name, on_duplicate)
         await self._submit_new(new)
         return Accepted(upload=new, duplicate=False, queued=True)
+
+    async def require_room(self, user_id: str, more_bytes: int, *, most: int | None) -> None:
+        """Make sure that a user may store so many more bytes, `most` MiB in all. Raises TooManyRequests.
+
+        Those that are sent at the same moment do not see each other, so the last of them may go beyond.
+        """
+        if most is None:
+            return
+        stored = await asyncio.to_thread(self._uploads.stored_bytes, user_id)
+        free = max(0, most * MIB - stored)
+        if more_bytes > free:
+            raise TooManyRequests(
+                f"of the {most} MiB that a user may keep (MAX_STORED_MB) {free} bytes are free: delete an upload first",
+                retry_after_seconds=FULL_SECONDS,
+            )
 
     async def reindex(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Index an upload again; one that waits for it or is at it stays as it is. Raises UploadNotFound."""

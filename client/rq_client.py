@@ -87,7 +87,7 @@ class JobQueue:
         self._timeouts = {"document": ingestion_timeout_seconds or job_timeout_seconds}
         self._job_timeout_seconds = job_timeout_seconds
         self._result_ttl_seconds = result_ttl_seconds
-        pool = redis.BlockingConnectionPool.from_url(
+        self.pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
             timeout=2 * SOCKET_TIMEOUT_SECONDS,  # for a connection that others have, when there are many
@@ -95,7 +95,7 @@ class JobQueue:
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
         )
-        self._valkey = redis.Redis(connection_pool=pool)
+        self._valkey = redis.Redis(connection_pool=self.pool)
         self.wakeups = Wakeups(self._valkey)
         self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
 

@@ -178,6 +178,12 @@ class UploadList:
             count, latest = connection.execute(select(func.count(), func.max(UploadRow.indexed_at)).where(found)).one()
         return f"{count}/{latest}"
 
+    def stored_bytes(self, user_id: str) -> int:
+        """Sum up what the files of a user take."""
+        kept = and_(_of(user_id), UploadRow.status != UploadStatus.DELETING)
+        with self._database.reading() as connection:
+            return int(connection.execute(select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(kept)).scalar_one())
+
     def hidden(self, user_id: str | None) -> tuple[str, ...]:
         """Return the uploads that may have chunks stored but must not be found: being deleted, or half indexed."""
         half = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))

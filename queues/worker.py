@@ -22,7 +22,7 @@ from queues import documents
 from queues.answering import answer_in_context
 from queues.deliveries import attempt_delivery
 from queues.services import services
-from schemas import Progress, Query, UploadTask
+from schemas import Answer, Progress, Query, UploadTask
 from settings import get_settings
 
 PROGRESS_SECONDS = 0.25
@@ -45,6 +45,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
             report=report,
             say=lambda text: report.event("token", {"text": text}),
         )
+        _count_tokens(answer, query.user_id, job)
         checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported"})
         report.event("sources", checked)
         return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
@@ -68,6 +69,15 @@ def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
     job, settings = get_current_job(), get_settings()
     valkey = connect(settings.queue_url) if job is None else job.connection
     return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
+
+
+def _count_tokens(answer: Answer, user_id: str, job: Job | None) -> None:
+    """Count what an answer cost, where that has a limit."""
+    most = get_settings().tokens_per_day
+    if most is not None and job is not None and answer.usage is not None:
+        from client.spending import spend  # 40 ms that a stock worker would pay for each job
+
+        spend(job.connection, user_id=user_id, tokens=answer.usage.total_tokens, most=most)
 
 
 def _job_id() -> str | None:
