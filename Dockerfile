@@ -1,18 +1,21 @@
 FROM python:3.13-slim AS base
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home app \
-    && mkdir /data && chown app:app /data
+# What is written goes to /data, or to /tmp: the rest of the container is read-only. Bodies of uploads are kept in
+# TMPDIR while they arrive, so on the volume; /tmp is memory.
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 HOME=/tmp
+RUN groupadd --gid 10001 app && useradd --uid 10001 --gid app --no-create-home --shell /usr/sbin/nologin app \
+    && mkdir -p /data/tmp && chown -R app:app /data
 WORKDIR /app
 
 FROM base AS dashboard
-# rq-dashboard 0.9.0 imports six without asking for it.
-RUN pip install rq-dashboard==0.9.0 six==1.17.0
+COPY requirements-dashboard.txt .
+RUN pip install --require-hashes --requirement requirements-dashboard.txt
 USER 10001
 
 FROM base AS app
 COPY requirements.txt .
-RUN pip install --requirement requirements.txt
+RUN pip install --require-hashes --requirement requirements.txt
 COPY . .
+ENV TMPDIR=/data/tmp
 USER 10001
 VOLUME /data
 EXPOSE 8000

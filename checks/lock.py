@@ -1,0 +1,107 @@
+"""Whether what is installed is locked: `python -m checks.lock`. Needs no network.
+
+Each requirements*.txt has to have exactly the packages of its .in file, within the versions asked for there, every
+package pinned to a version with the hashes of its files, and a package of two files at the same version in both.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+_PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)(?:\[[\w,-]+\])?==(?P<version>[^ ;\\]+)")
+_HASH = re.compile(r"^\s+--hash=sha256:[0-9a-f]{64}")
+
+
+@dataclass
+class Pin:
+    """A package of a lock file: its version, how many hashes it has, and who wants it."""
+
+    name: str
+    version: str
+    hashes: int = 0
+    wanted_by: list[str] = field(default_factory=list)
+
+
+def read_pins(path: Path) -> list[Pin]:
+    """Read a lock file as uv writes it. Raises ValueError for a line that is none of its own."""
+    pins: list[Pin] = []
+    for line in path.read_text().splitlines():
+        if pinned := _PIN.match(line):
+            pins.append(Pin(canonicalize_name(pinned["name"]), pinned["version"]))
+        elif _HASH.match(line) and pins:
+            pins[-1].hashes += 1
+        elif line.lstrip().startswith("#"):
+            if pins:
+                pins[-1].wanted_by.append(line.strip("# ").removeprefix("via").strip())
+        elif line.strip():
+            raise ValueError(f"{path.name}: cannot read {line!r}")
+    return pins
+
+
+def read_wanted(path: Path) -> dict[str, Requirement]:
+    """Read the requirements of an .in file."""
+    lines = (line.partition(" #")[0].strip() for line in path.read_text().splitlines())
+    wanted = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+    return {canonicalize_name(requirement.name): requirement for requirement in wanted}
+
+
+def check(folder: Path) -> list[str]:
+    """Say what is wrong with the lock files of a folder, each in a sentence."""
+    wrong: list[str] = []
+    versions: dict[str, tuple[str, set[str]]] = {}
+    for path in sorted(folder.glob("requirements*.txt")):
+        try:
+            pins = read_pins(path)
+        except ValueError as error:
+            wrong.append(str(error))
+            continue
+        wrong += [f"{path.name}: {pin.name} has no hash" for pin in pins if not pin.hashes]
+        if path.with_suffix(".in").exists():
+            wrong += _out_of_step(path, pins)
+        for name, here in _versions(pins).items():
+            other, there = versions.setdefault(name, (path.name, here))
+            if not (here <= there or there <= here):
+                wrong.append(f"{path.name} has {name} {', '.join(here)}, {other} has {', '.join(there)}")
+    lonely = [path for path in sorted(folder.glob("requirements*.in")) if not path.with_suffix(".txt").exists()]
+    return wrong + [f"{path.name} was never locked: run `make lock`" for path in lonely]
+
+
+def _versions(pins: list[Pin]) -> dict[str, set[str]]:
+    """Return the versions of each package: more than one where an older Python needs another."""
+    versions: dict[str, set[str]] = {}
+    for pin in pins:
+        versions.setdefault(pin.name, set()).add(pin.version)
+    return versions
+
+
+def _out_of_step(path: Path, pins: list[Pin]) -> list[str]:
+    source = path.with_suffix(".in")
+    wanted = read_wanted(source)
+    asked = {pin.name for pin in pins if f"-r {source.name}" in pin.wanted_by}
+    wrong = [f"{path.name} lacks {name}: run `make lock`" for name in sorted(wanted.keys() - asked)]
+    wrong += [
+        f"{path.name} has {name}, which {source.name} no longer asks for" for name in sorted(asked - wanted.keys())
+    ]
+    for pin in pins:
+        requirement = wanted.get(pin.name)
+        if requirement is not None and not requirement.specifier.contains(pin.version, prereleases=True):
+            wrong.append(f"{path.name} has {pin.name} {pin.version}, {source.name} asks for {requirement.specifier}")
+    return wrong
+
+
+def main() -> int:
+    """Print what is wrong. 1 if anything is."""
+    wrong = check(ROOT)
+    print("\n".join(wrong) if wrong else "lock files: in step, every package pinned and hashed")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
