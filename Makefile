@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval bench-watching chaos local lock clean
+.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval bench-watching load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -37,6 +37,10 @@ bench-watching: $(VENV)/installed-dev
 
 bench-queue: $(VENV)/installed-dev
 	$(BIN)/python -m bench.queue_bench $(PARTS)
+
+# The service under load, with and without authentication; MINUTES=2 of steady load for each.
+load: $(VENV)/installed-dev
+	$(BIN)/python -m bench.load
 
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)

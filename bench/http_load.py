@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 
 class Connection:
     """One keep-alive connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, headers: Mapping[str, str]) -> None:
         self.reader = reader
         self._writer = writer
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
 
     @classmethod
-    async def open(cls, base_url: str) -> Connection:
+    async def open(cls, base_url: str, headers: Mapping[str, str] | None = None) -> Connection:
+        """Connect. `headers` go with every request."""
         parts = urlsplit(base_url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port), headers or {})
 
     async def send(self, method: str, path: str) -> int:
         """Send a request; return the status of its answer. The headers are then read, the body is not."""
-        self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n".encode())
+        fixed = "Host: 127.0.0.1\r\nContent-Length: 0\r\n"
+        self._writer.write(f"{method} {path} HTTP/1.1\r\n{fixed}{self._headers}\r\n".encode())
         await self._writer.drain()
         head = await self.reader.readuntil(b"\r\n\r\n")
         self._length = 0
