@@ -45,7 +45,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
             report=report,
             say=lambda text: report.event("token", {"text": text}),
         )
-        checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported"})
+        checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"})
         report.event("sources", checked)
         return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
