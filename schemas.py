@@ -324,12 +324,25 @@ class Used(Frozen):
     passages: int = Field(0, description="How many passages the answer could stand on.")
 
 
+class Link(Frozen):
+    """An image or a link in an answer. The service never fetches one."""
+
+    kind: Literal["image", "link"] = Field(
+        description="`image`: what shows the answer may fetch it by itself, as also frames and style sheets in HTML; "
+        "`link`: only when followed."
+    )
+    url: str = Field(description="As it stands in the answer; it may be relative, and of any scheme.")
+    text: str = Field(description="The words of the link or the image.")
+    in_sources: bool = Field(description="Whether this very URL stands in a passage that the answer was made from.")
+
+
 class Answer(Frozen):
     """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing.
 
     `cached` tells that the same question was answered before over the same documents. `rewritten` is the question as
     it was searched for, where a conversation made that another. `unsupported` counts citations that were taken out
     because their source does not support them. `times` are seconds in each stage: queue, embed, search, rerank, model.
+    `links` are all images and links in the text.
     """
 
     text: str
@@ -339,6 +352,7 @@ class Answer(Frozen):
     used: Used | None = None
     usage: Usage | None = None
     times: dict[str, float] = {}
+    links: tuple[Link, ...] = ()
     cached: bool = False
     rewritten: str | None = None
 

@@ -60,8 +60,9 @@ async def events(
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
 
-    Types: `started` (with the attempt; a later one begins anew), `progress`, `sources`, `token`, and at the end one of
-    `finished`, `failed` and `cancelled`, whose data is that of `GET /result/{job_id}`.
+    Types: `started` (with the attempt; a later one begins anew), `progress`, `token`, `sources` (with the `links` of
+    the answer: show no image and no link of the tokens before it), and at the end one of `finished`, `failed` and
+    `cancelled`, whose data is that of `GET /result/{job_id}`.
     """
     return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
 

@@ -13,7 +13,7 @@ from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
-from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Progress, Removed, Source, Usage, Used
+from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
 
 router = APIRouter(tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
@@ -50,6 +50,9 @@ class JobResult(BaseModel):
     sources: list[Source] | None = Field(None, description="What the answer stands on.")
     answered: bool | None = Field(None, description="False when the documents do not answer the question.")
     unsupported: int | None = Field(None, description="Citations taken out: their source does not support them.")
+    links: list[Link] | None = Field(
+        None, description="All images and links in the answer. Refuse those you do not trust before you show it."
+    )
     used: Used | None = Field(None, description="What the question was answered with.")
     cached: bool | None = Field(None, description="True when the same was answered before over the same documents.")
     rewritten: str | None = Field(None, description="The question as searched for, where its conversation changed it.")

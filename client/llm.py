@@ -74,7 +74,7 @@ class Chat:
             message = self._provider.call(lambda: self._ask(messages, told, given), seconds=CHAT_TIMEOUT_SECONDS)
         usage = message.usage_metadata
         return Completion(
-            text=str(message.text),
+            text=_text(message),
             model=model or self._model.model_name,
             usage=Usage(
                 prompt_tokens=usage["input_tokens"],
@@ -96,6 +96,12 @@ class Chat:
         if whole is None:
             raise ProviderError("the model provider ended its answer before it began")
         return whole
+
+
+def _text(message: AIMessage) -> str:
+    """Return what a model said: nothing, when it called a tool. None was offered, and nothing here would run one."""
+    called = message.tool_calls or message.invalid_tool_calls or message.additional_kwargs.get("function_call")
+    return "" if called else str(message.text)
 
 
 class _Told:

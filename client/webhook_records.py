@@ -15,7 +15,7 @@ from schemas import Answer, Frozen, JobStatus, JobView
 PREFIX: Final = "rag:webhook:"
 # Seconds to wait before each attempt, counted from the one before: the schedule of the specification.
 SCHEDULE_SECONDS: Final = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-# A body larger than this goes without result and sources; the receiver reads them at /result.
+# A body larger than this goes without result, sources and links; the receiver reads them at /result.
 MAX_BODY_BYTES: Final = 256 * 1024
 # Ids are made of what they identify, so that doing something again makes nothing new.
 _NAMESPACE: Final = uuid.UUID("8f0d1d0e-59a6-5f0b-9a55-0a5ad2a7b9c4")
@@ -131,7 +131,7 @@ class Message(Frozen):
         payload = _Payload(type=kind, timestamp=happened, data=data)
         body = payload.model_dump_json()
         if len(body.encode()) > MAX_BODY_BYTES:
-            short = {name: value for name, value in data.items() if name not in {"result", "sources"}}
+            short = {name: value for name, value in data.items() if name not in {"result", "sources", "links"}}
             body = payload.model_copy(update={"data": short | {"truncated": True}}).model_dump_json()
         return cls(message_id=f"msg_{make_id(job.job_id, kind)}", type=kind, body=body)
 
@@ -151,8 +151,8 @@ def _outcome(job: JobView) -> dict[str, Any]:
     try:
         answer = Answer.model_validate(job.result)
     except ValidationError:  # not of our making: the receiver can look at /result
-        return {"result": None, "sources": []}
-    return {"result": answer.text, "sources": [source.model_dump(mode="json") for source in answer.sources]}
+        return {"result": None, "sources": [], "links": []}
+    return {"result": answer.text, **answer.model_dump(mode="json", include={"sources", "links"})}
 
 
 def make_id(*parts: str) -> str:

@@ -16,7 +16,7 @@ from schemas import Answer, Query, Turn
 from settings import Settings
 
 # Raise it when prompt, chunking or ranking change what is answered.
-ANSWERS_VERSION = 1
+ANSWERS_VERSION = 2
 
 
 def answer_in_context(

@@ -107,7 +107,12 @@ def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Pa
 
 def preload(settings: Settings) -> None:
     """Import what the jobs of these settings will need, so that no job pays for it."""
-    names = ["queues.worker", "client.embedded_store" if settings.qdrant_url is None else "client.vector_store"]
+    names = [
+        "queues.worker",
+        "lxml.etree",
+        "markdown_it",
+        "client.embedded_store" if settings.qdrant_url is None else "client.vector_store",
+    ]
     if not settings.offline:
         names.append("langchain_openai")
     if settings.dense_model == LOCAL_MODEL:

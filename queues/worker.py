@@ -46,7 +46,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
             say=lambda text: report.event("token", {"text": text}),
         )
         _count_tokens(answer, query.user_id, job)
-        checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported"})
+        checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"})
         report.event("sources", checked)
         return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 

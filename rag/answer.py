@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rag.citations import check_citations, source
+from rag.fence import Fence
 from rag.ingestion import Report
 from rag.language import phrases, telling_words
-from rag.prompt import SYSTEM, refusal, user_prompt
+from rag.links import find_links
+from rag.prompt import refusal, system_prompt, user_prompt
 from rag.quotes import best_quote
 from rag.relevance import Terms
 from rag.retrieval import Retrieved, Retriever, Stopwatch
@@ -65,11 +67,12 @@ def answer_query(
         answer = quoted_answer(query.query, retrieved, retriever.terms)
     else:
         report(Progress(stage="answering"))
+        fence = Fence()
         speaker = Speaker(say) if say is not None else None
         with watch.stage("model"):
             completion = chat.complete(
-                SYSTEM,
-                user_prompt(query.query, retrieved.passages),
+                system_prompt(fence),
+                user_prompt(query.query, retrieved.passages, fence),
                 model=query.model,
                 temperature=query.temperature,
                 max_tokens=query.max_tokens,
@@ -87,7 +90,8 @@ def answer_query(
     )
     times = {stage: round(seconds, 4) for stage, seconds in watch.seconds.items()}
     usage = completion.usage if completion else None
-    return answer.model_copy(update={"used": used, "usage": usage, "times": times})
+    links = find_links(answer.text, retrieved.passages)
+    return answer.model_copy(update={"used": used, "usage": usage, "times": times, "links": links})
 
 
 def checked_answer(question: str, text: str, passages: list[Passage], terms: Terms) -> Answer:

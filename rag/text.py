@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_LIGATURES = str.maketrans(
-    {
+from rag.invisible import INVISIBLE
+
+_TYPESETTING = str.maketrans(
+    dict.fromkeys(INVISIBLE, "")
+    | {
         "ﬀ": "ff",
         "ﬁ": "fi",
         "ﬂ": "fl",
@@ -17,12 +20,6 @@ _LIGATURES = str.maketrans(
         "ﬄ": "ffl",
         "ﬅ": "st",
         "ﬆ": "st",
-        "\u00ad": "",  # soft hyphen
-        "\u200b": "",  # zero-width space
-        "\u200c": "",
-        "\u200d": "",
-        "\u2060": "",
-        "\ufeff": "",
         "\u2010": "-",  # hyphen
         "\u2011": "-",  # non-breaking hyphen
     }
@@ -54,8 +51,8 @@ _LONGEST_ABBREVIATION = 10
 
 
 def normalised(text: str) -> str:
-    """Return `text` on one line: broken words mended, ligatures taken apart, white space made single spaces."""
-    return _SPACES.sub(" ", _LEADERS.sub(" … ", _BROKEN_WORD.sub("", text).translate(_LIGATURES))).strip()
+    """Return `text` on one line: broken words mended, ligatures taken apart, what nobody sees left out."""
+    return _SPACES.sub(" ", _LEADERS.sub(" … ", _BROKEN_WORD.sub("", text).translate(_TYPESETTING))).strip()
 
 
 def split_letters_and_digits(text: str) -> str:

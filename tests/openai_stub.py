@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,14 +27,18 @@ KEY = "sk-stub-0123456789abcdef"
 
 @dataclass
 class Behaviour:
-    """What the server does. `fail_next` holds statuses for the next calls; `answer` None quotes the first source."""
+    """What the server does. `fail_next` holds statuses for the next calls; `answer` None quotes the first source.
+
+    An `answer` that is a function is given the messages. `calls_of_tools` go with the answer, as a model sends them.
+    """
 
     chat_delay_seconds: float = 0.0
     embedding_delay_seconds: float = 0.0
     fail_next: list[int] = field(default_factory=list)
     always_fail: int | None = None
     retry_after_seconds: float | None = None
-    answer: str | None = None
+    answer: str | Callable[[list[dict[str, Any]]], str] | None = None
+    calls_of_tools: list[dict[str, Any]] = field(default_factory=list)
     echo_key_in_errors: bool = False
     vectors_withheld: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -98,36 +102,55 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         if refused := await refusal(request):
             return refused
         await asyncio.sleep(behaviour.chat_delay_seconds)
-        text = behaviour.answer if behaviour.answer is not None else _quote_first_source(body["messages"])
+        text = _said(behaviour, body["messages"])
         if body.get("stream"):
             counted = bool((body.get("stream_options") or {}).get("include_usage"))
-            return StreamingResponse(_chunks(body["model"], text, counted=counted), media_type="text/event-stream")
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return JSONResponse(_completion("chat.completion", body["model"]) | {"choices": [choice], "usage": usage})
+            parts = _chunks(body["model"], text, behaviour.calls_of_tools, counted=counted)
+            return StreamingResponse(parts, media_type="text/event-stream")
+        return JSONResponse(_whole(body["model"], text, behaviour.calls_of_tools))
 
     return app
 
 
+def _said(behaviour: Behaviour, messages: list[dict[str, Any]]) -> str:
+    if behaviour.answer is None:
+        return _quote_first_source(messages)
+    return behaviour.answer if isinstance(behaviour.answer, str) else behaviour.answer(messages)
+
+
+def _reason(calls_of_tools: list[dict[str, Any]]) -> str:
+    return "tool_calls" if calls_of_tools else "stop"
+
+
 def _quote_first_source(messages: list[dict[str, Any]]) -> str:
-    found = re.search(r'<source n="1"[^>]*>\n(.*?)\n</source>', messages[-1]["content"], re.DOTALL)
-    return f"{found[1].split('. ')[0]} [1]." if found else "No source was given."
+    found = re.search(r'<source-(\w+) n="1">\n.*?\n\n(.*?)\n</source-\1>', messages[-1]["content"], re.DOTALL)
+    return f"{found[2].split('. ')[0]} [1]." if found else "No source was given."
 
 
 def _completion(kind: str, model: str) -> dict[str, Any]:
     return {"id": "stub", "object": kind, "created": int(time.time()), "model": model}
 
 
-async def _chunks(model: str, text: str, *, counted: bool) -> AsyncIterator[str]:
+def _whole(model: str, text: str, calls_of_tools: list[dict[str, Any]]) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text} | ({"tool_calls": calls_of_tools} if calls_of_tools else {})
+    choice = {"index": 0, "message": message, "finish_reason": _reason(calls_of_tools)}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return _completion("chat.completion", model) | {"choices": [choice], "usage": usage}
+
+
+async def _chunks(model: str, text: str, calls_of_tools: list[dict[str, Any]], *, counted: bool) -> AsyncIterator[str]:
+    def part(choices: list[dict[str, Any]], **more: Any) -> str:
+        whole = _completion("chat.completion.chunk", model) | {"choices": choices} | more
+        return f"data: {json.dumps(whole)}\n\n"
+
     for word in re.findall(r"\S+\s*", text):
-        choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
-        yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [choice]})}\n\n"
-    end = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [end]})}\n\n"
+        yield part([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+    if calls_of_tools:
+        calls = [call | {"index": n} for n, call in enumerate(calls_of_tools)]
+        yield part([{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None}])
+    yield part([{"index": 0, "delta": {}, "finish_reason": _reason(calls_of_tools)}])
     if counted:
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        yield f"data: {json.dumps(_completion('chat.completion.chunk', model) | {'choices': [], 'usage': usage})}\n\n"
+        yield part([], usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
     yield "data: [DONE]\n\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_a_model_answers_from_the_passages_and_cites_the_page(
     assert "built in 1887" in " ".join(result["sources"][0]["quote"].split())
     prompt = stub.behaviour.chats[0]["messages"][-1]["content"]
     assert QUESTION in prompt
-    assert '<source n="1" document="lighthouse.pdf" page="1">' in prompt
+    assert re.search(r'<source-(\w+) n="1">\ndocument: lighthouse.pdf\npage: 1\n\n.*\n</source-\1>', prompt, re.DOTALL)
 
 
 @pytest.mark.parametrize(("key", "shown"), [("sk-wrong-4711abcdef", "rejected the key"), (KEY, "failed with 500")])

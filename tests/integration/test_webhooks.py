@@ -168,6 +168,7 @@ def test_the_worker_of_main_py_tells_endpoint_and_url(
                 "status": "finished",
                 "result": result["result"],
                 "sources": result["sources"],
+                "links": result["links"],
                 "metadata": {"ticket": "42"},
             }
         with pytest.raises(WebhookVerificationError):

@@ -1,0 +1,1 @@
+"""Documents that try to talk to the model, and models that would listen."""
