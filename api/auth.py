@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+import logs
 from api.problems import describe, problem
 from client.api_keys import PREFIX, Keyring
 from client.tokens import Tokens
@@ -61,10 +62,11 @@ class Authentication:
             return
         gate: Gate = scope["state"]["gate"]
         try:
-            scope["state"]["caller"] = await gate.admit(scope["headers"])
+            caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
         except AppError as error:
             await problem(error)(scope, receive, send)
             return
+        logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
         await self._app(scope, receive, send)
 
 

@@ -21,7 +21,7 @@ class Connection:
 
     async def send(self, method: str, path: str) -> int:
         """Send a request; return the status of its answer. The headers are then read, the body is not."""
-        self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: 0\r\n\r\n".encode())
+        self._writer.write(f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n".encode())
         await self._writer.drain()
         head = await self.reader.readuntil(b"\r\n\r\n")
         self._length = 0
