@@ -9,6 +9,7 @@ AppError
 │   ├── InvalidRequest         422
 │   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
+│   ├── RequestTimedOut        408
 │   ├── JobNotFound            404
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
@@ -107,6 +108,11 @@ class IdempotencyConflict(RequestError):
 class PayloadTooLarge(RequestError):
     status = 413
     title = "Payload too large"
+
+
+class RequestTimedOut(RequestError):
+    status = 408
+    title = "Request timed out"
 
 
 class JobNotFound(RequestError):

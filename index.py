@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 import time
 import uuid
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+import logs
 from errors import AppError, DocumentError, StoreInUse
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
@@ -51,9 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--user", default="local", type=user, help="whose documents they become (default: local)")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     try:
         settings = load_settings()
+        logs.configure(settings, level="WARNING")
         with _Indexing(settings, options.user) as indexing:
             return _index(list(_files(options.paths)), indexing.index)
     except AppError as error:

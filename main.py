@@ -7,13 +7,13 @@ failed. `main.py eval FILE` measures answers.
 from __future__ import annotations
 
 import argparse
-import logging
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import keys
+import logs
 from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
 from settings import Settings, load_settings, without_password
@@ -25,10 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments if arguments[:1] != ["eval"] else ["eval"])
     try:
         settings = load_settings()
-        logging.basicConfig(
-            level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"
-        )
-        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of each call to the provider
+        logs.configure(settings)
         if options.supervised:
             stop_with_parent()
         if options.part == "eval":
@@ -97,15 +94,13 @@ def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
 def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     import uvicorn
 
+    from api.serving import uvicorn_options
     from server import create_app
 
     keys.require_guard(settings)
     with _queue_url(settings) as url:
         app = create_app(settings.model_copy(update={"valkey_url": url}))
-        # No access log: its lines would hold the questions.
-        uvicorn.run(
-            app, host=settings.host, port=_port(settings), log_level=settings.log_level.lower(), access_log=False
-        )
+        uvicorn.run(app, host=settings.host, port=_port(settings), **uvicorn_options(settings))
     return 0
 
 

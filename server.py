@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
+from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
-from api import batches, chat, events, health, jobs, problems, uploads, webhooks
+from api import batches, chat, docs, events, health, jobs, problems, uploads, webhooks
+from api.access import RequestLog
 from api.auth import Authentication, Gate, describe_auth
+from api.browsers import BrowserGuard, is_loopback
 from api.dependencies import State
-from api.limits import BodyLimit
+from api.headers import SecurityHeaders
+from api.limits import AddressCheck, BodyLimit
 from client.api_keys import KeyList, Keyring
 from client.database import Database
 from client.file_store import open_file_store
@@ -32,6 +35,9 @@ log = logging.getLogger("api")
 
 SETTLE_SECONDS = 10.0
 VERSION = "0.1.0"
+# What web pages of CORS_ORIGINS may send and read. Cookies never: there are none.
+CORS_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"]
+CORS_EXPOSED = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 
 DESCRIPTION = """Ask questions of your own documents and get answers with the page they stand on.
 
@@ -84,20 +90,24 @@ def create_app(settings: Settings) -> FastAPI:
             await queue.close()
             listed.close()
 
-    # Its Swagger page comes from this server, not from a CDN: it works without the internet.
-    app = FastAPIOffline(
+    app = FastAPI(
         title="RAG Query API",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
-        responses=problems.describe(500),
+        openapi_url="/openapi.json" if settings.docs_enabled else None,
+        responses=problems.describe(400, 403, 408, 414, 421, 431, 500),
     )
     larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
     # The last one added is the first to see a request.
     app.add_middleware(Authentication)
     app.add_middleware(BodyLimit, larger=larger)
+    _guard_edge(app, settings)
     problems.install(app)
+    if settings.docs_enabled:
+        docs.install(app)
     for part in (chat, batches, jobs, events, uploads, webhooks, health):
         app.include_router(part.router)
 
@@ -118,6 +128,24 @@ async def _settle_for_ever(library: Library) -> None:
             await library.settle_all()
         except AppError as error:
             log.warning("uploads could not be looked through: %s", error.detail)
+
+
+def _guard_edge(app: FastAPI, settings: Settings) -> None:
+    """Wrap the app in what every request meets first. The last one added is the outermost."""
+    app.add_middleware(AddressCheck)
+    # Open to all on this machine: so a web page in its browser must not be one of them.
+    app.add_middleware(BrowserGuard, enabled=is_loopback(settings.host), hosts=settings.hosts, origins=settings.origins)
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=CORS_HEADERS,
+            expose_headers=CORS_EXPOSED,
+        )
+    inner = app.build_middleware_stack
+    # Outside of Starlette's own, which answers what nobody caught: that answer needs its headers and its line, too.
+    app.build_middleware_stack = lambda: SecurityHeaders(RequestLog(inner()))  # type: ignore[method-assign]
 
 
 def _complete_document(app: FastAPI, settings: Settings) -> None:

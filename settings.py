@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
@@ -135,7 +136,24 @@ class Settings(BaseSettings):
         default=False, description="Whether webhooks may go to this machine and private networks."
     )
     webhook_log_days: int = Field(7, ge=4, le=90, description="How long sent webhooks stay in the log.")
+    cors_origins: str = Field(
+        "", description="Web pages of other origins that may call the API: https://app.example, ... or *. Empty: none."
+    )
+    allowed_hosts: str = Field(
+        "", description="Further names this server is called by while it listens on loopback, separated by commas."
+    )
+    trusted_proxies: str = Field(
+        "", description="Addresses of reverse proxies whose X-Forwarded-For and -Proto are believed. Empty: none."
+    )
+    docs_enabled: bool = Field(default=True, description="Whether /docs and /openapi.json are served.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe log shown.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or for programs.")
+    log_content: bool = Field(
+        default=False, description="Whether logs may hold questions, answers and messages of unexpected errors."
+    )
+    audit_log: Path | None = Field(
+        None, description="File that audit lines are also appended to. A relative path starts at the folder of main.py."
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -159,6 +177,32 @@ class Settings(BaseSettings):
             create_default_context(cafile=value)
         except OSError as error:  # SSLError is one
             raise ValueError(f"must name a readable PEM file of certificates ({error})") from None
+        return value
+
+    @field_validator("audit_log")
+    @classmethod
+    def _audit_absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else cls._absolute(value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        origins = _listed(value)
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("must be * alone, or origins separated by commas")
+        for origin in origins:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError("must be origins such as https://app.example, separated by commas, or *")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        if not all(re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host) for host in _listed(value)):
+            raise ValueError("must be host names without scheme and port, separated by commas")
         return value
 
     @field_validator("valkey_url")
@@ -253,6 +297,16 @@ class Settings(BaseSettings):
         return () if self.offline else tuple(dict.fromkeys([self.chat_model, *filter(None, further)]))
 
     @property
+    def origins(self) -> tuple[str, ...]:
+        """CORS_ORIGINS, one by one."""
+        return _listed(self.cors_origins)
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """ALLOWED_HOSTS, one by one."""
+        return _listed(self.allowed_hosts)
+
+    @property
     def models_dir(self) -> Path:
         """Folder of what the model in the worker is built into."""
         return self.data_dir / "models"
@@ -281,6 +335,10 @@ class Settings(BaseSettings):
             return (self.valkey_dir / "url").read_text().strip() or DEFAULT_VALKEY_URL
         except OSError:
             return DEFAULT_VALKEY_URL
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(filter(None, (one.strip() for one in value.split(","))))
 
 
 def load_settings(**values: Any) -> Settings:

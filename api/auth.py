@@ -12,6 +12,7 @@ from typing import Any, Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import logs
 from api.problems import describe, problem
 from client.api_keys import PREFIX, Keyring
 from client.quotas import Quotas
@@ -70,6 +71,7 @@ class Authentication:
         except AppError as error:
             await problem(error)(scope, receive, send)
             return
+        logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
         await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
 
 

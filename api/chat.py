@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+import logs
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
 from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Shelf, needs
@@ -145,5 +146,6 @@ async def ask(
         callback=callback,
         conversation_id=body.conversation_id,
     )
+    logs.bind(job_id=job.job_id)
     response.headers["Location"] = f"/job-status/{job.job_id}"
     return Accepted(job_id=job.job_id)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+import logs
 from api.dependencies import Queue, Sees, needs
 from api.problems import describe
 from client.job_record import Kind
@@ -119,7 +120,9 @@ async def recent_jobs(
 @router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
 async def cancel(job_id: str, queue: Queue, owner: Sees) -> JobState:
     """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
-    return _state(await queue.cancel(job_id, owner=owner))
+    cancelled = await queue.cancel(job_id, owner=owner)
+    logs.audit("job_cancelled", job_id=job_id, status=cancelled.status)
+    return _state(cancelled)
 
 
 @router.get(

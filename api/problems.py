@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
+from api.access import route_of
 from errors import AppError, InvalidRequest, TooManyRequests
 
 log = logging.getLogger("api")
@@ -94,12 +95,13 @@ async def _invalid(_request: Request, error: RequestValidationError) -> Response
     return problem(InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
 
 
-async def _http_error(_request: Request, error: HTTPException) -> Response:
-    if error.status_code == HTTPStatus.BAD_REQUEST and error.detail == _UNPARSABLE:
-        return problem(InvalidRequest([("body", "is not valid JSON")]))
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code == HTTPStatus.BAD_REQUEST:  # only for bodies; of forms it tells which limit they break
+        said = "is not valid JSON" if error.detail == _UNPARSABLE else error.detail
+        return problem(InvalidRequest([("body", said)]))
     phrase = HTTPStatus(error.status_code).phrase
     details = {
-        404: "there is nothing at this address; /docs lists what there is",
+        404: "there is nothing at this address" + ("; /docs lists what there is" if request.app.openapi_url else ""),
         405: "this address takes other methods",
     }
     detail = details.get(error.status_code, str(error.detail))
@@ -107,13 +109,15 @@ async def _http_error(_request: Request, error: HTTPException) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected error in %s %s", request.method, request.url.path, exc_info=error)
+    log.error("unexpected error in %s %s", request.method, route_of(request.scope), exc_info=error)
     return problem_response(500, AppError.title, "the server failed; its log says why")
 
 
 def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
     """Name the field and say what is wrong, in words that hold nothing of what was sent."""
     kind, location = str(error["type"]), list(error["loc"])
+    if "metadata" in location:
+        location = location[: location.index("metadata") + 1]  # then comes a key the sender made up
     if kind in {"json_invalid", "extra_forbidden"}:
         location = location[:1]  # then comes a position, or a name the sender made up
     message = _PLAIN_WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ")

@@ -14,6 +14,7 @@ from fastapi import File as FormFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
+import logs
 import schemas
 from api.callbacks import WebhookUrl, callback_of
 from api.dependencies import Allowance, CurrentSettings, Files, Sees, Shelf, Uploads, User, Webhooks, needs
@@ -32,6 +33,9 @@ READS = [needs(KeyScope.UPLOAD, KeyScope.QUERY)]
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
 MAX_FILES = 100
+# Of a form, beside its files: a webhook's URL is the longest.
+MAX_FIELDS = 10
+MAX_FIELD_BYTES = 8 * 1024
 
 Duplicate = Annotated[
     OnDuplicate,
@@ -92,6 +96,7 @@ class UploadPage(BaseModel):
     "/uploads",
     dependencies=CHANGES,
     status_code=202,
+    form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
     responses=describe(413, 415, 422, 503)
     | {200: {"model": UploadsAccepted, "description": "Nothing to index: every file was uploaded before"}},
     response_model_exclude_none=True,
@@ -111,8 +116,6 @@ async def upload(
 ) -> UploadsAccepted:
     """Take in one or several files and have workers index them. None is taken when one is of no kind that is taken."""
     callback = callback_of(settings, form_webhook_url or webhook_url, {})
-    if len(file) > MAX_FILES:
-        raise InvalidRequest([("file", f"takes at most {MAX_FILES} files at once")])
     for number, one in enumerate(file, start=1):
         place = f"number {number}: " if len(file) > 1 else ""
         await anyio.to_thread.run_sync(partial(_check, one, place=place))
@@ -124,6 +127,8 @@ async def upload(
         )
         for one in file
     ]
+    for taken in accepted:
+        _audit("upload_repeated" if taken.duplicate else "upload_added", taken.upload)
     if callback.url:
         await _tell(accepted, callback, webhooks)
     if not any(one.queued for one in accepted):
@@ -192,13 +197,28 @@ async def upload_file(upload_id: str, library: Shelf, files: Files, owner: Sees)
 async def delete_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
     """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
     removed = await library.remove(upload_id, user_id=owner)
+    _audit("upload_deleted", removed)
     return _accepted(Accepted(upload=removed, duplicate=False, queued=True))
 
 
 @router.post("/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=describe(404, 422, 503))
 async def reindex_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
     """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
-    return _accepted(Accepted(upload=await library.reindex(upload_id, user_id=owner), duplicate=False, queued=True))
+    found = await library.reindex(upload_id, user_id=owner)
+    _audit("upload_reindexed", found)
+    return _accepted(Accepted(upload=found, duplicate=False, queued=True))
+
+
+def _audit(event: str, upload: schemas.Upload) -> None:
+    """Note what was done to an upload; who did it is on every line of a request."""
+    logs.audit(
+        event,
+        owner=upload.user_id,
+        upload_id=upload.upload_id,
+        job_id=upload.job_id,
+        bytes=upload.bytes,
+        sha256=upload.sha256,
+    )
 
 
 def _check(file: UploadFile, *, place: str) -> None:

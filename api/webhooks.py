@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from uuid_utils.compat import uuid7
 
+import logs
 from api.callbacks import policy_of
 from api.dependencies import CurrentSettings, Sees, User, Webhooks, needs
 from api.problems import describe
@@ -103,6 +104,7 @@ def register(
         created_at=moment(time.time()),
     )
     webhooks.add_endpoint(endpoint)
+    logs.audit("webhook_registered", endpoint_id=endpoint.endpoint_id)
     response.headers["Location"] = f"/webhooks/{endpoint.endpoint_id}"
     return NewEndpoint(**_view(endpoint).model_dump(), secret=endpoint.secret)
 
@@ -173,6 +175,7 @@ def endpoint(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> EndpointView:
 def delete(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> None:
     """Delete an endpoint. Nothing is sent to it any more."""
     webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=owner))
+    logs.audit("webhook_deleted", endpoint_id=endpoint_id)
 
 
 @router.post("/webhooks/{endpoint_id}/enable", responses=describe(404, 422, 503), response_model_exclude_none=True)

@@ -91,6 +91,11 @@ class EventWriter:
         self._retry_at = 0.0
         self._ours = True
 
+    @property
+    def attempt(self) -> int | None:
+        """Which attempt at the job this is, from 1; None while Valkey is away."""
+        return self._attempt
+
     def start(self) -> None:
         """Say that this attempt begins; what an attempt before it said is to be forgotten."""
         self.write("started", {})

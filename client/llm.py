@@ -5,6 +5,7 @@ Importing langchain-openai takes 0.9 s, so that is left to the first use.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+import logs
 from client.provider import Provider
 from errors import (
     ModelNotFound,
@@ -41,7 +43,9 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_RETRIES = 0
 # Longest text sent to be embedded, in characters. Chunks are far shorter; a question may be 4,000.
 MAX_EMBEDDED_CHARS = 8_000
-_SECRET = re.compile(r"\b(?:sk|pk|key)-[A-Za-z0-9_*-]{4,}|(?i:bearer)\s+\S+")
+log = logging.getLogger(__name__)
+
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 class Chat:
@@ -69,7 +73,7 @@ class Chat:
         options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
         told = None if on_text is None else _Told(on_text)
-        with _provider_errors(self._key):
+        with _provider_errors():
             messages = [("system", system), ("user", user)]
             message = self._provider.call(lambda: self._ask(messages, told, given), seconds=CHAT_TIMEOUT_SECONDS)
         usage = message.usage_metadata
@@ -128,7 +132,7 @@ class Embedder:
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Return a vector for each text. Raises ProviderError."""
         bounded = [text[:MAX_EMBEDDED_CHARS] for text in texts]
-        with _provider_errors(self._key):
+        with _provider_errors():
             vectors = self._provider.call(
                 lambda: self._model.embed_documents(bounded), seconds=EMBEDDING_TIMEOUT_SECONDS
             )
@@ -200,8 +204,8 @@ def _base_url(settings: Settings) -> str:
 
 
 @contextmanager
-def _provider_errors(key: str) -> Iterator[None]:
-    """Turn the SDK's errors into ours, without the key, and without the cause: its text reaches logs."""
+def _provider_errors() -> Iterator[None]:
+    """Turn the SDK's errors into ours, without its words and its cause: those may hold key and question."""
     import openai
 
     try:
@@ -224,19 +228,19 @@ def _provider_errors(key: str) -> Iterator[None]:
             "the model provider limits the rate, or the account is out of credit; try later"
         ) from None
     except openai.APIStatusError as error:
-        raise _status_error(error.status_code, error.message, key) from None
+        logs.content(log, "the model provider refused", status=error.status_code, said=error.message)
+        raise _status_error(error.status_code, getattr(error, "code", None) or getattr(error, "type", None)) from None
     except openai.OpenAIError as error:
         raise ProviderError(f"the model provider failed: {type(error).__name__}") from None
     except ValueError as error:  # LangChain's for an answer without the fields it must have
-        raise ProviderError(f"the model provider's answer makes no sense: {_redacted(str(error), key)}") from None
+        logs.content(log, "the model provider's answer makes no sense", said=str(error))
+        raise ProviderError("the model provider's answer makes no sense (LOG_CONTENT=1 logs why)") from None
 
 
-def _status_error(status: int, message: str, key: str) -> ProviderError:
-    said = _redacted(message, key)
+def _status_error(status: int, code: object) -> ProviderError:
+    """Name the provider's code for what went wrong, never its words: they may repeat the question, or the key."""
+    named = f" ({code})" if isinstance(code, str) and _CODE.fullmatch(code) else ""
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ProviderUnavailable(f"the model provider failed with {status}: {said}")
-    return ProviderError(f"the model provider refused the request with {status}: {said}")
-
-
-def _redacted(text: str, key: str) -> str:
-    return _SECRET.sub("***", text.replace(key, "***"))[:300]
+        return ProviderUnavailable(f"the model provider failed with {status}{named}; try later")
+    said = f"the model provider refused the request with {status}{named}; LOG_CONTENT=1 logs what it says"
+    return ProviderError(said)

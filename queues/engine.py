@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rq.job import _job_stack
 from rq.queue import Queue
 
+import logs
 from client.scope import within
 from client.wire import NotPlainData, PlainSerializer
 from errors import AppError
@@ -232,6 +233,7 @@ class Engine:
     def _outcome(self, execution: Execution) -> Ending:
         job = execution.job
         started = time.monotonic()
+        logs.bind(job_id=job.id, queue=job.origin)
         _job_stack.push(job)  # type: ignore[no-untyped-call]
         try:
             with within(execution.scope):
@@ -255,7 +257,14 @@ class Engine:
         if answer == 0:
             log.warning("%s: %s was no longer ours: its ending is void", holder.queue, holder.job_id)
         else:
-            log.info("%s: %s %s in %.3f s", holder.queue, holder.job_id, ending.status, ending.seconds)
+            told = logs.fields(
+                job_id=holder.job_id,
+                queue=holder.queue,
+                attempt=execution.job.attempt if execution is not None else None,
+                outcome=ending.status,
+                seconds=round(ending.seconds, 3),
+            )
+            log.info("%s: %s %s in %.3f s", holder.queue, holder.job_id, ending.status, ending.seconds, extra=told)
         if answer == 3 and execution is not None:  # noqa: PLR2004  see Ledger.finish_all
             self._enqueue_dependents(execution)
         self._forget(holder)

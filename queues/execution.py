@@ -33,6 +33,7 @@ class RagJob(Job):
     """What jobs get from rq.get_current_job(). Its notes reach Valkey only while its execution holds the job."""
 
     write_meta: Callable[[bytes], None]
+    attempt: int | None = None
 
     def save_meta(self) -> None:
         """Have `meta` written. It never raises: a job outlives an outage of Valkey."""

@@ -57,6 +57,7 @@ from rq.logutils import setup_loghandlers
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
+import logs
 from client.job_record import ALLOWED, QUEUES
 from client.wire import PlainSerializer
 from queues import services
@@ -113,6 +114,7 @@ class RagWorker(BaseWorker):
         dequeue_strategy: object = None,  # noqa: ARG002  its queues have shares instead
     ) -> bool:
         """Run jobs until told to stop. True when any job ended here."""
+        logs.configure_once(lambda: self.settings)
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
         services.preload(self.settings)
         sys.setswitchinterval(SWITCH_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
+import logs
 from client.events import EventWriter
 from client.provider import MAX_CALLS
 from client.scope import scope_for
@@ -21,9 +23,12 @@ from errors import AppError, JobTimedOut
 from queues import documents
 from queues.answering import answer_in_context
 from queues.deliveries import attempt_delivery
+from queues.execution import RagJob
 from queues.services import services
 from schemas import Answer, Progress, Query, UploadTask
 from settings import get_settings
+
+log = logging.getLogger("queues")
 
 PROGRESS_SECONDS = 0.25
 
@@ -32,6 +37,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
     with _run(max_calls=MAX_CALLS) as report:
         query = Query.model_validate(payload)
+        logs.content(log, "asked", question=query.query)
         use = services()
         documents.require_ready(query, use)
         waited = _waited_seconds(get_current_job())
@@ -48,6 +54,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         _count_tokens(answer, query.user_id, job)
         checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"})
         report.event("sources", checked)
+        logs.content(log, "answered", answer=answer.text)
         return answer.model_copy(update={"times": waited | answer.times}).model_dump(mode="json")
 
 
@@ -67,8 +74,9 @@ def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
 def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
     """Try to deliver a webhook once. Takes a DeliveryTask as plain data; returns what became of it."""
     job, settings = get_current_job(), get_settings()
-    valkey = connect(settings.queue_url) if job is None else job.connection
-    return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
+    with _told(job):
+        valkey = connect(settings.queue_url) if job is None else job.connection
+        return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
 
 
 def _count_tokens(answer: Answer, user_id: str, job: Job | None) -> None:
@@ -96,6 +104,30 @@ def _waited_seconds(job: Job | None) -> dict[str, float]:
 def _run(*, max_calls: int | None = None) -> Iterator[_Reporter]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
+    with _told(job), _reported(job, max_calls=max_calls) as report:
+        yield report
+
+
+@contextmanager
+def _told(job: Job | None) -> Iterator[None]:
+    """Put the job's id on every line of the log, and under a worker that is not ours a line on how it ended."""
+    if job is None:
+        yield
+        return
+    logs.configure_once(get_settings)
+    started, outcome = time.monotonic(), "failed"
+    with logs.bound(job_id=job.id, queue=job.origin):
+        try:
+            yield
+            outcome = "finished"
+        finally:
+            if not isinstance(job, RagJob):  # RagWorker says it once the ending is written
+                seconds = round(time.monotonic() - started, 3)
+                log.info("job %s %s", job.id, outcome, extra=logs.fields(outcome=outcome, seconds=seconds))
+
+
+@contextmanager
+def _reported(job: Job | None, *, max_calls: int | None) -> Iterator[_Reporter]:
     events = _events(job)
     try:
         with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
@@ -122,6 +154,9 @@ def _events(job: Job | None) -> EventWriter | None:
     ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
     events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
     events.start()
+    logs.bind(attempt=events.attempt)
+    if isinstance(job, RagJob):
+        job.attempt = events.attempt
     return events
 
 

@@ -40,6 +40,7 @@ class Behaviour:
     answer: str | Callable[[list[dict[str, Any]]], str] | None = None
     calls_of_tools: list[dict[str, Any]] = field(default_factory=list)
     echo_key_in_errors: bool = False
+    echo_request_in_errors: bool = False
     vectors_withheld: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -77,7 +78,9 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         status = behaviour.fail_next.pop(0) if behaviour.fail_next else behaviour.always_fail
         if status is None:
             return None
-        response = _error(status, f"stub fails with {status}" + (f" for {key}" if behaviour.echo_key_in_errors else ""))
+        echo = f" for {key}" if behaviour.echo_key_in_errors else ""
+        said = f"stub fails with {status}{echo}" + await _echo(request, behaviour)
+        response = _error(status, said)
         if behaviour.retry_after_seconds is not None:
             response.headers["retry-after"] = str(behaviour.retry_after_seconds)
         return response
@@ -122,6 +125,10 @@ def _reason(calls_of_tools: list[dict[str, Any]]) -> str:
     return "tool_calls" if calls_of_tools else "stop"
 
 
+async def _echo(request: Request, behaviour: Behaviour) -> str:
+    return f" at {await request.body()!r}" if behaviour.echo_request_in_errors else ""
+
+
 def _quote_first_source(messages: list[dict[str, Any]]) -> str:
     found = re.search(r'<source-(\w+) n="1">\n.*?\n\n(.*?)\n</source-\1>', messages[-1]["content"], re.DOTALL)
     return f"{found[2].split('. ')[0]} [1]." if found else "No source was given."
@@ -159,12 +166,14 @@ def _error(status: int, message: str) -> JSONResponse:
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """Serve an ASGI app from a thread of this process, on a free port of 127.0.0.1; yield its URL."""
+def serving(app: Any, **options: Any) -> Iterator[str]:
+    """Serve an ASGI app from a thread of this process, on a free port of 127.0.0.1; yield its URL.
+
+    `options` are uvicorn's.
+    """
     # Slow answers that nobody reads any more do not hold up its end.
-    config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
-    )
+    quiet = {"log_level": "critical", "lifespan": "on", "timeout_graceful_shutdown": 1}
+    config = uvicorn.Config(app, **(options | quiet | {"host": "127.0.0.1", "port": 0}))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -1,0 +1,83 @@
+"""What keeps a web page in somebody's browser from using a service that asks for no key.
+
+A page of any origin can send requests to 127.0.0.1. It cannot read the answers, but a question or a deletion does
+its work unread; and a name of the page's own that it lets lead to 127.0.0.1 (DNS rebinding) lets it read, too. Both
+show in headers that a page cannot set.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import problem_response
+
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+_FOREIGN = {b"cross-site", b"same-site"}
+OTHER_HOST = "this server is not called by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
+OTHER_ORIGIN = "web pages of other origins may not call this server: CORS_ORIGINS lists those that may"
+
+
+class BrowserGuard:
+    """ASGI middleware that answers 421 to a Host that is not ours, and 403 to what a foreign page sends.
+
+    `enabled`, or what it returns for each request, is true while anybody who connects may do everything. `hosts`
+    are names beside those of the loopback; `origins` may call, as for CORS.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        enabled: bool | Callable[[], bool] = True,
+        hosts: Collection[str] = (),
+        origins: Collection[str] = (),
+    ) -> None:
+        self._app = app
+        self._enabled = enabled
+        self._hosts = {host.lower().strip("[]") for host in hosts}
+        self._origins = frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (self._enabled() if callable(self._enabled) else self._enabled):
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            host = headers.get(b"host", b"").decode("latin-1")
+            if not self._is_ours(host):
+                await problem_response(421, "Misdirected request", OTHER_HOST)(scope, receive, send)
+                return
+            if scope["method"] not in _SAFE and self._is_foreign(headers, host):
+                await problem_response(403, "Forbidden", OTHER_ORIGIN)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _is_ours(self, host: str) -> bool:
+        """Whether a Host header names this server. Without one, no browser sent the request."""
+        if not host:
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._hosts or is_loopback(name)
+
+    def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin in self._origins or "*" in self._origins:
+            return False
+        if origin:
+            return origin not in {f"http://{host}", f"https://{host}"}
+        return headers.get(b"sec-fetch-site") in _FOREIGN
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address leads to this machine and nowhere else."""
+    name = host.lower().strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
