@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import logs
 from errors import SettingsError
 from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
 from settings import Settings
@@ -75,6 +76,7 @@ def _create(keys: KeyList, options: argparse.Namespace) -> int:
     scopes = frozenset(scope for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
     expires_at = datetime.now(UTC) + timedelta(days=options.days) if options.days else None
     key, text = keys.create(options.name, user_id=options.user, scopes=scopes, expires_at=expires_at)
+    logs.audit("key_created", key_id=key.key_id, user_id=key.user_id, scopes=sorted(scopes))
     _settle()
     print(f"key {key.key_id} of user {key.user_id}: {', '.join(sorted(scopes))}; {_until(key)}")
     print("It is shown only now. Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
@@ -94,6 +96,8 @@ def _list(keys: KeyList, _options: argparse.Namespace) -> int:
 
 def _revoke(keys: KeyList, options: argparse.Namespace) -> int:
     known = [key_id for key_id in options.key_ids if keys.revoke(key_id)]
+    for key_id in known:
+        logs.audit("key_revoked", key_id=key_id)
     if known:
         _settle()
     for key_id in set(options.key_ids) - set(known):

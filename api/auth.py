@@ -6,6 +6,7 @@ that a body is not read before it is known who sends it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ OPEN: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redire
 OPEN_FOLDER: Final = "/static-offline-docs/"
 ANONYMOUS: Final = Caller()
 MAX_CREDENTIAL_BYTES = 16 * 1024
+# Keys and addresses that are remembered within a minute.
+MAX_USES = 10_000
 
 _HOW = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
@@ -58,6 +61,7 @@ class Authentication:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._uses = _Uses()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_open(scope["path"]):
@@ -69,10 +73,40 @@ class Authentication:
             caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
             quota = await quotas.count_request(caller)
         except AppError as error:
+            logs.audit("refused", status=error.status, client=_address(scope), **_named(scope))
             await problem(error)(scope, receive, send)
             return
         logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
+        self._uses.note(caller, _address(scope))
         await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
+
+
+class _Uses:
+    """Tells the audit log of the use of keys: each from each address, once a minute."""
+
+    def __init__(self) -> None:
+        self._minute = 0
+        self._told: set[tuple[str, str]] = set()
+
+    def note(self, caller: Caller, address: str) -> None:
+        if not caller.key_id:
+            return
+        minute = int(time.time() // 60)
+        if minute != self._minute or len(self._told) >= MAX_USES:
+            self._minute, self._told = minute, set()
+        if (caller.key_id, address) not in self._told:
+            self._told.add((caller.key_id, address))
+            logs.audit("key_used", key_id=caller.key_id, user_id=caller.user_id, client=address)
+
+
+def _address(scope: Scope) -> str:
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _named(scope: Scope) -> dict[str, str]:
+    """Name the caller of a request that is refused, if it is known by then."""
+    caller: Caller | None = scope["state"].get("caller")
+    return {} if caller is None else {"user_id": caller.user_id, "key_id": caller.key_id}
 
 
 def _with(headers: Mapping[str, str], send: Send) -> Send:

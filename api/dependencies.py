@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 
 from fastapi import Depends, Request
 
+import logs
 from api.auth import Gate
 from client.file_store import FileStore
 from client.library import Library
@@ -71,6 +72,7 @@ def needs(*scopes: KeyScope) -> Any:
 
     async def check(caller: CallerNow) -> None:
         if not caller.may(*scopes):
+            logs.audit("refused", status=Forbidden.status, needs=list(scopes))
             raise Forbidden(f"the key needs the scope {' or '.join(scopes)} for this")
 
     return Depends(check)
