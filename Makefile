@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-ingestion bench-queue bench-retrieval bench-watching load chaos local lock clean
+.PHONY: run demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -31,6 +31,10 @@ bench: bench-ingestion
 
 bench-ingestion: $(VENV)/installed-dev
 	$(BIN)/python -m bench.ingestion
+
+# What each hostile file of the tests costs to read.
+bench-hostile: $(VENV)/installed-dev
+	$(BIN)/python -m bench.hostile
 
 bench-watching: $(VENV)/installed-dev
 	$(BIN)/python -m bench.watching

@@ -119,7 +119,9 @@ class Settings(BaseSettings):
         512, ge=64, description="Memory that reading a file may take, in MiB, beyond what the reader itself needs."
     )
     extract_seconds: int = Field(
-        10, ge=1, description="CPU seconds a reader gets to begin with; it earns a tenth for each page it has read."
+        10,
+        ge=1,
+        description="CPU seconds a reader gets to begin with; it earns a tenth for each page, up to twice as much.",
     )
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Longest the indexing of a file may run."

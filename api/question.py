@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from errors import InvalidRequest
-from schemas import MAX_ANSWER_TOKENS
+from schemas import MAX_ANSWER_TOKENS, clean_text
 from settings import Settings
 
 MAX_NAMES = 100
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 
+def _clean(names: str | list[str] | None) -> str | list[str] | None:
+    for name in [names] if isinstance(names, str) else names or []:
+        clean_text(name)
+    return names
+
+
 class QuestionSettings(BaseModel):
     """Where to look, how strict to be, and how the model is to write. What is left out is as configured."""
 
-    name: Name | Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)] | None = Field(
-        None, description="Search only documents of this name, or of these names."
-    )
+    name: Annotated[
+        Name | Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)] | None, AfterValidator(_clean)
+    ] = Field(None, description="Search only documents of this name, or of these names.")
     first_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only from this page on.")
     last_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only up to this page.")
     min_score: float | None = Field(None, ge=0, le=1, description="Leave out passages with a lower score.")

@@ -19,11 +19,14 @@ TAKEN = "PDF, DOCX, HTML, Markdown and plain text"
 HEAD_BYTES = 64 * 1024
 # Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
 PDF_HEADER_BYTES = 1024
+# Of a zip only its list of files is read, and so much of it: ten thousand names. Python makes 500 bytes of each 50.
+ZIP_LIST_BYTES = 1024 * 1024
 _UNICODE_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_HTML_START = re.compile(
-    rb"^(?:\s|<\?xml[^>]*>|<!--.*?-->)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
-)
-_TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^>]*>", re.IGNORECASE)
+# What may stand before the first tag. Matched piece by piece: as one pattern with a star around it, twenty comments
+# in a row are tried in a million ways, and forty without end.
+_BEFORE_HTML = re.compile(rb"\s+|<\?xml[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNORECASE)
 # Formats that are text by their bytes, but whose text is not for reading.
 _TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
@@ -57,7 +60,7 @@ def detect(file: BinaryIO, name: str) -> str:
 
 def _zipped(file: BinaryIO) -> str:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(_Sparing(file)) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
         names = set()
@@ -66,12 +69,35 @@ def _zipped(file: BinaryIO) -> str:
     raise _unsupported()
 
 
+class _Sparing:
+    """A file of which only so much is read: OSError after that."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = ZIP_LIST_BYTES
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise OSError("the list of files is too long")
+        return data
+
+
 def _text(head: bytes, name: str) -> str:
     if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
         raise _unsupported()
-    if _HTML_START.match(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
+    if _starts_as_html(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
         return HTML
     return MARKDOWN if name.endswith((".md", ".markdown")) else PLAIN
+
+
+def _starts_as_html(head: bytes) -> bool:
+    at = 0
+    while before := _BEFORE_HTML.match(head, at):
+        at = before.end()
+    return _HTML_START.match(head, at) is not None
 
 
 def _is_text(head: bytes, name: str) -> bool:

@@ -21,6 +21,8 @@ OVERLAP_TOKENS = 25
 TABLE_TOKENS = 400
 # A heading begins a new chunk unless the one before it would be smaller than this.
 SMALL_TOKENS = 100
+# Headings stay with what follows them; a page of nothing but headings is cut all the same.
+HEADINGS_TOKENS = 400
 # Pages whose text stands for the whole document: title, abstract, contents.
 OPENING_PAGES = 3
 OPENING_CHARS = 6_000
@@ -159,8 +161,10 @@ def _heading_at(found: list[Line], at: int, width: int) -> bool:
 
 def _bounded(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
     """Yield `start` to `end` in pieces of at most `limit` tokens, cut between words where there are gaps."""
-    while estimate_tokens(text[start:end]) > limit:
-        low, high = start + 1, end
+    while True:
+        low, high = _around(text, start, end, limit)
+        if low == end:
+            break
         while low < high:  # the longest head within the limit
             middle = (low + high + 1) // 2
             low, high = (middle, high) if estimate_tokens(text[start:middle]) <= limit else (low, middle - 1)
@@ -173,6 +177,20 @@ def _bounded(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int,
         yield start, end
 
 
+def _around(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
+    """Return two places between which a head of the text reaches the limit; both are `end` where it never does.
+
+    Looks from the start, so that a page of a million characters is not counted anew for each cut.
+    """
+    low, size = start + 1, limit
+    while low < end:
+        high = min(end, start + size)
+        if estimate_tokens(text[start:high]) > limit:
+            return low, high
+        low, size = high, size * 2
+    return end, end
+
+
 def _packed(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
     """Group pieces into chunks: as many as fit, headings with what follows them, and a little of the last chunk."""
     current: list[_Piece] = []
@@ -180,7 +198,8 @@ def _packed(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
     for number, piece in enumerate(pieces):
         following = pieces[number + 1].tokens if piece.kind == "heading" and number + 1 < len(pieces) else 0
         full = size + piece.tokens + min(following, CHUNK_TOKENS // 2) > CHUNK_TOKENS
-        if current and current[-1].kind != "heading" and (full or (piece.kind == "heading" and size >= SMALL_TOKENS)):
+        held = current and current[-1].kind == "heading" and size < HEADINGS_TOKENS
+        if current and not held and (full or (piece.kind == "heading" and size >= SMALL_TOKENS)):
             yield current
             current = _overlap(current) if piece.kind == "text" else []
             size = sum(one.tokens for one in current)

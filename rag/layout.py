@@ -42,31 +42,38 @@ class Line:
     text: str
 
 
-def lines(text: str) -> list[Line]:
-    """Return the lines of a text that hold something."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """What the first and the last lines of a page say, in the forms in which other pages may repeat them."""
+
+    top: set[str]
+    foot: set[str]
+
+
+def lines(text: str) -> Iterator[Line]:
+    """Yield the lines of a text that hold something."""
     for match in _LINE.finditer(text):
         bare = match[0].strip()
         if bare:
             start = match.start() + match[0].index(bare)
-            found.append(Line(start, start + len(bare), bare))
-    return found
+            yield Line(start, start + len(bare), bare)
 
 
 def bodies(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
     """Yield each page with its lines, less the running headers and footers.
 
-    Holds NEIGHBOURS pages before and after the one it yields, so that memory does not grow with the document.
+    Holds NEIGHBOURS pages after the one it yields, and the edges of as many before it, so that memory does not grow
+    with the document. Only of the page it yields are all lines at hand: there may be half a million.
     """
     source = iter(pages)
-    ahead = deque((page, lines(page.text)) for page in islice(source, NEIGHBOURS + 1))
-    behind: deque[tuple[Page, list[Line]]] = deque(maxlen=NEIGHBOURS)
+    ahead = deque((page, _edges(page)) for page in islice(source, NEIGHBOURS + 1))
+    behind: deque[_Edges] = deque(maxlen=NEIGHBOURS)
     while ahead:
-        page, own = ahead.popleft()
-        yield page, _without_running(page, own, [*behind, *ahead])
-        behind.append((page, own))
+        page, edges = ahead.popleft()
+        yield page, _without_running(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
+        behind.append(edges)
         for following in islice(source, 1):
-            ahead.append((following, lines(following.text)))
+            ahead.append((following, _edges(following)))
 
 
 def is_heading(line: Line, before: Line | None, after: Line | None, *, width: int) -> bool:
@@ -97,10 +104,17 @@ def is_table_row(line: Line) -> bool:
     return figures >= FIGURES_OF_A_ROW and figures >= SHARE_OF_FIGURES * len(words)
 
 
-def _without_running(page: Page, own: list[Line], others: list[tuple[Page, list[Line]]]) -> list[Line]:
+def _edges(page: Page) -> _Edges:
+    return _Edges(
+        _keys(page, list(islice(lines(page.text), EDGE_LINES))),
+        _keys(page, list(deque(lines(page.text), maxlen=EDGE_LINES))),
+    )
+
+
+def _without_running(page: Page, own: list[Line], others: list[_Edges]) -> list[Line]:
     """Drop running lines from both ends of a page; a page of nothing else keeps them."""
-    tops = [_keys(other, found[:EDGE_LINES]) for other, found in others]
-    feet = [_keys(other, found[-EDGE_LINES:]) for other, found in others]
+    tops = [other.top for other in others]
+    feet = [other.foot for other in others]
     first, last = 0, len(own)
     while first < min(EDGE_LINES, last) and _is_running(page, own[first], tops):
         first += 1
@@ -110,16 +124,19 @@ def _without_running(page: Page, own: list[Line], others: list[tuple[Page, list[
 
 
 def _is_running(page: Page, line: Line, edges: list[set[str]]) -> bool:
-    if len(line.text) > MAX_RUNNING_CHARS:
-        return False
     keys = _keys(page, [line])
     return sum(1 for edge in edges if keys & edge) >= NEEDED
 
 
 def _keys(page: Page, edge: list[Line]) -> set[str]:
-    """Return what an edge's lines say, and what they say with a number that counts along with the pages."""
+    """Return what an edge's lines say, and what they say with a number that counts along with the pages.
+
+    Of lines that are too long to be running ones nothing: for each number in them a whole line is kept.
+    """
     keys = set()
     for line in edge:
+        if len(line.text) > MAX_RUNNING_CHARS:
+            continue
         text = " ".join(line.text.lower().split())
         if _NUMBER.search(text) or sum(char.isalpha() for char in text) > 1:
             keys.add(text)

@@ -4,9 +4,9 @@ It forks for each file: the fork sets its own limits, reads the file, writes wha
 file did to it. So a file costs a fork (3 ms) and not the start of an interpreter (100 ms), and nothing of one file
 is left for the next. Where there is no fork (Windows) it reads one file, without limits, and ends.
 
-It takes a line of JSON per file on standard input and answers with frames on standard output, each a length of four
-bytes, a letter and a body: `H` the number of pages, `P` a page, `E` the end, `F` why the file cannot be read, and
-last, from the parent of the fork, `X` how the fork ended.
+It says `R` when it is ready, takes a line of JSON per file on standard input and answers with frames on standard
+output, each a length of four bytes, a letter and a body: `H` the number of pages, `P` a page, `E` the end, `F` why the
+file cannot be read, and last, from the parent of the fork, `X` how the fork ended and what it took.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import select
 import struct
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from rag.readers import clean_text, read_pages
 # Reading files waits for whoever answers questions: with as many readers as cores those waited twice as long.
 NICENESS = 10
 
-MAX_PAGE_BYTES = 4 * 1024 * 1024
+# 250 ordinary pages. The worker holds nine pages at a time, and for one of them each line and sentence as an object.
+MAX_PAGE_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = MAX_PAGE_BYTES + 4096
 # CPU seconds a reader earns with each page it has read, on top of those it begins with.
 SECONDS_PER_PAGE = 0.1
@@ -37,11 +39,12 @@ def serve() -> None:
     """Read files until standard input ends."""
     import pypdfium2  # noqa: F401  loaded once, so that no fork has to
 
+    _write(sys.stdout.fileno(), b"R", {})
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
         if not hasattr(os, "fork"):
             _read_file(request, sys.stdout.fileno())
-            _write(sys.stdout.fileno(), b"X", {"code": 0})
+            _write(sys.stdout.fileno(), b"X", {"code": 0, "cpu_seconds": 0.0, "peak_bytes": 0})
             return
         _fork_for(request)
 
@@ -63,8 +66,13 @@ def _fork_for(request: dict[str, Any]) -> None:
         _relay(reading, child)
     finally:
         os.close(reading)
-    _, status = os.waitpid(child, 0)
-    _write(sys.stdout.fileno(), b"X", {"code": os.waitstatus_to_exitcode(status)})
+    _, status, used = os.wait4(child, 0)
+    end = {
+        "code": os.waitstatus_to_exitcode(status),
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
+    _write(sys.stdout.fileno(), b"X", end)
 
 
 def _relay(reading: int, child: int) -> None:
@@ -99,10 +107,11 @@ def _limit(request: dict[str, Any]) -> None:
 
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
     memory = taken + request["memory_bytes"]
-    most = request["cpu_seconds"] + int(SECONDS_PER_PAGE * request["max_pages"]) + 2
+    with suppress(OSError):  # where memory runs out after all, this process goes first, and not the worker
+        Path("/proc/self/oom_score_adj").write_text("1000")
     for which, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, request["cpu_seconds"], most),
+        (resource.RLIMIT_CPU, request["cpu_seconds"], request["most_cpu_seconds"] + 1),
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_CORE, 0, 0),
     ):
@@ -134,7 +143,7 @@ def _read_file(request: dict[str, Any], output: int) -> None:
                 raise DocumentError("too_large", f"a page holds more than {MAX_PAGE_BYTES >> 20} MiB of text")
             head = json.dumps(clean_text(label)[:100]).encode()
             _write_all(output, _HEAD.pack(len(head) + 1 + len(body), b"P") + head + b"\n" + body)
-            _earn(request["cpu_seconds"] + SECONDS_PER_PAGE * done)
+            _earn(min(request["cpu_seconds"] + SECONDS_PER_PAGE * done, request["most_cpu_seconds"]))
         _write(output, b"E", {})
     except DocumentError as error:
         _write(output, b"F", {"reason": error.reason, "detail": error.detail})

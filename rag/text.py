@@ -35,6 +35,8 @@ _LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
 _LETTERS_A_TOKEN = 6
 _DIGITS_A_TOKEN = 2
+# At least one token for so much of anything, such as a long run of spaces: so a bound on tokens bounds characters.
+MAX_CHARS_A_TOKEN = 32
 
 # Where a sentence ends: its mark, closing quotes, white space, and then something that can begin one.
 _SENTENCE_END = re.compile(
@@ -72,7 +74,7 @@ def estimate_tokens(text: str) -> int:
             count += -(-size // _DIGITS_A_TOKEN)
         else:
             count += -(-size // _LETTERS_A_TOKEN) if first.isalpha() else 1
-    return count
+    return max(count, len(text) // MAX_CHARS_A_TOKEN)
 
 
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:

@@ -93,3 +93,9 @@ def wait_until(
         if time.monotonic() > deadline:
             raise AssertionError(f"{what if isinstance(what, str) else what()} did not come true within {seconds} s")
         time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in [child, *descendants(child)]]

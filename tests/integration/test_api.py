@@ -115,6 +115,18 @@ BAD_BODIES = {
     "huge k": (b'{"query": "a", "k": 1e400}', "k"),
     "bad priority": (b'{"query": "a", "priority": "secret-text"}', "priority"),
     "deep": (b"[" * 20_000, "body"),
+    "NUL in a name": (b'{"query": "a", "name": "secret-text\\u0000"}', "name"),
+    "NUL in one of many names": (b'{"query": "a", "name": ["a", "secret-text\\u0000"]}', "name"),
+    "NUL in metadata": (b'{"query": "a", "metadata": {"k": "secret-text\\u0000"}}', "metadata"),
+    "NUL in a name of metadata": (b'{"query": "a", "metadata": {"secret-text\\u0000": "v"}}', "metadata"),
+    "half a character in metadata": (b'{"query": "a", "metadata": {"secret-text\\ud800": "v"}}', "metadata"),
+    "long metadata": (b'{"query": "a", "metadata": {"secret-text": "' + b"x" * 513 + b'"}}', "metadata"),
+    "long name of metadata": (b'{"query": "a", "metadata": {"' + b"secret-text" * 9 + b'": "v"}}', "metadata"),
+    "much metadata": (
+        b'{"query": "a", "metadata": {' + b", ".join(b'"%d": ""' % n for n in range(21)) + b"}}",
+        "metadata",
+    ),
+    "conversation": (b'{"query": "a", "conversation_id": "secret-text\\u0000"}', "conversation_id"),
 }
 
 

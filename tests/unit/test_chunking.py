@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag import chunking
 from rag.chunking import CHUNK_TOKENS, TABLE_TOKENS, chunk_pages, context_line, indexed_text, lexical_text, title_of
 from rag.context import joined
-from rag.text import estimate_tokens, normalised, sentence_spans
+from rag.layout import bodies
+from rag.text import MAX_CHARS_A_TOKEN, estimate_tokens, normalised, sentence_spans
 from schemas import Chunk, Document, Page
 
 DOCUMENT = Document(upload_id="u", path="/a.pdf", name="AT-200_manual.pdf")
+MANY = 60_000
+LINES, BYTES_A_LINE = 5_000, 200
 PARAGRAPH = (
     "The keeper of the lighthouse wrote down the weather every morning at six. He noted the wind, the height of the "
     "waves and the visibility. Ships that passed were entered with their names and flags. "
@@ -138,3 +144,56 @@ def test_the_first_chunks_carry_what_stands_for_page_and_document() -> None:
 def test_a_name_becomes_words() -> None:
     assert title_of("AT-200_manual.v2.pdf") == "AT 200 manual v2"
     assert title_of("___.pdf") == ""
+
+
+HOSTILE_PAGES = {
+    "no gap": "a" * MANY,
+    "digits": "1" * MANY,
+    "lines of a letter": "a\n" * (MANY // 2),
+    "spaces": "a" + " " * MANY + "b",
+    "one mark": "a" + "-" * MANY,
+    "headings": "ABCDE\n" * (MANY // 6),
+    "accents": "a\u0301" * (MANY // 2),
+    "a row of figures": "1 " * (MANY // 2) + "\n" + "2 " * 100,
+    "rows": "a\tb\tc\td\n" * (MANY // 8),
+    "sentences": "A. " * (MANY // 3),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_PAGES)
+def test_a_hostile_page_is_cut_in_linear_time_into_bounded_chunks(kind: str) -> None:
+    """Counts the characters looked at: cutting each chunk off all that is left takes a thousand times as many."""
+    looked_at = 0
+
+    def counted(text: str) -> int:
+        nonlocal looked_at
+        looked_at += len(text)
+        return estimate_tokens(text)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chunking, "estimate_tokens", counted)
+        made = chunks(HOSTILE_PAGES[kind])
+    assert looked_at <= 60 * MANY
+    assert all(len(chunk.text) <= MAX_CHARS_A_TOKEN * (TABLE_TOKENS + CHUNK_TOKENS) for chunk in made)
+
+
+def test_long_lines_at_the_edges_of_pages_are_not_kept_once_for_each_number() -> None:
+    pages = [Page(number=n, label=str(n), text="1 " * 20_000) for n in range(1, 4)]
+    tracemalloc.start()
+    try:
+        for _ in bodies(pages):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 800 MB a page, otherwise
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_one_page_at_a_time_is_held_in_lines() -> None:
+    pages = [Page(number=n, label=str(n), text="a\n" * LINES) for n in range(1, 8)]
+    tracemalloc.start()
+    try:
+        for _ in bodies(pages):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 2 * LINES * BYTES_A_LINE
+    finally:
+        tracemalloc.stop()

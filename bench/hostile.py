@@ -1,0 +1,94 @@
+"""`make bench-hostile`: the seconds and the memory that each hostile file takes, at the default limits.
+
+Each PDF is read as in use, by pdfium and then perhaps by pypdf, and by pypdf alone. The tests read the same files with
+a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from errors import DocumentError
+from rag import extraction
+from rag.extraction import Limits, Usage, close_readers, read_document
+from rag.readers import PDF
+from tests.hostile_pdfs import STRUCTURES
+from tests.hostile_streams import STREAMS
+from tests.hostile_texts import TEXTS
+from tests.peak_memory import peak_of_readers
+
+SECONDS, MEMORY_MB = 30, 768
+WORST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a file took, and what came of it."""
+
+    name: str
+    kilobytes: float
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    outcome: str
+
+    def line(self) -> str:
+        figures = f"{self.kilobytes:9.0f} {self.seconds:7.1f} {self.cpu_seconds:7.1f} {self.peak_mb:7.0f}"
+        return f"{self.name:45}{figures}  {self.outcome}\n"
+
+
+def measure(name: str, path: Path, media_type: str) -> Measured:
+    """Read a file to its end."""
+    usage = Usage()
+    began = time.monotonic()
+    with peak_of_readers() as peak:
+        try:
+            pages = sum(1 for _ in read_document(path, media_type=media_type, limits=Limits(), usage=usage).pages)
+            outcome = f"read, {pages} pages"
+        except DocumentError as error:
+            outcome = error.reason
+    seconds = time.monotonic() - began
+    most = max(peak.bytes, usage.peak_bytes) / 2**20
+    return Measured(name, path.stat().st_size / 1000, seconds, usage.cpu_seconds, most, outcome)
+
+
+def all_measured(folder: Path) -> Iterator[Measured]:
+    """Read every hostile file."""
+    path = folder / "hostile"
+    for readers in (extraction.PDF_READERS, ("pypdf",)):
+        extraction.PDF_READERS = readers
+        for name, (make, _) in (STRUCTURES | STREAMS).items():
+            path.write_bytes(make())
+            yield measure(f"{name} ({', '.join(readers)})", path, PDF)
+    for name, (media_type, make_text, _) in TEXTS.items():
+        path.write_bytes(make_text())
+        yield measure(name, path, media_type)
+
+
+def main() -> int:
+    """Measure all; return 1 if a file takes more than it may."""
+    say = sys.stdout.write
+    say(f"{'file':45}{'KB':>9} {'seconds':>7} {'CPU s':>7} {'peak MB':>7}  outcome\n")
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for one in all_measured(Path(folder)):
+            found.append(one)
+            say(one.line())
+            sys.stdout.flush()
+    close_readers()
+    for title, key in (("slowest", lambda one: one.seconds), ("largest", lambda one: one.peak_mb)):
+        say(f"\nThe {title}:\n")
+        for one in sorted(found, key=key, reverse=True)[:WORST]:
+            say(one.line())
+    over = [one.name for one in found if one.seconds > SECONDS or one.peak_mb > MEMORY_MB]
+    say(f"\n{len(found)} files; over {SECONDS} s or {MEMORY_MB} MB: {', '.join(over) or 'none'}\n")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
