@@ -67,11 +67,11 @@ class Authentication:
         quotas: Quotas = scope["state"]["quotas"]
         try:
             caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
+            logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except AppError as error:
             await problem(error)(scope, receive, send)
             return
-        logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
         await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
 
 
