@@ -71,12 +71,12 @@ class Authentication:
         quotas: Quotas = scope["state"]["quotas"]
         try:
             caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
+            logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except AppError as error:
-            logs.audit("refused", status=error.status, client=_address(scope), **_named(scope))
+            logs.audit("refused", status=error.status, client=_address(scope))
             await problem(error)(scope, receive, send)
             return
-        logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
         self._uses.note(caller, _address(scope))
         await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
 
@@ -101,12 +101,6 @@ class _Uses:
 
 def _address(scope: Scope) -> str:
     return scope["client"][0] if scope.get("client") else ""
-
-
-def _named(scope: Scope) -> dict[str, str]:
-    """Name the caller of a request that is refused, if it is known by then."""
-    caller: Caller | None = scope["state"].get("caller")
-    return {} if caller is None else {"user_id": caller.user_id, "key_id": caller.key_id}
 
 
 def _with(headers: Mapping[str, str], send: Send) -> Send:
