@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from api import batches, chat, docs, events, health, jobs, problems, uploads, webhooks
 from api.access import RequestLog
 from api.auth import Authentication, Gate, describe_auth
-from api.browsers import BrowserGuard, is_loopback
+from api.browsers import BrowserGuard
 from api.dependencies import State
 from api.headers import SecurityHeaders
 from api.limits import AddressCheck, BodyLimit
@@ -133,8 +133,9 @@ async def _settle_for_ever(library: Library) -> None:
 def _guard_edge(app: FastAPI, settings: Settings) -> None:
     """Wrap the app in what every request meets first. The last one added is the outermost."""
     app.add_middleware(AddressCheck)
-    # Open to all on this machine: so a web page in its browser must not be one of them.
-    app.add_middleware(BrowserGuard, enabled=is_loopback(settings.host), hosts=settings.hosts, origins=settings.origins)
+    # While all on this machine may come in, a web page in its browser must not be one of them.
+    if settings.on_loopback and not settings.auth_required:
+        app.add_middleware(BrowserGuard, hosts=settings.hosts, origins=settings.origins)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -371,11 +371,14 @@ def without_password(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address is that of this machine alone."""
+    """Tell whether a host name or an address leads to this machine and nowhere else."""
+    name = host.lower().strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        return ip_address(host).is_loopback
+        return ip_address(name).is_loopback
     except ValueError:
-        return host == "localhost"
+        return False
 
 
 def _safe(url: str) -> bool:

@@ -7,13 +7,13 @@ show in headers that a page cannot set.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import problem_response
+from settings import is_loopback
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _FOREIGN = {b"cross-site", b"same-site"}
@@ -24,25 +24,22 @@ OTHER_ORIGIN = "web pages of other origins may not call this server: CORS_ORIGIN
 class BrowserGuard:
     """ASGI middleware that answers 421 to a Host that is not ours, and 403 to what a foreign page sends.
 
-    `enabled`, or what it returns for each request, is true while anybody who connects may do everything. `hosts`
-    are names beside those of the loopback; `origins` may call, as for CORS.
+    `hosts` are names beside those of the loopback; `origins` may call, as for CORS.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        enabled: bool | Callable[[], bool] = True,
         hosts: Collection[str] = (),
         origins: Collection[str] = (),
     ) -> None:
         self._app = app
-        self._enabled = enabled
         self._hosts = {host.lower().strip("[]") for host in hosts}
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (self._enabled() if callable(self._enabled) else self._enabled):
+        if scope["type"] == "http":
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
             if not self._is_ours(host):
@@ -70,14 +67,3 @@ class BrowserGuard:
         if origin:
             return origin not in {f"http://{host}", f"https://{host}"}
         return headers.get(b"sec-fetch-site") in _FOREIGN
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address leads to this machine and nowhere else."""
-    name = host.lower().strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False

@@ -128,6 +128,19 @@ def test_the_lines_that_add_workers_work(number: int, sample_service: Service, t
         wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
 
 
+def test_the_lines_that_make_and_revoke_keys_work(tmp_path: Path) -> None:
+    with service(tmp_path) as started:
+        create, listing, revoke = command_lines(".venv/bin/python main.py keys")
+        made = run(started, create.partition("   #")[0], check=True).stdout
+        (curl,) = command_lines('curl -H "Authorization')
+        line = curl.partition("   #")[0].replace("$KEY", made.splitlines()[-1])
+        status = ["-s", "-o", "/dev/null", "-w", "%{http_code}"]
+        assert run(started, shlex.join([*shlex.split(line), *status]), check=True).stdout == "200"
+        key_id = run(started, listing, check=True).stdout.split()[0]
+        run(started, revoke.replace("ID", key_id), check=True)
+        assert run(started, shlex.join([*shlex.split(line), *status]), check=True).stdout == "401"
+
+
 def test_rq_dashboard_shows_our_jobs(sample_service: Service, tmp_path: Path) -> None:
     job_id = sample_service.api.post("/chat", params={"query": "How heavy is the lamp?"}).json()["job_id"]
     wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
