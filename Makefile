@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching load chaos local lock clean
+.PHONY: run demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -38,6 +38,10 @@ bench-hostile: $(VENV)/installed-dev
 
 bench-watching: $(VENV)/installed-dev
 	$(BIN)/python -m bench.watching
+
+# What one user's flood costs the others; FAIR_FLAGS="--at-once 32 --waiting 10000" and more: python -m bench.fair -h
+bench-fair: $(VENV)/installed-dev
+	$(BIN)/python -m bench.fair $(FAIR_FLAGS)
 
 bench-queue: $(VENV)/installed-dev
 	$(BIN)/python -m bench.queue_bench $(PARTS)

@@ -17,6 +17,7 @@ AppError
 │   ├── WebhookNotFound        404, no such endpoint or delivery
 │   ├── WebhookConflict        409, what is asked of an endpoint cannot be now
 │   ├── WebhookUrlRefused      422, a webhook may not go there
+│   ├── TooManyJobs            429, as many jobs of the user wait as may
 │   └── UploadNotReady         409, a question names an upload that cannot be searched yet
 ├── StreamEnded                204, there is nothing after the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
@@ -155,6 +156,10 @@ class WebhookUrlRefused(RequestError):
 
     status = 422
     title = "Webhook URL refused"
+
+
+class TooManyJobs(TooManyRequests):
+    title = "Too many jobs waiting"
 
 
 class StreamEnded(AppError):

@@ -65,7 +65,9 @@ def create_app(settings: Settings) -> FastAPI:
         )
         database = Database(settings)
         listed, files = UploadList(database), open_file_store(settings)
-        library = Library(listed, files, queue)
+        library = Library(
+            listed, files, queue, max_waiting=settings.max_queued_jobs, max_stored_mb=settings.max_stored_mb
+        )
         told = open_events(settings)
         sweep = SweepThread(told)
         sweep.start()

@@ -14,7 +14,7 @@ from api.chat import ChatRequest
 from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
 from api.jobs import Pending, ended
 from api.problems import describe
-from client.rq_client import JobQueue
+from client.rq_client import JobQueue, mint_id
 from errors import AppError, InvalidRequest
 from schemas import JobStatus, KeyScope
 
@@ -75,16 +75,23 @@ async def ask_many(
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
         await library.jobs_before(uploads, user_id=caller.sees, wait=False)
-    ids: dict[int, str] = {}
+    job_ids = [mint_id() for _ in body.questions]
+    if settings.max_queued_jobs is not None:
+        await queue.make_room(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
         payloads = [question.as_query(settings, caller).model_dump(mode="json") for question in chosen]
         told = [callbacks[place] for place in places]
-        jobs = await queue.submit_many("chat", payloads, priority=priority, owner=caller.user_id, callbacks=told)
-        ids |= {place: job.job_id for place, job in zip(places, jobs, strict=True)}
-    job_ids = [ids[place] for place in sorted(ids)]
+        await queue.submit_many(
+            "chat",
+            payloads,
+            priority=priority,
+            owner=caller.user_id,
+            callbacks=told,
+            job_ids=[job_ids[place] for place in places],
+        )
     return BatchAccepted(batch_id=await queue.lists.make_batch(caller.user_id, job_ids), job_ids=job_ids)
 
 

@@ -145,6 +145,7 @@ async def ask(
         once=once,
         callback=callback,
         conversation_id=body.conversation_id,
+        max_waiting=settings.max_queued_jobs,
     )
     logs.bind(job_id=job.job_id)
     response.headers["Location"] = f"/job-status/{job.job_id}"

@@ -120,7 +120,7 @@ async def upload(
         place = f"number {number}: " if len(file) > 1 else ""
         await anyio.to_thread.run_sync(partial(_check, one, place=place))
     await quotas.count_uploads(user, len(file))
-    await library.require_room(user, sum(one.size or 0 for one in file), most=settings.max_stored_mb)
+    await library.require_room(user, files=len(file), more_bytes=sum(one.size or 0 for one in file))
     accepted = [
         await library.accept(
             one.file, name=one.filename or "", user_id=user, on_duplicate=form_on_duplicate or on_duplicate

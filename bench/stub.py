@@ -1,15 +1,16 @@
 """A model provider that only waits, cheap enough to stand beside what is measured: `python -m bench.stub`.
 
-Embeddings take 100 ms, answers 1 s. Prints its URL on the first line.
+Embeddings take 100 ms, answers 1 s or as many seconds as its argument says. Prints its URL on the first line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 
 EMBEDDING_SECONDS = 0.1
-CHAT_SECONDS = 1.0
+CHAT_SECONDS = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
 
 
 def _response(body: dict[str, object]) -> bytes:
@@ -26,6 +27,18 @@ CHAT = _response(
     {"id": "1", "object": "chat.completion", "created": 1, "model": "stub", "choices": [CHOICE], "usage": USAGE}
 )
 
+CHUNK: dict[str, object] = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "stub"}
+STREAM = b"".join(
+    b"data: " + json.dumps(CHUNK | part).encode() + b"\n\n"
+    for part in (
+        {"choices": [{"index": 0, "delta": MESSAGE, "finish_reason": None}]},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        {"choices": [], "usage": USAGE},
+    )
+)
+STREAM += b"data: [DONE]\n\n"
+STREAMED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n" % len(STREAM) + STREAM
+
 
 class _Connection(asyncio.Protocol):
     def __init__(self) -> None:
@@ -41,7 +54,8 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer = b""
         embedding = b"/embeddings" in head.split(b"\r", 1)[0]
-        answer, seconds = (EMBEDDING, EMBEDDING_SECONDS) if embedding else (CHAT, CHAT_SECONDS)
+        chat = STREAMED if json.loads(body).get("stream") else CHAT
+        answer, seconds = (EMBEDDING, EMBEDDING_SECONDS) if embedding else (chat, CHAT_SECONDS)
         asyncio.get_running_loop().call_later(seconds, self._transport.write, answer)  # type: ignore[attr-defined]
 
 

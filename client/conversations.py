@@ -8,6 +8,7 @@ from typing import cast
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client.keys import quoted
 from schemas import Turn
 
 MAX_TURNS = 6
@@ -29,7 +30,7 @@ return before
 
 def jobs_key(owner: str, conversation_id: str) -> str:
     """Return the key of the list of a conversation's jobs."""
-    return f"rag:conversation:{owner}:{conversation_id}:jobs"
+    return f"{_turns_key(owner, conversation_id)}:jobs"
 
 
 class Conversations:
@@ -65,4 +66,4 @@ class Conversations:
 
 
 def _turns_key(owner: str, conversation_id: str) -> str:
-    return f"rag:conversation:{owner}:{conversation_id}"
+    return f"rag:conversation:{quoted(owner)}:{quoted(conversation_id)}"

@@ -62,7 +62,8 @@ return 1
 
 # The first event of every job, with its place in the queue; written twice it is there once.
 WRITE_QUEUED = """
-local place = redis.call('LPOS', KEYS[2], ARGV[1])
+local at_end = redis.call('LINDEX', KEYS[2], -1) == ARGV[1]
+local place = at_end and redis.call('LLEN', KEYS[2]) - 1 or redis.call('LPOS', KEYS[2], ARGV[1])
 local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
 redis.pcall('XADD', KEYS[1], '1-0', 'type', 'queued', 'data', data)
 redis.call('EXPIRE', KEYS[1], ARGV[2])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import redis.asyncio as redis
@@ -12,7 +14,8 @@ from rq.job import Job
 from uuid_utils.compat import uuid7
 
 from client.job_record import KINDS, STATUSES, Kind, as_text
-from client.talking import deadline
+from client.keys import quoted
+from client.talking import deadline, of_right_type
 from errors import BatchNotFound
 from schemas import JobStatus
 
@@ -33,7 +36,7 @@ class Listed:
     job_id: str
     kind: Kind
     status: JobStatus
-    created_at: str  # RFC 3339
+    created_at: datetime
 
 
 class JobLists:
@@ -117,15 +120,19 @@ class JobLists:
         for job_id in ids:
             pipeline.hmget(Job.key_for(job_id), "status", "origin", "created_at")
         found = []
-        for job_id, (status, origin, created_at) in zip(ids, await pipeline.execute(), strict=True):
+        answers = of_right_type(await pipeline.execute(raise_on_error=False))
+        for job_id, values in zip(ids, answers, strict=True):
+            status, origin, created_at = values or (None, None, None)
             known: Any = STATUSES.get(as_text(status)), KINDS.get(as_text(origin))
-            if None not in known:
-                found.append(Listed(job_id, known[1], known[0], as_text(created_at)))
+            with suppress(ValueError):  # a time that is none
+                made = datetime.fromisoformat(as_text(created_at))
+                if None not in known:
+                    found.append(Listed(job_id, known[1], known[0], made))
         return found
 
 
 def _owner_key(owner: str) -> str:
-    return f"rag:jobs:{owner}"
+    return f"rag:jobs:{quoted(owner)}"
 
 
 def _batch_key(batch_id: str) -> str:

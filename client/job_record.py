@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rq.job import JobStatus as RqStatus
 
 from client.wire import NotPlainData, PlainSerializer
-from schemas import Failure, JobStatus, JobView, Progress
+from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
 
 Kind = Literal["chat", "document", "webhook"]
 
@@ -54,7 +54,7 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
     try:
         status = STATUSES[as_text(job["status"])]
         meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
-        value = _return_value(result) if status is JobStatus.FINISHED else None
+        value = _return_value(result, kind) if status is JobStatus.FINISHED else None
         return JobView(
             job_id=job_id,
             kind=kind,
@@ -69,7 +69,7 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
             result=value,
             failure=_failure(status, meta, result, as_text(job.get("timeout"))),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, NotPlainData, ValidationError, zlib.error):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, NotPlainData, ValidationError, zlib.error):
         unreadable = Failure(code="unreadable", detail="what is stored of this job cannot be read; ask again")
         return JobView(
             job_id=job_id,
@@ -81,10 +81,14 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
         )
 
 
-def _return_value(result: dict[bytes, bytes]) -> dict[str, object]:
+def _return_value(result: dict[bytes, bytes], kind: Kind) -> dict[str, object]:
     value = PlainSerializer.loads(b64decode(result[b"return_value"]))
     if not isinstance(value, dict):
         raise NotPlainData("a job returns a dict")
+    if kind == "chat":
+        Answer.model_validate(value)
+    elif kind == "document":
+        (Indexed if "chunks" in value else Removed).model_validate(value)
     return value
 
 

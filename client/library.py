@@ -19,9 +19,18 @@ from typing import Any, BinaryIO
 from client.file_store import CHUNK_BYTES, FileStore
 from client.file_types import detect
 from client.job_record import PROCESS, REMOVE
-from client.rq_client import JobQueue, mint_id
+from client.rq_client import JobQueue, mint_id, too_many_jobs
 from client.uploads import UploadList
-from errors import AppError, JobExpired, JobNotFound, QueueUnavailable, TooManyRequests, UploadNotFound, UploadNotReady
+from errors import (
+    AppError,
+    JobExpired,
+    JobNotFound,
+    QueueUnavailable,
+    TooManyJobs,
+    TooManyRequests,
+    UploadNotFound,
+    UploadNotReady,
+)
 from schemas import JobView, Upload, UploadStatus, UploadTask
 
 MAX_NAME_CHARS = 255
@@ -69,7 +78,18 @@ class Library:
     UploadsUnavailable, FilesUnavailable and QueueUnavailable.
     """
 
-    def __init__(self, uploads: UploadList, files: FileStore, queue: JobQueue | None) -> None:
+    def __init__(
+        self,
+        uploads: UploadList,
+        files: FileStore,
+        queue: JobQueue | None,
+        *,
+        max_waiting: int | None = None,
+        max_stored_mb: int | None = None,
+    ) -> None:
+        """`max_waiting` is how many jobs of a user may wait, `max_stored_mb` what they may keep; None is no limit."""
+        self._max_waiting = max_waiting
+        self._max_stored_mb = max_stored_mb
         self._uploads = uploads
         self._files = files
         self._queue = queue
@@ -103,20 +123,25 @@ class Library:
         await self._submit_new(new)
         return Accepted(upload=new, duplicate=False, queued=True)
 
-    async def require_room(self, user_id: str, more_bytes: int, *, most: int | None) -> None:
-        """Make sure that a user may store so many more bytes, `most` MiB in all. Raises TooManyRequests.
+    async def require_room(self, user_id: str, *, files: int, more_bytes: int) -> None:
+        """Make sure that a user may bring so many more files, of so many bytes in all. Raises TooManyRequests.
 
-        Those that are sent at the same moment do not see each other, so the last of them may go beyond.
+        Those that are sent at the same moment do not see each other: the last of them may go beyond what may be kept,
+        and have its last files refused.
         """
-        if most is None:
-            return
-        stored = await asyncio.to_thread(self._uploads.stored_bytes, user_id)
-        free = max(0, most * MIB - stored)
-        if more_bytes > free:
-            raise TooManyRequests(
-                f"of the {most} MiB that a user may keep (MAX_STORED_MB) {free} bytes are free: delete an upload first",
-                retry_after_seconds=FULL_SECONDS,
-            )
+        if self._max_waiting is not None and self._queue is not None:
+            waiting = await self._queue.waiting(user_id)
+            if waiting + files > self._max_waiting:
+                raise too_many_jobs(self._max_waiting)
+        if self._max_stored_mb is not None:
+            stored = await asyncio.to_thread(self._uploads.stored_bytes, user_id)
+            free = max(0, self._max_stored_mb * MIB - stored)
+            if more_bytes > free:
+                raise TooManyRequests(
+                    f"of the {self._max_stored_mb} MiB that a user may keep (MAX_STORED_MB) {free} bytes are free: "
+                    "delete an upload first",
+                    retry_after_seconds=FULL_SECONDS,
+                )
 
     async def reindex(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Index an upload again; one that waits for it or is at it stays as it is. Raises UploadNotFound."""
@@ -125,7 +150,7 @@ class Library:
             raise _not_found()
         if upload.status in {UploadStatus.QUEUED, UploadStatus.PROCESSING}:
             return upload
-        return await self._requeue(upload)
+        return await self._requeue(upload, limited=True)
 
     async def remove(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Delete an upload: at once from every answer, then its points, file and row. Raises UploadNotFound."""
@@ -234,7 +259,7 @@ class Library:
 
     async def _submit_new(self, new: Upload) -> None:
         try:
-            await self._submit(new)
+            await self._submit(new, limited=True)
         except AppError:
             # Not accepted, so nothing stays. Should the job have got through, it finds nothing to do.
             await asyncio.to_thread(self._uploads.withdraw, new.upload_id, job_id=new.job_id or "")
@@ -246,18 +271,18 @@ class Library:
         if on_duplicate is OnDuplicate.SKIP and (at_work or kept.status is UploadStatus.READY):
             return Accepted(upload=kept, duplicate=True, queued=False)
         values = {"name": name} if on_duplicate is OnDuplicate.REPLACE else {}
-        return Accepted(upload=await self._requeue(kept, **values), duplicate=True, queued=True)
+        return Accepted(upload=await self._requeue(kept, limited=True, **values), duplicate=True, queued=True)
 
     async def _replace_file(self, before: Upload, new: Upload) -> Accepted:
         """Give an upload a new version of its file, and drop the old one."""
         fields = new.model_dump(include={"file_id", "name", "media_type", "bytes", "sha256"})
-        upload = await self._requeue(before, **fields)
+        upload = await self._requeue(before, limited=True, **fields)
         if upload.file_id != new.file_id:
             raise QueueUnavailable("the upload is being changed by another process; try again", retry_after_seconds=5)
         await asyncio.to_thread(self._files.delete, before.file_id)
         return Accepted(upload=upload, duplicate=before.sha256 == new.sha256, queued=True)
 
-    async def _requeue(self, was: Upload, **values: Any) -> Upload:
+    async def _requeue(self, was: Upload, *, limited: bool = False, **values: Any) -> Upload:
         """Give an upload another job, unless it has changed meanwhile; return it as it now is."""
         job_id = mint_id() if self._queue is not None else None
         if was.status is UploadStatus.DELETING:
@@ -268,15 +293,18 @@ class Library:
         if queued is None:
             return await self._get(was.upload_id, user_id=was.user_id)
         try:
-            await self._submit(queued)
-        except QueueUnavailable:
+            await self._submit(queued, limited=limited)
+        except (QueueUnavailable, TooManyJobs):
             back = was.model_dump(exclude={"upload_id", "updated_at", "job_id"})
             await asyncio.to_thread(self._uploads.queue, was.upload_id, was=queued, job_id=was.job_id, **back)
             raise
         return queued
 
-    async def _submit(self, upload: Upload) -> None:
-        """Put the upload's job on the queue, under the id its row names; done twice it is there once."""
+    async def _submit(self, upload: Upload, *, limited: bool = False) -> None:
+        """Put the upload's job on the queue, under the id its row names; done twice it is there once.
+
+        `limited`: only if no more of its user's jobs wait than may.
+        """
         if self._queue is None:
             return
         function = REMOVE if upload.status is UploadStatus.DELETING else PROCESS
@@ -287,6 +315,7 @@ class Library:
             owner=upload.user_id,
             function=function,
             job_id=upload.job_id,
+            max_waiting=self._max_waiting if limited else None,
         )
 
 

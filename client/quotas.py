@@ -17,14 +17,13 @@ from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 
+from client.keys import quoted
 from client.talking import deadline
 from errors import TooManyRequests
 from schemas import Caller
 from settings import Settings
 
 PREFIX = "rag:limits"
-# What the names of identifiers may not hold: `limits` joins them with slashes.
-_QUOTED = str.maketrans({"/": "%2F", "%": "%25"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,3 @@ def _refusal(quota: Quota) -> TooManyRequests:
 def tokens_item(tokens: int) -> RateLimitItem:
     """Describe the limit of tokens, as API and workers both count it."""
     return RateLimitItemPerDay(tokens)
-
-
-def quoted(whose: str) -> str:
-    """Write a name so that it runs into no other."""
-    return whose.translate(_QUOTED)

@@ -20,20 +20,21 @@ from redis.backoff import NoBackoff
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
-from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from uuid_utils.compat import uuid7
 
 from client.conversations import MAX_JOBS, TAKE_TURN, jobs_key
 from client.deferral import release_stranded, submit_after
 from client.events import PAGE_EVENTS, UNENDED_SECONDS, WAKE_CHANNEL, WRITE_QUEUED, Wakeups, events_key, parse_events
+from client.fair_turns import TURNS, enqueue, owned
 from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
 from client.job_lists import JobLists
-from client.job_record import FIELDS, FUNCTIONS, KINDS, OWNER_FIELD, QUEUES, REMOVE, Kind, as_text, read_job
-from client.talking import deadline
+from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
+from client.talking import deadline, of_right_type
+from client.waiting import RETRY_AFTER_SECONDS, count, reserve
 from client.webhook_intents import write_intent
 from client.webhook_records import Callback
 from client.wire import PlainSerializer
-from errors import IdempotencyConflict, JobExpired, JobNotFound
+from errors import IdempotencyConflict, JobExpired, JobNotFound, TooManyJobs
 from schemas import Event, JobStatus, JobView, Priority
 
 # One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
@@ -41,6 +42,8 @@ from schemas import Event, JobStatus, JobView, Priority
 SOCKET_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 64
 MAX_RELEASED = 100
+# The queues whose jobs a user asks for, and whose waiting jobs are counted.
+COUNTED = (QUEUES["chat"], QUEUES["document"])
 UUID_WITH_TIME = 7
 # The rate of a queue is taken from the jobs that ended in so many seconds.
 RATE_SECONDS = 60.0
@@ -49,7 +52,9 @@ STOP_SECONDS = 1.0
 RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 # Cancels a job that does not run yet. Gives the name of its worker for one that does, who has to stop it.
-_CANCEL = """
+_CANCEL = (
+    TURNS
+    + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'started' then return redis.call('HGET', KEYS[1], 'worker_name') end
 if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and status ~= 'created' then return false end
@@ -57,11 +62,13 @@ redis.call('LREM', KEYS[2], 0, ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
+give_up_turn(ARGV[6], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[1])
 return false
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +119,23 @@ class JobQueue:
         callback: Callback | None = None,
         once: Idempotency | None = None,
         conversation_id: str | None = None,
+        max_waiting: int | None = None,
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
         `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
         there already is left as it is. `after`: jobs that have to end first, in whichever way. With `once`, a request
         made before gives the job it gave then. `callback`: whom to tell of its end beside the owner's endpoints.
-        With `conversation_id`, the owner's job before it in that conversation has to end first, too. Raises
-        IdempotencyConflict, QueueUnavailable.
+        With `conversation_id`, the owner's job before it in that conversation has to end first, too. With
+        `max_waiting`, a job that would be more than so many of the owner's that wait is refused. Raises
+        IdempotencyConflict, TooManyJobs, QueueUnavailable.
         """
         if once is not None:
             job_id = await self._reserve(once)
             if self._outlived(_parse_id(job_id)):  # it ran, and its result is no longer kept
                 return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
         job = self._job(kind, payload, function=function, job_id=job_id)
+        await self._make_room(owner, [job], kind, max_waiting)
         if conversation_id is not None:
             after = [*after, *await self._turn_before(owner, conversation_id, job.id)]
         await self._submit([job], kind, priority=priority, owner=owner, after=after, callbacks=[callback])
@@ -161,12 +171,40 @@ class JobQueue:
         priority: Priority = Priority.NORMAL,
         owner: str = "local",
         callbacks: Sequence[Callback] | None = None,
+        job_ids: Sequence[str] | None = None,
+        max_waiting: int | None = None,
     ) -> list[JobView]:
-        """Put jobs on their queue, each in one atomic step, and return them in order. Raises QueueUnavailable."""
-        jobs = [self._job(kind, payload) for payload in payloads]
+        """Put jobs on their queue, each in one atomic step, and return them in order.
+
+        `job_ids` gives them ids made before. `max_waiting` as in `submit`: all are taken, or all refused. Raises
+        TooManyJobs, QueueUnavailable.
+        """
+        ids = job_ids or [mint_id() for _ in payloads]
+        jobs = [self._job(kind, payload, job_id=job_id) for payload, job_id in zip(payloads, ids, strict=True)]
+        await self._make_room(owner, jobs, kind, max_waiting)
         told: Sequence[Callback | None] = callbacks or [None] * len(jobs)
         await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
         return [_submitted(job, kind) for job in jobs]
+
+    async def waiting(self, owner: str) -> int:
+        """Count the owner's questions and documents that wait. Raises QueueUnavailable."""
+        async with deadline():
+            return await count(self._valkey, owner, COUNTED)
+
+    async def make_room(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
+        """Reserve places for jobs to come with these ids. Raises TooManyJobs when more than `max_waiting` would wait.
+
+        For what is submitted in several calls and yet as a whole; a single call can be told `max_waiting` itself.
+        """
+        async with deadline():
+            places = reserve(self._valkey, owner, job_ids, queue=QUEUES[kind], most=max_waiting, queues=COUNTED)
+            if await places:
+                return
+        raise too_many_jobs(max_waiting)
+
+    async def _make_room(self, owner: str, jobs: Sequence[Job], kind: Kind, max_waiting: int | None) -> None:
+        if max_waiting is not None:
+            await self.make_room(owner, [job.id for job in jobs], kind, max_waiting=max_waiting)
 
     async def _submit(
         self,
@@ -179,24 +217,22 @@ class JobQueue:
         after: Sequence[str] = (),
     ) -> None:
         queue_key = _queue_key(QUEUES[kind])
-        side = "L" if priority is Priority.HIGH else "R"
         async with deadline():
             # One transaction: a worker that takes the job at once must not write its events before the first of them.
             pipeline = self._valkey.pipeline(transaction=True)
             pipeline.sadd("rq:queues", queue_key)
-            for job, callback in zip(jobs, callbacks, strict=True):
+            for place, (job, callback) in enumerate(zip(jobs, callbacks, strict=True)):
                 if job.func_name != REMOVE:
                     write_intent(pipeline, job.id, owner=owner, callback=callback)
                 if after:
-                    job.process_dependencies(Dependency(list(after), allow_failure=True, enqueue_at_front=side == "L"))
-                fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
-                fields += [OWNER_FIELD, owner]
+                    job.process_dependencies(Dependency(list(after), allow_failure=True))
+                fields = owned(job.to_dict(), owner, priority)
                 # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
                 # what was wanted: its answer does not matter.
                 if after:
-                    submit_after(pipeline, job, queue_key, dependencies=after, side=side, fields=fields)
+                    submit_after(pipeline, job, dependencies=after, fields=fields)
                 else:
-                    pipeline.eval(UNIQUE_ENQUEUE_SCRIPT, 2, job.key, queue_key, job.id, side, -1, *fields)
+                    enqueue(pipeline, job.origin, job.id, fields, again=place > 0)
                 pipeline.eval(WRITE_QUEUED, 2, events_key(job.id), queue_key, job.id, UNENDED_SECONDS)
             self.lists.add(pipeline, owner, jobs)
             await pipeline.execute()
@@ -216,7 +252,9 @@ class JobQueue:
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.hmget(Job.key_for(job_id), *FIELDS)
             pipeline.xrevrange(_results_key(job_id), count=1)
-            values, results = await pipeline.execute()
+            values, results = of_right_type(await pipeline.execute(raise_on_error=False))
+            if values is None:
+                raise self._missing(job_id, minted)
             job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
             if "status" not in job or as_text(job.get("origin")) not in KINDS:
                 raise self._missing(job_id, minted)
@@ -282,7 +320,7 @@ class JobQueue:
             datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME),
             self._result_ttl_seconds,
         ]
-        arguments += [unix + self._result_ttl_seconds, WAKE_CHANNEL]
+        arguments += [unix + self._result_ttl_seconds, WAKE_CHANNEL, name]
         async with deadline():
             worker = await self._valkey.eval(_CANCEL, len(keys), *keys, *arguments)
             if worker:
@@ -358,6 +396,14 @@ class JobQueue:
 
 def _submitted(job: Job, kind: Kind) -> JobView:
     return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
+
+
+def too_many_jobs(most: int) -> TooManyJobs:
+    """Say that no more jobs of an owner may wait."""
+    return TooManyJobs(
+        f"{most} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
 
 
 def mint_id() -> str:

@@ -9,7 +9,8 @@ from limits.strategies import FixedWindowRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 
-from client.quotas import PREFIX, quoted, tokens_item
+from client.keys import quoted
+from client.quotas import PREFIX, tokens_item
 
 log = logging.getLogger("worker")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from client.keys import quoted
 from client.webhook_records import PREFIX, Callback, Intent
 
 _URL: Final = "url:"
@@ -65,4 +66,4 @@ def endpoints_key(owner: str | None) -> str:
     """Return the key of the set of a user's endpoints; None: of everybody's."""
     if owner is None:
         return EVERYBODY
-    return f"{PREFIX}endpoints:{owner}"
+    return f"{PREFIX}endpoints:{quoted(owner)}"

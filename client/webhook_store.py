@@ -27,7 +27,9 @@ from redis.retry import Retry
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
+from client.fair_turns import TURNS, owned
 from client.job_record import FUNCTIONS, QUEUES
+from client.keys import quoted
 from client.rq_client import SOCKET_TIMEOUT_SECONDS
 from client.talking import RETRY_AFTER_SECONDS
 from client.webhook_intents import endpoints_key, write_intent
@@ -50,7 +52,9 @@ JOB_RESULT_SECONDS: Final = 3_600
 # have now ('' when it must not exist yet), seconds to keep it, now in Unix seconds, record, seq, time of the attempt
 # ('' when there is none), queue, RQ job that is no longer wanted or '', RQ job, its fields and values ...
 # Returns 1 when written.
-_SAVE = """
+_SAVE = (
+    TURNS
+    + """
 if (redis.call('HGET', KEYS[1], 'seq') or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'record', ARGV[5], 'seq', ARGV[6])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
@@ -71,10 +75,12 @@ if tonumber(ARGV[7]) > tonumber(ARGV[4]) then
   redis.call('ZADD', scheduled, ARGV[7], ARGV[10])
 else
   redis.call('HSET', 'rq:job:' .. ARGV[10], 'status', 'queued')
-  redis.call('RPUSH', queue, ARGV[10])
+  adopt(ARGV[8])
+  take_turn(ARGV[8], ARGV[10], field(ARGV[10], 'owner'), false)
 end
 return 1
 """
+)
 
 
 def connect(url: str) -> Redis:
@@ -133,7 +139,7 @@ class WebhookStore:
 
     def default_secret(self, owner: str) -> str:
         """Return the secret for URLs given with a job, made on the first call."""
-        key = f"{PREFIX}secret:{owner}"
+        key = f"{PREFIX}secret:{quoted(owner)}"
         with reachable():
             self.valkey.set(key, new_secret(), nx=True)
             return cast("bytes", self.valkey.get(key)).decode()
@@ -230,7 +236,7 @@ class WebhookStore:
     ) -> None:
         keys = (_delivery_key(delivery.delivery_id), DUE, _message_key(delivery.message_id))
         job = self._job(delivery)
-        fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
+        fields = owned(job.to_dict(), delivery.owner)
         pipeline.eval(
             _SAVE,
             len(keys),
@@ -296,7 +302,7 @@ def _delivery_key(delivery_id: str) -> str:
 
 
 def _log_key(what: str, name: str) -> str:
-    return f"{PREFIX}log:{what}:{name}"
+    return f"{PREFIX}log:{what}:{quoted(name)}"
 
 
 def _endpoint(stored: bytes | None) -> Endpoint | None:

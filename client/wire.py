@@ -2,15 +2,51 @@
 
 A pickle can name any function and have it called while it loads. Whoever can write to Valkey could so run code in
 every process that reads a job. This reader refuses every name, which leaves containers, strings, numbers and None.
+It first looks through the opcodes, for the unpickler would set aside 16 GB for five bytes that ask for it, and then at
+what was loaded, for a few references to references stand for more values than there is time to look at.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 MAX_BYTES = 16 * 1024 * 1024
+# An answer with its sources has a few hundred.
+MAX_VALUES = 100_000
+MAX_OPCODES = 4 * MAX_VALUES
+MAX_DEPTH = 100
+# Python writes no number of more than 4,300 digits out.
+MAX_BITS = 8_192
+
+# Opcodes that load plain data, by how many bytes of argument they have ...
+_FIXED: Final = {
+    opcode[0]: size
+    for size, opcodes in {
+        0: (
+            *(pickle.MARK, pickle.STOP, pickle.POP, pickle.POP_MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE),
+            *(pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT, pickle.SETITEM, pickle.SETITEMS),
+            *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.MEMOIZE),
+            *(pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET, pickle.LIST, pickle.DICT),
+        ),
+        1: (pickle.PROTO, pickle.BININT1, pickle.BINGET, pickle.BINPUT),
+        2: (pickle.BININT2,),
+        4: (pickle.BININT, pickle.LONG_BINGET),
+        8: (pickle.BINFLOAT, pickle.FRAME),
+    }.items()
+    for opcode in opcodes
+}
+# ... or by how many bytes tell the length of what follows.
+_SIZED: Final = {
+    opcode[0]: size
+    for size, opcodes in {
+        1: (pickle.SHORT_BINUNICODE, pickle.SHORT_BINBYTES, pickle.SHORT_BINSTRING, pickle.LONG1),
+        4: (pickle.BINUNICODE, pickle.BINBYTES, pickle.BINSTRING, pickle.LONG4),
+        8: (pickle.BINUNICODE8, pickle.BINBYTES8, pickle.BYTEARRAY8),
+    }.items()
+    for opcode in opcodes
+}
 
 
 class NotPlainData(ValueError):
@@ -41,8 +77,63 @@ class PlainSerializer:
         if len(data) > MAX_BYTES:
             raise NotPlainData(f"{len(data)} bytes are more than {MAX_BYTES}")
         try:
-            return _PlainUnpickler(io.BytesIO(data)).load()
+            _check_opcodes(data)
+            value = _PlainUnpickler(io.BytesIO(data)).load()
+            _check_values(value)
         except NotPlainData:
             raise
         except Exception as error:  # noqa: BLE001  a broken pickle raises whatever its bytes lead to
             raise NotPlainData(f"not a pickle: {type(error).__name__}") from None
+        return value
+
+
+def _check_opcodes(data: bytes) -> None:
+    """Refuse opcodes that load anything but plain data, and sizes that are none. Raises NotPlainData, IndexError."""
+    place = 0
+    for _ in range(MAX_OPCODES):
+        opcode = data[place]
+        place += 1
+        if (fixed := _FIXED.get(opcode)) is not None:
+            if opcode == pickle.STOP[0]:
+                return
+            place += fixed
+        elif (width := _SIZED.get(opcode)) is not None:
+            size = int.from_bytes(data[place : place + width], "little")
+            place += width + size
+            if place > len(data):
+                raise NotPlainData("it is shorter than it says")
+        elif opcode == pickle.LONG_BINPUT[0]:
+            if int.from_bytes(data[place : place + 4], "little") > len(data):
+                raise NotPlainData("it asks for more memory than it has use for")
+            place += 4
+        else:
+            raise NotPlainData(f"refused to load what opcode {bytes([opcode])!r} asks for")
+    raise NotPlainData(f"it has more than {MAX_OPCODES} opcodes")
+
+
+def _check_values(value: object) -> None:
+    """Refuse what is too much to look at, though it may be written in a few bytes, and what cannot be told in JSON.
+
+    Raises NotPlainData, UnicodeEncodeError.
+    """
+    level, count = [value], 0
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for each in level:
+            if isinstance(each, str):
+                if not each.isascii():
+                    each.encode()  # a lone surrogate cannot
+            elif isinstance(each, dict):
+                below += each.keys()
+                below += each.values()
+            elif isinstance(each, list | tuple | set | frozenset):
+                below += each
+            elif isinstance(each, int) and each.bit_length() > MAX_BITS:
+                raise NotPlainData(f"it holds a number of more than {MAX_BITS} bits")
+            if count + len(below) > MAX_VALUES:
+                raise NotPlainData(f"it holds more than {MAX_VALUES} values")
+        if not below:
+            return
+        count += len(below)
+        level = below
+    raise NotPlainData(f"it is nested more than {MAX_DEPTH} deep")

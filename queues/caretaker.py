@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from rq.intermediate_queue import IntermediateQueue
 from rq.scripts import acquire_or_refresh_lock, release_lock
 
+from client import fair_turns
 from queues.ledger import LEASE_SECONDS, Holder, Ledger
 
 log = logging.getLogger("rq.worker")
@@ -145,6 +146,7 @@ class Caretaker:
             got = acquire_or_refresh_lock(self._ledger.valkey, key, self._owner, SCHEDULER_LOCK_SECONDS)
             if got != "taken":
                 self._ledger.promote(queue)
+            fair_turns.adopt(self._ledger.valkey, queue)
 
     def _release_schedule(self) -> None:
         try:
@@ -161,7 +163,7 @@ class Caretaker:
                 valkey.zremrangebyscore(f"rq:{registry}:{queue}", 0, now)
             keys = list(cast("set[bytes]", valkey.smembers(f"rq:workers:{queue}")))
             for key in keys:
-                if not valkey.exists(key):
+                if not key.startswith(b"rq:worker:") or not valkey.exists(key):
                     valkey.srem(f"rq:workers:{queue}", key)
                     valkey.srem("rq:workers", key)
 

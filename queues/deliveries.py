@@ -38,7 +38,7 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
     if delivery.seq != task.seq or delivery.status is not DeliveryStatus.PENDING:
         return "superseded"
     body = store.body(delivery)
-    pace = Pace(valkey, delivery.url)
+    pace = Pace(valkey, delivery.url, owner=delivery.owner, delivery_id=delivery.delivery_id)
     refusal = _refusal(store, delivery, body)
     now = clock()
     if refusal is not None or body is None:

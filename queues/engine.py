@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 from rq.job import _job_stack
-from rq.queue import Queue
 
 import logs
+from client.deferral import release_dependents
 from client.scope import within
 from client.wire import NotPlainData, PlainSerializer
 from errors import AppError
@@ -270,11 +270,10 @@ class Engine:
         self._forget(holder)
 
     def _enqueue_dependents(self, execution: Execution) -> None:
-        queue = Queue(execution.holder.queue, connection=self._ledger.valkey, serializer=PlainSerializer)
         try:
-            queue.enqueue_dependents(execution.job)
-        except Exception:
-            log.exception("%s: jobs that wait for %s stay deferred", queue.name, execution.holder.job_id)
+            release_dependents(self._ledger.valkey, execution.holder.job_id)
+        except (RedisError, OSError):
+            log.warning("%s: what waits for %s is released later", execution.holder.queue, execution.holder.job_id)
 
     def _forget(self, holder: Holder) -> None:
         with self._lock:

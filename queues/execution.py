@@ -136,6 +136,8 @@ def _read_call(fields: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
 
 def _decompressed(raw: bytes) -> bytes:
     """Undo RQ's compression, which is left out in old records, without being blown up by it."""
+    if len(raw) > MAX_BYTES:
+        raise Poisoned(f"its data is larger than {MAX_BYTES} bytes")
     inflate = zlib.decompressobj()
     try:
         data = inflate.decompress(raw, MAX_BYTES)

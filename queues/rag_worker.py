@@ -16,7 +16,7 @@ no place between two states where a crash could leave a job:
     POST /chat
        │                       rq:job:{id} status=queued
        ▼
-    rq:queue:{queue} ──────────────── a list: `high` priority enters at the front
+    rq:queue:{queue} ──────────────── a list, in the order of turns (`client.fair_turns`)
        │ TAKE                  rq:job:{id} status=started, worker_name, started_at; no expiry
        ▼
     rq:wip:{queue} {id}:{execution} ─ the execution holds the job while this pair is here, and may write

@@ -22,7 +22,10 @@ from queues.rag_worker import RagWorker
 from settings import Settings
 from tests.processes import wait_until
 
-NAMES = ("nothing", "wait", "meet", "who", "hang_in_socket", "sleep", "count", "die", "fail", "unplain", "leave")
+NAMES = (
+    *("nothing", "answer", "wait", "meet", "who", "hang_in_socket", "sleep", "count", "die", "fail", "unplain"),
+    "leave",
+)
 LEASE_SECONDS = 2
 
 # Ports that jobs no longer wait for.
@@ -54,6 +57,13 @@ def be_quick() -> None:
 
 def nothing() -> None:
     pass
+
+
+def answer(payload: dict[str, Any]) -> dict[str, Any]:
+    """Return at once what it was given; with `wait`, after `release`."""
+    if "wait" in payload:
+        wait()
+    return payload
 
 
 def wait() -> str:
@@ -131,11 +141,11 @@ def expect(count: int) -> None:
 
 
 @contextmanager
-def working(settings: Settings, *queues: str, **options: Any) -> Iterator[RagWorker]:
+def working(settings: Settings, *queues: str, kind: type[RagWorker] = Worker, **options: Any) -> Iterator[RagWorker]:
     """Run a worker in a thread of this process; at the end it finishes what it runs."""
     _release.clear()
     with Redis.from_url(settings.queue_url) as connection:
-        worker = Worker(list(queues or ("rag_queries",)), connection=connection, settings=settings)
+        worker = kind(list(queues or ("rag_queries",)), connection=connection, settings=settings)
         thread = threading.Thread(target=worker.work, kwargs={"logging_level": "INFO"} | options, daemon=True)
         thread.start()
         try:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from client import talking
-from client.quotas import quoted
+from client.keys import quoted
 from client.spending import spend
 from server import create_app
 from settings import Settings

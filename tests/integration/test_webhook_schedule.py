@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any
 
 import pytest
@@ -519,6 +519,27 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
         (delivery,) = world.deliveries(job)
         assert delivery.status is DeliveryStatus.DELIVERED
         assert len(delivery.attempts) <= 4
+
+
+def test_a_user_whose_receivers_hang_holds_two_places_at_most(valkey: Redis) -> None:
+    """Though each attempt goes to another receiver, none of which is known to be slow."""
+    hangs, answers = Outcome(None, "no answer within 15 s", 15.0, timed_out=True), Outcome(204, None, 0.01)
+    number = count()
+
+    def pace(owner: str) -> Pace:
+        name = str(next(number))
+        return Pace(valkey, f"https://{name}.example.com/", owner=owner, delivery_id=name)
+
+    first = [pace("a:b") for _ in range(4)]
+    assert all(attempt.may_try() for attempt in first)  # nothing is known of them yet
+    for attempt in first:
+        attempt.tried(hangs)
+    later = [pace("a:b") for _ in range(5)]
+    assert [attempt.may_try() for attempt in later] == [True, True, False, False, False]
+    assert all(pace(owner).may_try() for owner in ("a", "b", "local") for _ in range(5))
+    later[0].tried(answers)
+    assert later[2].may_try()
+    assert not later[3].may_try()
 
 
 def test_several_urls_of_one_job_are_all_told(world: World) -> None:
