@@ -5,9 +5,10 @@ more than the worker can answer. One worker process, as main.py starts it, answe
 takes half a second, 16 at once. Times are from the submission, as the API makes it, to the moment at which GET /result
 would answer.
 
-Measured on 2 cores that others used too, 60 s each, median (95th percentile): beside nobody 552 ms (737 ms), beside the
-flood 611 ms (801 ms), ratio 1.11 (1.09); the flood itself, which everybody would have waited behind, 13.4 s (24.8 s).
-A model of 1 s: 1.06 (1.16). A place falls free every model's time / places; that is what the flood costs at best.
+Measured on 2 cores that others used too, 60 s each, median (95th percentile): beside nobody 534 ms (565 ms), beside the
+flood 591 ms (793 ms), ratio 1.11 (1.40; 1.09 in another run); the flood itself, which everybody would have waited
+behind, 12.4 s (24.0 s). A model of 1 s: 1.06 (1.16). A place falls free every model's time / places; that is what the
+flood costs at best. What the 95th percentile owes to the machine's other work was not told apart.
 """
 
 from __future__ import annotations
