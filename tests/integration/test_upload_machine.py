@@ -44,10 +44,19 @@ class ListedQueue:
         self.away = False
 
     async def submit(
-        self, _kind: str, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
+        self,
+        _kind: str,
+        payload: dict[str, Any],
+        *,
+        owner: str,
+        function: str | None = None,
+        job_id: str | None = None,
+        max_waiting: int | None = None,
     ) -> None:
         if self.away:
             raise QueueUnavailable("away")
+        assert owner == payload["user_id"]
+        assert max_waiting is None
         assert function is not None
         assert job_id is not None
         if job_id not in self.ended:
