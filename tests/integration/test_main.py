@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client import embedded_valkey
 from client.embedded_valkey import EmbeddedValkey
 from tests.integration.test_chat import answer
 from tests.processes import PYTHON, ROOT, Running, environment, free_port, running, wait_until
@@ -215,6 +216,22 @@ def test_two_that_start_at_once_do_not_share_a_port(tmp_path: Path, monkeypatch:
         for server, folder in ((first, "first"), (second, "second")):
             with Redis.from_url(server.url) as valkey:
                 assert valkey.config_get("dir")["dir"] == str(tmp_path / folder)
+    finally:
+        first.stop()
+        second.stop()
+
+
+def test_the_first_takes_the_port_that_clients_expect_and_the_second_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = free_port()
+    monkeypatch.setattr(embedded_valkey, "DEFAULT_PORT", default)
+    first, second = EmbeddedValkey(tmp_path / "first"), EmbeddedValkey(tmp_path / "second")
+    try:
+        assert first.start()
+        assert second.start()
+        assert first.url == f"redis://127.0.0.1:{default}"
+        assert second.url != first.url
     finally:
         first.stop()
         second.stop()
