@@ -14,7 +14,8 @@ from api.chat import ChatRequest
 from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
 from api.jobs import Pending, ended
 from api.problems import describe
-from client.rq_client import JobQueue, mint_id
+from client.job_ids import mint_id
+from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest
 from schemas import JobStatus, KeyScope
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import CurrentSettings, Queue
 from api.problems import MEDIA_TYPE, problem_response
-from client.rq_client import QueueState
+from client.queue_states import QueueState
 from client.vector_health import Condition, vector_store_condition
 from errors import QueueUnavailable
 

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO
 
 from client.file_store import CHUNK_BYTES, FileStore
 from client.file_types import detect
+from client.job_ids import mint_id
 from client.job_record import PROCESS, REMOVE
-from client.rq_client import JobQueue, mint_id, too_many_jobs
+from client.rq_client import JobQueue, too_many_jobs
 from client.uploads import UploadList
 from errors import (
     AppError,

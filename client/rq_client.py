@@ -6,29 +6,27 @@ unpickles more than plain data.
 
 from __future__ import annotations
 
-import json
 import time
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Dependency, Job
 from rq.job import JobStatus as RqStatus
-from uuid_utils.compat import uuid7
 
+from client.cancellation import cancel
 from client.conversations import MAX_JOBS, TAKE_TURN, jobs_key
 from client.deferral import release_stranded, submit_after
-from client.events import PAGE_EVENTS, UNENDED_SECONDS, WAKE_CHANNEL, WRITE_QUEUED, Wakeups, events_key, parse_events
-from client.fair_turns import TURNS, enqueue, owned
+from client.events import PAGE_EVENTS, UNENDED_SECONDS, WRITE_QUEUED, Wakeups, events_key, parse_events
+from client.fair_turns import enqueue, owned
 from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
+from client.job_ids import mint_id, minted_at
 from client.job_lists import JobLists
 from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
+from client.queue_states import QueueState, read_states
 from client.talking import deadline, of_right_type
 from client.waiting import RETRY_AFTER_SECONDS, count, reserve
 from client.webhook_intents import write_intent
@@ -44,40 +42,10 @@ MAX_CONNECTIONS = 64
 MAX_RELEASED = 100
 # The queues whose jobs a user asks for, and whose waiting jobs are counted.
 COUNTED = (QUEUES["chat"], QUEUES["document"])
-UUID_WITH_TIME = 7
 # The rate of a queue is taken from the jobs that ended in so many seconds.
 RATE_SECONDS = 60.0
 # How long a call that cancels waits for the worker of a running job to stop it.
 STOP_SECONDS = 1.0
-RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
-
-# Cancels a job that does not run yet. Gives the name of its worker for one that does, who has to stop it.
-_CANCEL = (
-    TURNS
-    + """
-local status = redis.call('HGET', KEYS[1], 'status')
-if status == 'started' then return redis.call('HGET', KEYS[1], 'worker_name') end
-if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and status ~= 'created' then return false end
-redis.call('LREM', KEYS[2], 0, ARGV[1])
-redis.call('ZREM', KEYS[4], ARGV[1])
-redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
-give_up_turn(ARGV[6], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('PUBLISH', ARGV[5], ARGV[1])
-return false
-"""
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """One queue: `waiting` jobs, and the names of the `workers` that listen on it."""
-
-    name: str
-    waiting: int
-    workers: tuple[str, ...]
 
 
 class JobQueue:
@@ -132,7 +100,7 @@ class JobQueue:
         """
         if once is not None:
             job_id = await self._reserve(once)
-            if self._outlived(_parse_id(job_id)):  # it ran, and its result is no longer kept
+            if self._outlived(minted_at(job_id)):  # it ran, and its result is no longer kept
                 return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
         job = self._job(kind, payload, function=function, job_id=job_id)
         await self._make_room(owner, [job], kind, max_waiting)
@@ -247,7 +215,7 @@ class JobQueue:
 
     async def fetch(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Read a job; when `owner` is given, only one of theirs. Raises JobNotFound, JobExpired, QueueUnavailable."""
-        minted = _parse_id(job_id)
+        minted = minted_at(job_id)
         async with deadline():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.hmget(Job.key_for(job_id), *FIELDS)
@@ -311,35 +279,14 @@ class JobQueue:
         job = await self.fetch(job_id, owner=owner)
         if job.status.terminal:
             return job
-        name = QUEUES[job.kind]
-        unix = time.time()
-        keys = [Job.key_for(job_id), _queue_key(name), f"rq:canceled:{name}", f"rq:deferred:{name}"]
-        keys.append(f"rq:scheduled:{name}")
-        arguments: list[str | int | float] = [
-            job_id,
-            datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME),
-            self._result_ttl_seconds,
-        ]
-        arguments += [unix + self._result_ttl_seconds, WAKE_CHANNEL, name]
         async with deadline():
-            worker = await self._valkey.eval(_CANCEL, len(keys), *keys, *arguments)
-            if worker:
-                command = json.dumps({"command": "stop-job", "job_id": job_id})
-                await self._valkey.publish(PUBSUB_CHANNEL_TEMPLATE % as_text(worker), command)
+            await cancel(self._valkey, job_id, queue=QUEUES[job.kind], kept_seconds=self._result_ttl_seconds)
         return await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
 
     async def states(self) -> list[QueueState]:
         """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""
         async with deadline():
-            pipeline = self._valkey.pipeline(transaction=False)
-            for name in QUEUES.values():
-                pipeline.llen(_queue_key(name))
-                pipeline.smembers(f"rq:workers:{name}")
-            answers = await pipeline.execute()
-            states = []
-            for name, waiting, keys in zip(QUEUES.values(), answers[::2], answers[1::2], strict=True):
-                states.append(QueueState(name=name, waiting=waiting, workers=await self._alive(keys)))
-        return states
+            return await read_states(self._valkey, list(QUEUES.values()))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -367,20 +314,6 @@ class JobQueue:
         job.enqueued_at = job.created_at
         return job
 
-    async def _alive(self, worker_keys: set[bytes]) -> tuple[str, ...]:
-        if not worker_keys:
-            return ()
-        keys = sorted(worker_keys)
-        pipeline = self._valkey.pipeline(transaction=False)
-        for key in keys:
-            pipeline.hmget(key, "birth", "death")
-        answers = await pipeline.execute()
-        return tuple(
-            as_text(key).removeprefix("rq:worker:")
-            for key, (birth, death) in zip(keys, answers, strict=True)
-            if birth and not death
-        )
-
     def _outlived(self, minted: datetime | None) -> bool:
         """Tell whether a job made then may have ended and been forgotten."""
         return minted is not None and (datetime.now(UTC) - minted).total_seconds() > self._result_ttl_seconds
@@ -404,27 +337,6 @@ def too_many_jobs(most: int) -> TooManyJobs:
         f"{most} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
-
-
-def mint_id() -> str:
-    """Make the id of a job or an upload. It tells when it was made."""
-    return str(uuid7())
-
-
-def _parse_id(job_id: str) -> datetime | None:
-    """Return when an id was made, or None when ids of its kind do not tell. Raises JobNotFound for no id of ours."""
-    try:
-        parsed = uuid.UUID(job_id)
-    except ValueError:
-        parsed = None
-    if parsed is None or str(parsed) != job_id:
-        raise JobNotFound("that is no job id: job ids look like 0190a8c4-1d2e-7c3a-9f00-0123456789ab")
-    if parsed.version != UUID_WITH_TIME:
-        return None
-    try:
-        return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)  # RFC 9562, 5.7
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _queue_key(name: str) -> str:

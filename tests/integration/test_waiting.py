@@ -13,9 +13,10 @@ from redis import Redis
 from rq.job import Job
 
 from client.conversations import Conversations, jobs_key
+from client.job_ids import mint_id
 from client.job_lists import _owner_key
 from client.keys import quoted
-from client.rq_client import JobQueue, mint_id
+from client.rq_client import JobQueue
 from client.webhook_intents import endpoints_key
 from client.webhook_store import WebhookStore
 from client.wire import PlainSerializer
