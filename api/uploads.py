@@ -119,8 +119,7 @@ class UploadPage(BaseModel):
     dependencies=CHANGES,
     status_code=202,
     form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
-    responses=describe(413, 415, 422, 503)
-    | {200: {"model": UploadsAccepted, "description": "Nothing to index: every file was uploaded before"}},
+    responses=describe(413, 415, 422, 503),
     response_model_exclude_none=True,
 )
 async def upload(
@@ -164,8 +163,6 @@ async def upload(
         _audit("upload_repeated" if taken.duplicate else "upload_added", taken.upload)
     if callback.url:
         await _tell(accepted, callback, webhooks)
-    if not any(one.queued for one in accepted):
-        response.status_code = 200
     return _all_accepted(accepted, response)
 
 
