@@ -6,6 +6,7 @@ Nothing here retries: a call that fails may have been carried out or not, and ev
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import zlib
 from base64 import b64encode
@@ -21,6 +22,8 @@ from rq.utils import utcformat
 
 from client.wire import PlainSerializer
 from queues import scripts
+
+log = logging.getLogger("rq.worker")
 
 # An execution without a heartbeat for so long is dead. Heartbeats come every second.
 LEASE_SECONDS = 12
@@ -147,7 +150,11 @@ class Ledger:
         result = _result_fields(Result.Type.FAILED, "exc_string", encode_text(ABANDONED), self._worker)
         for job_id, execution_id in self.find_dead(queue):
             arguments = [queue, job_id, execution_id, _now(), time.time(), MAX_ATTEMPTS, DEFAULT_TTL_SECONDS, meta]
-            verdict = self._run(_REAP, [], [*arguments, *result]).decode()
+            try:
+                verdict = self._run(_REAP, [], [*arguments, *result]).decode()
+            except ResponseError as error:  # what stands in the way of one is no reason to leave the others
+                log.error("%s: %s cannot be taken from a dead worker: %s", queue, job_id, error)  # noqa: TRY400
+                continue
             if verdict in {"requeued", "dead"}:
                 done.append((job_id, verdict))
         return done
@@ -160,7 +167,7 @@ class Ledger:
     def put_back(self, queue: str, job_id: str) -> bool:
         """Put a job that a stock worker took, but never started, back on its list."""
         key = f"rq:queue:{queue}"
-        return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id]))
+        return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id, queue]))
 
     def promote(self, queue: str) -> int:
         """Move jobs whose time has come from the schedule to their list. Returns how many."""

@@ -21,21 +21,29 @@ end
 
 local clock = tonumber(redis.call('TIME')[1])
 
--- Whether an execution is known and its lease, by this server's clock, has not run out. Stock workers give none:
--- the record of theirs expires.
+-- A field of a job; nil where it has none, or where its record is no hash.
+local function field(job, name)
+  local found = redis.pcall('HGET', 'rq:job:' .. job, name)
+  if type(found) == 'string' then return found end
+end
+
+-- Whether an execution is known and its lease, by this server's clock, has not run out. Jobs that are not ours get
+-- none under a stock worker: the record of theirs expires. A lease of hours is no lease.
 local function lives(job, execution)
   local key = 'rq:execution:' .. job .. ':' .. execution
+  if redis.call('TYPE', key)['ok'] ~= 'hash' then return false end
   local lease = redis.call('HGET', key, 'lease_until')
-  if lease then return tonumber(lease) > clock end
-  return redis.call('EXISTS', key) == 1
+  if not lease then return true end
+  lease = tonumber(lease) or 0
+  return lease > clock and lease < clock + 3600
 end
 
 -- Whether any execution that lives holds the job.
-local function is_held(job)
+local function is_held(queue, job)
   local key = 'rq:executions:' .. job
   make_room(key, 'zset')
   for _, execution in ipairs(redis.call('ZRANGE', key, 0, -1)) do
-    if lives(job, execution) then return true end
+    if redis.call('ZSCORE', 'rq:wip:' .. queue, job .. ':' .. execution) and lives(job, execution) then return true end
   end
   return false
 end
@@ -47,7 +55,7 @@ local function let_go(queue, job, execution)
   redis.call('DEL', 'rq:execution:' .. pair)
   make_room('rq:executions:' .. job, 'zset')
   redis.call('ZREM', 'rq:executions:' .. job, execution)
-  return held and redis.call('HGET', 'rq:job:' .. job, 'status') == 'started'
+  return held and field(job, 'status') == 'started'
 end
 
 local function enqueue(queue, job, now)
@@ -62,6 +70,7 @@ end
 -- Write how a job ended: its record, its result, its registry. `result` holds field and value in turn.
 local function close(queue, job, status, now, unix, ttl, result)
   local key, results = 'rq:job:' .. job, 'rq:results:' .. job
+  ttl = ttl == ttl and math.min(math.floor(ttl), 10^9) or 86400  -- EXPIRE refuses what is no whole number, or more
   if ttl == 0 then
     redis.call('DEL', key, results, 'rq:executions:' .. job, 'rag:events:' .. job)
     redis.call('PUBLISH', '@WAKE@', job)
@@ -101,6 +110,8 @@ local function drop(id, reason)
   dropped[#dropped + 1] = reason
 end
 if redis.call('EXISTS', 'rq:suspended') == 1 then return {1, jobs, dropped} end
+make_room('rq:wip:' .. queue, 'zset')
+make_room(KEYS[2], 'hash')
 for _ = 1, 1000 do
   local id = place <= #ARGV and redis.call('LPOP', KEYS[1])
   if not id then break end
@@ -114,7 +125,7 @@ for _ = 1, 1000 do
   elseif not string.match(id, '^[%w_-]+$') then
     redis.call('HSET', key, 'status', 'failed')
     drop(id, 'its id is none')
-  elseif was == 'started' and is_held(id) then
+  elseif was == 'started' and is_held(queue, id) then
     drop(id, 'it runs already')
   else
     local execution = ARGV[place]
@@ -122,6 +133,7 @@ for _ = 1, 1000 do
     local pair = id .. ':' .. execution
     redis.call('HSET', key, 'status', 'started', 'started_at', now, 'last_heartbeat', now, 'worker_name', worker)
     redis.call('PERSIST', key)
+    make_room('rq:execution:' .. pair, 'hash')
     redis.call('HSET', 'rq:execution:' .. pair, 'id', execution, 'created_at', ARGV[4],
       'last_heartbeat', ARGV[4], 'worker_name', worker, 'lease_until', clock + lease)
     redis.call('EXPIRE', 'rq:execution:' .. pair, kept)
@@ -177,9 +189,10 @@ if ARGV[8] ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', ARGV[8]) end
 local result = {}
 for place = 11, #ARGV do result[#result + 1] = ARGV[place] end
 close(queue, job, status, now, unix, tonumber(ARGV[7]), result)
+make_room(KEYS[1], 'hash')
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  redis.call('HINCRBY', KEYS[1], ARGV[9], 1)
-  redis.call('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
+  redis.pcall('HINCRBY', KEYS[1], ARGV[9], 1)
+  redis.pcall('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
   if redis.call('HGET', KEYS[1], 'current_job') == job then redis.call('HDEL', KEYS[1], 'current_job') end
 end
 return redis.call('EXISTS', 'rq:job:' .. job .. ':dependents') == 1 and 3 or 1
@@ -203,6 +216,7 @@ BEAT = (
     _COMMON
     + """
 local now, unix, lease, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+make_room(KEYS[1], 'hash')
 local answer = {redis.call('EXISTS', KEYS[1])}
 if answer[1] == 1 then
   redis.call('HSET', KEYS[1], 'last_heartbeat', now, 'state', ARGV[6])
@@ -211,9 +225,11 @@ end
 for place = 8, #ARGV, 4 do
   local queue, job, execution = ARGV[place], ARGV[place + 1], ARGV[place + 2]
   local pair = job .. ':' .. execution
-  local held = redis.call('ZSCORE', 'rq:wip:' .. queue, pair)
-  if held and redis.call('HGET', 'rq:job:' .. job, 'status') == 'started' then
+  local held = redis.pcall('ZSCORE', 'rq:wip:' .. queue, pair)
+  if type(held) == 'string' and field(job, 'status') == 'started' then
     local key = 'rq:execution:' .. pair
+    make_room(key, 'hash')
+    make_room('rq:executions:' .. job, 'zset')
     redis.call('HSET', key, 'id', execution, 'created_at', ARGV[place + 3], 'last_heartbeat', ARGV[2],
       'worker_name', ARGV[7], 'lease_until', clock + lease)
     redis.call('EXPIRE', key, kept)
@@ -234,6 +250,7 @@ FIND_DEAD = (
     _COMMON
     + """
 local dead = {}
+make_room('rq:wip:' .. ARGV[1], 'zset')
 for _, pair in ipairs(redis.call('ZRANGE', 'rq:wip:' .. ARGV[1], 0, -1)) do
   local job, execution = string.match(pair, '^(.*):(.*)$')
   if job and not lives(job, execution) then dead[#dead + 1] = pair end
@@ -256,9 +273,13 @@ if redis.call('TYPE', key)['ok'] ~= 'hash' then
   redis.call('ZREM', 'rq:wip:' .. queue, job .. ':' .. execution)
   return 'dropped'
 end
-if not let_go(queue, job, execution) or is_held(job) then return 'dropped' end
-if not tonumber(redis.call('HGET', key, 'deaths') or 0) then redis.call('HDEL', key, 'deaths') end
-if redis.call('HINCRBY', key, 'deaths', 1) < tonumber(ARGV[6]) then
+if not let_go(queue, job, execution) or is_held(queue, job) then return 'dropped' end
+local deaths = redis.pcall('HINCRBY', key, 'deaths', 1)
+if type(deaths) ~= 'number' then
+  deaths = 1
+  redis.call('HSET', key, 'deaths', deaths)
+end
+if deaths < tonumber(ARGV[6]) then
   enqueue(queue, job, now)
   return 'requeued'
 end
@@ -272,11 +293,11 @@ return 'dead'
 )
 
 # What a stock worker took from the list and died with before it started it. KEYS: list, intermediate list.
-# ARGV: job. Returns 1 when the job was put back.
+# ARGV: job, queue. Returns 1 when the job was put back.
 PUT_BACK = (
     _COMMON
     + """
-if is_held(ARGV[1]) or redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
+if is_held(ARGV[2], ARGV[1]) or redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
 local key = 'rq:job:' .. ARGV[1]
 if redis.call('TYPE', key)['ok'] ~= 'hash' or redis.call('HGET', key, 'status') ~= 'queued' then return 0 end
 if redis.call('LPOS', KEYS[1], ARGV[1]) then return 0 end
