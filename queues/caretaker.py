@@ -40,6 +40,7 @@ class Caretaker:
         queues: names of the worker's queues.
         running: gives what this worker runs now.
         lost: is told of executions whose job was taken from them.
+        cancelled: is told the id of a job that runs here and was cancelled.
         register: makes this worker known to RQ, also when its record has expired.
         owner: a name of its own, for RQ's scheduler lock.
 
@@ -52,6 +53,7 @@ class Caretaker:
         *,
         running: Callable[[], list[Holder]],
         lost: Callable[[list[Holder]], None],
+        cancelled: Callable[[str], object],
         register: Callable[[], None],
         owner: str,
     ) -> None:
@@ -59,9 +61,11 @@ class Caretaker:
         self._queues = queues
         self._running = running
         self._lost = lost
+        self._cancelled = cancelled
         self._register = register
         self._owner = owner
         self._stop = threading.Event()
+        self._due = threading.Event()
         self._last_beat = 0.0
         self._calm_since = time.time()
         self._reap_at = 0.0
@@ -75,9 +79,14 @@ class Caretaker:
     def start(self) -> None:
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Have the next heartbeat now."""
+        self._due.set()
+
     def stop(self) -> None:
         """End the thread, and give back the schedule."""
         self._stop.set()
+        self._due.set()
         self._thread.join(BEAT_SECONDS + 5)
 
     def _loop(self) -> None:
@@ -89,7 +98,8 @@ class Caretaker:
                 if not self._away:
                     log.warning("Valkey is away (%s); trying again until it is back", type(error).__name__)
                 self._away = True
-            self._stop.wait(BEAT_SECONDS / 2 if self._away else BEAT_SECONDS)
+            self._due.wait(BEAT_SECONDS / 2 if self._away else BEAT_SECONDS)
+            self._due.clear()
         self._release_schedule()
 
     def _tick(self) -> None:
@@ -128,14 +138,17 @@ class Caretaker:
         return True
 
     def _beat(self) -> None:
-        self._known, lost = self._ledger.beat(self._running())
+        beat = self._ledger.beat(self._running())
+        self._known = beat.known
         # The wall clock: a machine that slept counts as an outage too.
         now = time.time()
         if now - self._last_beat > GAP_SECONDS:
             self._calm_since = now
         self._last_beat = now
-        if lost:
-            self._lost(lost)
+        if beat.lost:
+            self._lost(beat.lost)
+        for holder in beat.cancelled:  # what its command did not reach
+            self._cancelled(holder.job_id)
 
     def _make_known(self) -> None:
         if not self._known:

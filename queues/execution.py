@@ -16,7 +16,8 @@ from rq.utils import parse_timeout, utcparse
 
 from client.scope import Scope
 from client.wire import MAX_BYTES, NotPlainData, PlainSerializer
-from queues.ledger import DEFAULT_TTL_SECONDS, Holder, Taken
+from queues.ledger import Holder, Taken
+from queues.scripts import DEFAULT_TTL_SECONDS
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
 # A list holds an id only while its job has one of these.

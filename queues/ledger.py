@@ -22,6 +22,7 @@ from rq.utils import utcformat
 
 from client.wire import PlainSerializer
 from queues import scripts
+from queues.scripts import DEFAULT_TTL_SECONDS
 
 log = logging.getLogger("rq.worker")
 
@@ -32,7 +33,6 @@ LEASE_SECONDS = 12
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
-DEFAULT_TTL_SECONDS = 86_400
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
 
@@ -82,6 +82,15 @@ class Catch:
     suspended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat told: whether the worker is known, who lost its job, and whose job was cancelled."""
+
+    known: bool
+    lost: list[Holder]
+    cancelled: list[Holder]
+
+
 class Ledger:
     """The queues' records in one Valkey. Safe for threads."""
 
@@ -121,8 +130,9 @@ class Ledger:
         return bool(self._run(_KEEP_META, [], [holder.queue, holder.job_id, holder.execution_id, meta]))
 
     def hand_back(self, holder: Holder) -> bool:
-        """Put a job back at the front of its list. False when the execution no longer holds it."""
-        return bool(self._run(_HAND_BACK, [], [holder.queue, holder.job_id, holder.execution_id, _now()]))
+        """Put a job back at the front of its list. False when it is not there: lost to another, or cancelled."""
+        arguments = [holder.queue, holder.job_id, holder.execution_id, _now(), time.time()]
+        return int(self._run(_HAND_BACK, [], arguments)) == 1
 
     def disown(self, queue: str, execution_ids: Iterable[str]) -> int:
         """Hand back what was taken by a call whose answer was lost. Returns how many jobs that were."""
@@ -134,17 +144,18 @@ class Ledger:
                 done += self.hand_back(Holder(queue, job_id, execution_id, 0.0))
         return done
 
-    def beat(self, holders: Sequence[Holder]) -> tuple[bool, list[Holder]]:
-        """Renew the worker and the leases. Gives whether the worker is known, and who lost its job."""
+    def beat(self, holders: Sequence[Holder]) -> Beat:
+        """Renew the worker and the leases."""
         arguments: list[Any] = [_now(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
         for holder in holders:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
-        known, *lost = self._run(_BEAT, [self._worker_key], arguments)
-        return bool(known), [holders[int(place) - 1] for place in lost]
+        known, *places = self._run(_BEAT, [self._worker_key], arguments)
+        lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
+        return Beat(bool(known), lost, cancelled)
 
     def reap(self, queue: str) -> list[tuple[str, str]]:
-        """Take jobs from dead executions. Gives pairs of job id and `requeued` or `dead`."""
+        """Take jobs from dead executions. Gives pairs of job id and `requeued`, `dead` or `cancelled`."""
         done = []
         meta = PlainSerializer.dumps({"failure": DIED})
         result = _result_fields(Result.Type.FAILED, "exc_string", encode_text(ABANDONED), self._worker)
@@ -155,7 +166,7 @@ class Ledger:
             except ResponseError as error:  # what stands in the way of one is no reason to leave the others
                 log.error("%s: %s cannot be taken from a dead worker: %s", queue, job_id, error)  # noqa: TRY400
                 continue
-            if verdict in {"requeued", "dead"}:
+            if verdict in {"requeued", "dead", "cancelled"}:
                 done.append((job_id, verdict))
         return done
 

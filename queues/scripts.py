@@ -7,7 +7,13 @@ KEYS are made from ids, which a single Valkey allows (RQ does not run on a clust
 
 from __future__ import annotations
 
+import zlib
+from base64 import b64encode
+
 from client.events import WAKE_CHANNEL
+
+STOPPED = "Job stopped by user"
+DEFAULT_TTL_SECONDS = 86_400
 
 _COMMON = """
 -- Whoever waits for a job listens on `rag:wake` (`client.events`).
@@ -77,7 +83,7 @@ local function close(queue, job, status, now, unix, ttl, result)
     return
   end
   redis.call('HSET', key, 'status', status, 'ended_at', now, 'last_heartbeat', now)
-  redis.call('HDEL', key, 'deaths')
+  redis.call('HDEL', key, 'deaths', 'cancel')
   make_room(results, 'stream')
   redis.call('XADD', results, 'MAXLEN', 10, '*', unpack(result))
   local registry = (status == 'finished' and 'rq:finished:' or 'rq:failed:') .. queue
@@ -93,7 +99,25 @@ local function close(queue, job, status, now, unix, ttl, result)
   end
   redis.call('PUBLISH', '@WAKE@', job)
 end
-""".replace("@WAKE@", WAKE_CHANNEL)
+
+-- Whether somebody cancelled the job while it ran (`client.cancellation`) and nobody has put it on its list since, as
+-- RQ does with a job that failed. Both times are written so that they compare as texts.
+local function is_cancelled(job)
+  local cancelled = field(job, 'cancel')
+  return cancelled and (field(job, 'status') == 'started' or cancelled >= (field(job, 'enqueued_at') or ''))
+end
+
+-- End a job that was cancelled while it ran, and that nobody runs now.
+local function end_cancelled(queue, job, now, unix)
+  local ttl = tonumber(field(job, 'failure_ttl')) or @TTL@
+  close(queue, job, 'stopped', now, unix, ttl, {'type', '2', 'worker_name', '', 'exc_string', '@STOPPED@'})
+end
+"""
+_COMMON = (
+    _COMMON.replace("@WAKE@", WAKE_CHANNEL)
+    .replace("@TTL@", str(DEFAULT_TTL_SECONDS))
+    .replace("@STOPPED@", b64encode(zlib.compress(STOPPED.encode())).decode())  # as RQ stores it
+)
 
 # From the list into an execution's hands. Takes as many jobs as there are execution ids.
 # KEYS: queue list, worker. ARGV: queue, worker's name, now, now in Unix seconds, lease, registry seconds, ids ...
@@ -127,12 +151,16 @@ for _ = 1, 1000 do
     drop(id, 'its id is none')
   elseif was == 'started' and is_held(queue, id) then
     drop(id, 'it runs already')
+  elseif is_cancelled(id) then
+    end_cancelled(queue, id, now, unix)
+    drop(id, 'it was cancelled')
   else
     local execution = ARGV[place]
     place = place + 1
     local pair = id .. ':' .. execution
     redis.call('HSET', key, 'status', 'started', 'started_at', now, 'last_heartbeat', now, 'worker_name', worker)
     redis.call('PERSIST', key)
+    redis.call('HDEL', key, 'cancel')  -- of a run before this one
     make_room('rq:execution:' .. pair, 'hash')
     redis.call('HSET', 'rq:execution:' .. pair, 'id', execution, 'created_at', ARGV[4],
       'last_heartbeat', ARGV[4], 'worker_name', worker, 'lease_until', clock + lease)
@@ -199,11 +227,16 @@ return redis.call('EXISTS', 'rq:job:' .. job .. ':dependents') == 1 and 3 or 1
 """
 )
 
-# From an execution's hands back to the front of the list. ARGV: queue, job, execution, now. Returns 1 when done.
+# From an execution's hands back to the front of the list, unless it was cancelled: then to its end. ARGV: queue, job,
+# execution, now, now in Unix seconds. Returns 1 when it is on the list, 2 when it has ended.
 HAND_BACK = (
     _COMMON
     + """
 if not let_go(ARGV[1], ARGV[2], ARGV[3]) then return 0 end
+if is_cancelled(ARGV[2]) then
+  end_cancelled(ARGV[1], ARGV[2], ARGV[4], tonumber(ARGV[5]))
+  return 2
+end
 enqueue(ARGV[1], ARGV[2], ARGV[4])
 return 1
 """
@@ -211,14 +244,15 @@ return 1
 
 # Renew leases. KEYS: worker. ARGV: now, now in Unix seconds, lease, registry seconds, worker's seconds, state,
 # worker's name, and for each execution queue, job, execution, Unix seconds of its start.
-# Returns {1 when the worker is known, place of each execution that lost its job, from 1 ...}.
+# Returns {1 when the worker is known, places of executions that lost their job, places of those whose job was
+# cancelled}; places count from 1.
 BEAT = (
     _COMMON
     + """
 local now, unix, lease, kept = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 make_room(KEYS[1], 'hash')
-local answer = {redis.call('EXISTS', KEYS[1])}
-if answer[1] == 1 then
+local known, lost, cancelled = redis.call('EXISTS', KEYS[1]), {}, {}
+if known == 1 then
   redis.call('HSET', KEYS[1], 'last_heartbeat', now, 'state', ARGV[6])
   redis.call('EXPIRE', KEYS[1], ARGV[5])
 end
@@ -237,11 +271,12 @@ for place = 8, #ARGV, 4 do
     redis.call('ZADD', 'rq:wip:' .. queue, unix + kept, pair)
     redis.call('ZADD', 'rq:executions:' .. job, unix + kept + 60, execution)
     redis.call('EXPIRE', 'rq:executions:' .. job, kept + 60)
+    if is_cancelled(job) then cancelled[#cancelled + 1] = (place - 8) / 4 + 1 end
   else
-    answer[#answer + 1] = (place - 8) / 4 + 1
+    lost[#lost + 1] = (place - 8) / 4 + 1
   end
 end
-return answer
+return {known, lost, cancelled}
 """
 )
 
@@ -259,10 +294,12 @@ return dead
 """
 )
 
-# From a dead execution's hands back to the front of the list, or to the dead letters. ARGV: queue, job, execution,
+# From a dead execution's hands back to the front of the list, to the dead letters or, when it was cancelled, to its
+# end. ARGV: queue, job, execution,
 # now, now in Unix seconds, attempts allowed, ttl where the job has none, meta of a dead letter, fields and values
 # of its result ...
-# Returns 'requeued', 'dead', 'alive' (nothing was done) or 'dropped' (the job had ended or is held by another).
+# Returns 'requeued', 'dead', 'cancelled', 'alive' (nothing was done) or 'dropped' (the job had ended or is held by
+# another).
 REAP = (
     _COMMON
     + """
@@ -274,6 +311,10 @@ if redis.call('TYPE', key)['ok'] ~= 'hash' then
   return 'dropped'
 end
 if not let_go(queue, job, execution) or is_held(queue, job) then return 'dropped' end
+if is_cancelled(job) then
+  end_cancelled(queue, job, now, tonumber(ARGV[5]))
+  return 'cancelled'
+end
 local deaths = redis.pcall('HINCRBY', key, 'deaths', 1)
 if type(deaths) ~= 'number' then
   deaths = 1
