@@ -34,7 +34,7 @@ class RagJob(Job):
     """What jobs get from rq.get_current_job(). Its notes reach Valkey only while its execution holds the job."""
 
     write_meta: Callable[[bytes], None]
-    attempt: int | None = None
+    attempt: int
 
     def save_meta(self) -> None:
         """Have `meta` written. It never raises: a job outlives an outage of Valkey."""
@@ -91,6 +91,7 @@ def open_execution(
     timeout = _timeout(fields, default_timeout_seconds)
     job = RagJob(holder.job_id, connection=valkey, serializer=PlainSerializer)
     job.write_meta = lambda meta: write_meta(holder, meta)
+    job.attempt = int(fields["attempts"])
     job.created_at = _time(fields)
     job.origin = holder.queue
     job.timeout = timeout

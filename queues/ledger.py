@@ -91,6 +91,15 @@ class Beat:
     cancelled: list[Holder]
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An execution that another kind of worker made: `attempt` 0 when the job is another's, `worker_pid` 0 unknown."""
+
+    execution_id: str
+    attempt: int
+    worker_pid: int
+
+
 class Ledger:
     """The queues' records in one Valkey. Safe for threads."""
 
@@ -175,6 +184,17 @@ class Ledger:
         pairs = [pair.decode(errors="replace").partition(":") for pair in self._run(_FIND_DEAD, [], [queue])]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
+    def begin(self, queue: str, job_id: str) -> Begun:
+        """Take in hand a job of which RQ's own worker of this name has made an execution, and give it a lease."""
+        execution, attempt, pid = self._run(_BEGIN, [], [queue, job_id, self._worker, LEASE_SECONDS])
+        return Begun(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
+
+    def hold(self, holder: Holder) -> tuple[bool, bool]:
+        """Renew the lease of such a job. Gives whether the execution holds the job, and whether it was cancelled."""
+        arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
+        verdict = int(self._run(_HOLD, [], arguments))
+        return verdict > 0, verdict == 2  # noqa: PLR2004  as scripts.HOLD says
+
     def put_back(self, queue: str, job_id: str) -> bool:
         """Put a job that a stock worker took, but never started, back on its list."""
         key = f"rq:queue:{queue}"
@@ -233,6 +253,8 @@ _HAND_BACK = _script(scripts.HAND_BACK)
 _BEAT = _script(scripts.BEAT)
 _FIND_DEAD = _script(scripts.FIND_DEAD)
 _REAP = _script(scripts.REAP)
+_BEGIN = _script(scripts.BEGIN)
+_HOLD = _script(scripts.HOLD)
 _PUT_BACK = _script(scripts.PUT_BACK)
 _PROMOTE = _script(scripts.PROMOTE)
 _KEEP_META = _script(scripts.KEEP_META)

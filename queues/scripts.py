@@ -100,6 +100,14 @@ local function close(queue, job, status, now, unix, ttl, result)
   redis.call('PUBLISH', '@WAKE@', job)
 end
 
+-- Count an attempt at a job. Events name it, and only those of the latest are written (`client.events`).
+local function next_attempt(job)
+  local attempt = redis.pcall('HINCRBY', 'rq:job:' .. job, 'attempts', 1)
+  if type(attempt) == 'number' then return attempt end
+  redis.call('HSET', 'rq:job:' .. job, 'attempts', 1)
+  return 1
+end
+
 -- Whether somebody cancelled the job while it ran (`client.cancellation`) and nobody has put it on its list since, as
 -- RQ does with a job that failed. Both times are written so that they compare as texts.
 local function is_cancelled(job)
@@ -161,6 +169,7 @@ for _ = 1, 1000 do
     redis.call('HSET', key, 'status', 'started', 'started_at', now, 'last_heartbeat', now, 'worker_name', worker)
     redis.call('PERSIST', key)
     redis.call('HDEL', key, 'cancel')  -- of a run before this one
+    next_attempt(id)
     make_room('rq:execution:' .. pair, 'hash')
     redis.call('HSET', 'rq:execution:' .. pair, 'id', execution, 'created_at', ARGV[4],
       'last_heartbeat', ARGV[4], 'worker_name', worker, 'lease_until', clock + lease)
@@ -191,6 +200,7 @@ FIELDS = (
     "meta",
     "description",
     "deaths",
+    "attempts",
     "success_callback_name",
     "failure_callback_name",
     "stopped_callback_name",
@@ -310,6 +320,9 @@ if redis.call('TYPE', key)['ok'] ~= 'hash' then
   redis.call('ZREM', 'rq:wip:' .. queue, job .. ':' .. execution)
   return 'dropped'
 end
+-- A stock worker that is about to write how this job ended watches this key, and will write nothing (`queues.hold`).
+redis.pcall('SADD', key .. ':dependents', '-')
+redis.pcall('SREM', key .. ':dependents', '-')
 if not let_go(queue, job, execution) or is_held(queue, job) then return 'dropped' end
 if is_cancelled(job) then
   end_cancelled(queue, job, now, tonumber(ARGV[5]))
@@ -361,6 +374,54 @@ for _, job in ipairs(due) do
 end
 return #due
 """
+
+# A job of ours begins under a worker that is not ours, which has made the execution. ARGV: queue, job, worker's name,
+# lease. Returns {execution, which attempt it is, process id of the worker}, or {'', 0, ''} when the job is another's.
+BEGIN = (
+    _COMMON
+    + """
+local queue, job, worker = ARGV[1], ARGV[2], ARGV[3]
+if field(job, 'status') ~= 'started' then return {'', 0, ''} end
+make_room('rq:executions:' .. job, 'zset')
+local found, latest = nil, -1
+for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. job, 0, -1)) do
+  local pair = job .. ':' .. execution
+  local name = redis.pcall('HGET', 'rq:execution:' .. pair, 'worker_name')
+  if name == worker and redis.call('ZSCORE', 'rq:wip:' .. queue, pair) then
+    local born = tonumber(redis.call('HGET', 'rq:execution:' .. pair, 'created_at')) or 0
+    if born > latest then found, latest = execution, born end
+  end
+end
+if not found then return {'', 0, ''} end
+redis.call('HSET', 'rq:execution:' .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))
+local cancelled = field(job, 'cancel')
+if cancelled and cancelled < (field(job, 'enqueued_at') or '') then  -- while it ran before
+  redis.call('HDEL', 'rq:job:' .. job, 'cancel')
+end
+local pid = redis.pcall('HGET', 'rq:worker:' .. worker, 'pid')
+return {found, next_attempt(job), type(pid) == 'string' and pid or ''}
+"""
+)
+
+# Renew the lease of such a job. ARGV: queue, job, execution, lease, registry seconds. Returns 0 when the execution no
+# longer holds the job, 1 when it does, 2 when it does and the job was cancelled.
+HOLD = (
+    _COMMON
+    + """
+local queue, job, pair, kept = ARGV[1], ARGV[2], ARGV[2] .. ':' .. ARGV[3], tonumber(ARGV[5])
+local key, all = 'rq:execution:' .. pair, 'rq:executions:' .. job
+if redis.call('TYPE', key)['ok'] ~= 'hash' or field(job, 'status') ~= 'started' then return 0 end
+if type(redis.pcall('ZSCORE', 'rq:wip:' .. queue, pair)) ~= 'string' then return 0 end
+redis.call('HSET', key, 'lease_until', clock + tonumber(ARGV[4]))
+-- RQ's worker renews these every 30 s, and while SimpleWorker runs a job not at all.
+if redis.call('TTL', key) < kept then redis.call('EXPIRE', key, kept) end
+redis.call('ZADD', 'rq:wip:' .. queue, 'XX', 'GT', clock + kept, pair)
+make_room(all, 'zset')
+redis.call('ZADD', all, 'GT', clock + kept + 60, ARGV[3])
+if redis.call('TTL', all) < kept + 60 then redis.call('EXPIRE', all, kept + 60) end
+return is_cancelled(job) and 2 or 1
+"""
+)
 
 # Progress and other notes of a running job. ARGV: queue, job, execution, meta. Returns 1 when written.
 KEEP_META = """
