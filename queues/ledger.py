@@ -33,6 +33,7 @@ LEASE_SECONDS = 12
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
+LOOK_AGAIN_SECONDS = 3_600
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
 
@@ -204,6 +205,10 @@ class Ledger:
         """Move jobs whose time has come from the schedule to their list. Returns how many."""
         return int(self._run(_PROMOTE, [], [queue, _now(), int(time.time())]))
 
+    def forget_cancelled(self, queue: str, most: int) -> int:
+        """Strike out cancelled jobs whose record has expired. Returns how many were looked at."""
+        return int(self._run(_FORGET_CANCELLED, [], [queue, time.time(), most, LOOK_AGAIN_SECONDS]))
+
     def _finish_arguments(self, holder: Holder, ending: Ending) -> list[Any]:
         unix = time.time()
         failed = ending.status != "finished"
@@ -255,6 +260,7 @@ _FIND_DEAD = _script(scripts.FIND_DEAD)
 _REAP = _script(scripts.REAP)
 _BEGIN = _script(scripts.BEGIN)
 _HOLD = _script(scripts.HOLD)
+_FORGET_CANCELLED = _script(scripts.FORGET_CANCELLED)
 _PUT_BACK = _script(scripts.PUT_BACK)
 _PROMOTE = _script(scripts.PROMOTE)
 _KEEP_META = _script(scripts.KEEP_META)

@@ -423,6 +423,22 @@ return is_cancelled(job) and 2 or 1
 """
 )
 
+# Out of the registry of cancelled jobs with those whose record has expired. RQ gives those it cancels itself no time to
+# live, and their place in the registry the time of the cancelling. ARGV: queue, now in Unix seconds, how many to look
+# at, seconds until those still there are looked at again. Returns how many were looked at.
+FORGET_CANCELLED = """
+local key = 'rq:canceled:' .. ARGV[1]
+local found = redis.call('ZRANGEBYSCORE', key, '-inf', ARGV[2], 'LIMIT', 0, ARGV[3])
+for _, job in ipairs(found) do
+  if redis.call('EXISTS', 'rq:job:' .. job) == 1 then
+    redis.call('ZADD', key, ARGV[2] + ARGV[4], job)
+  else
+    redis.call('ZREM', key, job)
+  end
+end
+return #found
+"""
+
 # Progress and other notes of a running job. ARGV: queue, job, execution, meta. Returns 1 when written.
 KEEP_META = """
 if not redis.call('ZSCORE', 'rq:wip:' .. ARGV[1], ARGV[2] .. ':' .. ARGV[3]) then return 0 end
