@@ -12,10 +12,13 @@ from typing import Any
 
 from rq import get_current_job
 
+from client.bm25 import Lexicon
 from client.scope import current_scope
 from queues import caretaker, ledger, services
 from queues.rag_worker import RagWorker
-from schemas import Chunk, Passage
+from rag.fusion import Found
+from rag.retrieval import Retriever
+from schemas import Chunk, Completion, Passage
 
 RUNS = Path(os.environ.get("CHAOS_RUNS", "runs.log"))
 LONGEST_SECONDS = float(os.environ.get("CHAOS_LONGEST", "1.0"))
@@ -29,7 +32,9 @@ class Worker(RagWorker):
         if os.environ.get("CHAOS_QUICK"):
             be_quick()
         opened = services.open_services(self.settings)
-        fake: dict[str, Any] = {"store": _Searcher(), "chat": _Model(), "uploads": _Uploads()}
+        searcher = _Searcher(opened.lexicon)
+        retriever = Retriever(searcher, opened.lexicon.terms)
+        fake: dict[str, Any] = {"store": searcher, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
         services.use(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
 
@@ -44,10 +49,20 @@ def be_quick() -> None:
 
 
 class _Searcher:
-    def search(self, _question: str, _chosen: object, _k: int) -> list[Passage]:
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+
+    def embed(self, _question: str) -> None:
+        return None
+
+    def find(self, question: str, _vector: object, _chosen: object, _limit: int) -> Found:
         place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
         chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
-        return [Passage(chunk=chunk, score=1.0)]
+        rarity = dict.fromkeys(self._lexicon.terms(question), 1.0)
+        return Found(words=[Passage(chunk=chunk, score=1.0)], rarity=rarity)
+
+    def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
+        return []
 
     def close(self) -> None:
         pass
@@ -55,6 +70,9 @@ class _Searcher:
 
 class _Uploads:
     """A list in which every upload is ready."""
+
+    def state(self, _user_id: str) -> str:
+        return ""
 
     def hidden(self, _user_id: str) -> tuple[str, ...]:
         return ()
@@ -66,13 +84,13 @@ class _Uploads:
 class _Model:
     """Answers each run with words of its own, so that two runs of one job never give the same answer."""
 
-    def complete(self, _system: str, _user: str) -> str:
+    def complete(self, _system: str, _user: str, **_options: object) -> Completion:
         job = get_current_job()
         assert job is not None
         _note("begun", job.id)
         current_scope().sleep(random.uniform(0.02, LONGEST_SECONDS))
         _note("ended", job.id)
-        return f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}."
+        return Completion(text=f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}.", model="chaos")
 
 
 def _note(what: str, job_id: str) -> None:

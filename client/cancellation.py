@@ -1,4 +1,9 @@
-"""Cancelling a job: one that waits is taken from its queue, one that runs is stopped by its worker."""
+"""Cancelling a job: one that waits is taken from its queue, one that runs is stopped by its worker.
+
+A command to the worker is heard within milliseconds, or not at all: the worker may be gone, or Valkey just back. So
+the job is marked as well, in its field `cancel`. Its worker finds the mark with the next heartbeat, and who takes the
+job from a dead worker ends it.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +21,15 @@ from client.job_record import as_text
 
 RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
-# Cancels a job that does not run yet. Gives the name of its worker for one that does, who has to stop it.
+# Cancels a job that does not run yet. Marks one that does, and gives the name of its worker, who has to stop it.
 _CANCEL = (
     TURNS
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
-if status == 'started' then return redis.call('HGET', KEYS[1], 'worker_name') end
+if status == 'started' then
+  redis.call('HSET', KEYS[1], 'cancel', ARGV[2])
+  return redis.call('HGET', KEYS[1], 'worker_name')
+end
 if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and status ~= 'created' then return false end
 redis.call('LREM', KEYS[2], 0, ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])

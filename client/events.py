@@ -17,7 +17,7 @@ import random
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -81,11 +81,17 @@ class EventWriter:
 
     A job does not wait for Valkey nor fail because of it: what cannot be written is kept, in order, and written with
     what comes next.
+
+    `begin` says which attempt at the job this is, 0 when it is another's; it may raise RedisError. Without it, this is
+    one more.
     """
 
-    def __init__(self, valkey: Redis, job_id: str, *, result_ttl_seconds: int) -> None:
+    def __init__(
+        self, valkey: Redis, job_id: str, *, result_ttl_seconds: int, begin: Callable[[], int] | None = None
+    ) -> None:
         self._valkey = valkey
         self._job_id = job_id
+        self._begin = begin or self._count
         self._result_ttl_seconds = result_ttl_seconds
         self._attempt: int | None = None
         self._pending: list[tuple[str, dict[str, Any]]] = []
@@ -123,12 +129,15 @@ class EventWriter:
     def _flush(self) -> None:
         try:
             if self._attempt is None:
-                self._attempt = int(self._valkey.hincrby(_job_key(self._job_id), "attempts", 1))
+                self._attempt = self._begin()
             while self._pending and self._ours:
                 self._ours = self._append(*self._pending[0], attempt=self._attempt)
                 self._pending.pop(0)
         except (RedisError, OSError):
             self._retry_at = time.monotonic() + RETRY_SECONDS
+
+    def _count(self) -> int:
+        return int(self._valkey.hincrby(_job_key(self._job_id), "attempts", 1))
 
     def _append(self, kind: str, data: dict[str, Any], *, attempt: int) -> bool:
         if kind == "started":

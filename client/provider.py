@@ -2,7 +2,8 @@
 
 A call goes out when the breaker lets it and the bucket has a place. When it fails in a way that may pass (429, 5xx,
 a time-out, no connection) it is made again, after a wait that grows, is jittered, and obeys Retry-After; a question
-makes at most MAX_CALLS calls in all, embedding and answer together. Whatever would not pass (a wrong key, an unknown
+makes at most MAX_CALLS calls in all, embedding and answer together; one whose worker died begins anew, and counts anew:
+else the death of two workers would use up the calls of the third. Whatever would not pass (a wrong key, an unknown
 model, a filter) fails at once.
 """
 

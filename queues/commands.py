@@ -20,12 +20,18 @@ AGAIN_SECONDS = 0.5
 
 
 class Commands:
-    """Calls `handle` with each command, a mapping with at least the key `command`."""
+    """Calls `handle` with each command, a mapping with at least the key `command`.
 
-    def __init__(self, valkey: Redis, worker: str, handle: Callable[[dict[str, Any]], None]) -> None:
+    `listening` is called whenever the thread begins to listen: what was said before, nobody heard.
+    """
+
+    def __init__(
+        self, valkey: Redis, worker: str, handle: Callable[[dict[str, Any]], None], *, listening: Callable[[], None]
+    ) -> None:
         self._valkey = valkey
         self._channel = PUBSUB_CHANNEL_TEMPLATE % worker
         self._handle = handle
+        self._listening = listening
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="commands", daemon=True)
 
@@ -46,11 +52,13 @@ class Commands:
                 log.exception("a command failed; the worker goes on")
 
     def _listen(self) -> None:
-        with self._valkey.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
+        with self._valkey.pubsub() as channel:  # type: ignore[no-untyped-call]
             channel.subscribe(self._channel)
             while not self._stop.is_set():
                 message = channel.get_message(timeout=LISTEN_SECONDS)
-                if message is not None:
+                if message is not None and message["type"] == "subscribe":
+                    self._listening()
+                elif message is not None and message["type"] == "message":
                     self._receive(message["data"])
 
     def _receive(self, data: object) -> None:

@@ -21,6 +21,7 @@ from errors import AppError
 from queues.execution import Execution, Poisoned, open_execution, ttl
 from queues.ledger import Ended, Ending, Holder, Ledger, Taken, encode_result, encode_text
 from queues.runner import Runner
+from queues.scripts import STOPPED
 from queues.slots import Slots
 from queues.writer import Writer
 
@@ -31,7 +32,6 @@ WAIT_SECONDS = 2
 PAUSE_SECONDS = 0.5
 # RQ's name for a time-out, by which the API and dashboards tell it from other failures.
 TIMED_OUT = "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({} seconds)"
-STOPPED = "Job stopped by user"
 
 
 class Engine:

@@ -16,7 +16,8 @@ from rq.utils import parse_timeout, utcparse
 
 from client.scope import Scope
 from client.wire import MAX_BYTES, NotPlainData, PlainSerializer
-from queues.ledger import DEFAULT_TTL_SECONDS, Holder, Taken
+from queues.ledger import Holder, Taken
+from queues.scripts import DEFAULT_TTL_SECONDS
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
 # A list holds an id only while its job has one of these.
@@ -33,7 +34,7 @@ class RagJob(Job):
     """What jobs get from rq.get_current_job(). Its notes reach Valkey only while its execution holds the job."""
 
     write_meta: Callable[[bytes], None]
-    attempt: int | None = None
+    attempt: int
 
     def save_meta(self) -> None:
         """Have `meta` written. It never raises: a job outlives an outage of Valkey."""
@@ -90,6 +91,7 @@ def open_execution(
     timeout = _timeout(fields, default_timeout_seconds)
     job = RagJob(holder.job_id, connection=valkey, serializer=PlainSerializer)
     job.write_meta = lambda meta: write_meta(holder, meta)
+    job.attempt = int(fields["attempts"])
     job.created_at = _time(fields)
     job.enqueued_at = _enqueued_at(fields)
     job.origin = holder.queue

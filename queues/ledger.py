@@ -6,6 +6,7 @@ Nothing here retries: a call that fails may have been carried out or not, and ev
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 import zlib
 from base64 import b64encode
@@ -21,6 +22,9 @@ from rq.utils import utcformat
 
 from client.wire import PlainSerializer
 from queues import scripts
+from queues.scripts import DEFAULT_TTL_SECONDS
+
+log = logging.getLogger("rq.worker")
 
 # An execution without a heartbeat for so long is dead. Heartbeats come every second.
 LEASE_SECONDS = 12
@@ -29,7 +33,7 @@ LEASE_SECONDS = 12
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
-DEFAULT_TTL_SECONDS = 86_400
+LOOK_AGAIN_SECONDS = 3_600
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
 
@@ -79,6 +83,24 @@ class Catch:
     suspended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat told: whether the worker is known, who lost its job, and whose job was cancelled."""
+
+    known: bool
+    lost: list[Holder]
+    cancelled: list[Holder]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An execution that another kind of worker made: `attempt` 0 when the job is another's, `worker_pid` 0 unknown."""
+
+    execution_id: str
+    attempt: int
+    worker_pid: int
+
+
 class Ledger:
     """The queues' records in one Valkey. Safe for threads."""
 
@@ -118,8 +140,9 @@ class Ledger:
         return bool(self._run(_KEEP_META, [], [holder.queue, holder.job_id, holder.execution_id, meta]))
 
     def hand_back(self, holder: Holder) -> bool:
-        """Put a job back at the front of its list. False when the execution no longer holds it."""
-        return bool(self._run(_HAND_BACK, [], [holder.queue, holder.job_id, holder.execution_id, _now()]))
+        """Put a job back at the front of its list. False when it is not there: lost to another, or cancelled."""
+        arguments = [holder.queue, holder.job_id, holder.execution_id, _now(), time.time()]
+        return int(self._run(_HAND_BACK, [], arguments)) == 1
 
     def disown(self, queue: str, execution_ids: Iterable[str]) -> int:
         """Hand back what was taken by a call whose answer was lost. Returns how many jobs that were."""
@@ -131,24 +154,29 @@ class Ledger:
                 done += self.hand_back(Holder(queue, job_id, execution_id, 0.0))
         return done
 
-    def beat(self, holders: Sequence[Holder]) -> tuple[bool, list[Holder]]:
-        """Renew the worker and the leases. Gives whether the worker is known, and who lost its job."""
+    def beat(self, holders: Sequence[Holder]) -> Beat:
+        """Renew the worker and the leases."""
         arguments: list[Any] = [_now(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
         for holder in holders:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
-        known, *lost = self._run(_BEAT, [self._worker_key], arguments)
-        return bool(known), [holders[int(place) - 1] for place in lost]
+        known, *places = self._run(_BEAT, [self._worker_key], arguments)
+        lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
+        return Beat(bool(known), lost, cancelled)
 
     def reap(self, queue: str) -> list[tuple[str, str]]:
-        """Take jobs from dead executions. Gives pairs of job id and `requeued` or `dead`."""
+        """Take jobs from dead executions. Gives pairs of job id and `requeued`, `dead` or `cancelled`."""
         done = []
         meta = PlainSerializer.dumps({"failure": DIED})
         result = _result_fields(Result.Type.FAILED, "exc_string", encode_text(ABANDONED), self._worker)
         for job_id, execution_id in self.find_dead(queue):
             arguments = [queue, job_id, execution_id, _now(), time.time(), MAX_ATTEMPTS, DEFAULT_TTL_SECONDS, meta]
-            verdict = self._run(_REAP, [], [*arguments, *result]).decode()
-            if verdict in {"requeued", "dead"}:
+            try:
+                verdict = self._run(_REAP, [], [*arguments, *result]).decode()
+            except ResponseError as error:  # what stands in the way of one is no reason to leave the others
+                log.error("%s: %s cannot be taken from a dead worker: %s", queue, job_id, error)  # noqa: TRY400
+                continue
+            if verdict in {"requeued", "dead", "cancelled"}:
                 done.append((job_id, verdict))
         return done
 
@@ -157,14 +185,29 @@ class Ledger:
         pairs = [pair.decode(errors="replace").partition(":") for pair in self._run(_FIND_DEAD, [], [queue])]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
+    def begin(self, queue: str, job_id: str) -> Begun:
+        """Take in hand a job of which RQ's own worker of this name has made an execution, and give it a lease."""
+        execution, attempt, pid = self._run(_BEGIN, [], [queue, job_id, self._worker, LEASE_SECONDS])
+        return Begun(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
+
+    def hold(self, holder: Holder) -> tuple[bool, bool]:
+        """Renew the lease of such a job. Gives whether the execution holds the job, and whether it was cancelled."""
+        arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
+        verdict = int(self._run(_HOLD, [], arguments))
+        return verdict > 0, verdict == 2  # noqa: PLR2004  as scripts.HOLD says
+
     def put_back(self, queue: str, job_id: str) -> bool:
         """Put a job that a stock worker took, but never started, back on its list."""
         key = f"rq:queue:{queue}"
-        return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id]))
+        return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id, queue]))
 
     def promote(self, queue: str) -> int:
         """Move jobs whose time has come from the schedule to their list. Returns how many."""
         return int(self._run(_PROMOTE, [], [queue, _now(), int(time.time())]))
+
+    def forget_cancelled(self, queue: str, most: int) -> int:
+        """Strike out cancelled jobs whose record has expired. Returns how many were looked at."""
+        return int(self._run(_FORGET_CANCELLED, [], [queue, time.time(), most, LOOK_AGAIN_SECONDS]))
 
     def _finish_arguments(self, holder: Holder, ending: Ending) -> list[Any]:
         unix = time.time()
@@ -215,6 +258,9 @@ _HAND_BACK = _script(scripts.HAND_BACK)
 _BEAT = _script(scripts.BEAT)
 _FIND_DEAD = _script(scripts.FIND_DEAD)
 _REAP = _script(scripts.REAP)
+_BEGIN = _script(scripts.BEGIN)
+_HOLD = _script(scripts.HOLD)
+_FORGET_CANCELLED = _script(scripts.FORGET_CANCELLED)
 _PUT_BACK = _script(scripts.PUT_BACK)
 _PROMOTE = _script(scripts.PROMOTE)
 _KEEP_META = _script(scripts.KEEP_META)

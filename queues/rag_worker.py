@@ -27,6 +27,7 @@ no place between two states where a crash could leave a job:
        │         ▼          ▼
        │       rq:queue:{queue}, at the front
        ▼
+       (A job that was cancelled meanwhile is ended by each of them, as `stopped`.)
     rq:results:{id} a stream, its last entry counts; rq:job:{id} status=finished | failed | stopped, with expiry
     rq:finished:{queue} or rq:failed:{queue} (the dead letters, too)
 
@@ -128,10 +129,11 @@ class RagWorker(BaseWorker):
             self.queue_names(),
             running=engine.holders,
             lost=engine.lose,
+            cancelled=engine.stop_job,
             register=self._register_again,
             owner=self.name,
         )
-        commands = Commands(self.valkey, self.name, self._obey)
+        commands = Commands(self.valkey, self.name, self._obey, listening=caretaker.hurry)
         for part in (caretaker, commands, engine):
             part.start()
         drained = False

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rq import get_current_job
@@ -24,6 +25,7 @@ from queues import documents
 from queues.answering import answer_in_context
 from queues.deliveries import attempt_delivery
 from queues.execution import RagJob
+from queues.hold import Hold, holding
 from queues.services import services
 from schemas import Answer, Progress, Query, UploadTask
 from settings import get_settings
@@ -114,33 +116,38 @@ def _waited_seconds(job: Job | None) -> dict[str, float]:
 def _run(*, max_calls: int | None = None) -> Iterator[_Reporter]:
     """Give a job a way to report progress, and keep on it, as a sentence, why it failed."""
     job = get_current_job()
-    with _told(job), _reported(job, max_calls=max_calls) as report:
+    with _told(job) as hold, _reported(job, hold, max_calls=max_calls) as report:
         yield report
 
 
 @contextmanager
-def _told(job: Job | None) -> Iterator[None]:
-    """Put the job's id on every line of the log, and under a worker that is not ours a line on how it ended."""
+def _told(job: Job | None) -> Iterator[Hold | None]:
+    """Put the job's id on every line of the log. Under a worker that is not ours hold the job, and say how it ended."""
     if job is None:
-        yield
+        yield None
         return
     logs.configure_once(get_settings)
     started, outcome = time.monotonic(), "failed"
     with logs.bound(job_id=job.id, queue=job.origin):
+        if isinstance(job, RagJob):  # RagWorker sees to all that
+            yield None
+            return
         try:
-            yield
+            with holding(job) as hold:
+                yield hold
             outcome = "finished"
         finally:
-            if not isinstance(job, RagJob):  # RagWorker says it once the ending is written
-                seconds = round(time.monotonic() - started, 3)
-                log.info("job %s %s", job.id, outcome, extra=logs.fields(outcome=outcome, seconds=seconds))
+            seconds = round(time.monotonic() - started, 3)
+            log.info("job %s %s", job.id, outcome, extra=logs.fields(outcome=outcome, seconds=seconds))
 
 
 @contextmanager
-def _reported(job: Job | None, *, max_calls: int | None) -> Iterator[_Reporter]:
-    events = _events(job)
+def _reported(job: Job | None, hold: Hold | None, *, max_calls: int | None) -> Iterator[_Reporter]:
+    events = _events(job, hold)
     try:
-        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls):
+        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls) as scope:
+            if hold is not None:
+                hold.attach(scope)
             yield _Reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})
@@ -157,16 +164,15 @@ def _reported(job: Job | None, *, max_calls: int | None) -> Iterator[_Reporter]:
             events.close()
 
 
-def _events(job: Job | None) -> EventWriter | None:
+def _events(job: Job | None, hold: Hold | None) -> EventWriter | None:
     """Begin the events of this attempt at a job."""
     if job is None:
         return None
     ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
-    events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl)
+    begin = partial(getattr, job, "attempt") if isinstance(job, RagJob) else hold.begin if hold else None
+    events = EventWriter(job.connection, job.id, result_ttl_seconds=ttl, begin=begin)
     events.start()
     logs.bind(attempt=events.attempt)
-    if isinstance(job, RagJob):
-        job.attempt = events.attempt
     return events
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import pytest
 from redis import Redis
+from rq.command import send_stop_job_command
 from rq.registry import FailedJobRegistry
 
 import main
+from client.events import events_key
+from client.wire import PlainSerializer
 from settings import Settings
 from tests.jobs import ended, enqueue, status, working
+from tests.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +57,38 @@ def test_failed_jobs_are_listed_retried_and_dropped(
         assert ended(failed[0], failed[2], poisoned) == ["failed"] * 3
     assert run(capsys, "drop", "--all") == (0, "3 dropped\n")
     assert run(capsys, "list") == (0, "0 dead letters\n")
+
+
+def test_what_was_cancelled_is_no_dead_letter(
+    valkey: Redis, settings: Settings, api: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working(settings):
+        cancelled, failed = enqueue(valkey, "wait"), enqueue(valkey, "fail", "a word")
+        wait_until(lambda: status(cancelled) == "started")
+        send_stop_job_command(valkey, cancelled.id, serializer=PlainSerializer)
+        assert ended(cancelled, failed) == ["stopped", "failed"]
+    registry = FailedJobRegistry("rag_queries", connection=valkey)
+    assert set(registry.get_job_ids()) == {cancelled.id, failed.id}
+    listed = run(capsys, "list")[1]
+    assert cancelled.id not in listed
+    assert "1 dead letters" in listed
+    assert run(capsys, "retry", "--all") == (0, "1 retried\n")
+    for action in ("retry", "drop"):
+        assert run(capsys, action, cancelled.id)[0] == 1
+    assert status(cancelled) == "stopped"
+    assert api.get(f"/job-status/{cancelled.id}").json()["status"] == "cancelled"
+    assert valkey.lrange("rq:queue:rag_queries", 0, -1) == [failed.id.encode()]
+
+
+def test_dropping_leaves_nothing(valkey: Redis, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    with working(settings):
+        failed = enqueue(valkey, "fail", "a word")
+        assert ended(failed) == ["failed"]
+    valkey.xadd(events_key(failed.id), {"type": "queued", "data": "{}"})
+    valkey.zadd("rq:failed:rag_queries", {"expired": time.time() + 60})
+    assert run(capsys, "drop", "--all") == (0, "2 dropped\n")
+    assert not valkey.keys(f"*{failed.id}*")
+    assert not valkey.zcard("rq:failed:rag_queries")
 
 
 def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

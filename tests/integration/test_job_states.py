@@ -18,6 +18,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
+from client.cancellation import cancel
 from client.rq_client import JobQueue
 from client.wire import PlainSerializer
 from errors import JobNotFound
@@ -112,7 +113,9 @@ class JobStates(RuleBasedStateMachine):
 
     @rule()
     def beat(self) -> None:
-        _, lost = self.ledgers[0].beat(self.held)
+        beat = self.ledgers[0].beat(self.held)
+        lost = beat.lost
+        assert beat.cancelled == [holder for holder in self.held if self._is_marked(holder.job_id)]
         assert all(self._status(holder.job_id) != "started" for holder in lost)
         self.held = [holder for holder in self.held if holder not in lost]
 
@@ -132,6 +135,14 @@ class JobStates(RuleBasedStateMachine):
     def cancel(self, job_id: str) -> None:
         if self._status(job_id) in {"queued", "started"}:
             Job.fetch(job_id, connection=self.valkey, serializer=PlainSerializer).cancel()
+
+    @rule(job_id=submitted)
+    def cancel_through_the_api(self, job_id: str) -> None:
+        """One that runs is marked, and whoever has it next ends it."""
+        before = self._status(job_id) if job_id not in self.expired else ""
+        self.loop.run_until_complete(cancel(self.queue._valkey, job_id, queue=QUEUE, kept_seconds=600))
+        assert not (before == "queued" and self._status(job_id) != "canceled")
+        assert self._is_marked(job_id) == (before == "started")
 
     @rule(job_id=submitted)
     def retry(self, job_id: str) -> None:
@@ -171,6 +182,7 @@ class JobStates(RuleBasedStateMachine):
             assert (job_id in listed) == (stored == "queued")
             assert (job_id in held) == (stored == "started")
             in_registry = {"finished": "finished", "failed": "failed", "stopped": "failed", "canceled": "canceled"}
+            assert stored in {"started", "canceled"} or not self.valkey.hexists(f"rq:job:{job_id}", "cancel")
             if stored in TERMINAL:
                 assert self.valkey.zscore(f"rq:{in_registry[stored]}:{QUEUE}", job_id) is not None
 
@@ -183,6 +195,9 @@ class JobStates(RuleBasedStateMachine):
         answer = self.ledgers[0].finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
         return answer
+
+    def _is_marked(self, job_id: str) -> bool:
+        return self._status(job_id) == "started" and bool(self.valkey.hexists(f"rq:job:{job_id}", "cancel"))
 
     def _status(self, job_id: str) -> str:
         return _text(self.valkey.hget(f"rq:job:{job_id}", "status") or b"")

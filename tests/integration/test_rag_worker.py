@@ -311,6 +311,19 @@ def test_what_a_stock_worker_took_but_never_began_is_put_back(valkey: Redis, set
     assert valkey.llen("rq:queue:rag_queries:intermediate") == 0
 
 
+def test_expired_jobs_leave_the_registries(valkey: Redis, settings: Settings) -> None:
+    passed, kept = time.time() - 1, time.time() + 60
+    canceled = enqueue(valkey, "nothing")
+    canceled.cancel()  # RQ keeps it for ever
+    valkey.zadd("rq:canceled:rag_queries", {f"expired-{n}": passed for n in range(2_500)} | {"waits": kept})
+    for registry in ("finished", "failed"):
+        valkey.zadd(f"rq:{registry}:rag_queries", {"expired": passed, "waits": kept})
+    with working(settings):
+        wait_until(lambda: valkey.zcard("rq:canceled:rag_queries") == 2)
+        wait_until(lambda: [valkey.zcard(f"rq:{name}:rag_queries") for name in ("finished", "failed")] == [1, 1])
+    assert set(valkey.zrange("rq:canceled:rag_queries", 0, -1)) == {b"waits", canceled.id.encode()}
+
+
 def started(valkey: Redis, queue: str = "rag_queries") -> list[str]:
     return list(StartedJobRegistry(queue, connection=valkey).get_job_ids(cleanup=False))
 

@@ -260,7 +260,13 @@ def test_a_watcher_hears_of_the_cancelling(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[RQ, "worker", "rag_queries"], [PYTHON, "main.py", "worker"]], ids=["rq worker", "main.py worker"]
+    "command",
+    [
+        [RQ, "worker", "rag_queries"],
+        [RQ, "worker", "rag_queries", "--worker-class", "rq.worker.SimpleWorker"],
+        [PYTHON, "main.py", "worker"],
+    ],
+    ids=["rq worker", "SimpleWorker", "main.py worker"],
 )
 def test_a_running_job_that_is_cancelled_stops(
     command: list[str], api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
