@@ -59,15 +59,16 @@ redis.call('PUBLISH', ARGV[2], ARGV[7])
 return 1
 """
 
-
-# The first event of every job, with its place in the queue; written twice it is there once.
-WRITE_QUEUED = """
-local at_end = redis.call('LINDEX', KEYS[2], -1) == ARGV[1]
-local place = at_end and redis.call('LLEN', KEYS[2]) - 1 or redis.call('LPOS', KEYS[2], ARGV[1])
-local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
-redis.pcall('XADD', KEYS[1], '1-0', 'type', 'queued', 'data', data)
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
+# For the script that submits: the first event of every job, with its place in the queue, if it has one yet.
+TELL_QUEUED = """
+local function tell_queued(events, queue, job, seconds)
+  local list = 'rq:queue:' .. queue
+  local at_end = redis.call('LINDEX', list, -1) == job
+  local place = at_end and redis.call('LLEN', list) - 1 or redis.call('LPOS', list, job)
+  local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
+  redis.pcall('XADD', events, '1-0', 'type', 'queued', 'data', data)
+  redis.call('EXPIRE', events, seconds)
+end
 """
 
 

@@ -24,15 +24,12 @@ at the front stays there.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from client.job_record import OWNER_FIELD
 from schemas import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from redis import Redis
 
 # Each key lives for so long after the last job that came.
@@ -154,7 +151,8 @@ local function give_way(list, order, own, score, high)
 end
 
 -- Put a job on the list where its owner's turn is.
-local function take_turn(queue, job, owner, high)
+local function take_turn(queue, job)
+  local owner, high = field(job, 'owner'), field(job, 'priority') == 'high'
   local list, order, own = 'rq:queue:' .. queue, 'rag:turns:' .. queue, own_key(queue, owner)
   local last, lane = order .. ':last', (high and 'h' or 'n') .. owner
   local now, first = look(queue)
@@ -183,10 +181,7 @@ local function adopt(queue)
     redis.call('RPOP', list)
     found[#found + 1] = job
   end
-  for place = #found, 1, -1 do
-    local job = found[place]
-    take_turn(queue, job, field(job, 'owner'), field(job, 'priority') == 'high')
-  end
+  for place = #found, 1, -1 do take_turn(queue, found[place]) end
   return #found
 end
 
@@ -207,20 +202,6 @@ end
     .replace("@KEPT@", str(KEPT_SECONDS))
 )
 
-# Write a job and give it a turn, unless its id is known. KEYS: job. ARGV: queue, id, then the fields of the job.
-ENQUEUE: Final = (
-    TURNS
-    + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-adopt(ARGV[1])
-take_turn(ARGV[1], ARGV[2], field(ARGV[2], 'owner'), field(ARGV[2], 'priority') == 'high')
-return 1
-"""
-)
-
-_ENQUEUE_SHA: Final = hashlib.sha1(ENQUEUE.encode(), usedforsecurity=False).hexdigest()
-
 # ARGV: queue.
 ADOPT: Final = TURNS + "return adopt(ARGV[1])"
 
@@ -229,16 +210,6 @@ def owned(fields: dict[str, Any], owner: str, priority: Priority = Priority.NORM
     """Return the fields and values of a job's record in turn, with whose it is and how urgent."""
     found = fields | {OWNER_FIELD: owner, "priority": priority.value}
     return [part for pair in found.items() if pair[1] is not None for part in pair]
-
-
-def enqueue(pipeline: Any, queue: str, job_id: str, fields: Sequence[Any], *, again: bool = False) -> None:
-    """Add to a transaction, sync or async: write a job as `owned` gives it, and put it on its queue.
-
-    A job whose id is there already is left as it is. `again`: this is not the transaction's first, so that the script
-    need not be sent once more.
-    """
-    run, script = (pipeline.evalsha, _ENQUEUE_SHA) if again else (pipeline.eval, ENQUEUE)
-    run(script, 1, f"rq:job:{job_id}", queue, job_id, *fields)
 
 
 def adopt(valkey: Redis, queue: str) -> int:

@@ -49,7 +49,8 @@ class JobLists:
     def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
         """Add jobs to their owner's list, and to everybody's."""
         for key in (_owner_key(owner), EVERYBODY):
-            pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs})
+            # A job submitted again, under an Idempotency-Key, keeps its place.
+            pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs}, nx=True)
             pipeline.zremrangebyscore(key, "-inf", time.time() - self._kept_seconds)
             pipeline.expire(key, self._kept_seconds)
 
