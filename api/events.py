@@ -14,7 +14,7 @@ from fastapi.sse import format_sse_event
 from api.dependencies import Queue, Sees, needs
 from api.jobs import ended
 from api.problems import describe
-from client.events import FIRST, ID_PATTERN
+from client.events import FIRST, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
 from schemas import JobView, KeyScope
@@ -45,7 +45,7 @@ def _after(
         return FIRST
     if last_event_id == LAST:
         raise StreamEnded("there is nothing after the last event")
-    if not ID_PATTERN.fullmatch(last_event_id):
+    if not is_event_id(last_event_id):
         raise InvalidRequest([("last-event-id", "is not an id of this stream")])
     return last_event_id
 

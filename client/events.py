@@ -46,7 +46,9 @@ LOOK_SECONDS = 15.0
 FIRST_LOOK_SECONDS = 0.02
 LAST_LOOK_SECONDS = 0.5
 FIRST = "0-0"
-ID_PATTERN = re.compile(r"\d{1,20}-\d{1,20}")
+ID_PATTERN = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+# Both parts of an id; nothing can come after this one, and Valkey refuses to look.
+LAST_PART = 2**64 - 1
 
 # Written only by the attempt that runs the job now: what an attempt given up for dead still says is left out.
 _WRITE = """
@@ -75,6 +77,15 @@ end
 def events_key(job_id: str) -> str:
     """Return the key of a job's stream."""
     return f"rag:events:{job_id}"
+
+
+def is_event_id(text: str) -> bool:
+    """Tell whether there can be events after one with this id."""
+    found = ID_PATTERN.fullmatch(text)
+    if found is None:
+        return False
+    parts = [int(part) for part in found.groups()]
+    return max(parts) <= LAST_PART and min(parts) < LAST_PART
 
 
 class EventWriter:

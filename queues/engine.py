@@ -135,7 +135,7 @@ class Engine:
     def _cut_short(self, execution: Execution, status: Ended, said: str, code: str, detail: str) -> None:
         if not execution.claim():
             return
-        execution.scope.end()
+        execution.scope.end(cancelled=status == "stopped")
         job = execution.job
         meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
         self._finish(execution, Ending(status, encode_text(said), execution.failure_ttl, meta))

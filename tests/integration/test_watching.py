@@ -149,7 +149,10 @@ def test_events_are_kept_as_long_as_the_result(api: httpx.Client, valkey: Redis)
 def test_streams_that_are_not_there(api: httpx.Client) -> None:
     assert_problem(api.get("/jobs/nonsense/events"), 404)
     job_id = ask(api)
-    assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "garbage"}), 422)
+    for no_id in ("garbage", f"{10**20 - 1}-0", f"{2**64}-0", f"0-{2**64}", f"{2**64 - 1}-{2**64 - 1}"):
+        assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": no_id}), 422)
+    api.delete(f"/jobs/{job_id}")
+    assert [kind for _, kind, _ in read(api, job_id, after=f"{2**64 - 1}-{2**64 - 2}")] == ["cancelled"]
     assert api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"}).status_code == 204
 
 
