@@ -60,9 +60,10 @@ async def events(
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
 
-    Types: `started` (with the attempt; a later one begins anew), `progress`, `token`, `sources` (with the `links` of
-    the answer: show no image and no link of the tokens before it), and at the end one of `finished`, `failed` and
-    `cancelled`, whose data is that of `GET /result/{job_id}`.
+    Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer: show
+    no image and no link of the tokens before it), and at the end one of `finished`, `failed` and `cancelled`, with the
+    data of `GET /result/{job_id}`. The answer begins anew with each `started`: forget the tokens before it. When a
+    worker dies the next attempt tells one; when a model breaks off, the same attempt tells another.
     """
     return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
 

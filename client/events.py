@@ -110,7 +110,7 @@ class EventWriter:
         return self._attempt
 
     def start(self) -> None:
-        """Say that this attempt begins; what an attempt before it said is to be forgotten."""
+        """Say that this attempt begins, or begins anew; what was said before is to be forgotten."""
         self.write("started", {})
 
     def write(self, kind: str, data: dict[str, Any]) -> bool:

@@ -283,3 +283,24 @@ def test_a_running_job_that_is_cancelled_stops(
         again = ask(api, "When was the lighthouse built?")
         wait_until(lambda: api.get(f"/result/{again}").status_code == 200)
         assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled"
+
+
+def test_an_answer_that_broke_off_is_told_anew(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    index(pdf, settings, **use)
+    stub.behaviour.break_next = breaks = 2
+    said = ["It was built before the war [1].", "In 1887, by Tamsin Vale [1]."]
+    stub.behaviour.answer = lambda _: said[0] if len(stub.behaviour.chats) <= breaks else said[1]
+    job_id = ask(api, "When was the lighthouse built?")
+    with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use):
+        seen = read(api, job_id)
+    assert [data for _, kind, data in seen if kind == "started"] == [{"attempt": 1}] * (1 + breaks)
+    last = max(place for place, event in enumerate(seen) if event[1] == "started")
+    before, after = (
+        "".join(data["text"] for _, kind, data in part if kind == "token") for part in (seen[:last], seen[last:])
+    )
+    assert before == "It was built " * breaks
+    assert after == said[1]
+    assert "1887" in seen[-1][2]["result"]
