@@ -82,6 +82,8 @@ async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[byt
             if not found and job.status.terminal:
                 yield _line(job.status, ended(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
+            if not found and queue.wakeups.over:
+                return  # the process ends: the client goes on at another, or at the next
             if not found:  # else there may be another page
                 await watch.wait(HEARTBEAT_SECONDS)
                 if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:

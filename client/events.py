@@ -190,12 +190,23 @@ class Watch:
 
 
 class Wakeups:
-    """Wakes the tasks of this process that wait for a job, through one subscription."""
+    """Wakes the tasks of this process that wait for a job, through one subscription.
+
+    `over`: this process is about to end, and nobody waits any more.
+    """
 
     def __init__(self, valkey: aioredis.Redis) -> None:
         self._valkey = valkey
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        self.over = False
+
+    def end_waits(self) -> None:
+        """Wake everybody for good: who waits looks a last time, and sees that it is `over`."""
+        self.over = True
+        for watches in self._waiting.values():
+            for watch in watches:
+                watch.wake(ending=False)
 
     @asynccontextmanager
     async def watching(self, job_id: str) -> AsyncIterator[Watch]:

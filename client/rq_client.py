@@ -265,6 +265,7 @@ class JobQueue:
     ) -> JobView:
         """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling.
 
+        The time is also up when this process is told to end.
         `owner`: as for `fetch`.
         """
         give_up_at = time.monotonic() + seconds
@@ -272,7 +273,7 @@ class JobQueue:
             while True:
                 job = await self.fetch(job_id, owner=owner)
                 left = give_up_at - time.monotonic()
-                if until(job) or left <= 0:
+                if until(job) or left <= 0 or self.wakeups.over:
                     return job
                 await watch.wait(left)
 
