@@ -70,7 +70,10 @@ class ListedJob(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Some of your jobs, newest first. `next`, if any, is `before` of the next page."""
+    """Some of your jobs, newest first.
+
+    `next`, if any, is `before` of the next page; where few of many jobs match, a page may be short or empty before it.
+    """
 
     jobs: list[ListedJob]
     next: str | None
@@ -112,9 +115,9 @@ async def recent_jobs(
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found = await queue.lists.recent(owner, limit=limit + 1, before=before, status=status, kind=kind)
-    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
-    return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
+    found, following = await queue.lists.recent(owner, limit=limit, before=before, status=status, kind=kind)
+    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found]
+    return JobPage(jobs=jobs, next=following)
 
 
 @router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
