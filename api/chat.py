@@ -21,6 +21,9 @@ from settings import Settings
 router = APIRouter(tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
 MAX_UPLOADS = 100
+PRIORITY_SAYS = (
+    "`high` enters the queue at the front; `low` lets your other questions pass, for ten minutes at the most."
+)
 EXAMPLE = "How long does the battery last?"
 
 QuestionParameter = Annotated[
@@ -33,7 +36,7 @@ UploadParameter = Annotated[
 AfterParameter = Annotated[
     bool, Query(description="Let the question wait until the uploads it names are indexed, instead of a 409.")
 ]
-PriorityParameter = Annotated[Priority, Query(description="`high` enters the queue at the front.")]
+PriorityParameter = Annotated[Priority, Query(description=PRIORITY_SAYS)]
 WebhookUrlParameter = Annotated[WebhookUrl, Query()]
 
 IdempotencyKey = Annotated[
@@ -54,7 +57,7 @@ class ChatRequest(QuestionSettings):
 
     query: QuestionText = Field(description="The question.")
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="How many passages the answer may stand on.")
-    priority: Priority = Field(Priority.NORMAL, description="`high` enters the queue at the front.")
+    priority: Priority = Field(Priority.NORMAL, description=PRIORITY_SAYS)
     upload_id: str | Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)] | None = Field(
         None, description="Search only this upload, or these."
     )

@@ -33,9 +33,12 @@ class JobState(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    position: int | None = Field(None, description="Place in the queue, from 1; while queued.")
+    position: int | None = Field(
+        None,
+        description="Place in the queue, from 1; while queued, and not while it waits for an upload or a turn before.",
+    )
     expected_wait_seconds: float | None = Field(
-        None, description="How long it may still wait, at the rate of the last minute; while queued."
+        None, description="How long it may still wait, at the rate of the last minute; where it has a position."
     )
     progress: Progress | None = Field(None, description="How far it is; while started.")
     result: str | None = Field(None, description="The answer; when finished.")

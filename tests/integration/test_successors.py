@@ -90,6 +90,15 @@ def test_turns_that_come_at_the_same_moment_run_one_at_a_time(api: httpx.Client,
         assert world.waiting() == []
 
 
+def test_what_waits_for_another_has_no_position_yet(api: httpx.Client, world: World) -> None:
+    first, second = world.turns(2)
+    states = [api.get(f"/job-status/{job_id}").json() for job_id in (first, second)]
+    assert [state["status"] for state in states] == ["queued"] * 2
+    assert [state.get("position") for state in states] == [1, None]
+    world.finish(world.take())
+    assert api.get(f"/job-status/{second}").json()["position"] == 1
+
+
 def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
     first, *cancelled, last = world.turns(5)
     holder = world.take()
