@@ -27,7 +27,8 @@ AppError
 │   └── FileMissing            a file that should be there
 ├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
 ├── JobTimedOut                the job ran into its time limit
-├── JobStopped                 somebody stopped the job
+├── JobStopped                 the job was taken from this worker
+│   └── JobCancelled           somebody cancelled the job
 ├── StoreError                 the vector store
 │   ├── NothingIndexed         there is no collection yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
@@ -208,6 +209,10 @@ class JobTimedOut(AppError):
 
 class JobStopped(AppError):
     title = "Job stopped"
+
+
+class JobCancelled(JobStopped):
+    title = "Job cancelled"
 
 
 class StoreError(AppError):

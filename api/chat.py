@@ -22,6 +22,9 @@ router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(K
 
 MAX_UPLOADS = 100
 UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
+PRIORITY_SAYS = (
+    "`high` enters the queue at the front; `low` lets your other questions pass, for ten minutes at the most."
+)
 EXAMPLE = "How long does the battery last?"
 
 IdempotencyKey = Annotated[
@@ -39,7 +42,7 @@ class _Question(QuestionSettings):
     """What may be said of a question in either way of asking it."""
 
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="How many passages the answer may stand on.")
-    priority: Priority = Field(Priority.NORMAL, description="`high` enters the queue at the front.")
+    priority: Priority = Field(Priority.NORMAL, description=PRIORITY_SAYS)
     after_upload: bool = Field(
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )

@@ -14,7 +14,7 @@ from fastapi.sse import format_sse_event
 from api.dependencies import Queue, ScopedRoute, Sees, needs
 from api.jobs import ended
 from api.problems import describe
-from client.events import FIRST, ID_PATTERN
+from client.events import FIRST, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
 from schemas import JobView, KeyScope
@@ -45,7 +45,7 @@ def _after(
         return FIRST
     if last_event_id == LAST:
         raise StreamEnded("there is nothing after the last event")
-    if not ID_PATTERN.fullmatch(last_event_id):
+    if not is_event_id(last_event_id):
         raise InvalidRequest([("last-event-id", "is not an id of this stream")])
     return last_event_id
 
@@ -60,9 +60,10 @@ async def events(
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
 
-    Types: `started` (with the attempt; a later one begins anew), `progress`, `token`, `sources` (with the `links` of
-    the answer: show no image and no link of the tokens before it), and at the end one of `finished`, `failed` and
-    `cancelled`, whose data is that of `GET /result/{job_id}`.
+    Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer: show
+    no image and no link of the tokens before it), and at the end one of `finished`, `failed` and `cancelled`, with the
+    data of `GET /result/{job_id}`. The answer begins anew with each `started`: forget the tokens before it. When a
+    worker dies the next attempt tells one; when a model breaks off, the same attempt tells another.
     """
     return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
 
@@ -81,6 +82,8 @@ async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[byt
             if not found and job.status.terminal:
                 yield _line(job.status, ended(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
+            if not found and queue.wakeups.over:
+                return  # the process ends: the client goes on at another, or at the next
             if not found:  # else there may be another page
                 await watch.wait(HEARTBEAT_SECONDS)
                 if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:

@@ -33,9 +33,12 @@ class JobState(BaseModel):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    position: int | None = Field(None, description="Place in the queue, from 1; while queued.")
+    position: int | None = Field(
+        None,
+        description="Place in the queue, from 1; while queued, and not while it waits for an upload or a turn before.",
+    )
     expected_wait_seconds: float | None = Field(
-        None, description="How long it may still wait, at the rate of the last minute; while queued."
+        None, description="How long it may still wait, at the rate of the last minute; where it has a position."
     )
     progress: Progress | None = Field(None, description="How far it is; while started.")
     result: str | None = Field(None, description="The answer; when finished.")
@@ -70,7 +73,10 @@ class ListedJob(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Some of your jobs, newest first. `next`, if any, is `before` of the next page."""
+    """Some of your jobs, newest first.
+
+    `next`, if any, is `before` of the next page; where few of many jobs match, a page may be short or empty before it.
+    """
 
     jobs: list[ListedJob]
     next: str | None
@@ -112,9 +118,9 @@ async def recent_jobs(
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found = await queue.lists.recent(owner, limit=limit + 1, before=before, status=status, kind=kind)
-    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found[:limit]]
-    return JobPage(jobs=jobs, next=jobs[-1].job_id if len(found) > limit else None)
+    found, following = await queue.lists.recent(owner, limit=limit, before=before, status=status, kind=kind)
+    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found]
+    return JobPage(jobs=jobs, next=following)
 
 
 @router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)

@@ -21,6 +21,8 @@ MAX_URL_BYTES = 50_000
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 KEEP_ALIVE_SECONDS = 5
+# How long requests may go on once the process is told to end; main.py kills it after 30 s.
+GRACE_SECONDS = 20
 
 _TITLES = {
     400: ("Bad request", "this is no valid HTTP request"),
@@ -130,6 +132,13 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
+    def shutdown(self) -> None:
+        """Have the answers that wait for a job end now, so that the process can."""
+        super().shutdown()
+        queue = self.app_state.get("queue")
+        if queue is not None:
+            queue.wakeups.end_waits()
+
     # -- answers that no app gives
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
@@ -213,6 +222,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "http": GuardedProtocol,
         "ws": "none",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
         "server_header": False,
         "proxy_headers": bool(proxies),
         "forwarded_allow_ips": proxies or None,

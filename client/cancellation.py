@@ -15,15 +15,16 @@ import redis.asyncio as redis
 from rq.command import PUBSUB_CHANNEL_TEMPLATE
 from rq.job import Job
 
-from client.events import WAKE_CHANNEL
-from client.fair_turns import TURNS
+from client.deferral import AFTER
+from client.events import WAKE_CHANNEL, events_key
 from client.job_record import as_text
 
 RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
-# Cancels a job that does not run yet. Marks one that does, and gives the name of its worker, who has to stop it.
+# Cancels a job that does not run yet; what waits for it then waits for what it waited for. Marks one that does run, and
+# gives the name of its worker, who has to stop it.
 _CANCEL = (
-    TURNS
+    AFTER
     + """
 local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'started' then
@@ -38,7 +39,10 @@ redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
 give_up_turn(ARGV[6], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[6], ARGV[3])
 redis.call('PUBLISH', ARGV[5], ARGV[1])
+hand_over(ARGV[1], ARGV[2])
+redis.call('EXPIRE', dependents_of(ARGV[1]), ARGV[3])
 return false
 """
 )
@@ -47,11 +51,11 @@ return false
 async def cancel(valkey: redis.Redis, job_id: str, *, queue: str, kept_seconds: int) -> None:
     """Cancel a job of a queue that does not run yet, in one step; tell the worker of one that does to stop it.
 
-    The hash of a cancelled job is kept for `kept_seconds`. A job that has ended stays as it is.
+    The hash of a cancelled job and its events are kept for `kept_seconds`. A job that has ended stays as it is.
     """
     unix = time.time()
     keys = [Job.key_for(job_id), f"rq:queue:{queue}", f"rq:canceled:{queue}", f"rq:deferred:{queue}"]
-    keys.append(f"rq:scheduled:{queue}")
+    keys += [f"rq:scheduled:{queue}", events_key(job_id)]
     arguments: list[str | int | float] = [job_id, datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME), kept_seconds]
     arguments += [unix + kept_seconds, WAKE_CHANNEL, queue]
     worker = await valkey.eval(_CANCEL, len(keys), *keys, *arguments)

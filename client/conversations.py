@@ -14,17 +14,16 @@ from schemas import Turn
 MAX_TURNS = 6
 MAX_JOBS = 50
 
-# Which job a new job of a conversation has to wait for: the one before it. KEYS: its jobs. ARGV: the new job, how many
-# to keep, seconds. Asked again for the same job, it answers the same.
+# For the script that submits: which job a new job of a conversation, whose jobs are under `key`, has to wait for. It is
+# the one before it; nil for the first. Asked again for the same job, it answers the same.
 TAKE_TURN = """
-local place = redis.call('LPOS', KEYS[1], ARGV[1])
-if not place then
-    place = redis.call('RPUSH', KEYS[1], ARGV[1]) - 1
+local function turn_before(key, job, most, seconds)
+  local place = redis.call('LPOS', key, job) or redis.call('RPUSH', key, job) - 1
+  local before = place > 0 and redis.call('LINDEX', key, place - 1) or nil
+  redis.call('LTRIM', key, -most, -1)
+  redis.call('EXPIRE', key, seconds)
+  return before
 end
-local before = place > 0 and redis.call('LINDEX', KEYS[1], place - 1)
-redis.call('LTRIM', KEYS[1], -tonumber(ARGV[2]), -1)
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-return before
 """
 
 

@@ -1,135 +1,151 @@
 """Jobs that wait for other jobs, laid out as RQ 2.12 lays them out, so that the worker that ends the last of those
 puts them on their queue (rq.queue.Queue.enqueue_dependents).
 
-RQ does this from its client in several steps under WATCH. Here it is one script, so that a job that ends at that
-very moment is either seen as ended, or sees who waits for it.
+RQ does this from its client in several steps under WATCH. Here each is part of the script that submits or ends a job:
+a job that ends at that very moment is either seen as ended, or sees who waits for it, and nothing can come in between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from redis import Redis
-from rq.job import Job
 from rq.utils import now, utcformat
 
 from client.fair_turns import KEPT_SECONDS, TURNS
 
-# KEYS: job, registry of deferred jobs, its dependencies, then job and dependents of each dependency.
-# ARGV: id, queue, time, number of dependencies, their ids, then the fields of the job.
-_SUBMIT: Final = (
+# For scripts that submit or end jobs. `now` is the time as RQ writes it.
+AFTER: Final = (
     TURNS
     + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-local count = tonumber(ARGV[4])
-redis.call('HSET', KEYS[1], unpack(ARGV, 5 + count))
-local waits = false
-for i = 1, count do
-    local status = redis.call('HGET', KEYS[2 + 2 * i], 'status')
-    if status and not string.find('finished failed canceled stopped', status, 1, true) then
-        waits = true
-        redis.call('SADD', KEYS[3 + 2 * i], ARGV[1])
-        redis.call('SADD', KEYS[3], ARGV[4 + i])
+local ANY_END = 'finished failed canceled stopped'
+local adopted = {}
+
+local function dependencies_of(job) return 'rq:job::' .. job .. ':dependencies' end
+local function dependents_of(job) return 'rq:job:' .. job .. ':dependents' end
+
+local function members(key)
+  return redis.call('TYPE', key)['ok'] == 'set' and redis.call('SMEMBERS', key) or {}
+end
+
+-- Whether a job still has to end for another, which takes any end of it or only a good one. None that is gone has.
+local function unended(job, any_end)
+  local status = field(job, 'status')
+  return status ~= '' and not string.find(any_end and ANY_END or 'finished', status, 1, true)
+end
+
+-- Have a job wait for one that has not ended.
+local function wait_for(job, before)
+  redis.call('SADD', dependents_of(before), job)
+  redis.call('SADD', dependencies_of(job), before)
+end
+
+-- Have a job that was just written wait for others, in whichever way they end. False when none is left to wait for.
+local function defer(queue, job, before)
+  local waits = false
+  for _, id in ipairs(before) do
+    if unended(id, true) then
+      wait_for(job, id)
+      waits = true
     end
+  end
+  if not waits then return false end
+  redis.call('HSET', 'rq:job:' .. job, 'status', 'deferred')
+  redis.call('ZADD', 'rq:deferred:' .. queue, redis.call('TIME')[1], job)
+  local own = own_key(queue, field(job, 'owner'))
+  make_room(own)
+  redis.call('ZADD', own, DEFERRED, job)
+  redis.call('EXPIRE', own, @KEPT@)
+  return true
 end
-if waits then
-    redis.call('HSET', KEYS[1], 'status', 'deferred')
-    redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
-    local own = own_key(ARGV[2], field(ARGV[1], 'owner'))
-    make_room(own)
-    redis.call('ZADD', own, DEFERRED, ARGV[1])
-    redis.call('EXPIRE', own, @KEPT@)
-else
-    redis.call('HSET', KEYS[1], 'status', 'queued')
-    adopt(ARGV[2])
-    take_turn(ARGV[2], ARGV[1], field(ARGV[1], 'owner'), field(ARGV[1], 'priority') == 'high')
+
+-- Put a job on its queue, unless there is something left that it waits for. `ended` is what it is known to wait for.
+local function release(job, now, ended)
+  local queue, any_end = field(job, 'origin'), field(job, 'allow_dependency_failures') == '1'
+  if field(job, 'status') ~= 'deferred' or queue == '' then return false end
+  local before = members(dependencies_of(job))
+  if #before == 0 then before = {ended} end
+  for _, id in ipairs(before) do
+    if unended(id, any_end) then return false end
+  end
+  redis.pcall('ZREM', 'rq:deferred:' .. queue, job)
+  redis.call('DEL', dependencies_of(job))
+  redis.call('HSET', 'rq:job:' .. job, 'status', 'queued', 'enqueued_at', now)
+  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+  if not adopted[queue] then adopt(queue) end
+  adopted[queue] = true
+  take_turn(queue, job)
+  return true
 end
-return 1
+
+-- Put on their queues what has waited for a job that has ended, and for no other. RQ's own way restores each of them,
+-- and would unpack what a stranger wrote.
+local function release_dependents(job, now)
+  local released = 0
+  for _, id in ipairs(members(dependents_of(job))) do
+    if release(id, now, job) then released = released + 1 end
+    if field(id, 'status') ~= 'deferred' then redis.call('SREM', dependents_of(job), id) end
+  end
+  return released
+end
+
+-- A job that will never run leaves what it waits for to those that wait for it: their turn comes after that still.
+local function hand_over(job, now)
+  local before = members(dependencies_of(job))
+  for _, id in ipairs(before) do redis.call('SREM', dependents_of(id), job) end
+  redis.call('DEL', dependencies_of(job))
+  for _, heir in ipairs(members(dependents_of(job))) do
+    if field(heir, 'status') == 'deferred' and field(heir, 'allow_dependency_failures') == '1' then
+      redis.call('SREM', dependents_of(job), heir)
+      redis.call('SREM', dependencies_of(heir), job)
+      for _, id in ipairs(before) do
+        if unended(id, true) then wait_for(heir, id) end
+      end
+      release(heir, now)
+    end
+  end
+end
 """.replace("@KEPT@", str(KEPT_SECONDS))
 )
 
-# A worker that died between ending a job and putting on the queue what waited for it leaves that waiting.
-# KEYS: registry of deferred jobs. ARGV: latest time, how many to look at, queue.
-_RELEASE: Final = (
-    TURNS
-    + """
-local released = 0
-adopt(ARGV[3])
-for _, id in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, ARGV[2])) do
-    local waits = false
-    for _, dependency in ipairs(redis.call('SMEMBERS', 'rq:job::' .. id .. ':dependencies')) do
-        local status = redis.call('HGET', 'rq:job:' .. dependency, 'status')
-        if status and not string.find('finished failed canceled stopped', status, 1, true) then waits = true end
-    end
-    if not waits then
-        redis.call('ZREM', KEYS[1], id)
-        if redis.call('HGET', 'rq:job:' .. id, 'status') == 'deferred' then
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued')
-            take_turn(ARGV[3], id, field(id, 'owner'), field(id, 'priority') == 'high')
-            released = released + 1
-        end
-    end
-end
-return released
-"""
-)
+# What ended under a worker that knows nothing of this. ARGV: job, time as RQ writes it.
+_RELEASE_DEPENDENTS: Final = AFTER + "return release_dependents(ARGV[1], ARGV[2])"
 
-# What waits for a job that has ended. KEYS: its dependents. ARGV: job, time as RQ writes it. Returns how many came to
-# their queues. RQ's own way restores each of them, and would unpack what a stranger wrote.
-_RELEASE_DEPENDENTS: Final = (
-    TURNS
+# A stock worker that dies between ending a job and putting on the queue what waited for it leaves that waiting.
+# ARGV: queue, latest time, how many to pass over, how many to look at, time as RQ writes it. Returns how many came to
+# the queue, and how many to pass over the next time: 0 at the end.
+_RELEASE_STRANDED: Final = (
+    AFTER
     + """
-if redis.call('TYPE', KEYS[1])['ok'] ~= 'set' then return 0 end
-local released = 0
-for _, id in ipairs(redis.call('SMEMBERS', KEYS[1])) do
-    local any_end, waits = field(id, 'allow_dependency_failures') == '1', false
-    local key = 'rq:job::' .. id .. ':dependencies'
-    local dependencies = redis.call('TYPE', key)['ok'] == 'set' and redis.call('SMEMBERS', key) or {ARGV[1]}
-    for _, dependency in ipairs(dependencies) do
-        local status = field(dependency, 'status')
-        local good = any_end and 'finished failed canceled stopped' or 'finished'
-        if status ~= '' and not string.find(good, status, 1, true) then waits = true end
-    end
-    if not waits then
-        local queue = field(id, 'origin')
-        redis.call('SREM', KEYS[1], id)
-        if field(id, 'status') == 'deferred' and queue ~= '' then
-            redis.pcall('ZREM', 'rq:deferred:' .. queue, id)
-            redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'enqueued_at', ARGV[2])
-            redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-            adopt(queue)
-            take_turn(queue, id, field(id, 'owner'), field(id, 'priority') == 'high')
-            released = released + 1
-        end
-    end
+local key, released, gone = 'rq:deferred:' .. ARGV[1], 0, 0
+adopt(ARGV[1])
+local found = redis.call('ZRANGE', key, '-inf', ARGV[2], 'BYSCORE', 'LIMIT', ARGV[3], ARGV[4])
+for _, id in ipairs(found) do
+  if release(id, ARGV[5]) then released = released + 1 end
+  if field(id, 'status') ~= 'deferred' then
+    redis.call('ZREM', key, id)
+    gone = gone + 1
+  end
 end
-return released
+return {released, #found < tonumber(ARGV[4]) and 0 or tonumber(ARGV[3]) + #found - gone}
 """
 )
 
 
-def submit_after(pipeline: Any, job: Job, *, dependencies: Sequence[str], fields: list[Any]) -> None:
-    """Add to the pipeline: keep the job until these jobs have ended, or put it on its queue if they have.
-
-    `fields` as `client.fair_turns.owned` gives them.
-    """
-    keys = [job.key, f"rq:deferred:{job.origin}", job.dependencies_key]
-    for dependency in dependencies:
-        keys += [Job.key_for(dependency), Job.dependents_key_for(dependency)]
-    arguments = [job.id, job.origin, f"{job.created_at.timestamp():.0f}", len(dependencies), *dependencies, *fields]
-    pipeline.eval(_SUBMIT, len(keys), *keys, *arguments)
-
-
-def release_stranded(pipeline: Any, queue_name: str, *, before: float, limit: int) -> None:
-    """Add to the pipeline: put jobs on their queue that wait since `before`, in Unix time, for jobs that have ended.
-
-    It also gives those their turn that a stock worker has put on the queue.
-    """
-    pipeline.eval(_RELEASE, 1, f"rq:deferred:{queue_name}", f"{before:.0f}", limit, queue_name)
-
-
-def release_dependents(valkey: Redis, job_id: str) -> int:
+async def release_dependents(valkey: Any, job_id: str) -> int:
     """Put jobs on their queues that have waited for this one, which has ended; return how many. Raises RedisError."""
-    moment = str(utcformat(now()))
-    return cast("int", valkey.eval(_RELEASE_DEPENDENTS, 1, Job.dependents_key_for(job_id), job_id, moment))
+    return int(await valkey.eval(_RELEASE_DEPENDENTS, 0, job_id, rq_now()))
+
+
+async def release_stranded(valkey: Any, queue: str, *, before: float, skip: int, limit: int) -> tuple[int, int]:
+    """Put jobs on their queue that wait since `before`, in Unix time, for jobs that have ended. Raises RedisError.
+
+    Looks at `limit` jobs, the oldest but `skip`. Returns how many were released, and `skip` for the next time, 0 at
+    the end. It also gives those their turn that a stock worker has put on the queue.
+    """
+    released, skip = await valkey.eval(_RELEASE_STRANDED, 0, queue, f"{before:.0f}", skip, limit, rq_now())
+    return int(released), int(skip)
+
+
+def rq_now() -> str:
+    """Return the time as RQ writes it."""
+    return str(utcformat(now()))

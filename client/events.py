@@ -46,7 +46,9 @@ LOOK_SECONDS = 15.0
 FIRST_LOOK_SECONDS = 0.02
 LAST_LOOK_SECONDS = 0.5
 FIRST = "0-0"
-ID_PATTERN = re.compile(r"\d{1,20}-\d{1,20}")
+ID_PATTERN = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
+# Both parts of an id; nothing can come after this one, and Valkey refuses to look.
+LAST_PART = 2**64 - 1
 
 # Written only by the attempt that runs the job now: what an attempt given up for dead still says is left out.
 _WRITE = """
@@ -59,21 +61,31 @@ redis.call('PUBLISH', ARGV[2], ARGV[7])
 return 1
 """
 
-
-# The first event of every job, with its place in the queue; written twice it is there once.
-WRITE_QUEUED = """
-local at_end = redis.call('LINDEX', KEYS[2], -1) == ARGV[1]
-local place = at_end and redis.call('LLEN', KEYS[2]) - 1 or redis.call('LPOS', KEYS[2], ARGV[1])
-local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
-redis.pcall('XADD', KEYS[1], '1-0', 'type', 'queued', 'data', data)
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
+# For the script that submits: the first event of every job, with its place in the queue, if it has one yet.
+TELL_QUEUED = """
+local function tell_queued(events, queue, job, seconds)
+  local list = 'rq:queue:' .. queue
+  local at_end = redis.call('LINDEX', list, -1) == job
+  local place = at_end and redis.call('LLEN', list) - 1 or redis.call('LPOS', list, job)
+  local data = place and '{"position": ' .. place + 1 .. '}' or '{}'
+  redis.pcall('XADD', events, '1-0', 'type', 'queued', 'data', data)
+  redis.call('EXPIRE', events, seconds)
+end
 """
 
 
 def events_key(job_id: str) -> str:
     """Return the key of a job's stream."""
     return f"rag:events:{job_id}"
+
+
+def is_event_id(text: str) -> bool:
+    """Tell whether there can be events after one with this id."""
+    found = ID_PATTERN.fullmatch(text)
+    if found is None:
+        return False
+    parts = [int(part) for part in found.groups()]
+    return max(parts) <= LAST_PART and min(parts) < LAST_PART
 
 
 class EventWriter:
@@ -104,7 +116,7 @@ class EventWriter:
         return self._attempt
 
     def start(self) -> None:
-        """Say that this attempt begins; what an attempt before it said is to be forgotten."""
+        """Say that this attempt begins, or begins anew; what was said before is to be forgotten."""
         self.write("started", {})
 
     def write(self, kind: str, data: dict[str, Any]) -> bool:
@@ -187,12 +199,23 @@ class Watch:
 
 
 class Wakeups:
-    """Wakes the tasks of this process that wait for a job, through one subscription."""
+    """Wakes the tasks of this process that wait for a job, through one subscription.
+
+    `over`: this process is about to end, and nobody waits any more.
+    """
 
     def __init__(self, valkey: aioredis.Redis) -> None:
         self._valkey = valkey
         self._waiting: dict[str, set[Watch]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        self.over = False
+
+    def end_waits(self) -> None:
+        """Wake everybody for good: who waits looks a last time, and sees that it is `over`."""
+        self.over = True
+        for watches in self._waiting.values():
+            for watch in watches:
+                watch.wake(ending=False)
 
     @asynccontextmanager
     async def watching(self, job_id: str) -> AsyncIterator[Watch]:

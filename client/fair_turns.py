@@ -7,9 +7,10 @@ Time is counted in rounds. A job waits in the round after that of its owner's la
 the job at the head of the list (start-time fair queueing: Goyal, Vin, Cheng, 1996). So in each round every owner has
 one turn, and who had none in the round before comes first: who asks now and then waits for no job of a flood but those
 that run. A job of `high` priority opens a
-further turn of its owner in a round, ahead of the round's normal ones; among the turns of one owner, those of `high`
-priority come first and the others stay in their order. So `high` passes all of its owner's own jobs, and it passes
-those of others once a round: a flood of it starves nobody.
+further turn of its owner in a round, ahead of the round's normal ones. Among the turns of one owner, those of `high`
+priority come first, those of `low` priority last, and else they stay in their order. So `high` passes all of its
+owner's own jobs, and it passes those of others once a round: a flood of it starves nobody. `low` lets its owner's own
+jobs pass, nobody else's, and not for ever: after LOW_SECONDS it keeps its turn.
 
     rag:turns:{queue}              what waits on the list, by score: the round; half a round less for `high` turns, a
                                    quarter less for owners who had no turn before; plus STEP for each of its kind in
@@ -24,22 +25,21 @@ at the front stays there.
 
 from __future__ import annotations
 
-import hashlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from client.job_record import OWNER_FIELD
 from schemas import Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from redis import Redis
 
 # Each key lives for so long after the last job that came.
 KEPT_SECONDS: Final = 7 * 86_400
-# A user's own jobs are put in order of priority as long as not more than so many have to give way to the new one.
-# Each costs about 5 µs of the server's time.
+# Where more than so many of a user's own jobs would have to give way to a new one, the first of them takes the last
+# turn. Each costs about 5 µs of the server's time.
 MOST_MOVED: Final = 200
+# A job of `low` priority that was made so long ago lets none of its owner's pass any more.
+LOW_SECONDS: Final = 600
 MOST_ADOPTED: Final = 1_000
 
 TURNS: Final = (
@@ -131,30 +131,50 @@ local function move(list, order, own, job, from, to)
   redis.call('ZADD', own, to, job)
 end
 
--- A new turn need not be for the new job: the `high` jobs of an owner get the first of their owner's turns, and the
--- others stay in their order. Gives the score of the turn that is left for the new job.
-local function give_way(list, order, own, score, high)
-  local low, top = '-inf', above(score)
-  if not high then low, top = above(score), above(DEFERRED) end
-  local others = redis.call('ZRANGEBYSCORE', own, low, top, 'WITHSCORES', 'LIMIT', 0, @MOVED@ + 1)
-  if #others > 2 * @MOVED@ then return score end
-  local moved = {}
-  for place = 1, #others, 2 do
-    local job = others[place]
-    if waits(job) and not (high and field(job, 'priority') == 'high') then
-      moved[#moved + 1] = {job, tonumber(others[place + 1])}
-    end
+local RANKS = {high = 1, low = 3}
+
+local function rank(job) return RANKS[field(job, 'priority')] or 2 end
+
+-- Whether one that waits lets a new job of its owner pass. Ids of ours begin with when they were made, in ms; one of
+-- `low` priority that has waited for long lets none pass.
+local function yields(job, to)
+  local mine = rank(job)
+  if mine <= to then return false end
+  local high, low = string.match(job, '^(%x%x%x%x%x%x%x%x)%-(%x%x%x%x)%-7')
+  if mine < 3 or not high then return true end
+  return tonumber(high .. low, 16) / 1000 > redis.call('TIME')[1] - @LOW@
+end
+
+-- A new turn need not be for the new job: the turns of an owner are for `high` jobs first and for `low` ones last, and
+-- else in the order in which they came. Gives the score of the turn that is left for the new job.
+local function give_way(list, order, own, score, job)
+  local mine = rank(job)
+  local place = redis.call('ZCOUNT', own, '-inf', above(score))
+  -- The first that lets it pass, of those in order. Mostly there is none, so the last is asked first.
+  local first, past = 0, redis.call('ZCOUNT', own, '-inf', above(DEFERRED))
+  local middle = past - 1
+  while first < past do
+    if yields(redis.call('ZRANGE', own, middle, middle)[1], mine) then past = middle else first = middle + 1 end
+    middle = math.floor((first + past) / 2)
   end
-  for place = 1, #moved do
-    local each = moved[high and #moved + 1 - place or place]
-    move(list, order, own, each[1], each[2], score)
-    score = each[2]
+  if first == place or place - first < -@MOVED@ then return score end
+  -- Each passes its turn on to the next. Where they are too many, the first takes the new turn.
+  local last = place - first > @MOVED@ and first or math.max(first, place) - 1
+  local others = redis.call('ZRANGE', own, math.min(first, place), last, 'WITHSCORES')
+  local from, to, step = #others - 1, 1, -2
+  if place < first then from, to, step = 1, #others - 1, 2 end
+  for at = from, to, step do
+    if waits(others[at]) then
+      move(list, order, own, others[at], tonumber(others[at + 1]), score)
+      score = tonumber(others[at + 1])
+    end
   end
   return score
 end
 
 -- Put a job on the list where its owner's turn is.
-local function take_turn(queue, job, owner, high)
+local function take_turn(queue, job)
+  local owner, high = field(job, 'owner'), field(job, 'priority') == 'high'
   local list, order, own = 'rq:queue:' .. queue, 'rag:turns:' .. queue, own_key(queue, owner)
   local last, lane = order .. ':last', (high and 'h' or 'n') .. owner
   local now, first = look(queue)
@@ -166,7 +186,7 @@ local function take_turn(queue, job, owner, high)
   score = before and tonumber(before) + STEP or score
   make_room(own)
   if first then redis.call('ZREMRANGEBYSCORE', own, '-inf', above(first)) end
-  score = give_way(list, order, own, score, high)
+  score = give_way(list, order, own, score, job)
   insert(list, order, job, score)
   redis.call('ZADD', own, score, job)
   for _, key in ipairs({order, last, own}) do redis.call('EXPIRE', key, @KEPT@) end
@@ -183,10 +203,7 @@ local function adopt(queue)
     redis.call('RPOP', list)
     found[#found + 1] = job
   end
-  for place = #found, 1, -1 do
-    local job = found[place]
-    take_turn(queue, job, field(job, 'owner'), field(job, 'priority') == 'high')
-  end
+  for place = #found, 1, -1 do take_turn(queue, found[place]) end
   return #found
 end
 
@@ -204,22 +221,9 @@ local function give_up_turn(queue, job)
 end
 """.replace("@MOVED@", str(MOST_MOVED))
     .replace("@ADOPTED@", str(MOST_ADOPTED))
+    .replace("@LOW@", str(LOW_SECONDS))
     .replace("@KEPT@", str(KEPT_SECONDS))
 )
-
-# Write a job and give it a turn, unless its id is known. KEYS: job. ARGV: queue, id, then the fields of the job.
-ENQUEUE: Final = (
-    TURNS
-    + """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 3))
-adopt(ARGV[1])
-take_turn(ARGV[1], ARGV[2], field(ARGV[2], 'owner'), field(ARGV[2], 'priority') == 'high')
-return 1
-"""
-)
-
-_ENQUEUE_SHA: Final = hashlib.sha1(ENQUEUE.encode(), usedforsecurity=False).hexdigest()
 
 # ARGV: queue.
 ADOPT: Final = TURNS + "return adopt(ARGV[1])"
@@ -229,16 +233,6 @@ def owned(fields: dict[str, Any], owner: str, priority: Priority = Priority.NORM
     """Return the fields and values of a job's record in turn, with whose it is and how urgent."""
     found = fields | {OWNER_FIELD: owner, "priority": priority.value}
     return [part for pair in found.items() if pair[1] is not None for part in pair]
-
-
-def enqueue(pipeline: Any, queue: str, job_id: str, fields: Sequence[Any], *, again: bool = False) -> None:
-    """Add to a transaction, sync or async: write a job as `owned` gives it, and put it on its queue.
-
-    A job whose id is there already is left as it is. `again`: this is not the transaction's first, so that the script
-    need not be sent once more.
-    """
-    run, script = (pipeline.evalsha, _ENQUEUE_SHA) if again else (pipeline.eval, ENQUEUE)
-    run(script, 1, f"rq:job:{job_id}", queue, job_id, *fields)
 
 
 def adopt(valkey: Redis, queue: str) -> int:

@@ -21,7 +21,7 @@ from client.file_types import detect
 from client.job_ids import mint_id
 from client.job_record import PROCESS, REMOVE
 from client.rq_client import JobQueue, too_many_jobs
-from client.uploads import UploadList
+from client.uploads import CANCELLED, UploadList
 from errors import (
     AppError,
     JobExpired,
@@ -33,7 +33,7 @@ from errors import (
     UploadNotReady,
     rate_limit_headers,
 )
-from schemas import JobView, Upload, UploadStatus, UploadTask
+from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
 
 MAX_NAME_CHARS = 255
 MAX_SUFFIX_CHARS = 16
@@ -229,6 +229,8 @@ class Library:
         detail = job.failure.detail if job.failure else "the job ended without indexing the file; index it again"
         reason = job.failure.code if job.failure else "internal"
         reason = "timeout" if reason == "job_timed_out" else reason
+        if job.status is JobStatus.CANCELLED:
+            reason, detail = CANCELLED
         failed = await asyncio.to_thread(self._uploads.abandon, upload, reason=reason, error=detail)
         return failed or await asyncio.to_thread(self._uploads.get, upload.upload_id)
 

@@ -65,14 +65,16 @@ class Chat:
         temperature: float | None = None,
         max_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
+        on_restart: Callable[[], None] = lambda: None,
     ) -> Completion:
         """Return the answer of `model`, or of the configured one. Raises ProviderError.
 
-        `on_text` gets each part of it as it comes.
+        `on_text` gets each part of it as it comes. When the provider breaks off and is asked again, its words are
+        others: `on_restart` says that those before are void, and then the whole of the new answer comes.
         """
         options: dict[str, Any] = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         given = {name: value for name, value in options.items() if value is not None}
-        told = None if on_text is None else _Told(on_text)
+        told = None if on_text is None else _Told(on_text, on_restart)
         with _provider_errors():
             messages = [("system", system), ("user", user)]
             message = self._provider.call(lambda: self._ask(messages, told, given), seconds=CHAT_TIMEOUT_SECONDS)
@@ -90,9 +92,10 @@ class Chat:
         )
 
     def _ask(self, messages: list[tuple[str, str]], told: _Told | None, given: dict[str, Any]) -> AIMessage:
-        """Ask once. A second try after a beginning was told says nothing: its words would be others."""
-        if told is None or told.begun:
+        """Ask once, and tell the answer as it comes."""
+        if told is None:
             return self._model.invoke(messages, **given)
+        told.begin()
         whole: AIMessageChunk | None = None
         for part in self._model.stream(messages, stream_usage=True, **given):
             whole = part if whole is None else whole + part
@@ -111,13 +114,20 @@ def _text(message: AIMessage) -> str:
 class _Told:
     """Who is told the answer as it comes, and whether anything was."""
 
-    def __init__(self, on_text: Callable[[str], None]) -> None:
+    def __init__(self, on_text: Callable[[str], None], on_restart: Callable[[], None]) -> None:
         self._on_text = on_text
-        self.begun = False
+        self._on_restart = on_restart
+        self._begun = False
+
+    def begin(self) -> None:
+        """Begin with an answer; what was told of one before is void."""
+        if self._begun:
+            self._on_restart()
+        self._begun = False
 
     def __call__(self, text: str) -> None:
         if text:
-            self.begun = True
+            self._begun = True
             self._on_text(text)
 
 

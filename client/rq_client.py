@@ -14,19 +14,20 @@ from typing import Any, cast
 import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from rq.job import Dependency, Job
+from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
 from client.cancellation import cancel
-from client.conversations import MAX_JOBS, TAKE_TURN, jobs_key
-from client.deferral import release_stranded, submit_after
-from client.events import PAGE_EVENTS, UNENDED_SECONDS, WRITE_QUEUED, Wakeups, events_key, parse_events
-from client.fair_turns import enqueue, owned
+from client.conversations import jobs_key
+from client.deferral import release_dependents, release_stranded
+from client.events import PAGE_EVENTS, Wakeups, events_key, parse_events
+from client.fair_turns import owned
 from client.idempotency import Idempotency, Requests
 from client.job_ids import mint_id, minted_at
 from client.job_lists import JobLists
 from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
 from client.queue_states import QueueState, read_states
+from client.submission import submit
 from client.talking import deadline, of_right_type
 from client.waiting import RETRY_AFTER_SECONDS, count, reserve
 from client.webhook_intents import write_intent
@@ -39,7 +40,9 @@ from schemas import Event, JobStatus, JobView, Priority
 # packets held an enqueue for 59 s.
 SOCKET_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 64
-MAX_RELEASED = 100
+# Jobs that wait for others are looked at in pages, so many in one go.
+STRANDED_PAGE = 500
+MAX_STRANDED_PAGES = 20
 # The queues whose jobs a user asks for, and whose waiting jobs are counted.
 COUNTED = (QUEUES["chat"], QUEUES["document"])
 # The rate of a queue is taken from the jobs that ended in so many seconds.
@@ -74,6 +77,7 @@ class JobQueue:
         self.wakeups = Wakeups(self._valkey)
         self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
         self.requests = Requests(self._valkey)
+        self._stranded_skip = 0
 
     async def submit(
         self,
@@ -105,18 +109,11 @@ class JobQueue:
                 raise self._missing(job_id, minted)
         job = self._job(kind, payload, function=function, job_id=job_id)
         await self._make_room(owner, [job], kind, max_waiting)
-        if conversation_id is not None:
-            after = [*after, *await self._turn_before(owner, conversation_id, job.id)]
-        await self._submit([job], kind, priority=priority, owner=owner, after=after, callbacks=[callback])
+        conversation = None if conversation_id is None else jobs_key(owner, conversation_id)
+        await self._submit(
+            [job], kind, priority=priority, owner=owner, after=after, conversation=conversation, callbacks=[callback]
+        )
         return _submitted(job, kind)
-
-    async def _turn_before(self, owner: str, conversation_id: str, job_id: str) -> list[str]:
-        """Take a job's turn in a conversation; return the job before it, if any."""
-        kept = self._result_ttl_seconds + UNENDED_SECONDS
-        async with deadline():
-            key = jobs_key(owner, conversation_id)
-            before = await self._valkey.eval(TAKE_TURN, 1, key, job_id, MAX_JOBS, kept)
-        return [as_text(before)] if before else []
 
     async def repeated(self, once: Idempotency) -> str | None:
         """Return the id of the job that a request made before gave; None for a new one, and for one cut short.
@@ -184,35 +181,43 @@ class JobQueue:
         owner: str,
         callbacks: Sequence[Callback | None],
         after: Sequence[str] = (),
+        conversation: str | None = None,
     ) -> None:
-        queue_key = _queue_key(QUEUES[kind])
         async with deadline():
-            # One transaction: a worker that takes the job at once must not write its events before the first of them.
             pipeline = self._valkey.pipeline(transaction=True)
-            pipeline.sadd("rq:queues", queue_key)
+            pipeline.sadd("rq:queues", _queue_key(QUEUES[kind]))
             for place, (job, callback) in enumerate(zip(jobs, callbacks, strict=True)):
                 if job.func_name != REMOVE:
-                    write_intent(pipeline, job.id, owner=owner, callback=callback)
-                if after:
-                    job.process_dependencies(Dependency(list(after), allow_failure=True))
-                fields = owned(job.to_dict(), owner, priority)
+                    write_intent(pipeline, job.id, owner=owner, callback=callback, new=True)
                 # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
                 # what was wanted: its answer does not matter.
-                if after:
-                    submit_after(pipeline, job, dependencies=after, fields=fields)
-                else:
-                    enqueue(pipeline, job.origin, job.id, fields, again=place > 0)
-                pipeline.eval(WRITE_QUEUED, 2, events_key(job.id), queue_key, job.id, UNENDED_SECONDS)
+                submit(
+                    pipeline,
+                    job,
+                    owned(job.to_dict(), owner, priority),
+                    after=after,
+                    conversation=conversation,
+                    kept_seconds=self._result_ttl_seconds,
+                    again=place > 0,
+                )
             self.lists.add(pipeline, owner, jobs)
             await pipeline.execute()
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
-        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable."""
-        async with deadline():
-            pipeline = self._valkey.pipeline(transaction=False)
-            before = datetime.now(UTC).timestamp() - waiting_seconds
-            release_stranded(pipeline, QUEUES["chat"], before=before, limit=MAX_RELEASED)
-            return sum(await pipeline.execute())
+        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable.
+
+        Where very many wait, each call goes on where the one before it stopped.
+        """
+        queue, before, released = QUEUES["chat"], time.time() - waiting_seconds, 0
+        for _ in range(MAX_STRANDED_PAGES):
+            async with deadline():
+                found, self._stranded_skip = await release_stranded(
+                    self._valkey, queue, before=before, skip=self._stranded_skip, limit=STRANDED_PAGE
+                )
+            released += found
+            if not self._stranded_skip:
+                break
+        return released
 
     async def fetch(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Read a job; when `owner` is given, only one of theirs. Raises JobNotFound, JobExpired, QueueUnavailable."""
@@ -261,6 +266,7 @@ class JobQueue:
     ) -> JobView:
         """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling.
 
+        The time is also up when this process is told to end.
         `owner`: as for `fetch`.
         """
         give_up_at = time.monotonic() + seconds
@@ -268,7 +274,7 @@ class JobQueue:
             while True:
                 job = await self.fetch(job_id, owner=owner)
                 left = give_up_at - time.monotonic()
-                if until(job) or left <= 0:
+                if until(job) or left <= 0 or self.wakeups.over:
                     return job
                 await watch.wait(left)
 
@@ -282,7 +288,11 @@ class JobQueue:
             return job
         async with deadline():
             await cancel(self._valkey, job_id, queue=QUEUES[job.kind], kept_seconds=self._result_ttl_seconds)
-        return await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
+        cancelled = await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
+        if cancelled.status.terminal:  # a stock worker leaves waiting what waits for a job that it stops
+            async with deadline():
+                await release_dependents(self._valkey, job_id)
+        return cancelled
 
     async def states(self) -> list[QueueState]:
         """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""

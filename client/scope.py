@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 
-from errors import JobStopped, JobTimedOut
+from errors import JobCancelled, JobStopped, JobTimedOut
 
 
 class Scope:
@@ -22,6 +22,7 @@ class Scope:
         self._limit = seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._ended = threading.Event()
+        self._cancelled = False
         self._lock = threading.Lock()
         self._open: dict[int, Callable[[], None]] = {}
         self._calls_left: int | None = None
@@ -37,9 +38,11 @@ class Scope:
         return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
 
     def check(self) -> None:
-        """Raise JobTimedOut when the time is up, JobStopped when the scope was ended."""
+        """Raise JobTimedOut when the time is up, JobStopped when the scope was ended, JobCancelled by a user."""
         if self.expired:
             raise JobTimedOut(f"the job ran longer than {self._limit:g} s (JOB_TIMEOUT_SECONDS)")
+        if self._ended.is_set() and self._cancelled:
+            raise JobCancelled("the job was cancelled")
         if self._ended.is_set():
             raise JobStopped("the job was stopped")
 
@@ -66,8 +69,9 @@ class Scope:
         """How many calls of the model provider are still allowed; None when any number is."""
         return None if self._calls_left is None else max(0, self._calls_left)
 
-    def end(self) -> None:
+    def end(self, *, cancelled: bool = False) -> None:
         """Stop the work: shut what it waits for, and have it raise at its next check."""
+        self._cancelled = cancelled
         self._ended.set()
         with self._lock:
             closers = list(self._open.values())

@@ -17,6 +17,8 @@ from errors import InvalidRequest
 from schemas import Upload, UploadStatus
 
 MAX_ERROR_CHARS = 1_000
+# What the row of an upload says whose job was cancelled: the reason, and the sentence.
+CANCELLED = ("cancelled", "its indexing was cancelled; index it again")
 BATCH = 500
 _COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "unique_sha256"]
 

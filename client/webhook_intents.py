@@ -18,9 +18,10 @@ PENDING: Final = f"{PREFIX}pending"
 # An owner's key holds no asterisk: it is quoted there.
 EVERYBODY: Final = f"{PREFIX}endpoints:*"
 
-# Write an intent, if there is anybody to tell. KEYS: intent, pending, endpoints of the owner. ARGV: job, URL or '',
-# intent, now.
+# Write an intent, if there is anybody to tell. KEYS: intent, pending, endpoints of the owner, the job where it must be
+# new. ARGV: job, URL or '', intent, now.
 _INTEND = """
+if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
 if ARGV[2] == '' and redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
 if ARGV[2] == '' then
   redis.call('HSETNX', KEYS[1], 'intent', ARGV[3])
@@ -37,15 +38,17 @@ def clock() -> float:
     return time.time()
 
 
-def write_intent(pipeline: Any, job_id: str, *, owner: str, callback: Callback | None = None) -> None:
+def write_intent(
+    pipeline: Any, job_id: str, *, owner: str, callback: Callback | None = None, new: bool = False
+) -> None:
     """Add to a pipeline, sync or async, what makes the end of a job told.
 
     To the URL of `callback`, if there is one, and to the owner's endpoints. It does nothing where there are none.
-    Several URLs add up.
+    Several URLs add up. `new`: only if there is no such job yet.
     """
     callback = callback or Callback()
     intent = Intent(job_id=job_id, owner=owner, metadata=callback.metadata)
-    keys = (intent_key(job_id), PENDING, endpoints_key(owner))
+    keys = [intent_key(job_id), PENDING, endpoints_key(owner)] + ([f"rq:job:{job_id}"] if new else [])
     pipeline.eval(_INTEND, len(keys), *keys, job_id, callback.url, intent.model_dump_json(), repr(clock()))
 
 

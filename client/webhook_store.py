@@ -76,7 +76,7 @@ if tonumber(ARGV[7]) > tonumber(ARGV[4]) then
 else
   redis.call('HSET', 'rq:job:' .. ARGV[10], 'status', 'queued')
   adopt(ARGV[8])
-  take_turn(ARGV[8], ARGV[10], field(ARGV[10], 'owner'), false)
+  take_turn(ARGV[8], ARGV[10])
 end
 return 1
 """

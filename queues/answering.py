@@ -28,19 +28,20 @@ def answer_in_context(
     job_id: str,
     report: Report,
     say: Callable[[str], None],
+    void: Callable[[], None],
 ) -> Answer:
     """Make the question stand alone, answer it or find it answered, and remember both. Raises AppErrors.
 
-    `valkey` None, outside of a job, remembers nothing.
+    `say` and `void` as for `answer_query`. `valkey` None, outside of a job, remembers nothing.
     """
     if valkey is None:
-        return _answer(query, use, report, say)
+        return _answer(query, use, report, say, void)
     conversations = Conversations(valkey, kept_seconds=settings.result_ttl_seconds)
     asked = query
     if query.conversation_id is not None:
         turns = conversations.turns(query.user_id, query.conversation_id, job_id=job_id)
         asked = query.model_copy(update={"query": standalone(query.query, turns, use.chat)})
-    answer = _cached(asked, use, settings, valkey, lambda: _answer(asked, use, report, say))
+    answer = _cached(asked, use, settings, valkey, lambda: _answer(asked, use, report, say, void))
     if answer.cached:
         say(answer.text)
     if query.conversation_id is not None:
@@ -72,7 +73,15 @@ def _cached(query: Query, use: Services, settings: Settings, valkey: Redis, answ
     return made
 
 
-def _answer(query: Query, use: Services, report: Report, say: Callable[[str], None]) -> Answer:
+def _answer(
+    query: Query, use: Services, report: Report, say: Callable[[str], None], void: Callable[[], None]
+) -> Answer:
     return answer_query(
-        query, retriever=use.retriever, chat=use.chat, report=report, embedding_model=use.embedding_model, say=say
+        query,
+        retriever=use.retriever,
+        chat=use.chat,
+        report=report,
+        embedding_model=use.embedding_model,
+        say=say,
+        void=void,
     )

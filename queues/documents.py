@@ -10,7 +10,20 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from errors import AppError, DocumentError, FileMissing, ProviderError, StoreError, UploadGone, UploadNotReady
+from client.scope import current_scope
+from client.uploads import CANCELLED
+from errors import (
+    AppError,
+    DocumentError,
+    FileMissing,
+    JobCancelled,
+    JobStopped,
+    JobTimedOut,
+    ProviderError,
+    StoreError,
+    UploadGone,
+    UploadNotReady,
+)
 from queues.services import Services
 from rag.ingestion import Report, index_document
 from schemas import Document, Indexed, Progress, Query, Removed, Upload, UploadStatus, UploadTask
@@ -23,6 +36,7 @@ def index_upload(task: UploadTask, use: Services, report: Report, *, job_id: str
 
     Raises:
         UploadGone: it was deleted, or another job has it now.
+        JobStopped: the job was taken from this worker; the row is then another's.
         AppError: it failed, and the row says so.
 
     """
@@ -35,19 +49,25 @@ def index_upload(task: UploadTask, use: Services, report: Report, *, job_id: str
         # From here on the chunks are found, so they must all be there.
         if use.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
             raise _gone(task, use)
-    except UploadGone:
+    except JobCancelled:
+        _fail(upload, use, *CANCELLED)
+        raise
+    except (UploadGone, JobStopped):
+        raise
+    except JobTimedOut:
+        _fail(upload, use, *_TIMEOUT)
         raise
     except AppError as error:
         _fail(upload, use, reason=_reason(error), error=error.detail)
         raise
     except Exception as error:
-        timed_out = "Timeout" in type(error).__name__  # RQ's own, and RagWorker's
-        reason, detail = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)") if timed_out else _INTERNAL
+        reason, detail = _TIMEOUT if "Timeout" in type(error).__name__ else _INTERNAL  # RQ's own
         _fail(upload, use, reason=reason, error=detail)
         raise
     return indexed
 
 
+_TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
 _INTERNAL = ("internal", "indexing failed inside; the worker's log says why")
 
 
@@ -94,6 +114,7 @@ def _index(upload: Upload, use: Services, report: Report, *, fresh: bool) -> Ind
     def check() -> None:
         nonlocal written_at
         written_at = time.monotonic()
+        current_scope().check()
         if use.uploads.progress(upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages) is None:
             raise _gone(task, use)
 
@@ -117,7 +138,7 @@ def _gone(task: UploadTask, use: Services) -> UploadGone:
     return UploadGone("the upload is being indexed by another job")
 
 
-def _fail(upload: Upload, use: Services, *, reason: str, error: str) -> None:
+def _fail(upload: Upload, use: Services, reason: str, error: str) -> None:
     """Note a failure. Of an upload that never was ready nothing is kept but its file; else the old chunks stay."""
     if upload.indexed_at is None:
         with suppress(StoreError):

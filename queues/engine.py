@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 from rq.job import _job_stack
 
 import logs
-from client.deferral import release_dependents
 from client.scope import within
 from client.wire import NotPlainData, PlainSerializer
 from errors import AppError
@@ -136,7 +135,7 @@ class Engine:
     def _cut_short(self, execution: Execution, status: Ended, said: str, code: str, detail: str) -> None:
         if not execution.claim():
             return
-        execution.scope.end()
+        execution.scope.end(cancelled=status == "stopped")
         job = execution.job
         meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
         self._finish(execution, Ending(status, encode_text(said), execution.failure_ttl, meta))
@@ -265,15 +264,7 @@ class Engine:
                 seconds=round(ending.seconds, 3),
             )
             log.info("%s: %s %s in %.3f s", holder.queue, holder.job_id, ending.status, ending.seconds, extra=told)
-        if answer == 3 and execution is not None:  # noqa: PLR2004  see Ledger.finish_all
-            self._enqueue_dependents(execution)
         self._forget(holder)
-
-    def _enqueue_dependents(self, execution: Execution) -> None:
-        try:
-            release_dependents(self._ledger.valkey, execution.holder.job_id)
-        except (RedisError, OSError):
-            log.warning("%s: what waits for %s is released later", execution.holder.queue, execution.holder.job_id)
 
     def _forget(self, holder: Holder) -> None:
         with self._lock:

@@ -130,8 +130,8 @@ class Ledger:
     def finish_all(self, endings: Sequence[tuple[Holder, Ending]]) -> list[int | RedisError]:
         """Write how jobs ended, in one trip.
 
-        Gives for each 1 (written), 2 (had been written), 3 (written, and other jobs depend on it), 0 (the execution
-        no longer holds the job: nothing was written), or the error of that one.
+        Gives for each 1 (written), 2 (had been written), 0 (the execution no longer holds the job: nothing was
+        written), or the error of that one.
         """
         return self._run_all(_FINISH, [([self._worker_key], self._finish_arguments(*each)) for each in endings])
 

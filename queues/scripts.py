@@ -3,6 +3,9 @@
 Each step but the first is fenced: it does nothing unless the execution named still holds the job, which is to say
 that its pair `{job}:{execution}` is in the registry of started jobs, `rq:wip:{queue}`. Keys that are not among
 KEYS are made from ids, which a single Valkey allows (RQ does not run on a cluster either).
+
+A step that ends a job also puts on their queues what waited for it. Should that fail, as records of a stranger's making
+can have it, the end holds all the same.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import zlib
 from base64 import b64encode
 
+from client.deferral import AFTER
 from client.events import WAKE_CHANNEL
 
 STOPPED = "Job stopped by user"
@@ -91,6 +95,7 @@ local function close(queue, job, status, now, unix, ttl, result)
   if ttl > 0 then
     redis.call('EXPIRE', key, ttl)
     redis.call('EXPIRE', key .. ':dependents', ttl)
+    redis.call('EXPIRE', 'rq:job::' .. job .. ':dependencies', ttl)
     redis.call('EXPIRE', results, ttl)
     redis.call('EXPIRE', 'rag:events:' .. job, ttl)
   else
@@ -119,10 +124,12 @@ end
 local function end_cancelled(queue, job, now, unix)
   local ttl = tonumber(field(job, 'failure_ttl')) or @TTL@
   close(queue, job, 'stopped', now, unix, ttl, {'type', '2', 'worker_name', '', 'exc_string', '@STOPPED@'})
+  pcall(release_dependents, job, now)
 end
 """
 _COMMON = (
-    _COMMON.replace("@WAKE@", WAKE_CHANNEL)
+    AFTER
+    + _COMMON.replace("@WAKE@", WAKE_CHANNEL)
     .replace("@TTL@", str(DEFAULT_TTL_SECONDS))
     .replace("@STOPPED@", b64encode(zlib.compress(STOPPED.encode())).decode())  # as RQ stores it
 )
@@ -209,8 +216,7 @@ TAKE = TAKE.replace("@WAKE@", WAKE_CHANNEL).replace("@FIELDS@", ", ".join(f"'{fi
 
 # From an execution's hands to the end. KEYS: worker. ARGV: queue, job, execution, status, now, now in Unix
 # seconds, ttl, meta or '', counter of the worker, seconds worked, fields and values of the result ...
-# Returns 1 when written, 2 when this execution had written it before, 3 when written and others depend on the
-# job, 0 when the execution no longer holds the job.
+# Returns 1 when written, 2 when this execution had written it before, 0 when the execution no longer holds the job.
 FINISH = (
     _COMMON
     + """
@@ -233,7 +239,8 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.pcall('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
   if redis.call('HGET', KEYS[1], 'current_job') == job then redis.call('HDEL', KEYS[1], 'current_job') end
 end
-return redis.call('EXISTS', 'rq:job:' .. job .. ':dependents') == 1 and 3 or 1
+pcall(release_dependents, job, now)
+return 1
 """
 )
 
@@ -342,6 +349,7 @@ local result = {}
 for place = 9, #ARGV do result[#result + 1] = ARGV[place] end
 local ttl = tonumber(redis.call('HGET', key, 'failure_ttl') or ARGV[7]) or tonumber(ARGV[7])
 close(queue, job, 'failed', now, tonumber(ARGV[5]), ttl, result)
+pcall(release_dependents, job, now)
 return 'dead'
 """
 )

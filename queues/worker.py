@@ -53,6 +53,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
             job_id=job.id if job else "",
             report=report,
             say=lambda text: report.event("token", {"text": text}),
+            void=report.begin_anew,
         )
         _count_tokens(answer, query.user_id, job)
         checked = answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"})
@@ -192,6 +193,11 @@ class _Reporter:
             _keep(self._job, progress=seen)
             self.event("progress", seen)
             self._last, self._written_at = progress, now
+
+    def begin_anew(self) -> None:
+        """Have the events say that the tokens so far are void."""
+        if self._events is not None:
+            self._events.start()
 
     def event(self, kind: str, data: dict[str, Any]) -> None:
         """Append to the events of the job."""

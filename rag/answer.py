@@ -41,6 +41,7 @@ class ChatModel(Protocol):
         temperature: float | None = None,
         max_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
+        on_restart: Callable[[], None] = ...,
     ) -> Completion: ...
 
 
@@ -53,11 +54,13 @@ def answer_query(
     chosen: SearchFilter | None = None,
     embedding_model: str | None = None,
     say: Callable[[str], None] | None = None,
+    void: Callable[[], None] = lambda: None,
 ) -> Answer:
     """Search, ask the model, and check what it cites. Without a model, quote the best passages instead.
 
     `chosen` narrows the search further than the query does by itself. `say` gets the answer in pieces while the model
-    writes it, before its citations are checked. Raises NothingIndexed, ProviderError.
+    writes it, before its citations are checked; `void` is called when those so far are void, and it begins anew. Raises
+    NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
     retrieved = retriever.retrieve(query, chosen)
@@ -68,7 +71,7 @@ def answer_query(
     else:
         report(Progress(stage="answering"))
         fence = Fence()
-        speaker = Speaker(say) if say is not None else None
+        speaker = Speaker(say or _say_nothing, void=void)
         with watch.stage("model"):
             completion = chat.complete(
                 system_prompt(fence),
@@ -76,10 +79,10 @@ def answer_query(
                 model=query.model,
                 temperature=query.temperature,
                 max_tokens=query.max_tokens,
-                on_text=speaker,
+                on_text=speaker if say is not None else None,
+                on_restart=speaker.restart,
             )
-        if speaker is not None:
-            speaker.end()
+        speaker.end()
         answer = checked_answer(query.query, completion.text, retrieved.passages, retriever.terms)
     used = Used(
         **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
@@ -117,6 +120,10 @@ def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
         return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
     lines = [f"“{' '.join(s.quote.split())}” [{s.n}] ({s.name}, {page_name(s.page, s.page_label)})" for s in sources]
     return Answer(text="\n\n".join([say.quoted, *lines]), sources=tuple(sources))
+
+
+def _say_nothing(_text: str) -> None:
+    pass
 
 
 def page_name(number: int, label: str) -> str:

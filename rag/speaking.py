@@ -14,11 +14,19 @@ PIECE_SECONDS = 0.05
 class Speaker:
     """Passes text on in pieces, the first at once, the others PIECE_SECONDS apart; `end` passes on the rest.
 
-    A beginning that may yet turn out to be the mark of a refusal is held back.
+    A beginning that may yet turn out to be the mark of a refusal is held back. `void` is called when what was passed on
+    of an answer is void, and another begins.
     """
 
-    def __init__(self, say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        *,
+        void: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._say = say
+        self._void = void
         self._clock = clock
         self._waiting = ""
         self._said_at = float("-inf")
@@ -31,6 +39,12 @@ class Speaker:
             return
         if self._clock() - self._said_at >= PIECE_SECONDS:
             self._flush()
+
+    def restart(self) -> None:
+        """Begin with another answer."""
+        if self._begun:
+            self._void()
+        self._waiting, self._begun, self._said_at = "", False, float("-inf")
 
     def end(self) -> None:
         """Pass on what is left."""

@@ -29,7 +29,8 @@ KEY = "sk-stub-0123456789abcdef"
 class Behaviour:
     """What the server does. `fail_next` holds statuses for the next calls; `answer` None quotes the first source.
 
-    An `answer` that is a function is given the messages. `calls_of_tools` go with the answer, as a model sends them.
+    `break_next` streams break off after three words. An `answer` that is a function is given the messages.
+    `calls_of_tools` go with the answer, as a model sends them.
     """
 
     chat_delay_seconds: float = 0.0
@@ -42,6 +43,7 @@ class Behaviour:
     echo_key_in_errors: bool = False
     echo_request_in_errors: bool = False
     vectors_withheld: int = 0
+    break_next: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -109,6 +111,7 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         if body.get("stream"):
             counted = bool((body.get("stream_options") or {}).get("include_usage"))
             parts = _chunks(body["model"], text, behaviour.calls_of_tools, counted=counted)
+            parts = _broken(parts, behaviour)
             return StreamingResponse(parts, media_type="text/event-stream")
         return JSONResponse(_whole(body["model"], text, behaviour.calls_of_tools))
 
@@ -159,6 +162,18 @@ async def _chunks(model: str, text: str, calls_of_tools: list[dict[str, Any]], *
     if counted:
         yield part([], usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
     yield "data: [DONE]\n\n"
+
+
+async def _broken(parts: AsyncIterator[str], behaviour: Behaviour) -> AsyncIterator[str]:
+    breaks, behaviour.break_next = behaviour.break_next > 0, max(0, behaviour.break_next - 1)
+    place = 0
+    async for part in parts:
+        yield part
+        place += 1
+        if breaks:
+            await asyncio.sleep(0.1)  # longer than the parts of an answer are gathered
+        if breaks and place == 3:
+            raise ConnectionAbortedError("as the stub was told")
 
 
 def _error(status: int, message: str) -> JSONResponse:

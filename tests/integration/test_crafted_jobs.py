@@ -28,10 +28,10 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 
 from client import rq_client
-from client.deferral import release_dependents
 from client.job_record import ALLOWED, FUNCTIONS
 from client.wire import MAX_DEPTH, MAX_VALUES, NotPlainData, PlainSerializer
 from queues.execution import Poisoned, _read_call
+from queues.ledger import Ending, Ledger, encode_result
 from queues.rag_worker import RagWorker
 from settings import Settings
 from tests import jobs
@@ -275,13 +275,15 @@ def test_what_waits_for_a_job_is_not_restored(valkey: Redis, settings: Settings)
     names["bomb"] = write(valkey, {**bomb, "status": "deferred"}, push=False)
     valkey.sadd(Job.dependents_key_for(parent), *names.values(), "gone", b"\xff", "text")
     valkey.set("rq:job:text", "text")
-    valkey.hset(f"rq:job:{parent}", "status", "finished")
+    ledger = Ledger(valkey, "one")
+    (taken,) = ledger.take(QUEUE, ["e"]).jobs
+    assert taken.holder.job_id == parent
     tracemalloc.start()
-    release_dependents(valkey, parent)
+    assert ledger.finish_all([(taken.holder, Ending("finished", encode_result(ANSWER), 60))]) == [1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
-    assert valkey.llen(f"rq:queue:{QUEUE}") == len(names) + 1  # and the parent
+    assert valkey.llen(f"rq:queue:{QUEUE}") == len(names)
     with working(settings, kind=RagWorker):
         wait_until(lambda: not valkey.llen(f"rq:queue:{QUEUE}") and not valkey.zcard(f"rq:wip:{QUEUE}"), seconds=60)
     assert status(valkey, names["os.system"]) == "failed"

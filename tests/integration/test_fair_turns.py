@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import Counter, defaultdict
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
+from uuid_utils.compat import uuid7
 
 from client import fair_turns, job_record
 from client.rq_client import JobQueue
@@ -29,6 +31,7 @@ from tests.processes import wait_until
 
 LIST = "rq:queue:rag_queries"
 ORDER = "rag:turns:rag_queries"
+RANKS = ("high", "normal", "low")
 OWNERS = ("ann", "bob", "c:d/é %")
 QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 Result = TypeVar("Result")
@@ -103,7 +106,7 @@ class World:
         mine = defaultdict(list)
         for job_id in waiting:
             owner, priority = self.names[job_id]
-            mine[owner].append((priority != "high", list(self.names).index(job_id)))
+            mine[owner].append((RANKS.index(priority), list(self.names).index(job_id)))
         for owner, places in mine.items():
             assert places == sorted(places), owner
         scores = [self.valkey.zscore(ORDER, job_id) for job_id in waiting]
@@ -209,6 +212,31 @@ def test_a_flood_of_high_priority_starves_nobody(world: World) -> None:
     assert world.owners(world.waiting()[:6]) == "ABbAAb"
     assert world.owners(world.waiting()).endswith("Aaa")
     world.check()
+
+
+def test_what_is_of_low_priority_lets_its_owners_other_jobs_pass_and_nobody_elses(world: World) -> None:
+    low = world.submit("ann", "low", count=3)
+    world.submit("bob", count=3)
+    before = world.owners(world.waiting())
+    normal = world.submit("ann", count=2)
+    urgent = world.submit("ann", "high")
+    world.check()
+    assert [job_id for job_id in world.waiting() if world.names[job_id][0] == "ann"] == urgent + normal + low
+    assert world.owners(world.waiting()).lower().startswith("a" + before)
+
+
+def test_low_priority_passes_few_where_very_many_wait(world: World) -> None:
+    low = world.submit("ann", "low", count=fair_turns.MOST_MOVED + 100)
+    normal = world.submit("ann", count=3)
+    assert world.waiting() == normal + low[3:] + low[:3]
+
+
+def test_what_is_of_low_priority_is_not_passed_for_ever(world: World) -> None:
+    long_ago = str(uuid7(timestamp=int(time.time()) - fair_turns.LOW_SECONDS - 1))
+    world.run(world.queue.submit("chat", {"query": "why?"}, owner="ann", priority=Priority.LOW, job_id=long_ago))
+    low = world.submit("ann", "low", count=2)
+    normal, urgent = world.submit("ann", count=2), world.submit("ann", "high", count=2)
+    assert world.waiting() == [long_ago, *urgent, *normal, *low]
 
 
 def test_what_is_cancelled_costs_its_owner_no_turn(world: World) -> None:

@@ -33,6 +33,21 @@ def test_the_same_key_and_body_give_the_same_job(api: httpx.Client, valkey: Redi
     assert KEPT_SECONDS - 60 < valkey.ttl(key) <= KEPT_SECONDS
 
 
+def test_a_repeated_request_changes_nothing(api: httpx.Client, valkey: Redis) -> None:
+    url = "https://example.com/hook"
+    job_id = ask(api, "one", webhook_url=url).json()["job_id"]
+    later = ask(api, "two").json()["job_id"]
+    api.delete(f"/jobs/{job_id}")
+    valkey.delete(f"rag:webhook:intent:{job_id}")  # as when it was told
+    valkey.zrem("rag:webhook:pending", job_id)
+    kept = valkey.ttl(f"rag:events:{job_id}")
+    assert ask(api, "one", webhook_url=url).json()["job_id"] == job_id
+    assert [job["job_id"] for job in api.get("/jobs").json()["jobs"]] == [later, job_id]
+    assert not valkey.exists(f"rag:webhook:intent:{job_id}")
+    assert valkey.ttl(f"rag:events:{job_id}") <= kept
+    assert valkey.xlen(f"rag:events:{job_id}") == 1
+
+
 def test_other_keys_give_other_jobs(api: httpx.Client, valkey: Redis) -> None:
     assert len({ask(api, key).json()["job_id"] for key in ("one", "two", "three")}) == 3
     assert valkey.llen(QUEUE) == 3

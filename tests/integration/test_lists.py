@@ -7,9 +7,13 @@ import json
 import httpx
 from redis import Redis
 from rq.utils import as_text
+from uuid_utils.compat import uuid7
 
+from client import job_lists
 from tests.integration.test_api import ask, assert_problem
 from tests.integration.test_watching import finish, start
+
+LIST = "rag:jobs:local"
 
 
 def listed(api: httpx.Client, **parameters: object) -> list[str]:
@@ -45,6 +49,39 @@ def test_jobs_that_are_no_longer_kept_are_not_listed(api: httpx.Client, valkey: 
     job_ids = [ask(api) for _ in range(3)]
     valkey.delete(f"rq:job:{job_ids[1]}")
     assert listed(api) == [job_ids[2], job_ids[0]]
+
+
+def test_a_list_of_very_many_is_looked_through_in_parts(api: httpx.Client, valkey: Redis) -> None:
+    oldest = ask(api)
+    made = valkey.zscore(LIST, oldest)
+    assert made is not None
+    gone = {str(uuid7()): made + 1 + n / 1e6 for n in range(200_000)}
+    for at in range(0, len(gone), 50_000):
+        valkey.zadd(LIST, dict(list(gone.items())[at : at + 50_000]))
+    newest = ask(api)
+    valkey.zadd(LIST, {newest: made + 2})
+    page = api.get("/jobs", params={"status": "queued"}).json()
+    assert [job["job_id"] for job in page["jobs"]] == [newest]
+    # Those no longer kept were forgotten, but for the one to go on from.
+    assert valkey.zcard(LIST) == 200_002 - job_lists.MOST_LOOKED_AT + 2
+    pages, found = 1, [newest]
+    while page["next"] is not None:
+        page = api.get("/jobs", params={"status": "queued", "before": page["next"]}).json()
+        found += [job["job_id"] for job in page["jobs"]]
+        pages += 1
+    assert found == [newest, oldest]
+    assert pages == 41
+    assert valkey.zcard(LIST) < 300
+
+
+def test_a_page_goes_on_though_the_last_job_before_it_is_no_longer_kept(api: httpx.Client, valkey: Redis) -> None:
+    job_ids = [ask(api) for _ in range(4)]
+    first = api.get("/jobs", params={"limit": 2}).json()
+    assert first["next"] == job_ids[2]
+    valkey.delete(f"rq:job:{job_ids[2]}")
+    valkey.zrem(LIST, job_ids[2])
+    assert listed(api, before=first["next"]) == [job_ids[1], job_ids[0]]
+    assert listed(api, before="nonsense") == []
 
 
 def test_a_batch_keeps_the_order_of_its_questions(api: httpx.Client, valkey: Redis) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,9 +17,10 @@ from client.vector_store import QdrantStore
 from schemas import Chunk
 from settings import Settings
 from tests.conftest import MakeSettings
+from tests.integration.test_chat import variables
 from tests.integration.test_uploads import post, state, uploaded
 from tests.openai_stub import KEY, OpenAIStub
-from tests.processes import PYTHON, ROOT, environment
+from tests.processes import PYTHON, ROOT, environment, running, wait_until
 from tests.workers import work, worker_services
 
 
@@ -143,3 +145,34 @@ def test_a_qdrant_server_is_asked_for_the_same() -> None:
     stores[0].delete_everywhere("u", user_id="local")
     assert [store.uploads() for store in stores] == [{}, {}]
     client.close()
+
+
+def test_an_upload_whose_indexing_was_cancelled_says_so(
+    api: httpx.Client, settings: Settings, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    body = post(api, pdf).json()
+    api.delete(f"/jobs/{body['job_id']}")
+    assert_cancelled(state(api, body["upload_id"]))
+    api.post(f"/uploads/{body['upload_id']}/reindex")
+    work(settings)
+    assert state(api, body["upload_id"])["status"] == "ready"
+
+
+def test_an_indexing_that_is_cancelled_while_it_runs_says_so(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    stub.behaviour.embedding_delay_seconds = 30
+    with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use) as worker:
+        body = post(api, pdf).json()
+        wait_until(lambda: stub.behaviour.calls, what=lambda: worker.output)
+        assert api.delete(f"/jobs/{body['job_id']}").json()["status"] == "cancelled"
+        # The worker says so itself: the row is too young to be looked through.
+        wait_until(lambda: state(api, body["upload_id"])["status"] == "failed", seconds=5)
+    assert_cancelled(state(api, body["upload_id"]))
+
+
+def assert_cancelled(upload: dict[str, Any]) -> None:
+    assert (upload["status"], upload["reason"]) == ("failed", "cancelled")
+    assert upload["error"] == "its indexing was cancelled; index it again"

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from settings import Settings
 from tests.integration.test_api import ask, assert_problem
 from tests.integration.test_chat import index, variables, workers
 from tests.openai_stub import KEY, OpenAIStub, serving
-from tests.processes import PYTHON, RQ, running, wait_until
+from tests.processes import PYTHON, RQ, free_port, running, wait_until
 
 Seen = list[tuple[str, str, Any]]
 
@@ -149,7 +150,10 @@ def test_events_are_kept_as_long_as_the_result(api: httpx.Client, valkey: Redis)
 def test_streams_that_are_not_there(api: httpx.Client) -> None:
     assert_problem(api.get("/jobs/nonsense/events"), 404)
     job_id = ask(api)
-    assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "garbage"}), 422)
+    for no_id in ("garbage", f"{10**20 - 1}-0", f"{2**64}-0", f"0-{2**64}", f"{2**64 - 1}-{2**64 - 1}"):
+        assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": no_id}), 422)
+    api.delete(f"/jobs/{job_id}")
+    assert [kind for _, kind, _ in read(api, job_id, after=f"{2**64 - 1}-{2**64 - 2}")] == ["cancelled"]
     assert api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"}).status_code == 204
 
 
@@ -286,3 +290,58 @@ def test_a_running_job_that_is_cancelled_stops(
         again = ask(api, "When was the lighthouse built?")
         wait_until(lambda: api.get(f"/result/{again}").status_code == 200)
         assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled"
+
+
+def test_an_answer_that_broke_off_is_told_anew(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    index(pdf, settings, **use)
+    stub.behaviour.break_next = breaks = 2
+    said = ["It was built before the war [1].", "In 1887, by Tamsin Vale [1]."]
+    stub.behaviour.answer = lambda _: said[0] if len(stub.behaviour.chats) <= breaks else said[1]
+    job_id = ask(api, "When was the lighthouse built?")
+    with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use):
+        seen = read(api, job_id)
+    assert [data for _, kind, data in seen if kind == "started"] == [{"attempt": 1}] * (1 + breaks)
+    last = max(place for place, event in enumerate(seen) if event[1] == "started")
+    before, after = (
+        "".join(data["text"] for _, kind, data in part if kind == "token") for part in (seen[:last], seen[last:])
+    )
+    assert before == "It was built " * breaks
+    assert after == said[1]
+    assert "1887" in seen[-1][2]["result"]
+
+
+def test_an_api_that_is_told_to_stop_ends_streams_and_waits(
+    api: httpx.Client, settings: Settings, valkey: Redis, tmp_path: Path
+) -> None:
+    job_id = ask(api)
+    use = variables(settings, PORT=str(free_port()))
+    with (
+        running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{use['PORT']}", timeout=40) as other,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        wait_until(lambda: answers(other), seconds=60, what=lambda: process.output)
+        stream = pool.submit(read, other, job_id)
+        waits = [pool.submit(other.get, f"/{path}/{job_id}?wait=60") for path in ("result", "job-status")]
+        wait_until(lambda: valkey.pubsub_numsub("rag:wake")[0][1] == 1)
+        time.sleep(0.5)
+        process.process.terminate()
+        told = time.monotonic()
+        seen = stream.result(20)
+        result, state = (wait.result(20) for wait in waits)
+        process.process.wait(20)
+        assert time.monotonic() - told < 10
+    assert [kind for _, kind, _ in seen] == ["queued"]  # and the end of the stream was no error
+    assert (result.status_code, state.json()["status"]) == (202, "queued")
+    api.delete(f"/jobs/{job_id}")
+    assert [kind for _, kind, _ in read(api, job_id, after=seen[-1][0])] == ["cancelled"]
+
+
+def answers(api: httpx.Client) -> bool:
+    try:
+        return api.get("/").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -167,3 +167,17 @@ def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said:
         speaker(part)
     speaker.end()
     assert heard == said
+
+
+def test_an_answer_that_begins_anew_makes_void_what_was_told_of_it() -> None:
+    heard: list[str] = []
+    speaker = Speaker(heard.append, void=lambda: heard.append("(void)"), clock=lambda: 100.0)
+    speaker("  ")
+    speaker.restart()  # of which nothing was told
+    for part in ("The ", "lamp"):
+        speaker(part)
+    speaker.restart()
+    for part in (NO_ANSWER_MARK, " None."):
+        speaker(part)
+    speaker.end()
+    assert heard == ["The ", "(void)", "None."]
