@@ -86,6 +86,11 @@ class TooManyRequests(RequestError):
         self.headers = dict(headers or {})
 
 
+def rate_limit_headers(name: str, policy: str, *, left: int, seconds: int) -> dict[str, str]:
+    """Return the RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10): `left` for so many seconds."""
+    return {"RateLimit-Policy": f'"{name}";{policy}', "RateLimit": f'"{name}";r={left};t={seconds}'}
+
+
 class Forbidden(RequestError):
     status = 403
     title = "Not allowed"

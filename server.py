@@ -135,9 +135,10 @@ async def _settle_for_ever(library: Library) -> None:
 def _guard_edge(app: FastAPI, settings: Settings) -> None:
     """Wrap the app in what every request meets first. The last one added is the outermost."""
     app.add_middleware(AddressCheck)
-    # While all on this machine may come in, a web page in its browser must not be one of them.
-    if settings.on_loopback and not settings.auth_required:
-        app.add_middleware(BrowserGuard, hosts=settings.hosts, origins=settings.origins)
+    # While all may come in, a web page in the browser of one of them must not. Beyond loopback, names are not known
+    # unless they are set.
+    hosts = settings.hosts if settings.on_loopback else settings.hosts or None
+    app.add_middleware(BrowserGuard, hosts=hosts, origins=settings.origins)
     if settings.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -160,6 +161,8 @@ def _complete_document(app: FastAPI, settings: Settings) -> None:
         schemas = document["components"]["schemas"]
         problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+        question = next(one for one in document["paths"]["/chat"]["post"]["parameters"] if one["name"] == "query")
+        question["examples"] = {"question": {"value": chat.EXAMPLE}}  # FastAPI has no place for it in a model
         describe_auth(document, required=settings.auth_required or settings.takes_tokens)
         return document
 

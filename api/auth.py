@@ -41,9 +41,13 @@ class Gate:
         self._keyring = keyring
         self._tokens = Tokens(settings)
 
+    async def wants_keys(self) -> bool:
+        """Tell whether callers have to say who they are. Raises UploadsUnavailable."""
+        return self._required or await self._keyring.any()
+
     async def admit(self, headers: list[tuple[bytes, bytes]]) -> Caller:
         """Return the caller. Raises Unauthenticated, IdentityUnavailable, UploadsUnavailable."""
-        if not self._required and not await self._keyring.any():
+        if not await self.wants_keys():
             return ANONYMOUS
         credential = _credential(headers)
         if credential is None:
@@ -106,7 +110,9 @@ def _address(scope: Scope) -> str:
 def _with(headers: Mapping[str, str], send: Send) -> Send:
     async def send_with(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(headers)
+            sent = MutableHeaders(scope=message)
+            for name, value in headers.items():  # both fields are lists: a refusal by another limit has its own
+                sent[name] = f"{sent[name]}, {value}" if name in sent else value
         await send(message)
 
     return send_with

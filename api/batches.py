@@ -10,16 +10,17 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.callbacks import callback_of
-from api.chat import ChatRequest
-from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Sees, Shelf, needs
+from api.chat import ChatRequest, IdempotencyKey
+from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, ScopedRoute, Sees, Shelf, needs
 from api.jobs import Pending, ended
 from api.problems import describe
+from client.idempotency import Idempotency
 from client.job_ids import mint_id
 from client.rq_client import JobQueue
-from errors import AppError, InvalidRequest
+from errors import AppError, BatchNotFound, InvalidRequest
 from schemas import JobStatus, KeyScope
 
-router = APIRouter(tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
+router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
 MAX_QUESTIONS = 1_000
 # 1,000 questions of 4,000 characters of up to 4 bytes each.
@@ -65,21 +66,38 @@ class JsonLines(StreamingResponse):
 
 @router.post("/chat/batch", status_code=202, responses=describe(404, 409, 413, 422, 503))
 async def ask_many(
-    body: BatchRequest, queue: Queue, settings: CurrentSettings, library: Shelf, caller: CallerNow, quotas: Allowance
+    body: BatchRequest,
+    queue: Queue,
+    settings: CurrentSettings,
+    library: Shelf,
+    caller: CallerNow,
+    quotas: Allowance,
+    idempotency_key: IdempotencyKey = None,
 ) -> BatchAccepted:
     """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
 
     They are answered in any order, so `conversation_id` and `after_upload` are not taken.
     """
     _check_independent(body.questions)
+    once, batch_id, job_ids = None, mint_id(), [mint_id() for _ in body.questions]
+    if idempotency_key is not None:
+        request = {"kind": "batch", **body.model_dump(mode="json")}
+        once = Idempotency.of(idempotency_key, request, user_id=caller.user_id)
+        before = await _made_before(once, queue)
+        if before is not None:
+            return before
     await quotas.require_tokens(caller.user_id)
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
         await library.jobs_before(uploads, user_id=caller.sees, wait=False)
-    job_ids = [mint_id() for _ in body.questions]
     if settings.max_queued_jobs is not None:
         await queue.make_room(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
+    # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request
+    # finds their ids and queues those that are not there.
+    if once is not None:
+        batch_id = await queue.requests.reserve(once, batch_id)
+    job_ids = await queue.lists.make_batch(batch_id, caller.user_id, job_ids)
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         chosen = [body.questions[place] for place in places]
@@ -93,7 +111,20 @@ async def ask_many(
             callbacks=told,
             job_ids=[job_ids[place] for place in places],
         )
-    return BatchAccepted(batch_id=await queue.lists.make_batch(caller.user_id, job_ids), job_ids=job_ids)
+    return BatchAccepted(batch_id=batch_id, job_ids=job_ids)
+
+
+async def _made_before(once: Idempotency, queue: JobQueue) -> BatchAccepted | None:
+    """Return the batch that a request made before gave; None for a new one, and for one cut short."""
+    batch_id = await queue.requests.find(once)
+    if batch_id is None:
+        return None
+    try:
+        job_ids = await queue.lists.batch(None, batch_id)
+    except BatchNotFound:
+        return None
+    complete = sum((await queue.lists.count(job_ids)).values()) == len(job_ids) or queue.outlived(batch_id)
+    return BatchAccepted(batch_id=batch_id, job_ids=job_ids) if complete else None
 
 
 def _check_independent(questions: list[ChatRequest]) -> None:

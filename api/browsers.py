@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.auth import Gate
 from api.problems import problem_response
+from errors import AppError
 from settings import is_loopback
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -24,22 +26,23 @@ OTHER_ORIGIN = "web pages of other origins may not call this server: CORS_ORIGIN
 class BrowserGuard:
     """ASGI middleware that answers 421 to a Host that is not ours, and 403 to what a foreign page sends.
 
-    `hosts` are names beside those of the loopback; `origins` may call, as for CORS.
+    Only as long as no key is asked for: a page has none to send. `hosts` are names beside those of the loopback, or
+    None where it is not known by which names the server is called; `origins` may call, as for CORS.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        hosts: Collection[str] = (),
+        hosts: Collection[str] | None = (),
         origins: Collection[str] = (),
     ) -> None:
         self._app = app
-        self._hosts = {host.lower().strip("[]") for host in hosts}
+        self._hosts = None if hosts is None else {host.lower().strip("[]") for host in hosts}
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and not await _wants_keys(scope):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
             if not self._is_ours(host):
@@ -52,7 +55,7 @@ class BrowserGuard:
 
     def _is_ours(self, host: str) -> bool:
         """Whether a Host header names this server. Without one, no browser sent the request."""
-        if not host:
+        if not host or self._hosts is None:
             return True
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -67,3 +70,11 @@ class BrowserGuard:
         if origin:
             return origin not in {f"http://{host}", f"https://{host}"}
         return headers.get(b"sec-fetch-site") in _FOREIGN
+
+
+async def _wants_keys(scope: Scope) -> bool:
+    gate: Gate = scope["state"]["gate"]
+    try:
+        return await gate.wants_keys()
+    except AppError:  # whether there are any cannot be told
+        return False

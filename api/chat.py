@@ -5,39 +5,27 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringConstraints
 
 import logs
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
-from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Shelf, needs
+from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, ScopedRoute, Shelf, needs
 from api.problems import describe
-from api.question import QuestionSettings
+from api.question import Names, QuestionSettings, clean_names
 from client.idempotency import Idempotency
 from errors import InvalidRequest
 from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
 from settings import Settings
 
-router = APIRouter(tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
+router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
 MAX_UPLOADS = 100
 PRIORITY_SAYS = (
     "`high` enters the queue at the front; `low` lets your other questions pass, for ten minutes at the most."
 )
+UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
 EXAMPLE = "How long does the battery last?"
-
-QuestionParameter = Annotated[
-    QuestionText | None, Query(description="The question.", openapi_examples={"question": {"value": EXAMPLE}})
-]
-KParameter = Annotated[int, Query(ge=1, le=MAX_K, description="How many passages the answer may stand on.")]
-UploadParameter = Annotated[
-    list[str] | None, Query(max_length=MAX_UPLOADS, description="Search only these uploads; may be given repeatedly.")
-]
-AfterParameter = Annotated[
-    bool, Query(description="Let the question wait until the uploads it names are indexed, instead of a 409.")
-]
-PriorityParameter = Annotated[Priority, Query(description=PRIORITY_SAYS)]
-WebhookUrlParameter = Annotated[WebhookUrl, Query()]
 
 IdempotencyKey = Annotated[
     str | None,
@@ -50,17 +38,11 @@ IdempotencyKey = Annotated[
 ]
 
 
-class ChatRequest(QuestionSettings):
-    """A question."""
+class _Question(QuestionSettings):
+    """What may be said of a question in either way of asking it."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
-
-    query: QuestionText = Field(description="The question.")
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="How many passages the answer may stand on.")
     priority: Priority = Field(Priority.NORMAL, description=PRIORITY_SAYS)
-    upload_id: str | Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)] | None = Field(
-        None, description="Search only this upload, or these."
-    )
     after_upload: bool = Field(
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )
@@ -70,6 +52,15 @@ class ChatRequest(QuestionSettings):
         "those before it.",
     )
     webhook_url: WebhookUrl = None
+
+
+class ChatRequest(_Question):
+    """A question."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
+
+    query: QuestionText = Field(description="The question.")
+    upload_id: str | UploadIds | None = Field(None, description="Search only this upload, or these.")
     metadata: Metadata = Field(default_factory=dict)
 
     def as_query(self, settings: Settings, caller: Caller) -> schemas.Query:
@@ -92,6 +83,28 @@ class ChatRequest(QuestionSettings):
         return tuple(dict.fromkeys([self.upload_id] if isinstance(self.upload_id, str) else self.upload_id))
 
 
+class _Asked(BaseModel):
+    query: QuestionText | None = Field(None, description="The question.")
+
+
+class ChatParameters(_Question, _Asked):  # the last one's field comes first
+    """The same as query parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload_id: UploadIds | None = Field(None, description="Search only these uploads; may be given repeatedly.")
+    name: Annotated[Names | None, AfterValidator(clean_names)] = Field(
+        None, description="Search only documents of this name; may be given repeatedly."
+    )
+    metadata: Json[Metadata] | None = Field(None, description="The same as a JSON object.")
+
+    def as_request(self) -> ChatRequest:
+        """Return the question these ask. Raises InvalidRequest when there is none."""
+        if self.query is None:
+            raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
+        return ChatRequest.model_validate(self.model_dump(exclude_none=True))
+
+
 class Accepted(BaseModel):
     """The question is on the queue. `Location` is where to look next."""
 
@@ -100,7 +113,7 @@ class Accepted(BaseModel):
     message: str = "Your query has been queued for processing"
 
 
-@router.post("/chat", status_code=202, responses=describe(404, 409, 413, 422, 503))
+@router.post("/chat", status_code=202, responses=describe(404, 409, 410, 413, 422, 503))
 async def ask(
     queue: Queue,
     settings: CurrentSettings,
@@ -108,37 +121,25 @@ async def ask(
     caller: CallerNow,
     quotas: Allowance,
     response: Response,
-    query: QuestionParameter = None,
-    k: KParameter = DEFAULT_K,
-    priority: PriorityParameter = Priority.NORMAL,
-    upload_id: UploadParameter = None,
-    after_upload: AfterParameter = False,  # noqa: FBT002  a query parameter
-    webhook_url: WebhookUrlParameter = None,
+    parameters: Annotated[ChatParameters, Query()],
     body: Annotated[ChatRequest | None, Body()] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Accepted:
     """Put a question on the queue, given as a query parameter or as a JSON body (which wins over parameters)."""
-    if body is None:
-        if query is None:
-            raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
-        body = ChatRequest(
-            query=query,
-            k=k,
-            priority=priority,
-            upload_id=upload_id or None,
-            after_upload=after_upload,
-            webhook_url=webhook_url,
-        )
+    body = body or parameters.as_request()
     callback = callback_of(settings, body.webhook_url, body.metadata)
-    await quotas.require_tokens(caller.user_id)
-    uploads = body.upload_ids
-    after = await library.jobs_before(uploads, user_id=caller.sees, wait=body.after_upload) if uploads else []
     payload: dict[str, Any] = body.as_query(settings, caller).model_dump(mode="json")
     once = None
     if idempotency_key is not None:
-        told = callback.model_dump(mode="json")
-        request = {"kind": "chat", "priority": body.priority, "callback": told, **payload}
+        request = {"kind": "chat", **body.model_dump(mode="json"), "upload_id": body.upload_ids}
         once = Idempotency.of(idempotency_key, request, user_id=caller.user_id)
+        # Before all that may have changed since: limits, and the uploads it asks about.
+        before = await queue.repeated(once)
+        if before is not None:
+            return _accepted(before, response)
+    await quotas.require_tokens(caller.user_id)
+    uploads = body.upload_ids
+    after = await library.jobs_before(uploads, user_id=caller.sees, wait=body.after_upload) if uploads else []
     job = await queue.submit(
         "chat",
         payload,
@@ -150,6 +151,10 @@ async def ask(
         conversation_id=body.conversation_id,
         max_waiting=settings.max_queued_jobs,
     )
-    logs.bind(job_id=job.job_id)
-    response.headers["Location"] = f"/job-status/{job.job_id}"
-    return Accepted(job_id=job.job_id)
+    return _accepted(job.job_id, response)
+
+
+def _accepted(job_id: str, response: Response) -> Accepted:
+    logs.bind(job_id=job_id)
+    response.headers["Location"] = f"/job-status/{job_id}"
+    return Accepted(job_id=job_id)

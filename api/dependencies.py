@@ -5,9 +5,11 @@ All of it is async, though nothing here waits: FastAPI sends a sync dependency t
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any, TypedDict
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 
 import logs
 from api.auth import Gate
@@ -67,12 +69,34 @@ User = Annotated[str, Depends(_user)]
 Sees = Annotated[str | None, Depends(_sees)]
 
 
+class _Scopes:
+    """What lets in only callers with one of these scopes."""
+
+    def __init__(self, scopes: Sequence[KeyScope]) -> None:
+        self._scopes = scopes
+
+    async def __call__(self, caller: CallerNow) -> None:
+        if not caller.may(*self._scopes):
+            logs.audit("refused", status=Forbidden.status, needs=list(self._scopes))
+            raise Forbidden(f"the key needs the scope {' or '.join(self._scopes)} for this")
+
+
 def needs(*scopes: KeyScope) -> Any:
-    """Make a dependency that lets in only callers with one of these scopes."""
+    """Make a dependency of a `ScopedRoute` that lets in only callers with one of these scopes."""
+    return Depends(_Scopes(scopes))
 
-    async def check(caller: CallerNow) -> None:
-        if not caller.may(*scopes):
-            logs.audit("refused", status=Forbidden.status, needs=list(scopes))
-            raise Forbidden(f"the key needs the scope {' or '.join(scopes)} for this")
 
-    return Depends(check)
+class ScopedRoute(APIRoute):
+    """A route that looks at the caller's scopes before it reads the body: FastAPI reads that before any dependency."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+        checks = [one.dependency for one in self.dependencies if isinstance(one.dependency, _Scopes)]
+
+        async def handle(request: Request) -> Response:
+            for check in checks:
+                await check(request.state.caller)
+            return await answer(request)
+
+        return handle

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.dependencies import Queue, Sees, needs
+from api.dependencies import Queue, ScopedRoute, Sees, needs
 from api.jobs import ended
 from api.problems import describe
 from client.events import FIRST, is_event_id
@@ -19,7 +19,7 @@ from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
 from schemas import JobView, KeyScope
 
-router = APIRouter(tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 HEARTBEAT_SECONDS = 15.0
 # The id of the last event: whoever has it has seen all.

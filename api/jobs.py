@@ -9,14 +9,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 import logs
-from api.dependencies import Queue, Sees, needs
+from api.dependencies import Queue, ScopedRoute, Sees, needs
 from api.problems import describe
 from client.job_record import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
 from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
 
-router = APIRouter(tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem_response
-from errors import PayloadTooLarge, RequestError, RequestTimedOut
+from api.problems import problem, problem_response
+from errors import InvalidRequest, PayloadTooLarge, RequestError, RequestTimedOut
 
 MAX_BODY_BYTES = 64 * 1024
+# A parameter of our making, so that its name can be repeated.
+_PARAMETER = re.compile(rb"([a-z_]{1,30})=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +109,21 @@ class _PacedReceive:
 
 
 class AddressCheck:
-    """ASGI middleware that answers 400 to a path or query that is not UTF-8 once decoded."""
+    """ASGI middleware that answers 400 to a path that is not UTF-8 once decoded, and 422 to such a parameter."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not (_is_text(scope["query_string"]) and _is_text(scope.get("raw_path") or b"")):
-            error = RequestError("the address is not valid UTF-8")
-            await problem_response(error.status, error.title, error.detail)(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            if not _is_text(scope.get("raw_path") or b""):
+                await problem(RequestError("the address is not valid UTF-8"))(scope, receive, send)
+                return
+            if not _is_text(scope["query_string"]):
+                named = _PARAMETER.match(next(p for p in scope["query_string"].split(b"&") if not _is_text(p)))
+                field = named[1].decode() if named else "query string"
+                await problem(InvalidRequest([(field, "must be valid UTF-8")]))(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +22,15 @@ log = logging.getLogger("api")
 MEDIA_TYPE = "application/problem+json"
 # What FastAPI raises, with status 400, for a body that is not even text, or nested too deeply to parse.
 _UNPARSABLE = "There was an error parsing the body"
+# Where a field may be one thing or another, pydantic names the kind it tried: `upload_id.list[str].3`.
+_ALTERNATIVE = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
 _WHERE = {"query", "body", "path", "header"}
 _PLAIN_WORDS = {
     "json_invalid": "is not valid JSON",
     "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
     "extra_forbidden": "holds a field that is not known",
     "missing": "is required",
+    "file": "must be a file, with a name",
     "string_too_short": "must not be empty",
 }
 
@@ -118,14 +122,18 @@ def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
     kind, location = str(error["type"]), list(error["loc"])
     if "metadata" in location:
         location = location[: location.index("metadata") + 1]  # then comes a key the sender made up
-    if kind in {"json_invalid", "extra_forbidden"}:
-        location = location[:1]  # then comes a position, or a name the sender made up
+    if kind == "json_invalid" and location[0] == "body":
+        location = location[:1]  # then comes a position
+    elif kind == "extra_forbidden":  # then comes a name the sender made up
+        location = ["query string"] if location[0] == "query" else location[:1]
+    if "Expected UploadFile" in str(error["msg"]):
+        kind = "file"
     message = _PLAIN_WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ")
     return _field(location), message
 
 
 def _field(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location]
+    parts = [str(part) for part in location if not _ALTERNATIVE.fullmatch(str(part))]
     if len(parts) > 1 and parts[0] in _WHERE:
         parts = parts[1:]
     return ".".join(parts) or "body"

@@ -12,9 +12,11 @@ from settings import Settings
 
 MAX_NAMES = 100
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Names = Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)]
 
 
-def _clean(names: str | list[str] | None) -> str | list[str] | None:
+def clean_names(names: str | list[str] | None) -> str | list[str] | None:
+    """Check the text of names. Raises ValueError."""
     for name in [names] if isinstance(names, str) else names or []:
         clean_text(name)
     return names
@@ -23,9 +25,9 @@ def _clean(names: str | list[str] | None) -> str | list[str] | None:
 class QuestionSettings(BaseModel):
     """Where to look, how strict to be, and how the model is to write. What is left out is as configured."""
 
-    name: Annotated[
-        Name | Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)] | None, AfterValidator(_clean)
-    ] = Field(None, description="Search only documents of this name, or of these names.")
+    name: Annotated[Name | Names | None, AfterValidator(clean_names)] = Field(
+        None, description="Search only documents of this name, or of these names."
+    )
     first_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only from this page on.")
     last_page: int | None = Field(None, ge=1, le=1_000_000, description="Search only up to this page.")
     min_score: float | None = Field(None, ge=0, le=1, description="Leave out passages with a lower score.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -17,16 +18,35 @@ from pydantic import BaseModel, Field
 import logs
 import schemas
 from api.callbacks import WebhookUrl, callback_of
-from api.dependencies import Allowance, CurrentSettings, Files, Sees, Shelf, Uploads, User, Webhooks, needs
+from api.chat import IdempotencyKey
+from api.dependencies import (
+    Allowance,
+    CurrentSettings,
+    Files,
+    Queue,
+    ScopedRoute,
+    Sees,
+    Shelf,
+    Uploads,
+    User,
+    Webhooks,
+    needs,
+)
 from api.problems import describe
 from client.file_types import detect
-from client.library import Accepted, OnDuplicate, clean_name
+from client.idempotency import Idempotency
+from client.job_ids import mint_id
+from client.library import UNSETTLED, Accepted, Library, OnDuplicate, clean_name
+from client.rq_client import JobQueue
 from client.webhook_records import Callback
 from client.webhook_store import WebhookStore
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from schemas import KeyScope, UploadStatus
 
-router = APIRouter(tags=["uploads"])
+if TYPE_CHECKING:
+    from io import BytesIO
+
+router = APIRouter(route_class=ScopedRoute, tags=["uploads"])
 CHANGES = [needs(KeyScope.UPLOAD)]
 READS = [needs(KeyScope.UPLOAD, KeyScope.QUERY)]
 
@@ -36,6 +56,8 @@ MAX_FILES = 100
 # Of a form, beside its files: a webhook's URL is the longest.
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 8 * 1024
+# Before the ids that stand for an Idempotency-Key, once all that they name was taken in.
+TAKEN = "taken:"
 
 Duplicate = Annotated[
     OnDuplicate,
@@ -97,8 +119,7 @@ class UploadPage(BaseModel):
     dependencies=CHANGES,
     status_code=202,
     form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
-    responses=describe(413, 415, 422, 503)
-    | {200: {"model": UploadsAccepted, "description": "Nothing to index: every file was uploaded before"}},
+    responses=describe(413, 415, 422, 503),
     response_model_exclude_none=True,
 )
 async def upload(
@@ -107,37 +128,75 @@ async def upload(
     settings: CurrentSettings,
     user: User,
     quotas: Allowance,
+    queue: Queue,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
     on_duplicate: Duplicate = OnDuplicate.SKIP,
     form_on_duplicate: Annotated[OnDuplicate | None, Form(alias="on_duplicate")] = None,
     webhook_url: Annotated[WebhookUrl, Query()] = None,
     form_webhook_url: Annotated[WebhookUrl, Form(alias="webhook_url")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> UploadsAccepted:
     """Take in one or several files and have workers index them. None is taken when one is of no kind that is taken."""
     callback = callback_of(settings, form_webhook_url or webhook_url, {})
     for number, one in enumerate(file, start=1):
         place = f"number {number}: " if len(file) > 1 else ""
         await anyio.to_thread.run_sync(partial(_check, one, place=place))
-    await quotas.count_uploads(user, len(file))
+    choice = form_on_duplicate or on_duplicate
+    once = None
+    if idempotency_key is not None:
+        once = await anyio.to_thread.run_sync(partial(_same_files, idempotency_key, file, choice, callback, user))
+        if before := await _taken_before(once, queue, library):
+            return _all_accepted(before, response)
     await library.require_room(user, files=len(file), more_bytes=sum(one.size or 0 for one in file))
+    await quotas.count_uploads(user, len(file))
+    ids = [mint_id() for _ in file]
+    if once is not None:
+        ids = (await queue.requests.reserve(once, ",".join(ids))).removeprefix(TAKEN).split(",")
     accepted = [
-        await library.accept(
-            one.file, name=one.filename or "", user_id=user, on_duplicate=form_on_duplicate or on_duplicate
-        )
-        for one in file
+        await library.accept(one.file, name=one.filename or "", user_id=user, on_duplicate=choice, upload_id=upload_id)
+        for one, upload_id in zip(file, ids, strict=True)
     ]
+    if once is not None:
+        await queue.requests.note(once, TAKEN + ",".join(one.upload.upload_id for one in accepted))
     for taken in accepted:
         _audit("upload_repeated" if taken.duplicate else "upload_added", taken.upload)
     if callback.url:
         await _tell(accepted, callback, webhooks)
-    if not any(one.queued for one in accepted):
-        response.status_code = 200
+    return _all_accepted(accepted, response)
+
+
+def _all_accepted(accepted: list[Accepted], response: Response) -> UploadsAccepted:
     views = [_accepted(one) for one in accepted]
     if len(views) > 1:
         return UploadsAccepted(uploads=views)
     response.headers["Location"] = f"/uploads/{views[0].upload_id}"
     return UploadsAccepted(uploads=views, **views[0].model_dump())
+
+
+def _same_files(
+    key: str, files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback, user: str
+) -> Idempotency:
+    """Describe a request by all it brings; the files by name and content."""
+    told = []
+    for one in files:
+        content = cast("BytesIO", one.file)
+        told.append([one.filename, hashlib.file_digest(content, "sha256").hexdigest()])
+        one.file.seek(0)
+    request = {"kind": "upload", "files": told, "on_duplicate": on_duplicate, "callback": callback.model_dump()}
+    return Idempotency.of(key, request, user_id=user)
+
+
+async def _taken_before(once: Idempotency, queue: JobQueue, library: Library) -> list[Accepted] | None:
+    """Return what a request made before has brought, as it now is; None for a new one, and for one cut short.
+
+    Raises UploadNotFound when it was deleted since.
+    """
+    ids = await queue.requests.find(once)
+    if ids is None or not ids.startswith(TAKEN):
+        return None
+    found = [await library.get(one, user_id=None) for one in ids.removeprefix(TAKEN).split(",")]
+    return [Accepted(upload=one, duplicate=False, queued=one.status in UNSETTLED) for one in found]
 
 
 async def _tell(accepted: list[Accepted], callback: Callback, webhooks: WebhookStore) -> None:

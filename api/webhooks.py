@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 import logs
 from api.callbacks import policy_of
-from api.dependencies import CurrentSettings, Sees, User, Webhooks, needs
+from api.dependencies import CurrentSettings, ScopedRoute, Sees, User, Webhooks, needs
 from api.problems import describe
 from client.webhook_address import MAX_URL_CHARS, AddressPolicy, addresses_of, parse_url
 from client.webhook_records import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, moment
@@ -22,7 +22,7 @@ from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
 from schemas import KeyScope, clean_text
 
 # Routes are sync: they run in threads, since resolving names and the store they use block.
-router = APIRouter(tags=["webhooks"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(route_class=ScopedRoute, tags=["webhooks"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
 
 RESOLVE_SECONDS = 2.0
 EXAMPLE = "https://example.com/hooks/rag"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis.asyncio as redis
 from rq.job import Job
-from uuid_utils.compat import uuid7
 
 from client.job_ids import minted_at
 from client.job_record import KINDS, STATUSES, Kind, as_text
@@ -28,6 +27,14 @@ EXTRA_SECONDS = 7 * 86_400
 PAGE = 200
 # How many ids one call looks at, at the most: 0.1 s of a server that has nothing else to do.
 MOST_LOOKED_AT = 5_000
+# KEYS: the batch. ARGV: seconds to keep it, its owner, ids of its jobs.
+_MAKE_BATCH = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  for at = 2, #ARGV do redis.call('RPUSH', KEYS[1], ARGV[at]) end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return redis.call('LRANGE', KEYS[1], 1, -1)
+"""
 # An owner's key holds no asterisk: it is quoted there.
 EVERYBODY = "rag:jobs:*"
 
@@ -101,15 +108,12 @@ class JobLists:
         later = "-inf" if minted is None else f"({minted.timestamp()}"
         return await self._valkey.zcount(key, later, "+inf")
 
-    async def make_batch(self, owner: str, job_ids: Sequence[str]) -> str:
-        """Remember jobs, in order, as a batch of `owner`, and return its id."""
-        batch_id = str(uuid7())
+    async def make_batch(self, batch_id: str, owner: str, job_ids: Sequence[str]) -> list[str]:
+        """Remember jobs, in order, as a batch of `owner`; return those it has, which are others if it was there."""
         async with deadline():
-            pipeline = self._valkey.pipeline(transaction=True)
-            pipeline.rpush(_batch_key(batch_id), owner, *job_ids)
-            pipeline.expire(_batch_key(batch_id), self._kept_seconds)
-            await pipeline.execute()
-        return batch_id
+            kept = str(self._kept_seconds)
+            held = await self._valkey.eval(_MAKE_BATCH, 1, _batch_key(batch_id), kept, owner, *job_ids)
+        return [as_text(one) for one in held]
 
     async def batch(self, owner: str | None, batch_id: str) -> list[str]:
         """Return the ids of a batch's jobs, in order. Raises BatchNotFound, also for another owner's."""

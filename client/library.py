@@ -31,6 +31,7 @@ from errors import (
     TooManyRequests,
     UploadNotFound,
     UploadNotReady,
+    rate_limit_headers,
 )
 from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
 
@@ -142,6 +143,12 @@ class Library:
                     f"of the {self._max_stored_mb} MiB that a user may keep (MAX_STORED_MB) {free} bytes are free: "
                     "delete an upload first",
                     retry_after_seconds=FULL_SECONDS,
+                    headers=rate_limit_headers(
+                        "stored-bytes",
+                        f'q={self._max_stored_mb * MIB};qu="content-bytes"',
+                        left=free,
+                        seconds=FULL_SECONDS,
+                    ),
                 )
 
     async def reindex(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
@@ -168,14 +175,10 @@ class Library:
 
     async def get(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Return an upload, after a look at its job. Raises UploadNotFound; one being deleted is still found."""
-        upload = await self._get(upload_id, user_id=user_id)
         try:
-            settled = await self.settle(upload) if upload.status in UNSETTLED else upload
+            return await self._settled(upload_id, user_id=user_id)
         except QueueUnavailable:
-            return upload
-        if settled is None:
-            raise _not_found()
-        return settled
+            return await self._get(upload_id, user_id=user_id)
 
     async def jobs_before(self, upload_ids: Sequence[str], *, user_id: str | None = "local", wait: bool) -> list[str]:
         """Return the jobs that have to end before a question about these uploads can run.
@@ -184,7 +187,7 @@ class Library:
         """
         jobs = []
         for upload_id in upload_ids:
-            upload = await self.get(upload_id, user_id=user_id)
+            upload = await self._settled(upload_id, user_id=user_id)
             if upload.status is UploadStatus.DELETING:
                 raise _not_found()
             at_work = upload.status in {UploadStatus.QUEUED, UploadStatus.PROCESSING}
@@ -230,6 +233,14 @@ class Library:
             reason, detail = CANCELLED
         failed = await asyncio.to_thread(self._uploads.abandon, upload, reason=reason, error=detail)
         return failed or await asyncio.to_thread(self._uploads.get, upload.upload_id)
+
+    async def _settled(self, upload_id: str, *, user_id: str | None) -> Upload:
+        """Return an upload, after a look at its job. Raises UploadNotFound."""
+        upload = await self._get(upload_id, user_id=user_id)
+        settled = await self.settle(upload) if upload.status in UNSETTLED else upload
+        if settled is None:
+            raise _not_found()
+        return settled
 
     async def _get(self, upload_id: str, *, user_id: str | None) -> Upload:
         if not _is_uuid(upload_id):

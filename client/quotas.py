@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis.asyncio as redis
@@ -19,7 +19,7 @@ from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWi
 
 from client.keys import quoted
 from client.talking import deadline
-from errors import TooManyRequests
+from errors import TooManyRequests, rate_limit_headers
 from schemas import Caller
 from settings import Settings
 
@@ -37,11 +37,9 @@ class Quota:
     reset_seconds: int
 
     def headers(self) -> Mapping[str, str]:
-        """Return the RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
-        return {
-            "RateLimit-Policy": f'"{self.name}";q={self.most};w={self.seconds}',
-            "RateLimit": f'"{self.name}";r={self.left};t={self.reset_seconds}',
-        }
+        """Return the RateLimit header fields."""
+        policy = f"q={self.most};w={self.seconds}"
+        return rate_limit_headers(self.name, policy, left=self.left, seconds=self.reset_seconds)
 
 
 class Quotas:
@@ -69,8 +67,17 @@ class Quotas:
 
     async def count_uploads(self, user_id: str, files: int) -> None:
         """Count files that a user sends."""
-        if self._uploads is not None:
-            await _count(self._by_day, self._uploads, "uploads", user_id, cost=files)
+        if self._uploads is None:
+            return
+        async with deadline():
+            # Looked at first, since the library counts what it refuses, too: one form too many would use up the day.
+            fits = await self._by_day.test(self._uploads, "uploads", quoted(user_id), cost=files)
+            quota = await _left(self._by_day, self._uploads, "uploads", user_id)
+        if files > self._uploads.amount:
+            quota = replace(quota, reset_seconds=quota.seconds)  # waiting will not help, nor is it begun to be waited
+        if not fits:
+            raise _refusal(quota)
+        await _count(self._by_day, self._uploads, "uploads", user_id, cost=files)
 
     async def require_tokens(self, user_id: str) -> None:
         """Make sure that a user has not used up the tokens of the day. Workers count them."""

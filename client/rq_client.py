@@ -22,7 +22,7 @@ from client.conversations import jobs_key
 from client.deferral import release_dependents, release_stranded
 from client.events import PAGE_EVENTS, Wakeups, events_key, parse_events
 from client.fair_turns import owned
-from client.idempotency import KEPT_SECONDS, RESERVE, Idempotency
+from client.idempotency import Idempotency, Requests
 from client.job_ids import mint_id, minted_at
 from client.job_lists import JobLists
 from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
@@ -33,7 +33,7 @@ from client.waiting import RETRY_AFTER_SECONDS, count, reserve
 from client.webhook_intents import write_intent
 from client.webhook_records import Callback
 from client.wire import PlainSerializer
-from errors import IdempotencyConflict, JobExpired, JobNotFound, TooManyJobs
+from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 
 # One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
@@ -77,6 +77,7 @@ class JobQueue:
         self.wakeups = Wakeups(self._valkey)
         self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
         self._stranded_skip = 0
+        self.requests = Requests(self._valkey)
 
     async def submit(
         self,
@@ -100,12 +101,12 @@ class JobQueue:
         made before gives the job it gave then. `callback`: whom to tell of its end beside the owner's endpoints.
         With `conversation_id`, the owner's job before it in that conversation has to end first, too. With
         `max_waiting`, a job that would be more than so many of the owner's that wait is refused. Raises
-        IdempotencyConflict, TooManyJobs, QueueUnavailable.
+        IdempotencyConflict, JobExpired, TooManyJobs, QueueUnavailable.
         """
         if once is not None:
-            job_id = await self._reserve(once)
-            if self._outlived(minted_at(job_id)):  # it ran, and its result is no longer kept
-                return JobView(job_id=job_id, kind=kind, status=JobStatus.QUEUED, created_at=datetime.now(UTC))
+            job_id = await self.requests.reserve(once, mint_id())
+            if self._outlived(minted := minted_at(job_id)):  # it may have run, and its result is no longer kept
+                raise self._missing(job_id, minted)
         job = self._job(kind, payload, function=function, job_id=job_id)
         await self._make_room(owner, [job], kind, max_waiting)
         conversation = None if conversation_id is None else jobs_key(owner, conversation_id)
@@ -114,19 +115,19 @@ class JobQueue:
         )
         return _submitted(job, kind)
 
-    async def _reserve(self, once: Idempotency) -> str:
-        """Return the job id of a request: the one it had before, else a new one, noted for the next time.
+    async def repeated(self, once: Idempotency) -> str | None:
+        """Return the id of the job that a request made before gave; None for a new one, and for one cut short.
 
-        The job is then submitted in either case, which does nothing when it is there. So a crash in between leaves
-        no id without a job: the request that is sent again brings it.
+        Raises IdempotencyConflict, JobExpired, QueueUnavailable.
         """
-        async with deadline():
-            job_id, same = await self._valkey.eval(RESERVE, 1, once.key, once.fingerprint, KEPT_SECONDS, mint_id())
-        if not same:
-            raise IdempotencyConflict(
-                "this Idempotency-Key came with another request before: use a new key for a new request"
-            )
-        return as_text(job_id)
+        job_id = await self.requests.find(once)
+        if job_id is None:
+            return None
+        try:
+            await self.fetch(job_id)
+        except JobNotFound:
+            return None
+        return job_id
 
     async def submit_many(
         self,
@@ -324,6 +325,10 @@ class JobQueue:
         job.enqueued_at = job.created_at
         return job
 
+    def outlived(self, job_id: str) -> bool:
+        """Tell whether a job with this id may have ended and been forgotten. Raises JobNotFound for no id of ours."""
+        return self._outlived(minted_at(job_id))
+
     def _outlived(self, minted: datetime | None) -> bool:
         """Tell whether a job made then may have ended and been forgotten."""
         return minted is not None and (datetime.now(UTC) - minted).total_seconds() > self._result_ttl_seconds
@@ -346,6 +351,9 @@ def too_many_jobs(most: int) -> TooManyJobs:
     return TooManyJobs(
         f"{most} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
         retry_after_seconds=RETRY_AFTER_SECONDS,
+        headers=rate_limit_headers(
+            "queued-jobs", f'q={most};qu="concurrent-requests"', left=0, seconds=RETRY_AFTER_SECONDS
+        ),
     )
 
 

@@ -91,6 +91,7 @@ def open_execution(
     job = RagJob(holder.job_id, connection=valkey, serializer=PlainSerializer)
     job.write_meta = lambda meta: write_meta(holder, meta)
     job.created_at = _time(fields)
+    job.enqueued_at = _enqueued_at(fields)
     job.origin = holder.queue
     job.timeout = timeout
     job.description = fields.get("description", b"").decode(errors="replace")
@@ -163,6 +164,14 @@ def _time(fields: Any) -> Any:
         return utcparse(fields["created_at"].decode())
     except (KeyError, ValueError):
         raise Poisoned("it does not say when it was created") from None
+
+
+def _enqueued_at(fields: Any) -> Any:
+    """Read when it came to its queue, from which its wait is told; None when that makes no sense."""
+    try:
+        return utcparse(fields["enqueued_at"].decode())
+    except (KeyError, ValueError):
+        return None
 
 
 def _meta(fields: Any) -> dict[str, Any]:

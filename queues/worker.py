@@ -40,6 +40,7 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         logs.content(log, "asked", question=query.query)
         use = services()
         documents.require_ready(query, use)
+        _require_tokens(query.user_id, get_current_job())
         waited = _waited_seconds(get_current_job())
         job = get_current_job()
         answer = answer_in_context(
@@ -78,6 +79,15 @@ def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
     with _told(job):
         valkey = connect(settings.queue_url) if job is None else job.connection
         return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
+
+
+def _require_tokens(user_id: str, job: Job | None) -> None:
+    """Make sure that tokens of the day are left: many questions may have been taken in while there were."""
+    most = get_settings().tokens_per_day
+    if most is not None and job is not None:
+        from client.spending import require  # 40 ms that a stock worker would pay for each job
+
+        require(job.connection, user_id=user_id, most=most)
 
 
 def _count_tokens(answer: Answer, user_id: str, job: Job | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import socket
 import statistics
 import threading
@@ -105,6 +106,9 @@ BAD_BODIES = {
     "lone surrogate": (b'{"query": "\\ud800 secret-text"}', "query"),
     "NaN": (b'{"query": NaN}', "query"),
     "number": (b'{"query": 7}', "query"),
+    "an upload that is a number": (b'{"query": "a", "upload_id": 5}', "upload_id"),
+    "one of many that is a number": (b'{"query": "a", "upload_id": ["x", 5]}', "upload_id"),
+    "a name that is a number": (b'{"query": "a", "name": 5}', "name"),
     "missing": (b"{}", "query"),
     "null": (b"null", "query"),
     "list": (b'["secret-text"]', "body"),
@@ -130,11 +134,43 @@ BAD_BODIES = {
 }
 
 
+BAD_PARAMETERS = {
+    "half a character": ("query=%ED%A0%80", "query"),
+    "unknown": ("query=a&secret-text=1", "query string"),
+    "conversation": ("query=a&conversation_id=secret%20text", "conversation_id"),
+    "metadata that is no JSON": ("query=a&metadata=secret-text", "metadata"),
+    "metadata that is no object": ("query=a&metadata=%5B%22secret-text%22%5D", "metadata"),
+    "no name": ("query=a&name=", "name"),
+    "a temperature of its own": ("query=a&temperature=9", "temperature"),
+}
+
+
+@pytest.mark.parametrize(("parameters", "field"), BAD_PARAMETERS.values(), ids=BAD_PARAMETERS)
+def test_a_bad_parameter_is_refused_without_an_echo(parameters: str, field: str, api: httpx.Client) -> None:
+    response = api.post(f"/chat?{parameters}")
+    problem = assert_problem(response, 422)
+    assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}, problem
+    assert "secret" not in response.text
+
+
+def test_parameters_say_all_that_a_body_can(api: httpx.Client) -> None:
+    said: dict[str, Any] = {
+        "query": "Why?", "k": 3, "priority": "high", "conversation_id": "c", "name": "a.pdf", "first_page": 2,
+        "last_page": 3, "min_score": 0.5, "cache": False, "metadata": '{"a": "b"}',
+    }  # fmt: skip
+    body = said | {"metadata": {"a": "b"}, "name": ["a.pdf"]}
+    once = {"Idempotency-Key": "in-both-forms"}
+    first, second = api.post("/chat", params=said, headers=once), api.post("/chat", json=body, headers=once)
+    assert first.status_code == second.status_code == 202
+    assert first.json() == second.json()
+
+
 @pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
 def test_a_bad_body_is_refused_without_an_echo(body: bytes, field: str, api: httpx.Client) -> None:
     response = api.post("/chat", content=body, headers={"content-type": "application/json"})
     problem = assert_problem(response, 422)
-    assert [error["field"] for error in problem["errors"]] == [field], problem
+    assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}, problem
+    assert not re.search(r"\[|str|constrained", str([error["field"] for error in problem["errors"]])[1:])
     assert "secret-text" not in response.text
 
 
@@ -250,7 +286,7 @@ def test_many_calls_at_once_to_a_silent_valkey_all_get_503_in_time(make_settings
         for thread in threads:
             thread.join()
         assert len(took) == 30
-        assert statistics.median(took) < 3.5  # 2.2 s of waiting; 30 client threads of this process are the rest
+        assert statistics.median(took) < 5  # 2.2 s of waiting; 30 client threads of this process are the rest
 
 
 def test_the_api_comes_back_with_valkey(make_settings: MakeSettings, valkey_url: str) -> None:

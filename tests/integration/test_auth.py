@@ -212,6 +212,11 @@ def test_a_token_says_who_calls_and_what_they_may(settings: Settings) -> None:
         only_upload = bearer(token("alice", scope="upload"))
         assert_problem(api.post("/chat", params={"query": "Why?"}, headers=only_upload), 403)
         assert api.get("/jobs", headers=only_upload).status_code == 200
+        # What is sent is not read for those who may not send it.
+        broken = {"content-type": "application/json"}
+        assert_problem(api.post("/chat", content=b"{", headers=only_upload | broken), 403)
+        only_query = bearer(token("alice", scope="query"))
+        assert_problem(api.post("/uploads", content=b"no form", headers=only_query), 403)
 
 
 def _unsigned() -> str:

@@ -70,6 +70,7 @@ def test_every_way_to_run_a_worker_answers(
     ) as worker:
         result = answer(api)
         assert result["status"] == "completed", worker.output
+    assert {"queue", "embed", "search", "rerank"} <= set(result["times"])
     assert "1887" in result["result"]
     assert result["sources"][0]["name"] == "lighthouse.pdf"
     assert result["sources"][0]["page"] == 1

@@ -18,6 +18,7 @@ import pytest
 from api.serving import uvicorn_options
 from errors import SettingsError
 from server import create_app
+from tests.callers import TAKING_TOKENS, bearer, token
 from tests.conftest import MakeSettings
 from tests.openai_stub import serving
 
@@ -186,6 +187,28 @@ def test_further_names_are_allowed_by_a_setting_and_elsewhere_any(make_settings:
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
     with service(make_settings, valkey_url, host="0.0.0.0") as client:
         assert client.get("/", headers={"Host": "rag.example"}).status_code == 200
+
+
+def test_while_no_key_is_asked_for_no_page_may_send_anything_elsewhere_either(
+    make_settings: MakeSettings, valkey_url: str
+) -> None:
+    with service(make_settings, valkey_url, host="0.0.0.0", allow_anonymous=True) as client:
+        for foreign in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert client.post("/chat?query=a", headers=foreign).status_code == 403
+        own = {"Host": "rag.example", "Origin": "https://rag.example"}
+        assert client.post("/chat?query=a", headers=own).status_code == 202
+    with service(
+        make_settings, valkey_url, host="0.0.0.0", allow_anonymous=True, allowed_hosts="rag.example"
+    ) as client:
+        assert client.post("/chat?query=a", headers=own).status_code == 202
+        assert client.post("/chat?query=a", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_who_has_a_key_may_come_by_any_name(make_settings: MakeSettings, valkey_url: str) -> None:
+    with service(make_settings, valkey_url, **TAKING_TOKENS) as client:
+        proxied = {"Host": "rag.example", "Origin": "https://app.example"}
+        assert client.post("/chat?query=a", headers=proxied).status_code == 401
+        assert client.post("/chat?query=a", headers=proxied | bearer(token("alice"))).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -150,9 +150,9 @@ HEADS = {
     ),
 }
 ADDRESSES = {
-    "query: not UTF-8": ("/chat?query=%ff%fe", "POST", {400}),
-    "query: half a surrogate": ("/chat?query=%ed%a0%80", "POST", {400}),
-    "query: overlong": ("/chat?query=%c0%af", "POST", {400}),
+    "query: not UTF-8": ("/chat?query=%ff%fe", "POST", {422}),
+    "query: half a surrogate": ("/chat?query=%ed%a0%80", "POST", {422}),
+    "query: overlong": ("/chat?query=%c0%af", "POST", {422}),
     "query: NUL": ("/chat?query=a%00b", "POST", {422}),
     "query: half an escape": ("/chat?query=%", "POST", {202}),
     "query: a thousand parameters": ("/chat?" + "&".join(f"q{n}=1" for n in range(1_500)), "POST", {422}),

@@ -10,7 +10,9 @@ from redis import Redis
 
 from client.idempotency import KEPT_SECONDS
 from server import create_app
+from settings import Settings
 from tests.conftest import MakeSettings
+from tests.integration.test_chat import index
 from tests.openai_stub import serving
 from tests.processes import wait_until
 
@@ -51,7 +53,11 @@ def test_other_keys_give_other_jobs(api: httpx.Client, valkey: Redis) -> None:
     assert valkey.llen(QUEUE) == 3
 
 
-@pytest.mark.parametrize("other", [{"query": "how?"}, {"k": 3}, {"priority": "high"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"query": "how?"}, {"k": 3}, {"priority": "high"}, {"after_upload": True}, {"metadata": {"a": "b"}}],
+    ids=str,
+)
 def test_the_same_key_with_another_body_is_refused(other: dict[str, object], api: httpx.Client, valkey: Redis) -> None:
     ask(api, "one")
     refused = ask(api, "one", **other)
@@ -92,5 +98,68 @@ def test_the_job_a_key_gave_can_expire(make_settings: MakeSettings, valkey_url: 
         job_id = ask(api, "one").json()["job_id"]
         valkey.delete(f"rq:job:{job_id}", QUEUE)
         wait_until(lambda: api.get(f"/job-status/{job_id}").status_code == 410)
-        assert ask(api, "one").json()["job_id"] == job_id
-        assert api.get(f"/job-status/{job_id}").status_code == 410
+        assert ask(api, "one").status_code == 410
+        assert ask(api, "two").status_code == 202
+
+
+def test_a_repeat_gives_the_job_whatever_became_of_its_upload(api: httpx.Client, settings: Settings) -> None:
+    file = settings.data_dir.parent / "a.txt"
+    file.write_text("The lamp weighs 142 grams.")
+    index(file, settings)
+    upload_id = api.get("/uploads").json()["uploads"][0]["upload_id"]
+    job_id = ask(api, "one", upload_id=upload_id).json()["job_id"]
+    assert api.delete(f"/uploads/{upload_id}").status_code == 202
+    assert ask(api, "two", upload_id=upload_id).status_code == 404
+    assert ask(api, "one", upload_id=upload_id).json()["job_id"] == job_id
+
+
+def ask_many(api: httpx.Client, key: str, *questions: str) -> httpx.Response:
+    body = {"questions": [{"query": question} for question in questions]}
+    return api.post("/chat/batch", json=body, headers={"Idempotency-Key": key})
+
+
+def test_a_batch_is_made_once(api: httpx.Client, valkey: Redis) -> None:
+    first = ask_many(api, "one", "why?", "how?")
+    again = ask_many(api, "one", "why?", "how?")
+    assert first.status_code == again.status_code == 202
+    assert first.json() == again.json()
+    assert valkey.llen(QUEUE) == 2
+    assert ask_many(api, "one", "why?").status_code == 422
+    assert ask(api, "one").status_code == 422  # the key belongs to a request of another kind
+    assert ask_many(api, "two", "why?", "how?").json()["batch_id"] != first.json()["batch_id"]
+
+
+def test_a_batch_that_a_crash_cut_short_is_completed_by_the_repeated_request(api: httpx.Client, valkey: Redis) -> None:
+    made = ask_many(api, "one", "why?", "how?").json()
+    valkey.delete(f"rq:job:{made['job_ids'][1]}")
+    valkey.lrem(QUEUE, 0, made["job_ids"][1])
+    assert ask_many(api, "one", "why?", "how?").json() == made
+    assert sorted(valkey.lrange(QUEUE, 0, -1)) == sorted(one.encode() for one in made["job_ids"])
+
+
+def upload(api: httpx.Client, key: str, *texts: str, **parameters: str) -> httpx.Response:
+    files = [("file", (f"{place}.txt", text.encode())) for place, text in enumerate(texts)]
+    return api.post("/uploads", files=files, params=parameters, headers={"Idempotency-Key": key})
+
+
+def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
+    first = upload(api, "one", "text", "more text", on_duplicate="keep")
+    again = upload(api, "one", "text", "more text", on_duplicate="keep")
+    assert first.status_code == again.status_code == 202
+    assert first.json() == again.json()
+    assert len(api.get("/uploads").json()["uploads"]) == valkey.llen("rq:queue:rag_documents") == 2
+    for other in (
+        upload(api, "one", "text", on_duplicate="keep"),
+        upload(api, "one", "text", "more texts", on_duplicate="keep"),
+        upload(api, "one", "text", "more text"),
+    ):
+        assert other.status_code == 422
+    assert upload(api, "two", "text", on_duplicate="keep").json()["upload_id"] not in first.text
+    assert len(api.get("/uploads").json()["uploads"]) == 3
+
+
+def test_files_that_were_there_are_given_for_a_key_too(api: httpx.Client) -> None:
+    upload_id = upload(api, "one", "text").json()["upload_id"]
+    for _ in range(2):
+        assert upload(api, "two", "text").json()["upload_id"] == upload_id
+    assert api.delete(f"/uploads/{upload_id}").status_code == 202

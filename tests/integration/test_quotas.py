@@ -76,6 +76,8 @@ def test_jobs_that_wait_are_limited_for_each_user(settings: Settings) -> None:
         jobs = [api.post("/chat", params={"query": "Why?"}, headers=ALICE) for _ in range(4)]
         assert [answer.status_code for answer in jobs] == [202, 202, 202, 429]
         assert_limited(jobs[-1], "of your jobs may wait", within_seconds=60)
+        assert jobs[-1].headers["ratelimit-policy"] == '"queued-jobs";q=3;qu="concurrent-requests"'
+        assert jobs[-1].headers["ratelimit"] == '"queued-jobs";r=0;t=10'
         many = {"questions": [{"query": "Why?"}] * 4}
         assert_problem(api.post("/chat/batch", json=many, headers=BOB), 429)  # all of them or none
         assert api.get("/jobs", headers=BOB).json()["jobs"] == []
@@ -93,6 +95,9 @@ def test_uploads_of_a_day_are_limited_for_each_user(settings: Settings) -> None:
         assert api.post("/uploads", files=files[:2], headers=ALICE).status_code == 202
         assert_limited(api.post("/uploads", files=files[2:], headers=ALICE), "UPLOADS_PER_DAY", within_seconds=86_400)
         assert len(api.get("/uploads", headers=ALICE).json()["uploads"]) == 2
+        # What was refused is not counted.
+        assert api.post("/uploads", files=files[2:3], headers=ALICE).status_code == 202
+        assert_limited(api.post("/uploads", files=files, headers=BOB), "UPLOADS_PER_DAY", within_seconds=86_400)
         assert api.post("/uploads", files=files[:3], headers=BOB).status_code == 202
 
 
@@ -102,7 +107,10 @@ def test_stored_bytes_are_limited_for_each_user(settings: Settings) -> None:
         first = api.post("/uploads", files={"file": ("a.txt", half)}, headers=ALICE).json()["upload_id"]
         second = {"file": ("b.txt", half + b".")}
         refused = api.post("/uploads", files=second, headers=ALICE)
-        assert_limited(refused, f"{1024 * 1024 - len(half)} bytes are free", within_seconds=3_600)
+        free = 1024 * 1024 - len(half)
+        assert_limited(refused, f"{free} bytes are free", within_seconds=3_600)
+        assert refused.headers["ratelimit-policy"] == '"stored-bytes";q=1048576;qu="content-bytes"'
+        assert refused.headers["ratelimit"] == f'"stored-bytes";r={free};t=3600'
         assert len(api.get("/uploads", headers=ALICE).json()["uploads"]) == 1
         assert api.post("/uploads", files=second, headers=BOB).status_code == 202
         api.delete(f"/uploads/{first}", headers=ALICE)
@@ -128,6 +136,30 @@ def test_tokens_of_a_day_are_counted_by_workers_and_limit_questions(
         many = {"questions": [{"query": QUESTION}]}
         for refused in (api.post("/chat", params={"query": QUESTION}), api.post("/chat/batch", json=many)):
             assert_limited(refused, "TOKENS_PER_DAY", within_seconds=86_400)
+
+
+def test_questions_taken_in_while_there_were_tokens_do_not_spend_more(
+    make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    settings = make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, tokens_per_day=3)
+    model = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "WORKER_CONCURRENCY": "1"}
+    variables = {"DATA_DIR": str(settings.data_dir), "VALKEY_URL": valkey_url, "TOKENS_PER_DAY": "3"} | model
+    index(pdf, settings, **model)
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=20) as api:
+        questions = {"questions": [{"query": f"{QUESTION} {number}"} for number in range(5)]}
+        batch = api.post("/chat/batch", json=questions).json()
+        with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables) as worker:
+            state = f"/batches/{batch['batch_id']}"
+            wait_until(
+                lambda: (seen := api.get(state).json())["finished"] + seen["failed"] == 5,
+                seconds=40,
+                what=lambda: worker.output,
+            )
+        results = [api.get(f"/result/{job_id}").json() for job_id in batch["job_ids"]]
+        done = [result for result in results if result["status"] == "completed"]
+        refused = [result["error"] for result in results if result["status"] == "failed"]
+        assert len(done) == 2  # two tokens each: the second was begun with one left
+        assert all("TOKENS_PER_DAY" in str(error) for error in refused)
 
 
 def test_names_of_callers_do_not_run_into_each_other(settings: Settings, valkey: Redis) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from settings import Settings
 from tests.processes import ROOT
 from tests.servers import missing
 
@@ -86,6 +87,15 @@ def test_jobs_are_kept_and_workers_can_be_scaled() -> None:
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert all(any(":/" in mount for mount in services()[name]["volumes"]) for name in STORES)
     assert "container_name" not in services()["worker"]
+
+
+def test_every_setting_reaches_the_containers() -> None:
+    # What containers have of their own; more processes are more containers; TLS has its file.
+    own = {"HOST", "PORT", "AUTH_REQUIRED", "ALLOW_ANONYMOUS", "DATA_DIR", "VALKEY_URL", "QDRANT_URL", "QDRANT_API_KEY"}
+    own |= {"WORKER_PROCESSES", "TLS_CA_FILE"}
+    passed = {name for name, value in services()["api"]["environment"].items() if value == f"${{{name}:-}}"}
+    assert passed == {name.upper() for name in Settings.model_fields} - own - {"LOG_FORMAT"}
+    assert services()["worker"]["environment"] == services()["api"]["environment"]
 
 
 @pytest.mark.parametrize("missing_one", sorted(SECRETS))
