@@ -16,7 +16,7 @@ from schemas import Answer, Query, Turn
 from settings import Settings
 
 # Raise it when prompt, chunking or ranking change what is answered.
-ANSWERS_VERSION = 2
+ANSWERS_VERSION = 3
 
 
 def answer_in_context(
@@ -41,16 +41,25 @@ def answer_in_context(
     if query.conversation_id is not None:
         turns = conversations.turns(query.user_id, query.conversation_id, job_id=job_id)
         asked = query.model_copy(update={"query": standalone(query.query, turns, use.chat)})
-    answer = _cached(asked, use, settings, valkey, lambda: _answer(asked, use, report, say, void))
+    own = query.query if use.chat is None and asked.query != query.query else None
+    answer = _cached(asked, use, settings, valkey, lambda: _answer(asked, use, report, say, void, own=own), own=own)
     if answer.cached:
         say(answer.text)
     if query.conversation_id is not None:
-        turn = Turn(job_id=job_id, question=asked.query, answer=answer.text)
+        turn = Turn(job_id=job_id, question=query.query, answer=answer.text)
         conversations.add(query.user_id, query.conversation_id, turn)
     return answer.model_copy(update={"rewritten": asked.query if asked.query != query.query else None})
 
 
-def _cached(query: Query, use: Services, settings: Settings, valkey: Redis, answer: Callable[[], Answer]) -> Answer:
+def _cached(
+    query: Query,
+    use: Services,
+    settings: Settings,
+    valkey: Redis,
+    answer: Callable[[], Answer],
+    *,
+    own: str | None = None,
+) -> Answer:
     """Return the answer kept for this question over these documents, or make it and keep it."""
     if not query.cache:
         return answer()
@@ -61,6 +70,7 @@ def _cached(query: Query, use: Services, settings: Settings, valkey: Redis, answ
             # Read before the search: documents that change meanwhile make the next question miss.
             "documents": use.uploads.state(query.sees),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
+            "own": own,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
             "reranker": [settings.rerank_url, settings.rerank_model, settings.context_tokens],
         }
@@ -74,7 +84,13 @@ def _cached(query: Query, use: Services, settings: Settings, valkey: Redis, answ
 
 
 def _answer(
-    query: Query, use: Services, report: Report, say: Callable[[str], None], void: Callable[[], None]
+    query: Query,
+    use: Services,
+    report: Report,
+    say: Callable[[str], None],
+    void: Callable[[], None],
+    *,
+    own: str | None = None,
 ) -> Answer:
     return answer_query(
         query,
@@ -82,6 +98,7 @@ def _answer(
         chat=use.chat,
         report=report,
         embedding_model=use.embedding_model,
+        own=own,
         say=say,
         void=void,
     )

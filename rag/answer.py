@@ -9,7 +9,7 @@ from typing import Protocol
 from rag.citations import check_citations, source
 from rag.fence import Fence
 from rag.ingestion import Report
-from rag.language import phrases, telling_words
+from rag.language import asking_words, phrases
 from rag.links import find_links
 from rag.prompt import refusal, system_prompt, user_prompt
 from rag.quotes import best_quote
@@ -53,17 +53,19 @@ def answer_query(
     report: Report,
     chosen: SearchFilter | None = None,
     embedding_model: str | None = None,
+    own: str | None = None,
     say: Callable[[str], None] | None = None,
     void: Callable[[], None] = lambda: None,
 ) -> Answer:
     """Search, ask the model, and check what it cites. Without a model, quote the best passages instead.
 
-    `chosen` narrows the search further than the query does by itself. `say` gets the answer in pieces while the model
+    `chosen` narrows the search further than the query does by itself. `own` is what the user asked, where words of
+    earlier questions were added to it: an answer has to do with that. `say` gets the answer in pieces while the model
     writes it, before its citations are checked; `void` is called when those so far are void, and it begins anew. Raises
     NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
-    retrieved = retriever.retrieve(query, chosen)
+    retrieved = retriever.retrieve(query, chosen, own=own)
     watch = Stopwatch(dict(retrieved.seconds))
     completion = None
     if chat is None or not retrieved.passages:  # with a model, whether they answer is its judgement
@@ -112,6 +114,8 @@ def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
     sources: list[Source] = []
     if retrieved.relevant:
         for passage in _worth_quoting(retrieved.passages):
+            if not retrieved.wanted.is_own(terms(passage.chunk.text)):
+                continue
             quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms)
             made = source(len(sources) + 1, passage, quote.start, quote.end)
             if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
@@ -142,6 +146,7 @@ def _nothing_found(question: str, retrieved: Retrieved, terms: Terms) -> str:
     held: frozenset[int] = frozenset()
     for passage in retrieved.ranked:
         held |= terms(passage.chunk.text)
-    words = [word for word in dict.fromkeys(_WORD.findall(question)) if word.lower() not in telling_words(question)]
-    missing = [word for word in words if (wanted := terms(word)) and not wanted & held][:MAX_MISSING]
+    asking = terms(" ".join(sorted(asking_words(question))))
+    words = {word: terms(word) for word in _WORD.findall(question) if say.missing}
+    missing = [word for word, wanted in words.items() if wanted - asking and not wanted & held][:MAX_MISSING]
     return f"{say.nothing_found} {say.missing} {', '.join(missing)}." if missing else say.nothing_found

@@ -1,83 +1,86 @@
-"""The few sentences the program says by itself in an answer, in the language of the question."""
+"""Which language a question is in: for what the program says by itself, and for the words that only ask."""
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from rag.asking import ASKING, GOING_ON, REFERRING, TELLING
+from rag.phrases import PHRASES, Phrases
 
 _WORD = re.compile(r"[^\W\d_]+")
-
-
-class Phrases(NamedTuple):
-    """What is said when nothing was found; `missing` comes before the words that stand nowhere."""
-
-    nothing_found: str
-    missing: str
-    quoted: str
-
-
-_PHRASES = {
-    "en": Phrases(
-        "Nothing about this was found in the indexed documents.",
-        "No document mentions:",
-        "Quoted from your documents, not generated: no model is configured.",
-    ),
-    "de": Phrases(
-        "Dazu wurde in den indexierten Dokumenten nichts gefunden.",
-        "Kein Dokument erwähnt:",
-        "Aus Ihren Dokumenten zitiert, nicht erzeugt: kein Modell ist eingerichtet.",
-    ),
-    "fr": Phrases(
-        "Rien à ce sujet n’a été trouvé dans les documents indexés.",
-        "Aucun document ne mentionne :",
-        "Cité de vos documents, non généré : aucun modèle n’est configuré.",
-    ),
-    "es": Phrases(
-        "No se encontró nada sobre esto en los documentos indexados.",
-        "Ningún documento menciona:",
-        "Citado de sus documentos, no generado: no hay ningún modelo configurado.",
-    ),
-    "it": Phrases(
-        "Nei documenti indicizzati non è stato trovato nulla al riguardo.",
-        "Nessun documento menziona:",
-        "Citato dai vostri documenti, non generato: nessun modello è configurato.",
-    ),
-    "pt": Phrases(
-        "Nada sobre isto foi encontrado nos documentos indexados.",
-        "Nenhum documento menciona:",
-        "Citado dos seus documentos, não gerado: nenhum modelo está configurado.",
-    ),
-    "nl": Phrases(
-        "Hierover is in de geïndexeerde documenten niets gevonden.",
-        "Geen document noemt:",
-        "Geciteerd uit uw documenten, niet gegenereerd: er is geen model ingesteld.",
-    ),
+_KANA = re.compile(r"[\u3041-\u309f\u30a0-\u30ff]")
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+# Words, but for Chinese and Japanese, where they do not stand apart: of their characters three make about one.
+_OF_SCRIPT = {
+    "ja": re.compile(r"[\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff]{1,3}"),
+    "ko": re.compile(r"[\u1100-\u11ff\uac00-\ud7af]+"),
+    "ru": re.compile(r"[\u0400-\u04ff]+"),
+    "ar": re.compile(r"[\u0620-\u065f\u0670-\u06d3]+"),
 }
-# Words of questions that tell these languages apart.
-_TELLING = {
-    "en": "the of and is are what which who when where how does did do was were this that for with why can my your",
-    "de": "der die das und ist sind was welche welcher welches wer wann wo wie nicht ein eine von mit für warum kann "
-    "wird wurde dem den des zu im auf",
-    "fr": "le la les et est sont que quel quelle quels quelles qui quand où comment combien pourquoi des du une dans "
-    "pour avec ce cette il elle",
-    "es": "el la los las de y es son qué cuál cuáles quién cuándo dónde cómo cuánto cuántos cuánta por una del para "
-    "con se está fue",
-    "it": "il lo gli e è sono che cosa quale quali chi quando dove come quanto quanti perché una del della per con di "
-    "nel nella",
-    "pt": "o os as e é são que qual quais quem quando onde como quanto quantos por uma do da dos das para com não em",
-    "nl": "de het een en is zijn wat welke wie wanneer waar hoe waarom van met voor niet op kan wordt",
+# Letters that Russian has not, and those that neither Ukrainian nor Russian has; the same for Arabic.
+_UKRAINIAN = re.compile(r"[іїєґ]")
+_OTHER_CYRILLIC = re.compile(r"[ўјљњћђџѓќѕәғқңөұүһ]")
+_OTHER_ARABIC = re.compile(r"[پچژگکیےںٹڈڑ]")
+# Letters that, of the languages written in Latin letters, only these have.
+_LETTERS = {
+    "de": re.compile(r"ß"),
+    "es": re.compile(r"[ñ¿¡]"),
+    "pt": re.compile(r"[ãõ]"),
+    "sv": re.compile(r"[å]"),
+    "da": re.compile(r"[æø]"),
+    "pl": re.compile(r"[ąęłńśźż]"),
+    "cs": re.compile(r"[ěřůčšž]"),
+    "tr": re.compile(r"[ğış]"),
 }
-_TELLING_WORDS = {language: frozenset(words.split()) for language, words in _TELLING.items()}
+_TELLING_WORDS = {language: frozenset(words.split()) for language, words in TELLING.items()}
+_REFERRING_WORDS = {language: frozenset(words.split()) for language, words in REFERRING.items()}
+_GOING_ON_WORDS = {language: frozenset(words.split()) for language, words in GOING_ON.items()}
+_ASKING_WORDS = {
+    language: frozenset(words.split())
+    | _TELLING_WORDS.get(language, frozenset())
+    | _REFERRING_WORDS[language]
+    | _GOING_ON_WORDS[language]
+    for language, words in ASKING.items()
+}
+_GOING_ON_PHRASE = re.compile(r"\s*(?:what|how) about\b", re.IGNORECASE)
+# A question of so few words, with one of its own at most, leans on the one before it; so does one that refers to
+# something and has no more words of its own than this.
+SHORT_QUESTION = 3
+FEW_OWN = 3
+# A word of a question as it is told to its reader, with figures and hyphens.
+_SAID_WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
 
 
 def phrases(question: str) -> Phrases:
     """Return the sentences in the question's language; English when it cannot be told."""
-    return _PHRASES[_language(question)]
+    return PHRASES[_language(question)]
 
 
-def telling_words(question: str) -> frozenset[str]:
-    """Return the words of the question's language that say nothing of what is asked, in lower case."""
-    return _TELLING_WORDS[_language(question)]
+def asking_words(question: str) -> frozenset[str]:
+    """Return the words of the question's language that say nothing of what is asked about, in lower case."""
+    return _ASKING_WORDS[_language(question)]
+
+
+def content_words(question: str) -> list[str]:
+    """Return the words of a question that say what it is about, each once, as they are written."""
+    asking = asking_words(question)
+    return [word for word in dict.fromkeys(_SAID_WORD.findall(question)) if word.lower() not in asking]
+
+
+def leans_on_earlier(question: str) -> bool:
+    """Tell whether a question is understood only with the one before it: it refers to it, goes on, or says little."""
+    language = _language(question)
+    words = [word.lower() for word in _SAID_WORD.findall(question)]
+    if not words or _GOING_ON_PHRASE.match(question):
+        return True
+    if not PHRASES[language].missing:  # no spaces between words
+        return question.strip().startswith(tuple(_GOING_ON_WORDS[language])) or any(
+            word in question for word in _REFERRING_WORDS[language]
+        )
+    own = len(content_words(question))
+    refers = not _REFERRING_WORDS[language].isdisjoint(words)
+    goes_on = words[0] in _GOING_ON_WORDS[language]
+    return goes_on or not own or (refers and own <= FEW_OWN) or (own == 1 and len(words) <= SHORT_QUESTION)
 
 
 def differ_in_language(one: str, other: str) -> bool:
@@ -87,13 +90,38 @@ def differ_in_language(one: str, other: str) -> bool:
     return first[mine] > first[theirs] + 1 and second[theirs] > second[mine] + 1
 
 
-def _language(text: str) -> str:
-    return _most(_counts(text))
+def _language(question: str) -> str:
+    """Return the language of a question; its words of asking decide between two that fit alike."""
+    counts = _counts(question)
+    words = set(_WORD.findall(question.lower()))
+    return max(counts, key=lambda one: (counts[one], one == "en", len(words & _ASKING_WORDS[one])))
 
 
 def _counts(text: str) -> dict[str, int]:
-    words = [word.lower() for word in _WORD.findall(text)]
-    return {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
+    """Return how many words of a text speak for each language: small words of it, or words in its letters."""
+    lower = text.lower()
+    words = _WORD.findall(lower)
+    counts = {language: sum(word in telling for word in words) for language, telling in _TELLING_WORDS.items()}
+    counts |= dict.fromkeys(PHRASES.keys() - counts.keys(), 0)
+    if lower.isascii():
+        return counts
+    for language, own in _LETTERS.items():
+        counts[language] += bool(own.search(lower))
+    for script, letters in _OF_SCRIPT.items():
+        if written := _of_script(script, lower):
+            counts[written] = len(letters.findall(lower))
+    return counts
+
+
+def _of_script(script: str, lower: str) -> str | None:
+    """Return the language that is meant by the letters of a script in this text, None when it is none of ours."""
+    if script == "ja":
+        return "ja" if _KANA.search(lower) else "zh" if _HAN.search(lower) else None
+    if script == "ru":
+        return None if _OTHER_CYRILLIC.search(lower) else "uk" if _UKRAINIAN.search(lower) else "ru"
+    if script == "ar":
+        return None if _OTHER_ARABIC.search(lower) else "ar"
+    return script
 
 
 def _most(counts: dict[str, int]) -> str:

@@ -13,7 +13,7 @@ from errors import ProviderError
 from rag.chunking import indexed_text
 from rag.context import join_neighbours
 from rag.fusion import CANDIDATES, Found, fuse
-from rag.relevance import RELEVANT, RELEVANT_WITH_MEANING, Terms, Wanted, with_meaning
+from rag.relevance import RELEVANT, RELEVANT_WITH_MEANING, Terms, Wanted, content_terms, own_terms, with_meaning
 from schemas import Chunk, Passage, Query, SearchFilter
 
 # How many of the fused go to the second stage.
@@ -82,10 +82,11 @@ class Retriever:
     context_tokens: int = 3_000
     known_scale: bool = False
 
-    def retrieve(self, query: Query, chosen: SearchFilter | None = None) -> Retrieved:
+    def retrieve(self, query: Query, chosen: SearchFilter | None = None, *, own: str | None = None) -> Retrieved:
         """Find the passages for a question, among the `chosen` where the query's own filter is not all.
 
-        Raises NothingIndexed, StoreError, ProviderError.
+        `own` is the part of the question that a passage has to speak of to be relevant, None for all of it. Raises
+        NothingIndexed, StoreError, ProviderError.
         """
         terms = lru_cache(maxsize=None)(self.terms)
         watch = Stopwatch()
@@ -94,7 +95,7 @@ class Retriever:
         with watch.stage("search"):
             found = self.store.find(query.query, vector, chosen or query.chosen, max(CANDIDATES, query.k))
             fused = fuse(query.query, found, terms)
-        wanted = Wanted(terms(query.query), found.rarity)
+        wanted = Wanted(content_terms(query.query, terms), found.rarity, own=own_terms(own, terms))
         with watch.stage("rerank"):
             ranked, reranked_by = self._reranked(query.query, fused, wanted, terms)
         confidence, relevant = self._confidence(found, ranked, wanted, terms)
@@ -129,7 +130,7 @@ class Retriever:
     def _confidence(self, found: Found, ranked: list[Passage], wanted: Wanted, terms: Terms) -> tuple[float, bool]:
         """Return how relevant the best passage is, and whether that is enough for an answer."""
         judged = ranked[:JUDGED]
-        by_words = max((wanted.relevance(terms(passage.chunk.text)) for passage in judged), default=0.0)
+        by_words = max((wanted.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)
         cosine = found.meaning[0].score if found.meaning else None
         if cosine is None:
             return by_words, by_words > RELEVANT

@@ -81,20 +81,23 @@ def test_quantiles_are_values_that_were_measured() -> None:
 
 
 def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: MakeSettings) -> None:
+    """Words alone cannot tell all of these: many are asked in other words than the document's own."""
     with evaluate.temporary_services(make_settings(), [HANDBOOK]) as use:
         questions = read_questions(QUESTIONS.read_text().splitlines())
         summary = summarise(evaluate.run(questions, use, k=6))
-    assert summary.questions >= 40
+    assert summary.questions >= 190
     assert summary.hit[1] is not None
-    assert summary.hit[1] >= 0.9
-    assert summary.hit[3] == 1.0
+    assert summary.hit[1] >= 0.78
+    assert summary.hit[3] is not None
+    assert summary.hit[3] >= 0.9
     assert summary.citation_precision is not None
-    assert summary.citation_precision >= 0.65
+    assert summary.citation_precision >= 0.7
     assert summary.says_expected is not None
-    assert summary.says_expected >= 0.9
+    assert summary.says_expected >= 0.68
     assert summary.refused is not None
-    assert summary.refused >= 0.9
-    assert summary.wrongly_refused == 0.0
+    assert summary.refused >= 0.86
+    assert summary.wrongly_refused is not None
+    assert summary.wrongly_refused <= 0.18
 
 
 def test_the_command_prints_figures_and_writes_a_report(

@@ -1,0 +1,110 @@
+"""The few sentences the program says by itself in an answer, in the languages it speaks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Phrases(NamedTuple):
+    """What is said when nothing was found; `missing` comes before the words that stand nowhere.
+
+    `missing` is empty where a language puts no spaces between words: which of them stand nowhere is not known then.
+    """
+
+    nothing_found: str
+    missing: str
+    quoted: str
+
+
+PHRASES = {
+    "en": Phrases(
+        "Nothing about this was found in the indexed documents.",
+        "No document mentions:",
+        "Quoted from your documents, not generated: no model is configured.",
+    ),
+    "de": Phrases(
+        "Dazu wurde in den indexierten Dokumenten nichts gefunden.",
+        "Kein Dokument erwähnt:",
+        "Aus Ihren Dokumenten zitiert, nicht erzeugt: kein Modell ist eingerichtet.",
+    ),
+    "fr": Phrases(
+        "Rien à ce sujet n’a été trouvé dans les documents indexés.",
+        "Aucun document ne mentionne :",
+        "Cité de vos documents, non généré : aucun modèle n’est configuré.",
+    ),
+    "es": Phrases(
+        "No se encontró nada sobre esto en los documentos indexados.",
+        "Ningún documento menciona:",
+        "Citado de sus documentos, no generado: no hay ningún modelo configurado.",
+    ),
+    "it": Phrases(
+        "Nei documenti indicizzati non è stato trovato nulla al riguardo.",
+        "Nessun documento menziona:",
+        "Citato dai vostri documenti, non generato: nessun modello è configurato.",
+    ),
+    "pt": Phrases(
+        "Nada sobre isto foi encontrado nos documentos indexados.",
+        "Nenhum documento menciona:",
+        "Citado dos seus documentos, não gerado: nenhum modelo está configurado.",
+    ),
+    "nl": Phrases(
+        "Hierover is in de geïndexeerde documenten niets gevonden.",
+        "Geen document noemt:",
+        "Geciteerd uit uw documenten, niet gegenereerd: er is geen model ingesteld.",
+    ),
+    "sv": Phrases(
+        "Inget om detta hittades i de indexerade dokumenten.",
+        "Inget dokument nämner:",
+        "Citerat ur dina dokument, inte genererat: ingen modell är inställd.",
+    ),
+    "da": Phrases(
+        "Der blev ikke fundet noget om dette i de indekserede dokumenter.",
+        "Intet dokument nævner:",
+        "Citeret fra dine dokumenter, ikke genereret: ingen model er sat op.",
+    ),
+    "pl": Phrases(
+        "W zindeksowanych dokumentach nie znaleziono niczego na ten temat.",
+        "Żaden dokument nie wspomina:",
+        "Cytaty z Twoich dokumentów, nie tekst wygenerowany: nie skonfigurowano modelu.",
+    ),
+    "cs": Phrases(
+        "V indexovaných dokumentech se k tomu nic nenašlo.",
+        "Žádný dokument nezmiňuje:",
+        "Citováno z vašich dokumentů, nevygenerováno: není nastaven žádný model.",
+    ),
+    "tr": Phrases(
+        "Dizine eklenen belgelerde bu konuda hiçbir şey bulunamadı.",
+        "Hiçbir belgede geçmiyor:",
+        "Belgelerinizden alıntıdır, üretilmiş değildir: ayarlanmış bir model yok.",
+    ),
+    "ru": Phrases(
+        "В проиндексированных документах об этом ничего не найдено.",
+        "Ни в одном документе не упоминается:",
+        "Цитаты из ваших документов, а не созданный текст: модель не настроена.",
+    ),
+    "uk": Phrases(
+        "У проіндексованих документах про це нічого не знайдено.",
+        "У жодному документі не згадується:",
+        "Цитати з ваших документів, а не створений текст: модель не налаштовано.",
+    ),
+    "ja": Phrases(
+        "登録された文書の中に、これに関する記述は見つかりませんでした。",
+        "",
+        "お手元の文書からの引用です。モデルが設定されていないため、文章の生成は行っていません。",
+    ),
+    "zh": Phrases(
+        "在已索引的文档中没有找到与此相关的内容。",
+        "",
+        "以下内容引自您的文档，并非生成：尚未配置模型。",
+    ),
+    "ko": Phrases(
+        "색인된 문서에서 이에 관한 내용을 찾지 못했습니다.",
+        "어느 문서에도 나오지 않는 말:",
+        "문서에서 인용한 것이며 생성된 글이 아닙니다. 설정된 모델이 없습니다.",
+    ),
+    "ar": Phrases(
+        "لم يُعثر على شيء بهذا الشأن في المستندات المفهرسة.",
+        "لا يذكر أي مستند:",
+        "مقتبس من مستنداتك وليس نصًا مولَّدًا: لم يُضبط أي نموذج.",
+    ),
+}  # fmt: skip
