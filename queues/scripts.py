@@ -156,7 +156,11 @@ for _ = 1, 1000 do
   if not id then break end
   local key = 'rq:job:' .. id
   local kind = redis.call('TYPE', key)['ok']
-  local was = kind == 'hash' and redis.call('HGET', key, 'status') or ''
+  local was, marked = '', false
+  if kind == 'hash' then
+    local found = redis.call('HMGET', key, 'status', 'cancel')
+    was, marked = found[1] or '', found[2]
+  end
   if kind ~= 'hash' then
     drop(id, kind == 'none' and 'its record is gone' or 'its record is no hash')
   elseif ENDED[was] then
@@ -166,7 +170,7 @@ for _ = 1, 1000 do
     drop(id, 'its id is none')
   elseif was == 'started' and is_held(queue, id) then
     drop(id, 'it runs already')
-  elseif is_cancelled(id) then
+  elseif marked and is_cancelled(id) then
     end_cancelled(queue, id, now, unix)
     drop(id, 'it was cancelled')
   else
@@ -175,9 +179,8 @@ for _ = 1, 1000 do
     local pair = id .. ':' .. execution
     redis.call('HSET', key, 'status', 'started', 'started_at', now, 'last_heartbeat', now, 'worker_name', worker)
     redis.call('PERSIST', key)
-    redis.call('HDEL', key, 'cancel')  -- of a run before this one
+    if marked then redis.call('HDEL', key, 'cancel') end  -- while it ran before
     next_attempt(id)
-    make_room('rq:execution:' .. pair, 'hash')
     redis.call('HSET', 'rq:execution:' .. pair, 'id', execution, 'created_at', ARGV[4],
       'last_heartbeat', ARGV[4], 'worker_name', worker, 'lease_until', clock + lease)
     redis.call('EXPIRE', 'rq:execution:' .. pair, kept)
@@ -233,11 +236,10 @@ if ARGV[8] ~= '' then redis.call('HSET', 'rq:job:' .. job, 'meta', ARGV[8]) end
 local result = {}
 for place = 11, #ARGV do result[#result + 1] = ARGV[place] end
 close(queue, job, status, now, unix, tonumber(ARGV[7]), result)
-make_room(KEYS[1], 'hash')
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.pcall('HINCRBY', KEYS[1], ARGV[9], 1)
   redis.pcall('HINCRBYFLOAT', KEYS[1], 'total_working_time', ARGV[10])
-  if redis.call('HGET', KEYS[1], 'current_job') == job then redis.call('HDEL', KEYS[1], 'current_job') end
+  if redis.pcall('HGET', KEYS[1], 'current_job') == job then redis.call('HDEL', KEYS[1], 'current_job') end
 end
 pcall(release_dependents, job, now)
 return 1
