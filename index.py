@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 import logs
+from client import data_dir
 from errors import AppError, DocumentError, StoreInUse
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         logs.configure(settings, level="WARNING")
+        data_dir.prepare(settings)
         with _Indexing(settings, options.user) as indexing:
             return _index(list(_files(options.paths)), indexing.index)
     except AppError as error:

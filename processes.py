@@ -101,7 +101,7 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
         if valkey is not None and not valkey.start():
             raise SettingsError(f"another main.py runs on {settings.data_dir}: stop it, or set another DATA_DIR")
         url = valkey.url if valkey else settings.queue_url
-        environment = os.environ | {"VALKEY_URL": url}
+        environment = os.environ | {"VALKEY_URL": url, "PORT": str(settings.port)}
         workers = settings.worker_processes
         children += [
             Child("API", ["api"], environment),

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+import urls
 from errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent
@@ -167,14 +168,17 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return (ROOT / value.expanduser()).resolve()
+        try:
+            return (ROOT / value.expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError):  # no such user's home, a link to itself, a NUL
+            raise ValueError("must be a path") from None
 
     @field_validator("tls_ca_file")
     @classmethod
     def _certificates(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
-        value = (ROOT / value.expanduser()).resolve()
+        value = cls._absolute(value)
         try:
             create_default_context(cafile=value)
         except OSError as error:  # SSLError is one
@@ -193,7 +197,7 @@ class Settings(BaseSettings):
         if "*" in origins and len(origins) > 1:
             raise ValueError("must be * alone, or origins separated by commas")
         for origin in origins:
-            parts = urlsplit(origin)
+            parts = urls.split(origin)
             if origin != "*" and (
                 parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"
             ):
@@ -207,39 +211,30 @@ class Settings(BaseSettings):
             raise ValueError("must be host names without scheme and port, separated by commas")
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        return urls.host(value)
+
     @field_validator("valkey_url")
     @classmethod
-    def _valkey_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None:
-            return None
-        value = value.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
-        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("must start with redis://, rediss://, valkey:// or unix://")
-        return _with_ca(value, info.data.get("tls_ca_file"))
+    def _valkey_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else _with_ca(urls.valkey(value), info.data.get("tls_ca_file"))
 
     @field_validator("database_url")
     @classmethod
-    def _database_scheme(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in {"postgresql", "postgres", "sqlite"}:
-            raise ValueError("must start with postgresql:// or sqlite:///")
-        return value
+    def _database_url(cls, value: str | None) -> str | None:
+        return None if value is None else urls.database(value)
 
     @field_validator("file_store_url")
     @classmethod
-    def _file_store_scheme(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme != "s3" or not urlsplit(value).netloc):
-            raise ValueError("must look like s3://bucket or s3://bucket/prefix")
-        return value
+    def _file_store_url(cls, value: str | None) -> str | None:
+        return None if value is None else urls.bucket(value)
 
     @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url", "jwt_jwks_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be a URL that starts with http:// or https://")
-        return value.rstrip("/")
+        return None if value is None else urls.http(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -354,6 +349,8 @@ def load_settings(**values: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{ROOT / '.env'} must be text in UTF-8") from None
 
 
 @cache
@@ -364,6 +361,7 @@ def get_settings() -> Settings:
 
 def without_password(url: str) -> str:
     """Return `url` with its password, if any, replaced by `***`, so that it can be printed."""
+    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
         return url

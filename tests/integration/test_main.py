@@ -184,6 +184,78 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
     assert f"PORT {port}" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"DATA_DIR": "/etc/hostname"}, "DATA_DIR must be a folder"),
+        ({"DATA_DIR": "/proc/nope"}, "DATA_DIR must be a folder"),
+        ({"DATABASE_URL": "sqlite:////nonexistent/x/y.db"}, "DATABASE_URL must name a database that can be opened"),
+        ({"DATABASE_URL": "postgresql://127.0.0.1:1/x?nonsense=1"}, "DATABASE_URL must name a database"),
+        ({"HOST": "not_an_address"}, "HOST not_an_address is no address of this machine"),
+        ({"HOST": "192.0.2.1", "ALLOW_ANONYMOUS": "1"}, "HOST 192.0.2.1 is no address of this machine"),
+    ],
+)
+@pytest.mark.parametrize("part", ["all", "api"])
+def test_what_cannot_be_had_stops_the_start_with_a_sentence(
+    part: str, variables: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [PYTHON, "main.py", part],
+        cwd=ROOT,
+        env=environment(**{"DATA_DIR": str(tmp_path / "data"), "PORT": "0"} | variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {sentence}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_worker_without_a_database_that_can_be_opened_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "uploads.db").write_bytes(b"no database, and long enough to be looked at: " * 10)
+    done = subprocess.run(
+        [PYTHON, "main.py", "worker"],
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'uploads.db'} must be one that can be opened")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_database_server_that_is_away_stops_nothing(tmp_path: Path) -> None:
+    with service(tmp_path, DATABASE_URL="postgresql://rag:hush@127.0.0.1:1/x") as started:
+        assert started.api.get("/uploads").status_code == 503
+        assert started.api.get("/health").status_code == 200
+        assert "database of uploads failed" in started.process.output
+        assert "ended with status" not in started.process.output
+        assert "hush" not in started.process.output
+        assert "Traceback" not in started.process.output
+
+
+def test_other_machines_are_not_let_in_while_the_keys_cannot_be_read(tmp_path: Path) -> None:
+    use = {"DATABASE_URL": "postgresql://127.0.0.1:1/x", "HOST": "0.0.0.0", "PORT": str(free_port())}
+    log = tmp_path / "main.log"
+    with running([PYTHON, "main.py"], log, DATA_DIR=str(tmp_path / "data"), **use) as process:
+        wait_until(lambda: "waits for the list of keys" in process.output, what=lambda: process.output)
+        assert process.process.poll() is None
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{use['PORT']}/health")
+
+
+def test_port_0_is_the_one_that_is_printed(tmp_path: Path) -> None:
+    with running([PYTHON, "main.py"], tmp_path / "main.log", DATA_DIR=str(tmp_path / "data"), PORT="0") as process:
+        wait_until(lambda: "running on" in process.output, what=lambda: process.output)
+        url = re.findall(r"API +(http://127\.0\.0\.1:\d+)", process.output)[0]
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
 def test_the_embedded_valkey_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path)
     assert server.start()

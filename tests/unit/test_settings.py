@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from errors import SettingsError
-from settings import Settings, without_password
+from settings import Settings, load_settings, without_password
 from tests.conftest import MakeSettings
 from tests.processes import PYTHON, ROOT, environment
 
@@ -45,16 +45,65 @@ def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monk
         ("JOB_TIMEOUT_SECONDS", "-1"),
         ("RESULT_TTL_SECONDS", "0"),
         ("LOG_LEVEL", "LOUD"),
+        ("VALKEY_URL", "redis://localhost:abc"),
+        ("VALKEY_URL", "redis://localhost:99999"),
+        ("VALKEY_URL", "redis://localhost:0"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379/notadb"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379?nonsense=1"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379?socket_timeout=soon"),
+        ("VALKEY_URL", "redis://[::1"),
+        ("VALKEY_URL", "unix://"),
+        ("QDRANT_URL", "http://h:99999"),
+        ("QDRANT_URL", "http://a..b"),
+        ("OPENAI_BASE_URL", "http://h:x/v1"),
+        ("OPENAI_BASE_URL", "http://a b/v1"),
+        ("DATABASE_URL", "postgresql://"),
+        ("DATABASE_URL", "postgresql://h:abc/x"),
+        ("DATABASE_URL", "sqlite://"),
+        ("FILE_STORE_URL", "s3://"),
+        ("DATA_DIR", "~no-such-user-here/data"),
+        ("HOST", "300.1.1.1"),
+        ("HOST", "http://127.0.0.1"),
     ],
 )
+@pytest.mark.usefixtures("make_settings")
 def test_a_senseless_value_stops_with_a_sentence_that_names_it(
-    name: str, value: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as caught:
-        make_settings()
+        load_settings()
     assert name in caught.value.detail
     assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hush/2@h:1", "redis://:hu[sh@h", "redis://:hush\u2100@h", "redis://u:hush@h:x"]
+)
+def test_no_sentence_repeats_a_password(url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("VALKEY_URL", url), ("DATABASE_URL", url.replace("redis", "postgresql"))):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SettingsError) as caught:
+            make_settings()
+        assert name in caught.value.detail
+        assert "hu" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://rag:p%2Fss@[::1]:7000/3",
+        "rediss://example.test/?db=2&socket_timeout=1.5",
+        "unix:///run/valkey.sock?db=1",
+    ],
+)
+def test_what_redis_reads_is_taken_as_it_stands(url: str, make_settings: MakeSettings) -> None:
+    assert make_settings(valkey_url=url).valkey_url == url
+
+
+def test_an_address_in_brackets_is_an_address(make_settings: MakeSettings) -> None:
+    assert make_settings(host="[::1]").host == "::1"
 
 
 def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:
@@ -97,3 +146,4 @@ def test_settings_do_not_change(settings: Settings) -> None:
 def test_a_printed_url_has_no_password() -> None:
     assert without_password("redis://user:pa55@host:1/0") == "redis://user:***@host:1/0"
     assert without_password("redis://host:1") == "redis://host:1"
+    assert without_password("redis://host:1?db=1&password=pa55") == "redis://host:1?db=1&password=***"
