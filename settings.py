@@ -11,7 +11,14 @@ from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 import urls
 from errors import SettingsError
@@ -21,6 +28,23 @@ DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
 LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
 MIN_SECRET_BYTES = 32
+
+
+class _FirstThatSaysSomething(EnvSettingsSource):
+    """Reads a field of several names from the first of them that is set to something in this place.
+
+    Under one key, whatever the name, so that a place that wins does so whichever names the two use. A field whose
+    names are all empty is set to nothing, which hides what a later place has.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        names = [name for _, name, _ in self._extract_field_info(field, field_name)]
+        found = [value for value in map(self.env_vars.get, names) if value is not None]
+        return next((value for value in found if value.strip()), found[0] if found else None), field_name, False
+
+
+class _EnvironmentFile(_FirstThatSaysSomething, DotEnvSettingsSource):
+    """The same in `.env`."""
 
 
 class Settings(BaseSettings):
@@ -157,6 +181,18 @@ class Settings(BaseSettings):
     audit_log: Path | None = Field(
         None, description="File that audit lines are also appended to. A relative path starts at the folder of main.py."
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the program says, then the environment, then `.env`."""
+        return init_settings, _FirstThatSaysSomething(settings_cls), _EnvironmentFile(settings_cls)
 
     @field_validator("*", mode="before")
     @classmethod

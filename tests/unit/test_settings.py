@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,25 @@ from errors import SettingsError
 from settings import Settings, load_settings, without_password
 from tests.conftest import MakeSettings
 from tests.processes import PYTHON, ROOT, environment
+
+ReadAnew = Callable[..., Settings]
+
+
+@pytest.fixture
+def read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadAnew:
+    """Read settings from a `.env` with this text and an environment with just these of our variables."""
+    for name in [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+
+    def read(file: str, **variables: str) -> Settings:
+        (tmp_path / ".env").write_text(file)
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return load_settings()
+
+    return read
 
 
 def test_defaults_need_nothing(make_settings: MakeSettings) -> None:
@@ -147,3 +167,25 @@ def test_a_printed_url_has_no_password() -> None:
     assert without_password("redis://user:pa55@host:1/0") == "redis://user:***@host:1/0"
     assert without_password("redis://host:1") == "redis://host:1"
     assert without_password("redis://host:1?db=1&password=pa55") == "redis://host:1?db=1&password=***"
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "expected"),
+    [
+        ("VALKEY_URL=\nREDIS_URL=redis://file", {}, "redis://file"),
+        ("", {"VALKEY_URL": "", "RQ_REDIS_URL": "redis://shell"}, "redis://shell"),
+        ("VALKEY_URL=redis://file", {"REDIS_URL": "redis://shell"}, "redis://shell"),
+        ("VALKEY_URL=redis://file\nREDIS_URL=redis://other", {}, "redis://file"),
+        ("REDIS_URL=redis://file", {"VALKEY_URL": ""}, None),
+    ],
+)
+def test_an_empty_name_hides_none_beside_it_and_the_environment_wins(
+    file: str, variables: dict[str, str], expected: str | None, read_anew: ReadAnew
+) -> None:
+    assert read_anew(file, **variables).valkey_url == expected
+
+
+def test_an_empty_key_in_the_environment_means_offline_whatever_the_file_says(read_anew: ReadAnew) -> None:
+    assert read_anew("OPENAI_API_KEY=sk-file\nCHAT_MODEL=other", OPENAI_API_KEY="").offline
+    assert not read_anew("OPENAI_API_KEY=sk-file").offline
+    assert read_anew("CHAT_MODEL=other", OPENAI_API_KEY="").chat_model == "other"
