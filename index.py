@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import sys
 import time
 import uuid
@@ -52,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--user", default="local", type=user, help="whose documents they become (default: local)")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # which may know less than file names hold
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         settings = load_settings()
         logs.configure(settings, level="WARNING")
@@ -195,7 +199,13 @@ class _Indexing:
 
 def _upload_id(file: Path, user_id: str) -> str:
     """Name the upload by the place of the file and by its user, so that indexing it again replaces it."""
-    return str(uuid.uuid5(_NAMESPACE, str(file) if user_id == "local" else f"{file}\n{user_id}"))
+    place = str(file) if user_id == "local" else f"{file}\n{user_id}"
+    try:
+        place.encode()
+    except UnicodeEncodeError:  # bytes of a name that are not UTF-8 stand in it as lone surrogates
+        # The NUL, which no path has, keeps it apart from a file whose name is spelled so.
+        place = place.encode(errors="backslashreplace").decode() + "\0"
+    return str(uuid.uuid5(_NAMESPACE, place))
 
 
 async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
