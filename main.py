@@ -66,9 +66,11 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     from redis import Redis
     from redis.exceptions import RedisError
 
+    from client.embedded_valkey import require_url
     from queues.dead import DeadLetters
 
-    with Redis.from_url(settings.queue_url) as valkey:
+    url = require_url(settings)
+    with Redis.from_url(url) as valkey:
         letters = DeadLetters(valkey)
         try:
             found = letters.list()
@@ -80,7 +82,7 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
             chosen = [letter.job_id for letter in found] if options.all else options.job_ids
             unknown = letters.retry(chosen) if options.action == "retry" else letters.drop(chosen)
         except RedisError:
-            raise QueueUnavailable(f"{without_password(settings.queue_url)} does not answer: is it running?") from None
+            raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
     for job_id in unknown:
         print(f"{job_id} is no dead letter: see `main.py dead list`", file=sys.stderr)
     print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
@@ -119,9 +121,10 @@ def _run_worker(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
+    from client.embedded_valkey import require_url
     from queues.run_audit import run_audit
 
-    lines = run_audit(settings, url=settings.queue_url, mend=not options.dry_run)
+    lines = run_audit(settings, url=require_url(settings), mend=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
     return 0
 

