@@ -111,12 +111,12 @@ def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_worker(settings: Settings, _options: argparse.Namespace) -> int:
-    from queues.run import run_worker
+def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
+    from queues.run import LEFT_BEHIND_SECONDS, run_worker
 
     _require_database(settings)
     with _queue_url(settings) as url:
-        run_worker(settings, url=url)
+        run_worker(settings, url=url, patience_seconds=LEFT_BEHIND_SECONDS if options.supervised else 0.0)
     return 0
 
 
@@ -140,7 +140,8 @@ def _queue_url(settings: Settings) -> Iterator[str]:
     valkey = EmbeddedValkey(settings.valkey_dir)
     valkey.start()
     try:
-        yield valkey.url
+        with valkey.kept_running():
+            yield valkey.url
     finally:
         valkey.stop()
 

@@ -6,11 +6,14 @@ kill -9 lost 1,000 of 1,000 jobs, with this 0. It never evicts: a full server re
 
 from __future__ import annotations
 
+import logging
 import secrets
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
@@ -20,12 +23,17 @@ from client.turns import FileLock
 from errors import QueueUnavailable, SettingsError
 from settings import Settings
 
+log = logging.getLogger("client.valkey")
+
 DEFAULT_PORT = 6379
 # Where that is taken: below the ports the system gives to outgoing connections, above those programs are known by.
 OTHER_PORTS = range(20_000, 32_000)
 START_SECONDS = 30.0
 START_TRIES = 5
 STOP_SECONDS = 10.0
+WATCH_SECONDS = 0.2
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 5.0
 
 
 class EmbeddedValkey:
@@ -51,7 +59,9 @@ class EmbeddedValkey:
         Raises SettingsError when this platform has no binary or the server does not come up.
         """
         if not self._lock.try_acquire():
-            self._wait_until(self._adopt, self._complaint("of another process does not answer"))
+            if not self._adopt():
+                log.warning("waiting for the embedded Valkey in %s, which another process started", self._folder)
+                self._wait_until(self._adopt, self._complaint("of another process does not answer"))
             return False
         if not self._adopt():
             self._start_on_a_free_port()
@@ -60,11 +70,29 @@ class EmbeddedValkey:
         return True
 
     def ensure_running(self) -> bool:
-        """Start the server again, on its port and files, if its process is gone. True if it had to be."""
-        alive = self._is_ours() if self._process is None else self._process.poll() is None
+        """Start the server again, on its port and files, if its process is gone. True if it had to be.
+
+        Raises SettingsError when it could not be, perhaps since another program has its port at the moment.
+        """
+        alive = (self._process is not None and self._process.poll() is None) or self._is_ours()
         if not alive and not self._spawn():
             raise SettingsError(self._complaint("ended, and did not start again"))
         return not alive
+
+    @contextmanager
+    def kept_running(self) -> Iterator[None]:
+        """Start the server again whenever it ends within the block, if this object started it."""
+        if not self._started:
+            yield
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=self._keep_running, args=[stop], name="valkey-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def stop(self) -> None:
         """Shut the server down, its file written, if this object started it."""
@@ -84,6 +112,18 @@ class EmbeddedValkey:
                 self._process.wait()
         self._url_file.unlink(missing_ok=True)
         self._lock.release()
+
+    def _keep_running(self, stop: threading.Event) -> None:
+        delay = WATCH_SECONDS
+        while not stop.wait(delay):
+            try:
+                if self.ensure_running():
+                    log.warning("Valkey had ended and was started again from its append-only file")
+                delay = WATCH_SECONDS
+            except (SettingsError, OSError) as error:
+                delay = min(max(delay * 2, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
+                reason = error.detail if isinstance(error, SettingsError) else error.strerror
+                log.warning("Valkey could not be started again; trying once more in %.1f s: %s", delay, reason)
 
     def _adopt(self) -> bool:
         """Use the server that the `url` file names, if it answers and has our folder."""

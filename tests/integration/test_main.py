@@ -7,10 +7,12 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +22,7 @@ from redis.exceptions import RedisError
 from client import embedded_valkey
 from client.embedded_valkey import EmbeddedValkey
 from tests.integration.test_chat import answer
+from tests.openai_stub import KEY, OpenAIStub
 from tests.processes import PYTHON, ROOT, Running, environment, free_port, running, wait_until
 
 
@@ -51,6 +54,10 @@ class Service:
         with suppress(httpx.TransportError, KeyError):
             return bool(self.api.get("/ready").json()["parts"]["workers"] == "ready")
         return False
+
+
+def wait_for_line(started: Service, words: str) -> None:
+    wait_until(lambda: words in started.process.output, seconds=40, what=lambda: started.process.output)
 
 
 def _environment_of(pid: str) -> str:
@@ -137,6 +144,32 @@ def test_the_parts_end_when_main_is_killed_and_the_next_start_goes_on(tmp_path: 
         assert "1887" in again.api.get(f"/result/{job_id}").json()["result"]
 
 
+def test_a_start_after_a_kill_waits_for_the_worker_that_finishes_its_job(
+    tmp_path: Path, pdf: Path, stub: OpenAIStub
+) -> None:
+    use = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "EMBEDDING_MODEL": "bm25"}
+    asked, go_on = threading.Event(), threading.Event()
+
+    def say(_messages: list[dict[str, Any]]) -> str:
+        asked.set()
+        go_on.wait(20)  # less than the grace time of a worker
+        return "It was built in 1887 [1]."
+
+    stub.behaviour.answer = say
+    with service(tmp_path, "first.log", **use) as started:
+        index(pdf, started.data_dir)
+        job_id = started.api.post("/chat", params={"query": "When was it built?"}).json()["job_id"]
+        assert asked.wait(20)
+        os.kill(started.process.process.pid, signal.SIGKILL)
+        with service(tmp_path, "second.log", **use) as again:
+            wait_for_line(again, "waiting up to 40 s for the embedded store")
+            go_on.set()
+            wait_for_line(again, "working on")
+            assert "1887" in again.api.get(f"/result/{job_id}").json()["result"]
+            assert len(stub.behaviour.calls) == 1  # the first worker finished it
+            assert "cannot start" not in again.process.output
+
+
 def test_a_second_main_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with service(tmp_path):
         second = subprocess.run(
@@ -182,6 +215,52 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         )
     assert done.returncode == 2
     assert f"PORT {port}" in done.stderr
+
+
+def test_a_valkey_whose_port_is_taken_for_a_moment_comes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedValkey(tmp_path)
+    assert server.start()
+    spawn, port = server._spawn, int(server.url.rpartition(":")[2])
+    tried = []
+
+    def spawn_while_taken() -> bool:
+        tried.append(port)
+        if len(tried) > 1:
+            return spawn()
+        with socket.create_server(("127.0.0.1", port)):
+            return spawn()
+
+    monkeypatch.setattr(server, "_spawn", spawn_while_taken)
+    try:
+        with Redis.from_url(server.url) as valkey:
+            valkey.set("kept", "yes")
+            valkey.shutdown(nosave=True)
+        with server.kept_running():
+            wait_until(lambda: "trying once more" in caplog.text, what=lambda: caplog.text)
+            wait_until(lambda: "was started again" in caplog.text, what=lambda: caplog.text)
+            with Redis.from_url(server.url) as valkey:
+                assert valkey.get("kept") == b"yes"
+    finally:
+        server.stop()
+
+
+def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) -> None:
+    port = str(free_port())
+    use = {"DATA_DIR": str(tmp_path / "data"), "PORT": port}
+    index(pdf, tmp_path / "data")
+    url_file = tmp_path / "data" / "valkey" / "url"
+    with (
+        running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as api_process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
+    ):
+        wait_until(lambda: "running on" in api_process.output, seconds=40, what=lambda: api_process.output)
+        with Redis.from_url(url_file.read_text()) as valkey:
+            os.kill(int(valkey.info("server")["process_id"]), signal.SIGKILL)
+        wait_until(lambda: "was started again" in api_process.output, what=lambda: api_process.output)
+        with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use) as worker:
+            assert "1887" in answer(api)["result"], worker.output
 
 
 @pytest.mark.parametrize(
