@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from tqdm import tqdm
 
 import logs
+import terminal
 from client import data_dir
 from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
@@ -254,7 +255,7 @@ async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
     while not job.status.terminal:
         overdue = job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS
         if overdue and not await _taken(queue):
-            raise AppError("no worker takes documents: run `python main.py worker`")
+            raise AppError(f"no worker takes documents: run `{terminal.script('main.py')} worker`")
         await asyncio.sleep(POLL_SECONDS)
         job = await queue.fetch(job_id)
         if job.progress is not None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import logs
+import terminal
 from errors import SettingsError, UploadsUnavailable
 from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
 from settings import Settings
@@ -61,7 +62,8 @@ def require_guard(settings: Settings) -> None:
         return
     raise SettingsError(
         f"HOST {settings.host} can be reached from other machines, and nobody would be asked who they are: make a key "
-        "with `python main.py keys create --name NAME`, or set AUTH_REQUIRED=1, or ALLOW_ANONYMOUS=1 if all may come in"
+        f"with `{terminal.script('main.py')} keys create --name NAME`, or set AUTH_REQUIRED=1, "
+        "or ALLOW_ANONYMOUS=1 if all may come in"
     )
 
 
@@ -121,7 +123,7 @@ def _revoke(keys: KeyList, options: argparse.Namespace) -> int:
     if known:
         _settle()
     for key_id in set(options.key_ids) - set(known):
-        print(f"{key_id} is no key: see `main.py keys list`", file=sys.stderr)
+        print(f"{key_id} is no key: see `{terminal.script('main.py')} keys list`", file=sys.stderr)
     print(f"{len(known)} revoked")
     return 0 if len(known) == len(options.key_ids) else 1
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import keys
 import logs
+import terminal
 from client import data_dir
 from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
@@ -84,7 +85,7 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
         except RedisError:
             raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
     for job_id in unknown:
-        print(f"{job_id} is no dead letter: see `main.py dead list`", file=sys.stderr)
+        print(f"{job_id} is no dead letter: see `{terminal.script('main.py')} dead list`", file=sys.stderr)
     print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
     return 1 if unknown else 0
 
@@ -199,8 +200,8 @@ def _banner(settings: Settings, url: str) -> str:
   queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}
   vectors  {settings.qdrant_url or f"embedded, in {settings.qdrant_dir}"}
 
-  index    python index.py PATH
-  worker   rq worker --url {shown} rag_queries   (in another terminal, as many as you like)
+  index    {terminal.script("index.py")} PATH
+  worker   {terminal.rq_worker(shown)}   (in another terminal, as many as you like)
 """
 
 

@@ -107,6 +107,26 @@ def test_one_command_serves_and_ctrl_c_ends_it_all(tmp_path: Path, pdf: Path) ->
         assert "Traceback" not in started.process.output
 
 
+def test_the_lines_it_prints_work_as_they_stand(tmp_path: Path, pdf: Path) -> None:
+    with service(tmp_path) as started:
+        (indexing,) = re.findall(r"^  index +(\S.*) PATH$", started.process.output, re.MULTILINE)
+        (worker,) = re.findall(r"^  worker +(\S.*?)   \(", started.process.output, re.MULTILINE)
+        plain = {"PATH": "/usr/bin:/bin", "DATA_DIR": str(started.data_dir)}
+        done = subprocess.run(
+            ["sh", "-c", f"{indexing} {pdf}"],
+            cwd=ROOT,
+            env=environment(**plain),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        with running(["sh", "-c", f"exec {worker}"], tmp_path / "rq.log", **plain) as stock:
+            wait_until(lambda: "Listening on" in stock.output, seconds=40, what=lambda: stock.output)
+        assert "1887" in answer(started.api)["result"]
+
+
 def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path) as started:
         index(pdf, started.data_dir)

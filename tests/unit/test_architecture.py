@@ -16,6 +16,7 @@ RANKS = {
     "settings": 0,
     "errors": 0,
     "redaction": 1,
+    "terminal": 1,
     "logs": 2,
     "schemas": 3,
     "rag": 4,
