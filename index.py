@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
 import logs
-from errors import AppError, DocumentError, StoreInUse
+import terminal
+from client import data_dir
+from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from queues.services import Services
 
 POLL_SECONDS = 0.1
+WAIT_SECONDS = 0.5
 # A handed-over file is given up when no worker has taken it for this long.
 PICKUP_SECONDS = 60.0
 _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
@@ -51,9 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--user", default="local", type=user, help="whose documents they become (default: local)")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # which may know less than file names hold
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         settings = load_settings()
         logs.configure(settings, level="WARNING")
+        data_dir.prepare(settings)
         with _Indexing(settings, options.user) as indexing:
             return _index(list(_files(options.paths)), indexing.index)
     except AppError as error:
@@ -136,21 +145,10 @@ class _Indexing:
         from client.database import Database
         from client.file_store import open_file_store
         from client.library import Library
-        from client.rq_client import JobQueue
         from client.uploads import UploadList
-        from queues.services import open_services
 
         settings = self._settings
-        try:
-            self._services = open_services(settings, owner=settings.qdrant_url is None)
-        except StoreInUse:
-            self._queue = JobQueue(
-                settings.queue_url,
-                job_timeout_seconds=settings.job_timeout_seconds,
-                result_ttl_seconds=settings.result_ttl_seconds,
-                ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
-            )
-            print("a server is running on the embedded store: its worker indexes", file=sys.stderr)
+        self._open()
         self._uploads = UploadList(Database(settings))
         self._library = Library(self._uploads, open_file_store(settings), self._queue)
         return self
@@ -162,6 +160,28 @@ class _Indexing:
             self._loop.run_until_complete(self._queue.close())
         self._uploads.close()
         self._loop.close()
+
+    def _open(self) -> None:
+        """Open the store, or find the queue of the worker that has it. What is no worker is waited for."""
+        from queues.services import open_services
+
+        settings, said = self._settings, False
+        while True:
+            with suppress(StoreInUse):
+                self._services = open_services(settings, owner=settings.qdrant_url is None)
+                return
+            self._queue = self._loop.run_until_complete(_queue_of_a_worker(settings))
+            if self._queue is not None:
+                print("a server is running on the embedded store: its worker indexes", file=sys.stderr)
+                return
+            if not said:
+                print(
+                    f"waiting for the embedded store in {settings.qdrant_dir}: another index.py is at it, or a worker "
+                    "of a Valkey that VALKEY_URL does not name here",
+                    file=sys.stderr,
+                )
+            said = True
+            time.sleep(WAIT_SECONDS)
 
     def index(self, file: Path, report: Report) -> Indexed:
         """Take a file into the list of uploads and index it. Raises DocumentError and other AppErrors."""
@@ -193,7 +213,39 @@ class _Indexing:
 
 def _upload_id(file: Path, user_id: str) -> str:
     """Name the upload by the place of the file and by its user, so that indexing it again replaces it."""
-    return str(uuid.uuid5(_NAMESPACE, str(file) if user_id == "local" else f"{file}\n{user_id}"))
+    place = str(file) if user_id == "local" else f"{file}\n{user_id}"
+    try:
+        place.encode()
+    except UnicodeEncodeError:  # bytes of a name that are not UTF-8 stand in it as lone surrogates
+        # The NUL, which no path has, keeps it apart from a file whose name is spelled so.
+        place = place.encode(errors="backslashreplace").decode() + "\0"
+    return str(uuid.uuid5(_NAMESPACE, place))
+
+
+async def _queue_of_a_worker(settings: Settings) -> JobQueue | None:
+    """Open the queue of this store's service; None when no worker takes documents from it."""
+    from client.embedded_valkey import running_url
+    from client.rq_client import JobQueue
+
+    url = running_url(settings)
+    if url is None:
+        return None
+    queue = JobQueue(
+        url,
+        job_timeout_seconds=settings.job_timeout_seconds,
+        result_ttl_seconds=settings.result_ttl_seconds,
+        ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
+    )
+    with suppress(QueueUnavailable):
+        if await _taken(queue):
+            return queue
+    await queue.close()
+    return None
+
+
+async def _taken(queue: JobQueue) -> bool:
+    """Tell whether a worker takes documents."""
+    return any(state.workers for state in await queue.states() if state.name == "rag_documents")
 
 
 async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
@@ -201,10 +253,9 @@ async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
     submitted_at = time.monotonic()
     job = await queue.fetch(job_id)
     while not job.status.terminal:
-        if job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS:
-            states = await queue.states()
-            if not any(state.workers for state in states if state.name == "rag_documents"):
-                raise AppError("no worker takes documents: run `python main.py worker`")
+        overdue = job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS
+        if overdue and not await _taken(queue):
+            raise AppError(f"no worker takes documents: run `{terminal.script('main.py')} worker`")
         await asyncio.sleep(POLL_SECONDS)
         job = await queue.fetch(job_id)
         if job.progress is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import logs
-from errors import SettingsError
+import terminal
+from errors import SettingsError, UploadsUnavailable
 from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
 from settings import Settings
 
 if TYPE_CHECKING:
     from client.api_keys import KeyList
 
+log = logging.getLogger("main")
+
+AGAIN_SECONDS = 1.0
 MAX_NAME_CHARS = 255
 
 
@@ -47,16 +52,33 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def require_guard(settings: Settings) -> None:
-    """Refuse to serve other machines without asking who they are. Raises SettingsError, UploadsUnavailable."""
+    """Refuse to serve other machines without asking who they are, once the list of keys can be read.
+
+    Raises SettingsError.
+    """
     if settings.on_loopback or settings.allow_anonymous or settings.auth_required or settings.takes_tokens:
         return
-    with _open(settings) as keys:
-        if keys.all():
-            return
+    if _any_key(settings):
+        return
     raise SettingsError(
         f"HOST {settings.host} can be reached from other machines, and nobody would be asked who they are: make a key "
-        "with `python main.py keys create --name NAME`, or set AUTH_REQUIRED=1, or ALLOW_ANONYMOUS=1 if all may come in"
+        f"with `{terminal.script('main.py')} keys create --name NAME`, or set AUTH_REQUIRED=1, "
+        "or ALLOW_ANONYMOUS=1 if all may come in"
     )
+
+
+def _any_key(settings: Settings) -> bool:
+    """Tell whether there is a key, as soon as the database of keys answers."""
+    said = False
+    while True:
+        try:
+            with _open(settings) as keys:
+                return bool(keys.all())
+        except UploadsUnavailable as error:
+            if not said:
+                log.warning("HOST %s waits for the list of keys: %s", settings.host, error.detail)
+            said = True
+            time.sleep(AGAIN_SECONDS)
 
 
 @contextmanager
@@ -101,7 +123,7 @@ def _revoke(keys: KeyList, options: argparse.Namespace) -> int:
     if known:
         _settle()
     for key_id in set(options.key_ids) - set(known):
-        print(f"{key_id} is no key: see `main.py keys list`", file=sys.stderr)
+        print(f"{key_id} is no key: see `{terminal.script('main.py')} keys list`", file=sys.stderr)
     print(f"{len(known)} revoked")
     return 0 if len(known) == len(options.key_ids) else 1
 

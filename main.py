@@ -7,6 +7,7 @@ failed. `main.py eval FILE` measures answers.
 from __future__ import annotations
 
 import argparse
+import errno
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 
 import keys
 import logs
+import terminal
+from client import data_dir
 from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent
 from settings import Settings, load_settings, without_password
@@ -28,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         logs.configure(settings)
         if options.supervised:
             stop_with_parent()
+        data_dir.prepare(settings)
         if options.part == "eval":
             from evaluate import main as evaluate
 
@@ -63,9 +67,11 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     from redis import Redis
     from redis.exceptions import RedisError
 
+    from client.embedded_valkey import require_url
     from queues.dead import DeadLetters
 
-    with Redis.from_url(settings.queue_url) as valkey:
+    url = require_url(settings)
+    with Redis.from_url(url) as valkey:
         letters = DeadLetters(valkey)
         try:
             found = letters.list()
@@ -77,16 +83,17 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
             chosen = [letter.job_id for letter in found] if options.all else options.job_ids
             unknown = letters.retry(chosen) if options.action == "retry" else letters.drop(chosen)
         except RedisError:
-            raise QueueUnavailable(f"{without_password(settings.queue_url)} does not answer: is it running?") from None
+            raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
     for job_id in unknown:
-        print(f"{job_id} is no dead letter: see `main.py dead list`", file=sys.stderr)
+        print(f"{job_id} is no dead letter: see `{terminal.script('main.py')} dead list`", file=sys.stderr)
     print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
     return 1 if unknown else 0
 
 
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
-    keys.require_guard(settings)
-    settings = settings.model_copy(update={"port": _port(settings)})
+    if settings.database_url is not None:  # else it is in DATA_DIR, which was tried
+        _require_database(settings)
+    settings = settings.model_copy(update={"port": _listen(settings)})
     run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
     return 0
 
@@ -97,25 +104,28 @@ def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     from api.serving import uvicorn_options
     from server import create_app
 
-    keys.require_guard(settings)
+    _require_database(settings)
+    port = _listen(settings)
     with _queue_url(settings) as url:
         app = create_app(settings.model_copy(update={"valkey_url": url}))
-        uvicorn.run(app, host=settings.host, port=_port(settings), **uvicorn_options(settings))
+        uvicorn.run(app, host=settings.host, port=port, **uvicorn_options(settings))
     return 0
 
 
-def _run_worker(settings: Settings, _options: argparse.Namespace) -> int:
-    from queues.run import run_worker
+def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
+    from queues.run import LEFT_BEHIND_SECONDS, run_worker
 
+    _require_database(settings)
     with _queue_url(settings) as url:
-        run_worker(settings, url=url)
+        run_worker(settings, url=url, patience_seconds=LEFT_BEHIND_SECONDS if options.supervised else 0.0)
     return 0
 
 
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
+    from client.embedded_valkey import require_url
     from queues.run_audit import run_audit
 
-    lines = run_audit(settings, url=settings.queue_url, mend=not options.dry_run)
+    lines = run_audit(settings, url=require_url(settings), mend=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
     return 0
 
@@ -131,19 +141,43 @@ def _queue_url(settings: Settings) -> Iterator[str]:
     valkey = EmbeddedValkey(settings.valkey_dir)
     valkey.start()
     try:
-        yield valkey.url
+        with valkey.kept_running():
+            yield valkey.url
     finally:
         valkey.stop()
 
 
-def _port(settings: Settings) -> int:
-    """Return the port to listen on, a free one for 0. Raises SettingsError when it is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as probe:
+def _require_database(settings: Settings) -> None:
+    """Make sure that there can be a list of uploads. Raises SettingsError."""
+    # Imported here: SQLAlchemy takes 0.3 s, which main.py would pay before it starts anything.
+    from client.database import Database
+
+    database = Database(settings)
+    try:
+        database.prepare()
+    finally:
+        database.close()
+
+
+def _listen(settings: Settings) -> int:
+    """Return the port to listen on, a free one for 0, if all who reach it may come in. Raises SettingsError."""
+    nowhere = (
+        f"HOST {settings.host} is no address of this machine: "
+        "set it to 127.0.0.1, or to 0.0.0.0 for every address this machine has"
+    )
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError):
+        raise SettingsError(nowhere) from None
+    keys.require_guard(settings)
+    family, kind, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((settings.host, settings.port))
+            probe.bind(address)
         except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise SettingsError(nowhere) from None
             raise SettingsError(
                 f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
                 "stop what uses it, or set PORT to another"
@@ -166,8 +200,8 @@ def _banner(settings: Settings, url: str) -> str:
   queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}
   vectors  {settings.qdrant_url or f"embedded, in {settings.qdrant_dir}"}
 
-  index    python index.py PATH
-  worker   rq worker --url {shown} rag_queries   (in another terminal, as many as you like)
+  index    {terminal.script("index.py")} PATH
+  worker   {terminal.rq_worker(shown)}   (in another terminal, as many as you like)
 """
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import FrameType
 
 from client.embedded_valkey import EmbeddedValkey
@@ -97,11 +97,14 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
     _on_stop_signal(stop)
     valkey = None if settings.valkey_url else EmbeddedValkey(settings.valkey_dir)
     children: list[Child] = []
+    watch = ExitStack()
     try:
         if valkey is not None and not valkey.start():
             raise SettingsError(f"another main.py runs on {settings.data_dir}: stop it, or set another DATA_DIR")
+        if valkey is not None:
+            watch.enter_context(valkey.kept_running())
         url = valkey.url if valkey else settings.queue_url
-        environment = os.environ | {"VALKEY_URL": url}
+        environment = os.environ | {"VALKEY_URL": url, "PORT": str(settings.port)}
         workers = settings.worker_processes
         children += [
             Child("API", ["api"], environment),
@@ -111,16 +114,15 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
             child.start()
         started(url)
         while not stop.wait(TICK_SECONDS):
-            if valkey is not None and valkey.ensure_running():
-                log.warning("Valkey had ended and was started again from its append-only file")
             for child in children:
                 child.keep_alive()
     finally:
-        for child in children:
+        for child in children:  # while Valkey is still kept running: they write what they finish
             child.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         for child in children:
             child.wait(deadline)
+        watch.close()
         if valkey is not None:
             valkey.stop()
 

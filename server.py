@@ -73,7 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         sweep.start()
         settling = asyncio.create_task(_settle_for_ever(library))
         try:
-            await asyncio.to_thread(database.migrate)
+            await asyncio.to_thread(database.prepare)
             yield State(
                 settings=settings,
                 queue=queue,

@@ -11,8 +11,16 @@ from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+import urls
 from errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent
@@ -20,6 +28,23 @@ DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
 LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
 MIN_SECRET_BYTES = 32
+
+
+class _FirstThatSaysSomething(EnvSettingsSource):
+    """Reads a field of several names from the first of them that is set to something in this place.
+
+    Under one key, whatever the name, so that a place that wins does so whichever names the two use. A field whose
+    names are all empty is set to nothing, which hides what a later place has.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        names = [name for _, name, _ in self._extract_field_info(field, field_name)]
+        found = [value for value in map(self.env_vars.get, names) if value is not None]
+        return next((value for value in found if value.strip()), found[0] if found else None), field_name, False
+
+
+class _EnvironmentFile(_FirstThatSaysSomething, DotEnvSettingsSource):
+    """The same in `.env`."""
 
 
 class Settings(BaseSettings):
@@ -157,6 +182,18 @@ class Settings(BaseSettings):
         None, description="File that audit lines are also appended to. A relative path starts at the folder of main.py."
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the program says, then the environment, then `.env`."""
+        return init_settings, _FirstThatSaysSomething(settings_cls), _EnvironmentFile(settings_cls)
+
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_default(cls, value: Any, info: Any) -> Any:
@@ -167,14 +204,17 @@ class Settings(BaseSettings):
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return (ROOT / value.expanduser()).resolve()
+        try:
+            return (ROOT / value.expanduser()).resolve()
+        except (OSError, RuntimeError, ValueError):  # no such user's home, a link to itself, a NUL
+            raise ValueError("must be a path") from None
 
     @field_validator("tls_ca_file")
     @classmethod
     def _certificates(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
-        value = (ROOT / value.expanduser()).resolve()
+        value = cls._absolute(value)
         try:
             create_default_context(cafile=value)
         except OSError as error:  # SSLError is one
@@ -193,7 +233,7 @@ class Settings(BaseSettings):
         if "*" in origins and len(origins) > 1:
             raise ValueError("must be * alone, or origins separated by commas")
         for origin in origins:
-            parts = urlsplit(origin)
+            parts = urls.split(origin)
             if origin != "*" and (
                 parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"
             ):
@@ -207,39 +247,30 @@ class Settings(BaseSettings):
             raise ValueError("must be host names without scheme and port, separated by commas")
         return value
 
+    @field_validator("host")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        return urls.host(value)
+
     @field_validator("valkey_url")
     @classmethod
-    def _valkey_scheme(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is None:
-            return None
-        value = value.replace("valkeys://", "rediss://", 1).replace("valkey://", "redis://", 1)
-        if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("must start with redis://, rediss://, valkey:// or unix://")
-        return _with_ca(value, info.data.get("tls_ca_file"))
+    def _valkey_url(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return None if value is None else _with_ca(urls.valkey(value), info.data.get("tls_ca_file"))
 
     @field_validator("database_url")
     @classmethod
-    def _database_scheme(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in {"postgresql", "postgres", "sqlite"}:
-            raise ValueError("must start with postgresql:// or sqlite:///")
-        return value
+    def _database_url(cls, value: str | None) -> str | None:
+        return None if value is None else urls.database(value)
 
     @field_validator("file_store_url")
     @classmethod
-    def _file_store_scheme(cls, value: str | None) -> str | None:
-        if value is not None and (urlsplit(value).scheme != "s3" or not urlsplit(value).netloc):
-            raise ValueError("must look like s3://bucket or s3://bucket/prefix")
-        return value
+    def _file_store_url(cls, value: str | None) -> str | None:
+        return None if value is None else urls.bucket(value)
 
     @field_validator("qdrant_url", "openai_base_url", "aws_endpoint_url", "rerank_url", "jwt_jwks_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must be a URL that starts with http:// or https://")
-        return value.rstrip("/")
+        return None if value is None else urls.http(value)
 
     @field_validator("jwt_secret")
     @classmethod
@@ -354,6 +385,8 @@ def load_settings(**values: Any) -> Settings:
         return Settings(**values)
     except ValidationError as error:
         raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{ROOT / '.env'} must be text in UTF-8") from None
 
 
 @cache
@@ -364,6 +397,7 @@ def get_settings() -> Settings:
 
 def without_password(url: str) -> str:
     """Return `url` with its password, if any, replaced by `***`, so that it can be printed."""
+    url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
         return url

@@ -25,7 +25,6 @@ UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
 PRIORITY_SAYS = (
     "`high` enters the queue at the front; `low` lets your other questions pass, for ten minutes at the most."
 )
-UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
 EXAMPLE = "How long does the battery last?"
 
 IdempotencyKey = Annotated[

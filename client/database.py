@@ -24,11 +24,13 @@ from sqlalchemy import (
     inspect,
     text,
 )
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from errors import SettingsError, UploadsUnavailable
 from settings import Settings
+
+log = logging.getLogger("client.database")
 
 # The newest migration. Compared with the database at start, so that Alembic is imported only to change something.
 REVISION = "0002"
@@ -149,6 +151,20 @@ class Database:
                     _upgrade(connection)
         self._ready = True
 
+    def prepare(self) -> None:
+        """Bring the tables up to date at the start. A server that is away is no error: it may come back.
+
+        Raises SettingsError for a newer database, and for one that cannot be opened at all.
+        """
+        try:
+            self.migrate()
+        except UploadsUnavailable as error:
+            reason = _why_hopeless(error.__context__)
+            if reason is not None:
+                place = "DATABASE_URL must name a database" if self._file is None else f"{self._file} must be one"
+                raise SettingsError(f"{place} that can be opened ({reason})") from None
+            log.warning("%s", error.detail)
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
@@ -164,6 +180,16 @@ def _make_engine(url: str) -> Engine:
     return create_engine(
         psycopg, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_SECONDS}
     )
+
+
+def _why_hopeless(error: BaseException | None) -> str | None:
+    """Say why a database will never be opened as it is named; None when it may be away or busy, and come back."""
+    if isinstance(error, ProgrammingError):  # of PostgreSQL: an option it does not know, or tables it may not make
+        return type(error.orig).__name__
+    name = getattr(getattr(error, "orig", None), "sqlite_errorname", None)
+    if name is None or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return None
+    return str(error.orig) if isinstance(error, DBAPIError) else None
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -6,18 +6,24 @@ kill -9 lost 1,000 of 1,000 jobs, with this 0. It never evicts: a full server re
 
 from __future__ import annotations
 
+import logging
 import secrets
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from client.turns import FileLock
-from errors import SettingsError
+from errors import QueueUnavailable, SettingsError
+from settings import Settings
+
+log = logging.getLogger("client.valkey")
 
 DEFAULT_PORT = 6379
 # Where that is taken: below the ports the system gives to outgoing connections, above those programs are known by.
@@ -25,6 +31,9 @@ OTHER_PORTS = range(20_000, 32_000)
 START_SECONDS = 30.0
 START_TRIES = 5
 STOP_SECONDS = 10.0
+WATCH_SECONDS = 0.2
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 5.0
 
 
 class EmbeddedValkey:
@@ -50,7 +59,9 @@ class EmbeddedValkey:
         Raises SettingsError when this platform has no binary or the server does not come up.
         """
         if not self._lock.try_acquire():
-            self._wait_until(self._adopt, self._complaint("of another process does not answer"))
+            if not self._adopt():
+                log.warning("waiting for the embedded Valkey in %s, which another process started", self._folder)
+                self._wait_until(self._adopt, self._complaint("of another process does not answer"))
             return False
         if not self._adopt():
             self._start_on_a_free_port()
@@ -59,11 +70,29 @@ class EmbeddedValkey:
         return True
 
     def ensure_running(self) -> bool:
-        """Start the server again, on its port and files, if its process is gone. True if it had to be."""
-        alive = self._is_ours() if self._process is None else self._process.poll() is None
+        """Start the server again, on its port and files, if its process is gone. True if it had to be.
+
+        Raises SettingsError when it could not be, perhaps since another program has its port at the moment.
+        """
+        alive = (self._process is not None and self._process.poll() is None) or self._is_ours()
         if not alive and not self._spawn():
             raise SettingsError(self._complaint("ended, and did not start again"))
         return not alive
+
+    @contextmanager
+    def kept_running(self) -> Iterator[None]:
+        """Start the server again whenever it ends within the block, if this object started it."""
+        if not self._started:
+            yield
+            return
+        stop = threading.Event()
+        thread = threading.Thread(target=self._keep_running, args=[stop], name="valkey-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def stop(self) -> None:
         """Shut the server down, its file written, if this object started it."""
@@ -83,6 +112,18 @@ class EmbeddedValkey:
                 self._process.wait()
         self._url_file.unlink(missing_ok=True)
         self._lock.release()
+
+    def _keep_running(self, stop: threading.Event) -> None:
+        delay = WATCH_SECONDS
+        while not stop.wait(delay):
+            try:
+                if self.ensure_running():
+                    log.warning("Valkey had ended and was started again from its append-only file")
+                delay = WATCH_SECONDS
+            except (SettingsError, OSError) as error:
+                delay = min(max(delay * 2, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
+                reason = error.detail if isinstance(error, SettingsError) else error.strerror
+                log.warning("Valkey could not be started again; trying once more in %.1f s: %s", delay, reason)
 
     def _adopt(self) -> bool:
         """Use the server that the `url` file names, if it answers and has our folder."""
@@ -133,12 +174,7 @@ class EmbeddedValkey:
 
     def _is_ours(self) -> bool:
         """Tell whether the server on our port answers and has our folder: another may have been quicker to the port."""
-        try:
-            with Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-                folder = valkey.config_get("dir")["dir"]  # refused while it still loads its file
-        except RedisError:
-            return False
-        return Path(folder if isinstance(folder, str) else folder.decode()).resolve() == self._folder.resolve()
+        return _serves(self.url, self._folder)
 
     def _complaint(self, what: str) -> str:
         return f"the embedded Valkey {what}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
@@ -149,6 +185,40 @@ class EmbeddedValkey:
             if time.monotonic() > deadline:
                 raise SettingsError(complaint)
             time.sleep(0.02)
+
+
+def running_url(settings: Settings) -> str | None:
+    """Return where the queues are: VALKEY_URL, else the embedded server if it runs; None when there is neither.
+
+    What the `url` file of a server that was killed names may be somebody else's server by now: so it is asked.
+    """
+    if settings.valkey_url is not None:
+        return settings.valkey_url
+    try:
+        url = (settings.valkey_dir / "url").read_text().strip()
+    except OSError:
+        return None
+    return url if url and _serves(url, settings.valkey_dir) else None
+
+
+def require_url(settings: Settings) -> str:
+    """Return where the queues are. Raises QueueUnavailable when VALKEY_URL is not set and no server runs here."""
+    url = running_url(settings)
+    if url is None:
+        raise QueueUnavailable(
+            f"VALKEY_URL is not set, and no service runs on DATA_DIR {settings.data_dir}: start it, or set VALKEY_URL"
+        )
+    return url
+
+
+def _serves(url: str, folder: Path) -> bool:
+    """Tell whether a server answers there that has this folder."""
+    try:
+        with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as valkey:
+            found = valkey.config_get("dir")["dir"]  # refused while it still loads its file
+    except (RedisError, ValueError):
+        return False
+    return Path(found if isinstance(found, str) else found.decode()).resolve() == folder.resolve()
 
 
 def _binary() -> Path:

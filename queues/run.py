@@ -11,26 +11,29 @@ from redis.exceptions import AuthenticationError, RedisError
 from client.job_record import QUEUES
 from client.tls import in_the_clear
 from client.webhook_events import SweepThread, open_events
-from errors import SettingsError
+from errors import SettingsError, StoreInUse
 from queues import services
-from queues.rag_worker import RagWorker
+from queues.rag_worker import GRACE_SECONDS, RagWorker
+from queues.services import Services
 from settings import Settings
 
 log = logging.getLogger("rq.worker")
 
 AGAIN_SECONDS = 0.5
+# A worker whose main.py was killed has the store until its jobs have ended or were handed back, and it has closed.
+LEFT_BEHIND_SECONDS = GRACE_SECONDS + 15.0
 
 
-def run_worker(settings: Settings, *, url: str) -> None:
+def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -> None:
     """Work on all queues until told to stop: SIGTERM and Ctrl-C let running jobs finish.
 
     Jobs run in this process, so that it needs no fork (Windows has none), imports once, and keeps the embedded
-    store open. Raises StoreInUse when another worker owns that store.
+    store open. Raises StoreInUse when another worker owns that store, after so many seconds of patience.
     """
     for sentence in in_the_clear(settings):
         log.warning(sentence)
     services.preload(settings)
-    opened = services.open_services(settings, owner=settings.qdrant_url is None)
+    opened = _open(settings, patience_seconds)
     services.use(opened)
     sweep = SweepThread(open_events(settings.model_copy(update={"valkey_url": url})))
     sweep.start()
@@ -42,6 +45,24 @@ def run_worker(settings: Settings, *, url: str) -> None:
     finally:
         sweep.stop()
         opened.close()
+
+
+def _open(settings: Settings, patience_seconds: float) -> Services:
+    """Open the services, when whoever owns the embedded store lets go of it. Raises StoreInUse."""
+    deadline, said = time.monotonic() + patience_seconds, False
+    while True:
+        try:
+            return services.open_services(settings, owner=settings.qdrant_url is None)
+        except StoreInUse:
+            if time.monotonic() >= deadline:
+                raise
+        if not said:
+            log.warning(
+                "waiting up to %.0f s for the embedded store: the worker of an earlier start may be finishing its jobs",
+                patience_seconds,
+            )
+        said = True
+        time.sleep(AGAIN_SECONDS)
 
 
 def _wait_for(connection: Redis) -> None:

