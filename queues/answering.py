@@ -15,8 +15,8 @@ from rag.ingestion import Report
 from schemas import Answer, Query, Turn
 from settings import Settings
 
-# Raise it when prompt, chunking or ranking change what is answered.
-ANSWERS_VERSION = 2
+# Raise it when prompt, chunking, ranking or the check of citations change what is answered.
+ANSWERS_VERSION = 3
 
 
 def answer_in_context(
