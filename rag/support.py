@@ -35,8 +35,8 @@ _REPEATED_TERMS = 3
 # Longer ones are compared by their terms alone: comparing in order takes time that grows with the square.
 _LONGEST_REPEATED = 60
 _CLAUSE = re.compile(
-    r"[,;:|–—]\s|\s[–—-]\s|\||\b(?:(?<!hundred )(?<!thousand )and|but|while|whereas|und|aber|während|et|mais|y|pero|e|"
-    r"ma|mas|en|maar)\b",
+    r"(?<=[.!?])\s(?=(?-i:[^\W_a-z]))|[,;:|–—]\s|\s[–—-]\s|\||"
+    r"\b(?:(?<!hundred )(?<!thousand )and|but|while|whereas|und|aber|während|et|mais|y|pero|e|ma|mas|en|maar)\b",
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")

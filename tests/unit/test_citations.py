@@ -242,6 +242,7 @@ CLAIMS = {
     "The lamp doesn't weigh 142 grams with its battery.": False,
     "The lamp weighs 142 grams, costs 999 dollars, and was made in 1850.": False,
     "The lamp and its headband weigh 173 grams.": False,
+    "The lamp weighs 142 grams with its battery. The headband adds 31 grams. It is not a diving lamp.": True,
     "It holds 1500 mAh.": True,
     "It holds 1.500 mAh and costs 40 dollars.": True,
     "It holds 1500 mAh and costs 40 euros.": False,
