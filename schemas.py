@@ -337,7 +337,10 @@ class Link(Frozen):
 
 
 class Answer(Frozen):
-    """An answer to a question. `answered` is False when nothing relevant was found; it then cites nothing.
+    """An answer to a question. `answered` is True when a source supports at least a part of it.
+
+    It is False when nothing relevant was found, when the model says so in whatever words, and when no source supports
+    what it says instead; `sources` is then empty, and the text cites nothing.
 
     `cached` tells that the same question was answered before over the same documents. `rewritten` is the question as
     it was searched for, where a conversation made that another. `unsupported` counts citations that were taken out

@@ -52,7 +52,11 @@ class JobResult(BaseModel):
     status: Literal["completed", "failed", "cancelled"]
     result: str | None = None
     sources: list[Source] | None = Field(None, description="What the answer stands on.")
-    answered: bool | None = Field(None, description="False when the documents do not answer the question.")
+    answered: bool | None = Field(
+        None,
+        description="True when a source supports at least a part of the result; else the documents do "
+        "not answer the question.",
+    )
     unsupported: int | None = Field(None, description="Citations taken out: their source does not support them.")
     links: list[Link] | None = Field(
         None, description="All images and links in the answer. Refuse those you do not trust before you show it."

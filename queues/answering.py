@@ -15,7 +15,7 @@ from rag.ingestion import Report
 from schemas import Answer, Query, Turn
 from settings import Settings
 
-# Raise it when prompt, chunking or ranking change what is answered.
+# Raise it when prompt, chunking, ranking or the check of citations change what is answered.
 ANSWERS_VERSION = 3
 
 

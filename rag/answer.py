@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from rag.citations import check_citations, source
+from rag.citations import check_citations, source, without_citations
 from rag.fence import Fence
 from rag.ingestion import Report
 from rag.language import asking_words, phrases
 from rag.links import find_links
-from rag.prompt import refusal, system_prompt, user_prompt
+from rag.prompt import NOT_ANSWERED, refusal, system_prompt, user_prompt, without_no_answer_mark
 from rag.quotes import best_quote
 from rag.relevance import Terms
 from rag.retrieval import Retrieved, Retriever, Stopwatch
@@ -100,12 +100,21 @@ def answer_query(
 
 
 def checked_answer(question: str, text: str, passages: list[Passage], terms: Terms) -> Answer:
-    """Turn what a model said into an answer: a refusal without citations, or a text whose citations hold."""
+    """Turn what a model said into an answer whose citations hold.
+
+    It counts as answered when a source supports some of it: not a refusal, in whatever words, nor what the model says
+    by itself.
+    """
     refused = refusal(text)
     if refused is not None:
-        return Answer(text=refused, answered=False)
-    checked = check_citations(text, passages, question, terms)
-    return Answer(text=checked.text, sources=checked.sources, unsupported=checked.unsupported)
+        return Answer(text=without_citations(refused) or NOT_ANSWERED, answered=False)
+    checked = check_citations(without_no_answer_mark(text), passages, question, terms)
+    return Answer(
+        text=checked.text or NOT_ANSWERED,
+        sources=checked.sources,
+        answered=bool(checked.sources),
+        unsupported=checked.unsupported,
+    )
 
 
 def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:

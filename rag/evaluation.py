@@ -69,7 +69,8 @@ class Summary(Frozen):
     """The figures of a run. Shares are from 0 to 1, None when there was nothing to count; times are in seconds.
 
     Right pages and citations are counted over answerable questions with pages. `refused` is the share of the
-    unanswerable that was refused, `wrongly_refused` that of the answerable.
+    unanswerable that was not answered, be it refused or said without a source's support; `wrongly_refused` that of the
+    answerable.
     """
 
     questions: int

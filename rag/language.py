@@ -126,3 +126,20 @@ def _of_script(script: str, lower: str) -> str | None:
 
 def _most(counts: dict[str, int]) -> str:
     return max(counts, key=lambda language: (counts[language], language == "en"))
+
+
+# Words that say in these languages that something is not so.
+_DENIALS = {
+    "en": "not no never cannot none nor neither nobody nothing",
+    "de": "nicht kein keine keinen keinem keiner keines nie niemals nichts niemand weder",
+    "fr": "pas aucun aucune jamais rien ni",
+    "es": "no nunca ningún ninguno ninguna jamás nada ni",
+    "it": "non nessun nessuno nessuna mai nulla niente né",
+    "pt": "não nunca nenhum nenhuma jamais nada nem",
+    "nl": "niet geen nooit niets niemand noch",
+}
+
+
+def denials(text: str) -> frozenset[str]:
+    """Return the words by which the text's language denies, in lower case; none where none are known of it."""
+    return frozenset(_DENIALS.get(_language(text), "").split())

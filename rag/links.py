@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import unescape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +16,7 @@ from schemas import Link, Passage
 
 if TYPE_CHECKING:
     from linkify_it import LinkifyIt
+    from markdown_it import MarkdownIt
 
 LONGEST_TEXT = 200
 # Of the words of a link at most so many pieces are looked at: links in links in links are all each other's words.
@@ -33,6 +36,8 @@ _REFRESH = re.compile(r"url\s*=\s*[\"']?([^\"'\s>]+)", re.IGNORECASE)
 # For hosts that the search for bare links does not know, such as IPv6 addresses, and any other scheme.
 _ANY_SCHEME = re.compile(r"(?<![\w+.-])(?:[a-z][a-z0-9+.-]{1,30}://|www\.)[^\s<>\"'`]+", re.IGNORECASE)
 _MAY_HOLD_ONE = re.compile(r"\w\.\w|//|@|:")
+# What a link or an image takes beside a bare URL, and what may spell one: HTML, `](`, entities and escapes.
+_MARKUP = re.compile(r"[<&\\]|\]\(")
 _AT_THE_END = ".,:;!?)]}*_"
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 # An image with spaces in its address is none in CommonMark, but some show it.
@@ -54,6 +59,8 @@ def find_links(text: str, passages: Sequence[Passage]) -> tuple[Link, ...]:
     Markdown that is not quite right.
     """
     plain = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if not _MAY_HOLD_ONE.search(plain) and not _MARKUP.search(plain):
+        return ()
     found = _Finds(frozenset(passage.chunk.name for passage in passages))
     found.read_html(_rendered(plain))
     if "<" in plain:
@@ -73,11 +80,29 @@ def find_links(text: str, passages: Sequence[Passage]) -> tuple[Link, ...]:
     )
 
 
-def _finder() -> LinkifyIt:
-    """Make what finds bare URLs. It keeps what it found last, so that threads do not share one."""
-    from linkify_it import LinkifyIt
+class _Tools(threading.local):
+    """What finds bare URLs and what renders Markdown: each thread's own, as they keep what they found last.
 
-    return LinkifyIt()
+    Made when first needed: 0.3 ms, and the processes which read files and ask nothing need not import them for 60 ms.
+    """
+
+    @cached_property
+    def finder(self) -> LinkifyIt:
+        from linkify_it import LinkifyIt
+
+        return LinkifyIt()
+
+    @cached_property
+    def markdown(self) -> MarkdownIt:
+        from markdown_it import MarkdownIt
+
+        markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+        markdown.normalizeLink = lambda url: url  # type: ignore[method-assign]
+        markdown.validateLink = _any  # type: ignore[method-assign]  # else `javascript:` were none
+        return markdown
+
+
+_tools = _Tools()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +120,6 @@ class _Finds:
     names: frozenset[str]
     said: dict[tuple[Kind, str], _Said] = field(default_factory=dict)
     _known: str = "\n"
-    _finder: LinkifyIt = field(default_factory=_finder)
 
     def read_html(self, markup: str) -> None:
         """Add what stands in the attributes, styles and texts of HTML."""
@@ -110,7 +134,7 @@ class _Finds:
 
     def read_text(self, text: str) -> None:
         """Add the URLs that stand in a text as such, but those that are known."""
-        for start, literal, url in _bare(text, self._finder):
+        for start, literal, url in _bare(text):
             if url != literal and (self._is_name(literal) or _SENTENCE_END.fullmatch(literal)):
                 continue
             if self._knows(literal) or self._knows(url) or self._knows(_ESCAPED.sub(r"\1", unescape(literal))):
@@ -139,7 +163,7 @@ class _Finds:
             for url in _REFRESH.findall(value):
                 self._add("image", url, None)
         elif name not in _SHOWN:
-            for _, literal, url in _bare(value, self._finder):  # such as a script's
+            for _, literal, url in _bare(value):  # such as a script's
                 self._add("image", url, None, literal)
 
     def _read_style(self, style: str) -> None:
@@ -161,12 +185,7 @@ def _candidates(srcset: str) -> Iterator[str]:
 
 def _rendered(text: str) -> str:
     """Return the HTML of a Markdown text, with its raw HTML and with each URL as it stands."""
-    from markdown_it import MarkdownIt  # 60 ms that the processes which read files and ask nothing need not pay
-
-    markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
-    markdown.normalizeLink = lambda url: url  # type: ignore[method-assign]
-    markdown.validateLink = _any  # type: ignore[method-assign]  # else `javascript:` were none
-    return str(markdown.render(text))
+    return str(_tools.markdown.render(text))
 
 
 def _any(url: str) -> bool:
@@ -182,11 +201,11 @@ def _elements(markup: str) -> Iterator[Any]:
     return iter(()) if root is None else root.iter()
 
 
-def _bare(text: str, finder: LinkifyIt) -> Iterator[tuple[int, str, str]]:
+def _bare(text: str) -> Iterator[tuple[int, str, str]]:
     """Yield where each URL stands in a text, as it stands there, and with a scheme."""
     if not _MAY_HOLD_ONE.search(text):
         return
-    met = {match.index: match for match in finder.match(text) or []}
+    met = {match.index: match for match in _tools.finder.match(text) or []}
     for match in met.values():
         yield match.index, match.raw, match.url
     for found in _ANY_SCHEME.finditer(text):

@@ -9,6 +9,11 @@ from schemas import Passage
 
 NOT_ANSWERED = "The documents do not answer this question."
 NO_ANSWER_MARK = "[NO ANSWER]"
+# What a model puts between the mark and what it says.
+AFTER_THE_MARK = " .:—-\n"
+# A mark that comes later than this does not make the text before it none.
+_BEGINNING = 20
+_NO_ANSWER = re.compile(r"(?<!\s)\s*(?P<bold>\*\*|__)?\[\s?no[ _-]?answer\s?\](?(bold)(?P=bold))", re.IGNORECASE)
 LONGEST_NAME = 200
 LONGEST_LABEL = 40
 
@@ -35,15 +40,19 @@ def user_prompt(question: str, passages: list[Passage], fence: Fence) -> str:
 
 
 def refusal(answer: str) -> str | None:
-    """Return what a model said that found no answer, or None when it gave one."""
+    """Return what a model said that marked its answer as none, without the mark, or None when it did not begin so."""
     text = answer.strip()
     if not text:
         return NOT_ANSWERED
-    if NO_ANSWER_MARK.lower() in text.lower()[: len(NO_ANSWER_MARK) + 20]:
-        return (
-            re.sub(re.escape(NO_ANSWER_MARK), "", text, flags=re.IGNORECASE).lstrip(" .:—-\n").rstrip() or NOT_ANSWERED
-        )
-    return NOT_ANSWERED if NOT_ANSWERED.lower() in text.lower() else None
+    found = _NO_ANSWER.search(text)
+    if found is None or found.start() > _BEGINNING:
+        return None
+    return without_no_answer_mark(text).lstrip(AFTER_THE_MARK).rstrip() or NOT_ANSWERED
+
+
+def without_no_answer_mark(text: str) -> str:
+    """Return a text as it is shown: without the mark, wherever and however often it stands."""
+    return _NO_ANSWER.sub("", text)
 
 
 def _source(passage: Passage) -> str:

@@ -32,7 +32,7 @@ def best_quote(text: str, wanted: frozenset[int], terms: Terms, *, also: frozens
 
     It is at most MAX_QUOTE_CHARS long; a sentence that is longer, such as a table, is quoted in part.
     """
-    spans = list(_pieces(text))
+    spans = list(pieces(text))
     found = [terms(text[start:end]) for start, end in spans]
     best, best_score = Quote(*(spans[0] if spans else (0, 0)), 0), float("-inf")
     for first in range(len(spans)):
@@ -49,7 +49,7 @@ def best_quote(text: str, wanted: frozenset[int], terms: Terms, *, also: frozens
     return best
 
 
-def _pieces(text: str) -> Iterator[tuple[int, int]]:
+def pieces(text: str) -> Iterator[tuple[int, int]]:
     """Yield where each sentence stands, and for one too long to be quoted each part of it."""
     for start, end in sentence_spans(text):
         if end - start <= MAX_QUOTE_CHARS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,74 @@ def test_a_model_that_finds_no_answer_cites_nothing(said: str) -> None:
     assert not answer.answered
     assert answer.sources == ()
     assert answer.text in {NOT_ANSWERED, "Kein König wird erwähnt."}
+
+
+REFUSALS = (
+    "I could not find any information about the capital of Peru in the provided sources.",
+    "I don't know.",
+    "I'm sorry, but I cannot answer this. The sources speak of tea only.",
+    "The documents do not tell the price of tea [1][2].",
+    "The price of tea is not mentioned in any of the provided documents.",
+    "There is no information about tea in the context.",
+    "None of the sources mentions tea.",
+    "Die Dokumente enthalten dazu keine Informationen.",
+    "Ich konnte in den Quellen nichts über Tee finden [1].",
+    "Das weiß ich nicht. Ich weiß es nicht.",
+    "Les documents ne mentionnent pas le prix du thé [1].",
+    "Je ne sais pas.",
+    "Los documentos no mencionan el precio del té [1].",
+    "No encontré información sobre el té en las fuentes.",
+    "I documenti non menzionano il prezzo del tè [1].",
+    "Non ho trovato informazioni sul tè.",
+    "Os documentos não mencionam o preço do chá [1].",
+    "Não encontrei informações sobre o chá.",
+    "De documenten bevatten geen informatie over thee [1].",
+    "Ik kan het antwoord niet vinden.",
+)
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_a_refusal_in_a_models_own_words_cites_nothing(said: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+    assert (answer.answered, answer.sources, answer.unsupported) == (False, (), 0)
+    assert answer.text == re.sub(r" ?\[\d\]", "", said)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (f"{NO_ANSWER_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
+        (f"Sorry. **{NO_ANSWER_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
+        ("[no answer]: nothing.", "nothing."),
+        (NO_ANSWER_MARK, NOT_ANSWERED),
+        (f"{NO_ANSWER_MARK} [1]", NOT_ANSWERED),
+        ("[1]", NOT_ANSWERED),
+    ],
+)
+def test_a_refusal_is_shown_without_its_marks(said: str, text: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+    assert (answer.text, answer.answered, answer.sources) == (text, False, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        ("Tea is served at four [1].", True),
+        ("Tea is served at four.", True),
+        ("The sources do not say who serves tea, but it is served at four [1].", True),
+        ("Although the documents do not name the house, tea is served at four [1].", True),
+        ("Who serves tea is not mentioned in the sources. Tea is served at four [1].", True),
+        (f"Tea is served at four [1]. {NO_ANSWER_MARK}", True),
+        ("The capital of Peru is Lima [1].", False),
+        ("The capital of Peru is Lima.", False),
+        ("Tea is served at nine [1].", False),
+        ("Tea is served at four [7].", False),
+    ],
+)
+def test_an_answer_is_one_when_a_source_supports_some_of_it(said: str, answered: bool) -> None:
+    answer = ask("When is tea served?", passage(TEA), chat=Chat(said))
+    assert answer.answered is bool(answer.sources) is answered
+    assert NO_ANSWER_MARK not in answer.text
 
 
 def test_nothing_found_is_said_without_asking_the_model() -> None:
@@ -171,6 +240,10 @@ def test_an_answer_that_only_mentions_the_mark_late_is_an_answer() -> None:
     [
         (["Tea ", "is ", "at ", "four."], ["Tea ", "is at four."]),
         (["[NO", " ANSWER", "] No", " king."], ["No", " king."]),
+        (["**[no ", "answer]", "**: No", " king."], ["No", " king."]),
+        (["[NO ANSWER]", " [NO ANSWER] No"], ["No"]),
+        (["Tea [1]. [NO", " ANS", "WER]", " It"], ["Tea [1]. ", " It"]),
+        (["Tea [", "1]."], ["Tea ", "[1]."]),
         (["[1", "] says"], ["[1", "] says"]),
         ([" ", "", "x"], ["x"]),
         (["[NO"], ["[NO"]),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.bm25 import Lexicon
@@ -61,6 +63,7 @@ def test_a_quote_is_always_an_exact_part_of_its_text(text: str, wanted: str) -> 
     assert quote.held == len(TERMS(text[quote.start : quote.end]) & TERMS(wanted))
 
 
+@settings(deadline=None)  # how long it takes is another test's
 @given(pages=st.lists(TEXTS, min_size=1, max_size=3), answer=TEXTS, question=st.text(max_size=60))
 def test_every_quote_emitted_is_its_pages_text_at_its_offsets(pages: list[str], answer: str, question: str) -> None:
     document = Document(upload_id="u", path="/a.pdf", name="a.pdf")
@@ -122,6 +125,94 @@ MODEL_OUTPUTS = {
     ),
     "alone": ("[1]", "", [], 1),
     "nothing to cite": ("Hm.", "Hm.", [], 0),
+    "endless": ("Tea is served at four [12345] [99999999999999999999].", "Tea is served at four.", [], 2),
+    "endless in digits": (f"Tea is served at four [{'9' * 5_000}].", "Tea is served at four.", [], 1),
+    "below zero": ("Tea is served at four [-1].", "Tea is served at four.", [], 1),
+    "footnote": ("Tea is served at four [^1].", "Tea is served at four [1].", [1], 0),
+    "footnotes": (
+        "Tea is served at four [^1].\n\n[^1]: tea.pdf, page 3\n[^2]: lamp.pdf\n[^9]: all.pdf",
+        "Tea is served at four [1].\n\n[1]: tea.pdf, page 3\nlamp.pdf\nall.pdf",
+        [1],
+        1,
+    ),
+    "wide brackets": ("Tea is served at four［1］.", "Tea is served at four[1].", [1], 0),
+    "wide figures": ("Tea is served at four ［１］.", "Tea is served at four [1].", [1], 0),
+    "escaped": (r"Tea is served at four \[1\].", "Tea is served at four [1].", [1], 0),
+    "with a page": ("Tea is served at four [1, p. 3].", "Tea is served at four [1].", [1], 0),
+    "joined": ("Tea is served at four [1 and 7].", "Tea is served at four [1].", [1], 1),
+    "side by side": ("Tea is served at four [1] and [7], [2].", "Tea is served at four [1].", [1], 2),
+    "round and named": ("Tea is served at four (source 1).", "Tea is served at four [1].", [1], 0),
+    "round": ("Tea is served at four (1) [1].", "Tea is served at four (1) [1].", [1], 0),
+    "index in code": ("Tea is served at four [1]. Use `a[1][7]`.", "Tea is served at four [1]. Use `a[1][7]`.", [1], 0),
+    "mark in code": ("Tea is served at four `[7]`.", "Tea is served at four ``.", [], 1),
+    "other brackets": ("Tea [sic] is served [-1, 1] at four [1].", "Tea [sic] is served [-1, 1] at four [1].", [1], 0),
+    "according to": ("According to [1], tea is served at four.", "According to [1], tea is served at four.", [1], 0),
+    "before": ("[1] Tea is served at four.", "[1] Tea is served at four.", [1], 0),
+    "before each": (
+        "[1] Tea is served at four. [2] It is seen from 21 miles away. [1] Scones cost nine crowns.",
+        "[1] Tea is served at four. [2] It is seen from 21 miles away. Scones cost nine crowns.",
+        [1, 2],
+        1,
+    ),
+    "as it states": ("As source [1] states, tea is at four.", "As source [1] states, tea is at four.", [1], 0),
+    "subject": ("Tea [1] is served at four.", "Tea [1] is served at four.", [1], 0),
+    "subject, not so": ("Tea [1] is served at nine.", "Tea is served at nine.", [], 1),
+    "according to, not so": ("Well. According to [1], tea is at nine.", "Well. Tea is at nine.", [], 1),
+    "according to a wrong one": ("According to [7], tea is served at four.", "Tea is served at four.", [], 1),
+    "before, not so": ("[1] Tea is served at nine.", "Tea is served at nine.", [], 1),
+    "as it states, not so": ("As source [1] states, tea is at nine.", "Tea is at nine.", [], 1),
+    "part of the sentence": ("Laut [7] gibt es um vier Tee.", "Laut [?] gibt es um vier Tee.", [], 1),
+    "says it": ("[7] states that tea is at four.", "[?] states that tea is at four.", [], 1),
+    "in parentheses": ("Tea is served at four (see [7]).", "Tea is served at four.", [], 1),
+    "two in a sentence": (
+        "Tea is served at four [1] and the light is seen from 21 miles [2].",
+        "Tea is served at four [1] and the light is seen from 21 miles [2].",
+        [1, 2],
+        0,
+    ),
+    "lines": (
+        "- Tea is served at four [1]\n- Scones cost nine crowns [1]\n\n1. Scones cost two crowns\n[1]",
+        "- Tea is served at four [1]\n- Scones cost nine crowns\n\n1. Scones cost two crowns\n[1]",
+        [1],
+        1,
+    ),
+    "rows": (
+        "| what | price |\n|---|---|\n| scones | two crowns [1] |\n| moon | 7 crowns [1] |",
+        "| what | price |\n|---|---|\n| scones | two crowns [1] |\n| moon | 7 crowns |",
+        [1],
+        1,
+    ),
+    "rows with the mark in front": (
+        "| scones [1] | two crowns |\n| tea [1] | 9 crowns |",
+        "| scones [1] | two crowns |\n| tea | 9 crowns |",
+        [1],
+        1,
+    ),
+    "wrapped": ("Tea is served\nat nine [1].", "Tea is served\nat nine.", [], 1),
+    "refusal": (
+        "The documents do not say when tea is served [1][2].",
+        "The documents do not say when tea is served.",
+        [],
+        0,
+    ),
+    "partly a refusal": (
+        "The sources do not say who serves tea, but it is served at four [1].",
+        "The sources do not say who serves tea, but it is served at four [1].",
+        [1],
+        0,
+    ),
+    "refusal after all": (
+        "Tea is served at four [1]. The sources do not mention the price of tea [1].",
+        "Tea is served at four [1]. The sources do not mention the price of tea.",
+        [1],
+        0,
+    ),
+    "refusal without a mark": (
+        "I could not find when tea is served at four.",
+        "I could not find when tea is served at four.",
+        [],
+        0,
+    ),
     "years in brackets": ("Tea [1887] is served at four [1].", "Tea is served at four [1].", [1], 1),
 }
 
@@ -130,6 +221,107 @@ MODEL_OUTPUTS = {
 def test_what_a_model_cites_is_checked(said: str, text: str, cited: list[int], unsupported: int) -> None:
     checked = check_citations(said, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
     assert (checked.text, [s.n for s in checked.sources], checked.unsupported) == (text, cited, unsupported)
+
+
+HANDBOOK = (
+    "The lamp weighs 142 grams with its battery. The headband adds 31 grams. It holds 1,500 mAh and costs $40. "
+    "It is not a diving lamp. Charging takes three hours and twenty minutes. Sales rose to 1.5 million euros in 2021."
+)
+CLAIMS = {
+    "The lamp weighs 142 grams with its battery.": True,
+    "The lamp weighs 142 g.": True,
+    "It weighs one hundred and forty-two grams.": True,
+    "The lamp weighs 142 grams, and the headband adds 31.": True,
+    "The lamp weighs 142 grams, not 999.": False,
+    "The lamp weighs 999 grams with its battery; the headband adds 31 grams.": False,
+    "The headband weighs 142 grams.": False,
+    "The lamp weighs 31 grams with its battery.": False,
+    "The moon weighs 142 grams with its battery.": False,
+    "The lamp weighs 142 kilograms.": False,
+    "The lamp weighs 0.142 kg.": False,
+    "The lamp does not weigh 142 grams.": False,
+    "The lamp doesn't weigh 142 grams with its battery.": False,
+    "The lamp weighs 142 grams, costs 999 dollars, and was made in 1850.": False,
+    "The lamp and its headband weigh 173 grams.": False,
+    "The lamp weighs 142 grams with its battery. The headband adds 31 grams. It is not a diving lamp.": True,
+    "It holds 1500 mAh.": True,
+    "It holds 1.500 mAh and costs 40 dollars.": True,
+    "It holds 1500 mAh and costs 40 euros.": False,
+    "It is a diving lamp.": False,
+    "It is not a diving lamp.": True,
+    "Charging takes 3 hours and 20 minutes.": True,
+    "Charging takes 3 hours and 30 minutes.": False,
+    "1. Charging takes three hours": True,
+    "Step 7: Charging takes three hours": True,
+    "Sales rose to €1,500,000 in 2021.": True,
+    "Sales rose to 1.5 billion euros in 2021.": False,
+    "Sales rose to 1.5 million euros in 2022.": False,
+    "Die Lampe wiegt mit ihrer Batterie 142 Gramm, und das ist nicht viel für eine Lampe.": True,
+    "Die Lampe wiegt mit ihrer Batterie 142 Kilogramm, und das ist nicht wenig.": False,
+}
+
+
+@pytest.mark.parametrize(("claim", "supported"), CLAIMS.items(), ids=CLAIMS)
+def test_the_figures_of_a_claim_are_those_of_its_source(claim: str, supported: bool) -> None:
+    assert supports(HANDBOOK, claim, TERMS) is supported
+
+
+ASKED = {
+    "a figure of the question beside the right one": (
+        "Does the lamp weigh 999 grams?",
+        "No, not 999 but 142 grams.",
+        True,
+    ),
+    "a figure of the question alone": ("Does the lamp weigh 999 grams?", "Yes, the lamp weighs 999 grams.", False),
+    "a word of the question": ("How heavy is the torch?", "The torch weighs 142 grams with its battery.", True),
+    "a name of the question": ("How heavy is the Titan?", "Our Titan weighs 142 grams with its battery.", False),
+    "nothing but the question": ("What is the capital of the lamp?", "The capital of the lamp is Lima.", False),
+    "a yes": ("Is the lamp heavy with its battery?", "Yes, the lamp is heavy.", True),
+}
+
+
+@pytest.mark.parametrize(("question", "claim", "supported"), ASKED.values(), ids=ASKED)
+def test_what_the_question_says_is_no_news(question: str, claim: str, supported: bool) -> None:
+    assert supports(HANDBOOK, claim, TERMS, question=question) is supported
+
+
+def test_figures_of_a_documents_name_and_page_may_be_told() -> None:
+    [source] = check_citations(
+        "Tea is served at four in 2023, says page 7 [1].", [passage(TEA, page=7, name="2023.pdf")], "Tea?", TERMS
+    ).sources
+    assert source.quote == "Tea is served at four."
+
+
+HOSTILE = {
+    "marks": "[1]" * 10_000,
+    "sentences": "Tea is served at four [1]. " * 5_000,
+    "different sentences": "".join(f"Tea is served at {n} [1]. " for n in range(1_000)),
+    "a sentence of marks": "tea [1] " * 8_000,
+    "spaces": " " * 60_000 + "[1",
+    "brackets": "[" * 50_000,
+    "open marks": "[1, 2, 3 " * 8_000,
+    "a long mark": f"Tea [{'1, ' * 20_000}1].",
+    "ranges": "[1-50]" * 2_000,
+    "quotes": "\n>[1]:" * 8_000,
+    "code": "`a[1] " * 8_000,
+    "words for numbers": "hundred and " * 10_000 + "[1]",
+    "digits": "1,000 " * 10_000 + "[1]",
+    "digits in a row": "1" * 60_000 + " [1]",
+    "commas": "tea, " * 10_000 + "[1]",
+    "denials": "not tea, " * 8_000 + "[1]",
+    "refusals": "the documents do not " * 4_000 + "[1]",
+    "refusals, each a sentence": "The documents are served at four. " * 3_000,
+    "names": "Tea Is Served At Four " * 4_000 + "[1]",
+    "rows": "| tea | 4 [1] |\n" * 5_000,
+    "daggers": "【1†" * 10_000,
+}
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_an_answer_made_to_be_slow_is_checked_in_linear_time(answer: str) -> None:
+    began = time.process_time()
+    check_citations(answer, [passage(TEA * 20), passage(HANDBOOK * 5, page=2)], "When is tea?", TERMS)
+    assert time.process_time() - began < 20  # below 3 s on a shared machine; what is quadratic takes minutes
 
 
 def test_a_claim_in_another_language_needs_a_name_or_a_figure_in_common() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -77,6 +78,22 @@ ANSWERS = {
 @pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
 def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]]) -> None:
     assert sorted(found(text)) == sorted(expected)
+
+
+PLAIN = {"escaped": r"a\.com", "entity": "a&period;com", "entity in a scheme": "https&#58;&#47;&#47;a.com"}
+
+
+@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
+def test_what_only_reads_as_a_link_once_it_is_shown_is_found(text: str) -> None:
+    assert any("a.com" in url for _, url in found(text))
+
+
+def test_threads_that_look_for_links_at_once_find_their_own() -> None:
+    texts = [f"![a](https://a.example/{n}) and b{n}.com" for n in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(found, texts)) == [
+            [(IMAGE, f"https://a.example/{n}"), (LINK, f"http://b{n}.com")] for n in range(200)
+        ]
 
 
 @pytest.mark.parametrize("writing", WRITINGS)
