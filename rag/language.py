@@ -61,6 +61,11 @@ def asking_words(question: str) -> frozenset[str]:
     return _ASKING_WORDS[_language(question)]
 
 
+def telling_words(text: str) -> frozenset[str]:
+    """Return the small words that tell the text's language from others, in lower case; none of one told by letters."""
+    return _TELLING_WORDS.get(_language(text), frozenset())
+
+
 def content_words(question: str) -> list[str]:
     """Return the words of a question that say what it is about, each once, as they are written."""
     asking = asking_words(question)

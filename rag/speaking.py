@@ -16,8 +16,8 @@ _LONGEST_MARK = max(map(len, _MARKS))
 class Speaker:
     """Passes text on in pieces, the first at once, the others PIECE_SECONDS apart; `end` passes on the rest.
 
-    The mark of a refusal is left out, wherever it stands; what may yet turn out to be its beginning is held back. `void`
-    is called when what was passed on of an answer is void, and another begins.
+    The mark of a refusal is left out, wherever it stands; what may yet turn out to be its beginning is held back.
+    `void` is called when what was passed on of an answer is void, and another begins.
     """
 
     def __init__(
