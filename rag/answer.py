@@ -125,7 +125,7 @@ def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
         for passage in _worth_quoting(retrieved.passages):
             if not retrieved.wanted.is_own(terms(passage.chunk.text)):
                 continue
-            quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms)
+            quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms, also=terms(question))
             made = source(len(sources) + 1, passage, quote.start, quote.end)
             if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
                 sources.append(made)
