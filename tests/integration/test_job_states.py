@@ -146,9 +146,9 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(job_id=submitted)
     def retry(self, job_id: str) -> None:
-        """What a user does with a dead letter. Only this brings an ended job back."""
+        """What a user does with RQ's registry, which holds stopped jobs, too. Only this brings an ended one back."""
         registry = FailedJobRegistry(queue=Queue(QUEUE, connection=self.valkey, serializer=PlainSerializer))
-        if self._status(job_id) == "failed":
+        if self._status(job_id) in {"failed", "stopped"}:
             registry.requeue(job_id)
             self.terminal.pop(job_id, None)
         elif job_id not in self.expired:

