@@ -39,6 +39,7 @@ _MAY_HOLD_ONE = re.compile(r"\w\.\w|//|@|:")
 # What a link or an image takes beside a bare URL, and what may spell one: HTML, `](`, entities and escapes.
 _MARKUP = re.compile(r"[<&\\]|\]\(")
 _AT_THE_END = ".,:;!?)]}*_"
+_QUOTES = {"“": "”", "„": "“”", "‘": "’", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "›": "‹", "「": "」", "『": "』"}
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
 # An image with spaces in its address is none in CommonMark, but some show it.
 _OPEN_IMAGE = re.compile(r"!\[[^\]]{0,500}\]\(\s*<?$")
@@ -207,11 +208,19 @@ def _bare(text: str) -> Iterator[tuple[int, str, str]]:
         return
     met = {match.index: match for match in _tools.finder.match(text) or []}
     for match in met.values():
-        yield match.index, match.raw, match.url
+        closing = _closing(text, match.index, match.raw)
+        yield match.index, match.raw.removesuffix(closing), match.url.removesuffix(closing)
     for found in _ANY_SCHEME.finditer(text):
         if found.start() not in met:
             url = found[0].rstrip(_AT_THE_END)
+            url = url.removesuffix(_closing(text, found.start(), url))
             yield found.start(), url, url
+
+
+def _closing(text: str, start: int, url: str) -> str:
+    """Return the quotation mark at the end of a URL that closes one right before it."""
+    opened = _QUOTES.get(text[start - 1 : start], "")
+    return url[-1] if url[-1:] in opened else ""
 
 
 def _words(element: Any) -> str:

@@ -26,6 +26,10 @@ ANSWERS = {
     "image": ("![tea](https://a.example/t.png 'title')", [(IMAGE, "https://a.example/t.png")]),
     "link": ("[tea](https://a.example/t)", [(LINK, "https://a.example/t")]),
     "citation as a link": ("Tea [[1]](https://a.example/t)", [(LINK, "https://a.example/t")]),
+    "in quotation marks": ("See “https://a.example/1”.", [(LINK, "https://a.example/1")]),
+    "without a scheme in quotation marks": ("‘www.a.example/2’", [(LINK, "www.a.example/2")]),
+    "in the quotation marks of German": ("„ftp://a.example/1“", [(LINK, "ftp://a.example/1")]),
+    "with quotation marks of its own": ("https://a.example/“1”", [(LINK, "https://a.example/“1”")]),
     "relative": ("[tea](/jobs/1) ![tea](x.png)", [(LINK, "/jobs/1"), (IMAGE, "x.png")]),
     "to a place in the answer": ("[tea](#tea)", []),
     "references": (
