@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import os
 import sys
 import time
 import uuid
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="a document (PDF, DOCX, HTML, Markdown, text), or a folder searched for them",
     )
@@ -72,14 +73,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _path(text: str) -> Path:
+    if not text:  # of a variable that is not set, most likely; for pathlib it is the current folder
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
 def _files(paths: list[Path]) -> Iterator[Path]:
     """Yield each file named, and each document below a folder named, once."""
     seen = set()
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if path.is_dir() and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
+        folder = os.path.isdir(path)  # noqa: PTH112  pathlib's raises for what cannot be, such as a name too long
+        for file in sorted(path.rglob("*")) if folder else [path]:
+            if folder and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
                 continue
-            real = file.resolve()
+            real = Path(os.path.realpath(file))  # pathlib's raises for a link to itself
             if real not in seen:
                 seen.add(real)
                 yield real
@@ -186,6 +194,8 @@ class _Indexing:
     def index(self, file: Path, report: Report) -> Indexed:
         """Take a file into the list of uploads and index it. Raises DocumentError and other AppErrors."""
         try:
+            if file.exists() and not file.is_file():  # to open a pipe would be to wait for whoever writes to it
+                raise DocumentError("unsupported", "it is neither a file nor a folder")
             with file.open("rb") as opened:
                 taken = self._loop.run_until_complete(
                     self._library.accept(

@@ -97,6 +97,23 @@ def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: P
     assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
 
 
+def test_what_is_no_file_fails_and_the_rest_is_indexed(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+    (tmp_path / "itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "pipe.pdf")
+    done = index(settings, tmp_path / "itself", "a" * 5_000, tmp_path / "pipe.pdf", pdf)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("1 file, ")
+    assert "; 3 failed: itself (broken: " in done.stdout
+    assert "pipe.pdf (unsupported: it is neither a file nor a folder)" in done.stdout
+
+
+def test_an_empty_path_is_not_the_current_folder(settings: Settings) -> None:
+    done = index(settings, "")
+    assert done.returncode == 2
+    assert "argument PATH: must not be empty" in done.stderr
+
+
 def test_a_name_that_is_not_utf_8_is_indexed_like_any_other(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
