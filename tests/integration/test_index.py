@@ -88,6 +88,28 @@ def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
     assert stored(settings) == 1
 
 
+def test_a_file_that_is_there_from_elsewhere_is_indexed_again_for_another_model(
+    settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.pdf"
+    moved.write_bytes(pdf.read_bytes())
+    assert index(settings, pdf).stdout == "1 file, 3 pages, 3 chunks stored\n"
+    done = index(settings, moved, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.stdout == "1 file, 3 pages, 3 chunks stored\n"
+    assert sum(len(call["input"]) for call in stub.behaviour.calls) == 3
+
+
+def test_copies_of_a_file_are_stored_and_counted_once(settings: Settings, pdf: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    (copies / "deeper").mkdir(parents=True)
+    for place in (copies / "a.pdf", copies / "deeper" / "b.pdf"):
+        place.write_bytes(pdf.read_bytes())
+    for _ in range(2):
+        done = index(settings, copies)
+        assert (done.returncode, done.stdout) == (0, "1 file, 3 pages, 3 chunks stored; 1 copy left out\n")
+        assert stored(settings) == 3
+
+
 def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: Path) -> None:
     missing = index(settings, tmp_path / "missing.pdf")
     assert missing.returncode == 1
