@@ -190,6 +190,7 @@ def _listen(settings: Settings) -> int:
 def _banner(settings: Settings, url: str) -> str:
     """Say what runs where, and what to type next."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (only compared)
+    host = f"[{host}]" if ":" in host else host
     shown = without_password(url)
     model = (
         "offline: answers are quoted, not generated (set OPENAI_API_KEY or OPENAI_BASE_URL)"
