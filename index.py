@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import io
+import os
 import sys
 import time
 import uuid
@@ -39,7 +40,8 @@ _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 SUFFIXES = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
 
 Report = Callable[[Progress], None]
-IndexOne = Callable[[Path, Report], Indexed]
+# None for a copy of a file that this run has indexed.
+IndexOne = Callable[[Path, Report], Indexed | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "paths",
         nargs="+",
-        type=Path,
+        type=_path,
         metavar="PATH",
         help="a document (PDF, DOCX, HTML, Markdown, text), or a folder searched for them",
     )
@@ -72,14 +74,21 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _path(text: str) -> Path:
+    if not text:  # of a variable that is not set, most likely; for pathlib it is the current folder
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
 def _files(paths: list[Path]) -> Iterator[Path]:
     """Yield each file named, and each document below a folder named, once."""
     seen = set()
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if path.is_dir() and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
+        folder = os.path.isdir(path)  # noqa: PTH112  pathlib's raises for what cannot be, such as a name too long
+        for file in sorted(path.rglob("*")) if folder else [path]:
+            if folder and (file.suffix.lower() not in SUFFIXES or not file.is_file()):
                 continue
-            real = file.resolve()
+            real = Path(os.path.realpath(file))  # pathlib's raises for a link to itself
             if real not in seen:
                 seen.add(real)
                 yield real
@@ -89,28 +98,35 @@ def _index(files: list[Path], index: IndexOne) -> int:
     """Index the files one by one, with a progress bar, and print what came of it."""
     done: list[Indexed] = []
     failed: list[tuple[str, str]] = []
+    copies = 0
     for number, file in enumerate(files, start=1):
         label = f"[{number}/{len(files)}] {file.name}"
         bar: tqdm[NoReturn] = tqdm(desc=label, unit="page", file=sys.stderr)
         with bar:
             try:
-                done.append(index(file, _shower(bar)))
+                indexed = index(file, _shower(bar))
+                if indexed is None:
+                    copies += 1
+                else:
+                    done.append(indexed)
             except DocumentError as error:
                 failed.append((str(file), f"{error.reason}: {error.detail}"))
             except AppError as error:
                 failed.append((str(file), error.detail))
     for path, reason in failed:
         print(f"failed: {path}: {reason}", file=sys.stderr)
-    print(_summary(done, failed))
+    print(_summary(done, failed, copies))
     return 1 if failed or not files else 0
 
 
-def _summary(done: list[Indexed], failed: list[tuple[str, str]]) -> str:
-    """Say in one line what was stored, and which files failed and why."""
+def _summary(done: list[Indexed], failed: list[tuple[str, str]], copies: int) -> str:
+    """Say in one line what was stored, how many copies of it were met, and which files failed and why."""
     if not done and not failed:
         return "no document found"
     pages, chunks = sum(one.pages for one in done), sum(one.chunks for one in done)
     stored = f"{_many(len(done), 'file')}, {_many(pages, 'page')}, {_many(chunks, 'chunk')} stored"
+    if copies:
+        stored += f"; {copies} {'copy' if copies == 1 else 'copies'} left out"
     if not failed:
         return stored
     reasons = "; ".join(f"{Path(path).name} ({reason})" for path, reason in failed)
@@ -140,6 +156,7 @@ class _Indexing:
         self._loop = asyncio.new_event_loop()
         self._queue: JobQueue | None = None
         self._services: Services | None = None
+        self._indexed: set[str] = set()
 
     def __enter__(self) -> _Indexing:
         from client.database import Database
@@ -183,9 +200,14 @@ class _Indexing:
             said = True
             time.sleep(WAIT_SECONDS)
 
-    def index(self, file: Path, report: Report) -> Indexed:
-        """Take a file into the list of uploads and index it. Raises DocumentError and other AppErrors."""
+    def index(self, file: Path, report: Report) -> Indexed | None:
+        """Take a file into the list of uploads and index it, unless it is a copy of one indexed before in this run.
+
+        Raises DocumentError and other AppErrors.
+        """
         try:
+            if file.exists() and not file.is_file():  # to open a pipe would be to wait for whoever writes to it
+                raise DocumentError("unsupported", "it is neither a file nor a folder")
             with file.open("rb") as opened:
                 taken = self._loop.run_until_complete(
                     self._library.accept(
@@ -197,10 +219,13 @@ class _Indexing:
         except OSError as error:
             raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
         upload = taken.upload
+        if upload.upload_id in self._indexed and not taken.queued:
+            return None
+        self._indexed.add(upload.upload_id)
         if not taken.queued:
-            return Indexed(
-                upload_id=upload.upload_id, name=upload.name, pages=upload.pages or 0, chunks=upload.chunks or 0
-            )
+            # It came from another place or over HTTP, and the model that embeds may be another since then.
+            reindexing = self._library.reindex(upload.upload_id, user_id=self._user_id)
+            upload = self._loop.run_until_complete(reindexing)
         if self._services is not None:
             from queues.documents import index_upload
 

@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scope",
         action="append",
         nargs="+",
-        type=KeyScope,
-        choices=list(KeyScope),
+        choices=[scope.value for scope in KeyScope],
         help="what it allows; `admin` is everything, of every user (default: query and upload)",
     )
     create.add_argument("--days", type=_days, help="how long it is good (default: until it is revoked)")
@@ -95,7 +94,7 @@ def _open(settings: Settings) -> Iterator[KeyList]:
 
 
 def _create(keys: KeyList, options: argparse.Namespace) -> int:
-    scopes = frozenset(scope for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
+    scopes = frozenset(KeyScope(scope) for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
     expires_at = datetime.now(UTC) + timedelta(days=options.days) if options.days else None
     key, text = keys.create(options.name, user_id=options.user, scopes=scopes, expires_at=expires_at)
     logs.audit("key_created", key_id=key.key_id, user_id=key.user_id, scopes=sorted(scopes))
@@ -150,7 +149,10 @@ def _name(text: str) -> str:
 
 
 def _days(text: str) -> float:
-    days = float(text)
+    try:
+        days = float(text)
+    except ValueError:
+        days = 0
     if not 0 < days <= 36_500:  # noqa: PLR2004  a hundred years
         raise argparse.ArgumentTypeError("must be more than 0 and at most 36500")
     return days

@@ -63,13 +63,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
-    """List dead letters, or retry or drop some. 1 when an id was not among them."""
+    """List dead letters, or retry or drop some. 1 when an id was not among them, 2 when none was named."""
     from redis import Redis
     from redis.exceptions import RedisError
 
     from client.embedded_valkey import require_url
     from queues.dead import DeadLetters
 
+    if options.action != "list" and not (options.job_ids or options.all):
+        raise AppError(f"say which jobs to {options.action}: their ids, or --all")
     url = require_url(settings)
     with Redis.from_url(url) as valkey:
         letters = DeadLetters(valkey)
@@ -188,6 +190,7 @@ def _listen(settings: Settings) -> int:
 def _banner(settings: Settings, url: str) -> str:
     """Say what runs where, and what to type next."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (only compared)
+    host = f"[{host}]" if ":" in host else host
     shown = without_password(url)
     model = (
         "offline: answers are quoted, not generated (set OPENAI_API_KEY or OPENAI_BASE_URL)"

@@ -9,13 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 from pydantic import BaseModel
 
 from api import batches, chat, docs, events, health, jobs, problems, uploads, webhooks
 from api.access import RequestLog
 from api.auth import Authentication, Gate, describe_auth
-from api.browsers import BrowserGuard
+from api.browsers import BrowserGuard, Cors
 from api.dependencies import State
 from api.headers import SecurityHeaders
 from api.limits import AddressCheck, BodyLimit
@@ -141,7 +140,7 @@ def _guard_edge(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BrowserGuard, hosts=hosts, origins=settings.origins)
     if settings.origins:
         app.add_middleware(
-            CORSMiddleware,
+            Cors,
             allow_origins=settings.origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=CORS_HEADERS,

@@ -141,11 +141,15 @@ class Settings(BaseSettings):
     max_pages: int = Field(5_000, ge=1, description="Most pages a document may have.")
     max_text_mb: int = Field(50, ge=1, le=1_024, description="Most text a document may hold, in MiB of UTF-8.")
     extract_memory_mb: int = Field(
-        512, ge=64, description="Memory that reading a file may take, in MiB, beyond what the reader itself needs."
+        512,
+        ge=64,
+        le=1_048_576,
+        description="Memory that reading a file may take, in MiB, beyond what the reader itself needs.",
     )
     extract_seconds: int = Field(
         10,
         ge=1,
+        le=86_400,
         description="CPU seconds a reader gets to begin with; it earns a tenth for each page, up to twice as much.",
     )
     ingestion_timeout_seconds: int = Field(
@@ -157,7 +161,8 @@ class Settings(BaseSettings):
     worker_processes: int = Field(1, ge=1, le=256, description="Worker processes that main.py starts.")
     worker_concurrency: int = Field(32, ge=1, le=1000, description="Jobs a worker process runs at once.")
     job_timeout_seconds: int = Field(180, ge=1, le=86_400, description="Longest a job may run.")
-    result_ttl_seconds: int = Field(86_400, ge=1, description="How long an ended job can be read.")
+    # Ten years; from about 10^16 s on Valkey refuses it, when jobs are already under way.
+    result_ttl_seconds: int = Field(86_400, ge=1, le=315_360_000, description="How long an ended job can be read.")
     webhook_allow_http: bool = Field(default=False, description="Whether webhooks may go to http:// URLs.")
     webhook_allow_private: bool = Field(
         default=False, description="Whether webhooks may go to this machine and private networks."
@@ -245,6 +250,19 @@ class Settings(BaseSettings):
     def _hosts(cls, value: str) -> str:
         if not all(re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]", host) for host in _listed(value)):
             raise ValueError("must be host names without scheme and port, separated by commas")
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies(cls, value: str) -> str:
+        urls.proxies(_listed(value))
+        return value
+
+    @field_validator("qdrant_api_key", "openai_api_key", "rerank_api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value.get_secret_value()):
+            raise ValueError("must be plain ASCII without line breaks")
         return value
 
     @field_validator("host")

@@ -6,7 +6,8 @@ Each check raises ValueError with what the value must be. It never repeats the v
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from collections.abc import Collection
+from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, urlsplit
 
 MAX_PORT = 65_535
@@ -100,6 +101,15 @@ def host(name: str) -> str:
         if not _HOST_NAME.fullmatch(bare) or bare.rstrip(".").rpartition(".")[2].isdigit():
             raise ValueError("must be an address such as 127.0.0.1, or a host name") from None
     return bare
+
+
+def proxies(addresses: Collection[str]) -> None:
+    """Check the addresses of proxies as uvicorn reads them: what it does not know for one it would never match."""
+    for address in addresses if set(addresses) != {"*"} else ():
+        try:
+            ip_network(address)
+        except ValueError:
+            raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas, or *") from None
 
 
 def _scheme(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
@@ -17,8 +17,10 @@ from api.problems import describe
 from client.idempotency import Idempotency
 from client.job_ids import mint_id
 from client.rq_client import JobQueue
+from client.webhook_records import Callback
 from errors import AppError, BatchNotFound, InvalidRequest
-from schemas import JobStatus, KeyScope
+from schemas import Caller, JobStatus, KeyScope
+from settings import Settings
 
 router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
 
@@ -79,6 +81,8 @@ async def ask_many(
     They are answered in any order, so `conversation_id` and `after_upload` are not taken.
     """
     _check_independent(body.questions)
+    # All of them before any is queued or a key is taken: what is refused leaves nothing behind.
+    asked = [_asked(place, question, settings, caller) for place, question in enumerate(body.questions)]
     once, batch_id, job_ids = None, mint_id(), [mint_id() for _ in body.questions]
     if idempotency_key is not None:
         request = {"kind": "batch", **body.model_dump(mode="json")}
@@ -92,7 +96,6 @@ async def ask_many(
         await library.jobs_before(uploads, user_id=caller.sees, wait=False)
     if settings.max_queued_jobs is not None:
         await queue.make_room(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
-    callbacks = [callback_of(settings, question.webhook_url, question.metadata) for question in body.questions]
     # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request
     # finds their ids and queues those that are not there.
     if once is not None:
@@ -100,15 +103,12 @@ async def ask_many(
     job_ids = await queue.lists.make_batch(batch_id, caller.user_id, job_ids)
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
-        chosen = [body.questions[place] for place in places]
-        payloads = [question.as_query(settings, caller).model_dump(mode="json") for question in chosen]
-        told = [callbacks[place] for place in places]
         await queue.submit_many(
             "chat",
-            payloads,
+            [asked[place][0] for place in places],
             priority=priority,
             owner=caller.user_id,
-            callbacks=told,
+            callbacks=[asked[place][1] for place in places],
             job_ids=[job_ids[place] for place in places],
         )
     return BatchAccepted(batch_id=batch_id, job_ids=job_ids)
@@ -136,6 +136,15 @@ def _check_independent(questions: list[ChatRequest]) -> None:
     ]
     if problems:
         raise InvalidRequest(problems)
+
+
+def _asked(place: int, question: ChatRequest, settings: Settings, caller: Caller) -> tuple[dict[str, Any], Callback]:
+    """Return what travels to a worker, and whom to tell of its end. Raises InvalidRequest that names the question."""
+    try:
+        payload = question.as_query(settings, caller).model_dump(mode="json")
+        return payload, callback_of(settings, question.webhook_url, question.metadata)
+    except InvalidRequest as error:
+        raise InvalidRequest([(f"questions.{place}.{field}", said) for field, said in error.problems]) from None
 
 
 async def _batch(batch_id: str, queue: Queue, owner: Sees) -> list[str]:

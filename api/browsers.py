@@ -8,8 +8,12 @@ show in headers that a page cannot set.
 from __future__ import annotations
 
 from collections.abc import Collection
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import Gate
@@ -70,6 +74,19 @@ class BrowserGuard:
         if origin:
             return origin not in {f"http://{host}", f"https://{host}"}
         return headers.get(b"sec-fetch-site") in _FOREIGN
+
+
+class Cors(CORSMiddleware):
+    """Starlette's middleware, but what it refuses is a problem, as all that fails here."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a browser that asks whether a page may call."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < HTTPStatus.BAD_REQUEST:
+            return answer
+        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        detail = f"{bytes(answer.body).decode()}: CORS_ORIGINS does not list it, or it is not taken here"
+        return problem_response(answer.status_code, "Bad request", detail, headers=headers)
 
 
 async def _wants_keys(scope: Scope) -> bool:

@@ -119,7 +119,7 @@ class UploadPage(BaseModel):
     dependencies=CHANGES,
     status_code=202,
     form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
-    responses=describe(413, 415, 422, 503),
+    responses=describe(404, 413, 415, 422, 503),
     response_model_exclude_none=True,
 )
 async def upload(

@@ -20,6 +20,7 @@ from errors import SettingsError
 from server import create_app
 from tests.callers import TAKING_TOKENS, bearer, token
 from tests.conftest import MakeSettings
+from tests.integration.test_api import assert_problem
 from tests.openai_stub import serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -126,7 +127,7 @@ def test_pages_of_origins_that_are_listed_may_call(make_settings: MakeSettings, 
         assert asked.headers["access-control-allow-origin"] == PAGE
         assert "X-Request-ID" in asked.headers["access-control-expose-headers"]
         other = client.options("/chat", headers=asks | {"Origin": "https://evil.example"})
-        assert other.status_code == 400
+        assert assert_problem(other, 400)["detail"].startswith("Disallowed CORS origin")
         assert "access-control-allow-origin" not in other.headers
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import httpx
 import pytest
 from redis import Redis
 
+from client.database import Database
 from client.idempotency import KEPT_SECONDS
+from client.uploads import UploadList
 from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -156,6 +159,15 @@ def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
         assert other.status_code == 422
     assert upload(api, "two", "text", on_duplicate="keep").json()["upload_id"] not in first.text
     assert len(api.get("/uploads").json()["uploads"]) == 3
+
+
+def test_files_that_were_deleted_since_are_a_documented_404(api: httpx.Client, settings: Settings) -> None:
+    upload_id = upload(api, "one", "text").json()["upload_id"]
+    assert api.delete(f"/uploads/{upload_id}").status_code == 202
+    with closing(UploadList(Database(settings))) as uploads:  # as a worker does at the end of a delete
+        uploads.forget(upload_id)
+    assert upload(api, "one", "text").status_code == 404
+    assert "404" in api.get("/openapi.json").json()["paths"]["/uploads"]["post"]["responses"]
 
 
 def test_files_that_were_there_are_given_for_a_key_too(api: httpx.Client) -> None:

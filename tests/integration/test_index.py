@@ -88,6 +88,28 @@ def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
     assert stored(settings) == 1
 
 
+def test_a_file_that_is_there_from_elsewhere_is_indexed_again_for_another_model(
+    settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.pdf"
+    moved.write_bytes(pdf.read_bytes())
+    assert index(settings, pdf).stdout == "1 file, 3 pages, 3 chunks stored\n"
+    done = index(settings, moved, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.stdout == "1 file, 3 pages, 3 chunks stored\n"
+    assert sum(len(call["input"]) for call in stub.behaviour.calls) == 3
+
+
+def test_copies_of_a_file_are_stored_and_counted_once(settings: Settings, pdf: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    (copies / "deeper").mkdir(parents=True)
+    for place in (copies / "a.pdf", copies / "deeper" / "b.pdf"):
+        place.write_bytes(pdf.read_bytes())
+    for _ in range(2):
+        done = index(settings, copies)
+        assert (done.returncode, done.stdout) == (0, "1 file, 3 pages, 3 chunks stored; 1 copy left out\n")
+        assert stored(settings) == 3
+
+
 def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: Path) -> None:
     missing = index(settings, tmp_path / "missing.pdf")
     assert missing.returncode == 1
@@ -95,6 +117,23 @@ def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: P
     (tmp_path / "empty").mkdir()
     nothing = index(settings, tmp_path / "empty")
     assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
+
+
+def test_what_is_no_file_fails_and_the_rest_is_indexed(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+    (tmp_path / "itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "pipe.pdf")
+    done = index(settings, tmp_path / "itself", "a" * 5_000, tmp_path / "pipe.pdf", pdf)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("1 file, ")
+    assert "; 3 failed: itself (broken: " in done.stdout
+    assert "pipe.pdf (unsupported: it is neither a file nor a folder)" in done.stdout
+
+
+def test_an_empty_path_is_not_the_current_folder(settings: Settings) -> None:
+    done = index(settings, "")
+    assert done.returncode == 2
+    assert "argument PATH: must not be empty" in done.stderr
 
 
 def test_a_name_that_is_not_utf_8_is_indexed_like_any_other(settings: Settings, tmp_path: Path) -> None:

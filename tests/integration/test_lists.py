@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import httpx
+import pytest
 from redis import Redis
 from rq.utils import as_text
 from uuid_utils.compat import uuid7
@@ -122,6 +123,21 @@ def test_a_batch_of_a_thousand_is_taken_and_no_more(api: httpx.Client, valkey: R
     assert problem["errors"][0]["field"] == "questions.1.query"
     assert_problem(api.get("/batches/nonsense"), 404)
     assert_problem(api.get("/batches/nonsense/results"), 404)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"), [({"model": "none-such"}, "model"), ({"webhook_url": "http://example.com"}, "webhook_url")]
+)
+def test_a_batch_with_a_question_that_cannot_be_asked_leaves_nothing(
+    wrong: dict[str, str], field: str, api: httpx.Client, valkey: Redis
+) -> None:
+    good = [{"query": "one", "priority": priority} for priority in ("high", "normal", "low")]
+    headers = {"Idempotency-Key": "one"}
+    refused = api.post("/chat/batch", json={"questions": [*good, {"query": "two"} | wrong]}, headers=headers)
+    assert assert_problem(refused, 422)["errors"][0]["field"] == f"questions.3.{field}"
+    assert listed(api) == []
+    assert valkey.llen("rq:queue:rag_queries") == 0
+    assert api.post("/chat/batch", json={"questions": good}, headers=headers).status_code == 202
 
 
 def test_the_expected_wait_follows_from_the_rate(api: httpx.Client, valkey: Redis) -> None:

@@ -84,6 +84,15 @@ def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monk
         ("DATA_DIR", "~no-such-user-here/data"),
         ("HOST", "300.1.1.1"),
         ("HOST", "http://127.0.0.1"),
+        ("RESULT_TTL_SECONDS", "99999999999999999"),
+        ("QDRANT_API_KEY", "schl\u00fcssel"),
+        ("OPENAI_API_KEY", "sk-one\nsk-two"),
+        ("RERANK_API_KEY", "key\x7f"),
+        ("EXTRACT_MEMORY_MB", "99999999999999"),
+        ("EXTRACT_SECONDS", "9999999999"),
+        ("TRUSTED_PROXIES", "proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "*, 10.0.0.1"),
     ],
 )
 @pytest.mark.usefixtures("make_settings")
@@ -124,6 +133,15 @@ def test_what_redis_reads_is_taken_as_it_stands(url: str, make_settings: MakeSet
 
 def test_an_address_in_brackets_is_an_address(make_settings: MakeSettings) -> None:
     assert make_settings(host="[::1]").host == "::1"
+
+
+@pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1"])
+def test_proxies_are_named_as_uvicorn_reads_them(value: str, make_settings: MakeSettings) -> None:
+    assert make_settings(trusted_proxies=value).trusted_proxies == value
+
+
+def test_a_key_made_up_for_a_server_that_wants_none_may_be_words(make_settings: MakeSettings) -> None:
+    assert not make_settings(openai_api_key="not needed").offline
 
 
 def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:

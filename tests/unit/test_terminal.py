@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import terminal
+from main import _banner as banner
+from tests.conftest import MakeSettings
 from tests.processes import ROOT
 
 
@@ -35,3 +37,12 @@ def test_a_worker_started_elsewhere_takes_its_path(tmp_path: Path, monkeypatch: 
         ["sh", "-c", f"{terminal.program('rq')} worker --help"], capture_output=True, text=True, check=True
     )
     assert "--path" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]")],
+)
+def test_the_address_that_main_prints_can_be_opened(host: str, shown: str, make_settings: MakeSettings) -> None:
+    printed = banner(make_settings(host=host, port=8123), "redis://127.0.0.1:1")
+    assert f"http://{shown}:8123/docs\n" in printed
