@@ -16,7 +16,7 @@ from api.access import RequestLog
 from api.auth import Authentication, Gate, describe_auth
 from api.browsers import BrowserGuard, Cors
 from api.dependencies import State
-from api.headers import SecurityHeaders
+from api.headers import HeadRequests, SecurityHeaders
 from api.limits import AddressCheck, BodyLimit
 from client.api_keys import KeyList, Keyring
 from client.database import Database
@@ -103,6 +103,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
     # The last one added is the first to see a request.
+    app.add_middleware(HeadRequests)
     app.add_middleware(Authentication)
     app.add_middleware(BodyLimit, larger=larger)
     _guard_edge(app, settings)

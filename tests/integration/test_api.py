@@ -225,6 +225,16 @@ def test_other_addresses_and_methods(api: httpx.Client) -> None:
     assert problem.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json", "/docs", "/job-status/{}", "/nowhere", "/chat"])
+def test_head_is_get_without_the_body(path: str, api: httpx.Client) -> None:
+    path = path.format(ask(api))
+    got, head = api.get(path), api.head(path)
+    assert head.status_code == got.status_code
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert head.headers["content-length"] == got.headers["content-length"]
+    assert not head.content
+
+
 def test_ready_names_what_is_missing(api: httpx.Client) -> None:
     ask(api)
     body = api.get("/ready").json()
