@@ -49,6 +49,7 @@ class Evidence:
         self._terms = terms
         self._about = about
         self._question = question
+        self._given: dict[tuple[frozenset[str], ...], list[int]] = {}
 
     def supports(self, claim: str) -> bool:
         """Tell whether the passage says what a claim says: enough of its words, close together, and its figures."""
@@ -129,7 +130,7 @@ class Evidence:
         called = {number for figure in figures(on_one_line(self._about)) for number in figure.readings}
         asked = {number for figure in figures(on_one_line(self._question)) for number in figure.readings}
         given, repeated = False, False
-        for clause in clauses:
+        for clause in dict.fromkeys(clauses):
             found = figures(clause)
             rest = without_figures(found, clause)
             said = self._content(rest)
@@ -138,7 +139,7 @@ class Evidence:
             )
             named = self._terms(uncounted(clause, found))
             for figure in {(one.readings, one.units, one.scales): one for one in found}.values():
-                giving = [n for n, sentence in enumerate(self._sentences) if sentence.gives(figure)]
+                giving = self._giving(figure)
                 if giving and same_language and all(self._sentences[n].gives_of_another(figure, named) for n in giving):
                     return False
                 if giving and (not same_language or not said or self._belongs(figure, giving, said, first)):
@@ -150,6 +151,13 @@ class Evidence:
                 else:
                     return False
         return given or not repeated
+
+    def _giving(self, figure: Figure) -> list[int]:
+        """Return which sentences give a figure; each is looked for once, however often an answer repeats it."""
+        key = (figure.readings, figure.parts, figure.units, figure.scales)
+        if key not in self._given:
+            self._given[key] = [n for n, sentence in enumerate(self._sentences) if sentence.gives(figure)]
+        return self._given[key]
 
     def _belongs(self, figure: Figure, giving: list[int], said: frozenset[int], first: frozenset[int]) -> bool:
         """Tell whether a figure is given of what its clause has it of: of the terms `said`, with `first` its subject.
@@ -196,7 +204,8 @@ class Evidence:
 
     def _denies(self, claim: str, clauses: list[str]) -> bool:
         """Tell whether a claim repeats a sentence and denies it, or leaves out that it is denied there."""
-        for clause in clauses:
+        denied = is_denied(claim)
+        for clause in dict.fromkeys(clauses):
             said = self._content(undenied(clause))
             if len(said) < _DENIED_TERMS:
                 continue
@@ -204,7 +213,7 @@ class Evidence:
                 best = max(self._sentences, key=lambda sentence: len(said & sentence.wider))
                 if len(said & best.wider) >= DENIED_SHARE * len(said) and not is_denied(best.text):
                     return True
-            elif not is_denied(claim) and self._is_denial_of(said):
+            elif not denied and self._is_denial_of(said):
                 return True
         return False
 
