@@ -201,6 +201,13 @@ MODEL_OUTPUTS = {
         [1],
         0,
     ),
+    "no refusal": (
+        "The document states that tea does not hold four scones [1].",
+        "The document states that tea does not hold four scones [1].",
+        [1],
+        0,
+    ),
+    "partly a refusal in Chinese": ("资料中没有提到价格，但Tea is served at four [1]。",) * 2 + ([1], 0),
     "refusal after all": (
         "Tea is served at four [1]. The sources do not mention the price of tea [1].",
         "Tea is served at four [1]. The sources do not mention the price of tea.",
