@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import PurePath
 
 from rag.layout import Line, bodies, is_heading, is_table_row
-from rag.text import estimate_tokens, normalised, sentence_spans, split_letters_and_digits
+from rag.text import estimate_tokens, normalised, sentence_spans, split_letters_and_digits, split_unspaced
 from schemas import Chunk, Document, Page
 
 # Larger chunks blur the ranking, smaller ones split the sentence that answers.
@@ -92,7 +92,7 @@ def context_line(chunk: Chunk) -> str:
 
 def lexical_text(text: str) -> str:
     """Return the text whose terms are counted."""
-    return split_letters_and_digits(normalised(text))
+    return split_unspaced(split_letters_and_digits(normalised(text)))
 
 
 def _with_opening(

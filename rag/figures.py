@@ -17,6 +17,10 @@ _GROUPS = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
 _AFTER = re.compile(r"[ -]?(°[CF]|[°%‰€£¥$]|[^\W\d_]+)\.?(?: ([^\W\d_]+|[€£¥$]))?")
 _BEFORE = re.compile(r"([€£¥$]|\b[A-Z]{3}) ?$")
 _CLOCK = re.compile(r"\b(\d{1,2})[:.]00(?!\d)(?= ?(?:[ap]\.?m|uhr|h\b|o['’]clock|[^\w.,]|$))", re.IGNORECASE)
+# An hour of the afternoon is that of a clock of 24 hours, too.
+_AFTERNOON = re.compile(r"(?::\d\d)? ?p\.? ?m\b", re.IGNORECASE)
+_NOON = 12
+_MORNING_HOURS = frozenset(map(str, range(1, _NOON)))
 # The number before a line of a list, or of a step: none of what the line says.
 _IN_A_LIST = re.compile(
     r"(?m)^[ \t]*(?:[-*•+][ \t]+)?(?:\*\*)?"
@@ -93,6 +97,8 @@ def _by_word(lines: Iterator[tuple[str, str]]) -> dict[str, frozenset[str]]:
 
 _UNITS = _by_word((meaning, words) for meaning, _, words in (x.partition(": ") for x in _UNITS_BY_MEANING.splitlines()))
 _SCALES = _by_word((str(power), words) for power, words in _SCALES_BY_POWER.items())
+# Letters of an amount of money: `$210M`.
+_LETTER_SCALES = {"k": frozenset({"3"}), "m": frozenset({"6"}), "b": frozenset({"9"})}
 _CURRENCIES = frozenset({"dollar", "euro", "yen", "franc", "pound"})
 
 _SMALL = (
@@ -109,33 +115,6 @@ _ANY_WRITTEN = "|".join(_WRITTEN)
 _IN_WORDS = re.compile(
     rf"\b(?:{_ANY_WRITTEN})(?:(?:[ -]|(?<=hundred) and |(?<=thousand) and )(?:{_ANY_WRITTEN}))*\b", re.IGNORECASE
 )
-# Words of sources that a claim may say in figures; a claim that says them need not be taken for one of a number.
-_ALSO_NUMBERS = {
-    word: str(n)
-    for words in (
-        "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf",
-        "zéro un deux trois quatre cinq six sept huit neuf dix onze douze",
-        "cero uno dos tres cuatro cinco seis siete ocho nueve diez once doce",
-        "zero uno due tre quattro cinque sei sette otto nove dieci undici dodici",
-        "zero um dois três quatro cinco seis sete oito nove dez onze doze",
-        "nul een twee drie vier vijf zes zeven acht negen tien elf twaalf",
-        "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth",
-        "none once twice thrice",
-    )
-    for n, word in enumerate(words.split())
-} | {
-    "one": "1",
-    "both": "2",
-    "dozen": "12",
-    "ein": "1",
-    "eine": "1",
-    "une": "1",
-    "una": "1",
-    "uma": "1",
-    "duas": "2",
-    "één": "1",
-}
-_WORD = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +122,8 @@ class Figure:
     """A number in a text, from `start` to `end` of it.
 
     `readings` are what it may be as a plain decimal: 1.500 is 1500 or 1.5. `parts` are the numbers of which a date or
-    a version is made. `units` and `scales` are what its neighbours make of it, empty when unknown.
+    a version is made. `units` and `scales` are what its neighbours make of it, empty when unknown; `scaled` are the
+    readings with its scale.
     """
 
     start: int
@@ -152,6 +132,7 @@ class Figure:
     parts: frozenset[str] = frozenset()
     units: frozenset[str] = frozenset()
     scales: frozenset[str] = frozenset()
+    scaled: frozenset[str] = frozenset()
 
     @property
     def kind(self) -> frozenset[str]:
@@ -166,7 +147,7 @@ class Figure:
         return (
             bool(self.readings & other.readings)
             and (not self.units or not other.units or bool(self.units & other.units))
-            and (not self.scales or not other.scales or bool(self.scales & other.scales))
+            and (not self.scales or not other.scales or bool(self.scaled & other.scaled))
         )
 
 
@@ -180,11 +161,6 @@ def figures(text: str) -> list[Figure]:
         if match[0].lower() != "one" and not counts:
             found += [_figure(text, match.start(), match.end(), {str(n)}) for n in _values(match[0].lower())]
     return found
-
-
-def numbers_in_words(text: str) -> frozenset[str]:
-    """Return the numbers that words of a text may stand for, in any language."""
-    return frozenset(_ALSO_NUMBERS[word] for word in map(str.lower, _WORD.findall(text)) if word in _ALSO_NUMBERS)
 
 
 def on_one_line(text: str) -> str:
@@ -226,10 +202,24 @@ def _figure(text: str, start: int, end: int, readings: set[str], parts: frozense
             first = "%" if second == "cent" else "‰"
         units = _UNITS.get(first, frozenset())
     before = _BEFORE.search(text[max(0, start - 4) : start])
-    if before is not None and (sign := _UNITS.get(before[1].lower(), frozenset()) & _CURRENCIES):
+    sign = _currency(before[1] if before is not None else None)
+    if sign:
         units = sign
+    if after is not None and after[1].lower() in _LETTER_SCALES and (money := sign or _currency(after[2])):
+        units, scales = money, _LETTER_SCALES[after[1].lower()]
     scaled = {value for number in readings for scale in scales if (value := _scaled(number, int(scale)))}
-    return Figure(start, end, frozenset(readings | scaled), parts, units, scales)
+    if _AFTERNOON.match(text, end):
+        readings = readings | {str(int(hour) + _NOON) for hour in readings & _MORNING_HOURS}
+    return Figure(start, end, frozenset(readings | scaled), parts, units, scales, frozenset(scaled))
+
+
+def _currency(word: str | None) -> frozenset[str]:
+    return _UNITS.get((word or "").lower(), frozenset()) & _CURRENCIES
+
+
+def is_unit(word: str) -> bool:
+    """Tell whether a word is the name or the sign of a unit, `GBP` or `km`."""
+    return word.lower() in _UNITS
 
 
 def _scaled(number: str, power: int) -> str:

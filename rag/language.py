@@ -66,6 +66,11 @@ def telling_words(text: str) -> frozenset[str]:
     return _TELLING_WORDS.get(_language(text), frozenset())
 
 
+def has_capital_nouns(text: str) -> bool:
+    """Tell whether a text is in a language that writes every noun with a capital, so that one is no sign of a name."""
+    return _language(text) == "de"
+
+
 def content_words(question: str) -> list[str]:
     """Return the words of a question that say what it is about, each once, as they are written."""
     asking = asking_words(question)

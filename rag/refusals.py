@@ -8,6 +8,8 @@ import re
 _WORDS = {
     "en": {
         "SOURCES": "sources? documents? passages? context texts? excerpts? materials? information data files? pages?",
+        "STATES": "states? says? notes? specif\\w+ explains? warns?",
+        "TEXT": "handbook manual report article guide",
         "SAY": "contain mention provide say state specify include tell hold give answer discuss address indicate cover "
         "list explain describe name reveal have offer refer speak talk make show define",
         "SAYS": "has have had contains? provides? gives? includes? says? holds? offers?",
@@ -60,7 +62,9 @@ _REFUSALS = {
         \b(?:i|we) (?:CANNOT) (?:\w+ )?(?:FIND)\b
         \bi(?:'m| am) (?:\w+ )?(?:unable|not able) to (?:FIND)\b
         \b(?:not|im)possible to (?:FIND)\b.*\b(?:SOURCES)\b
-        \b(?:SOURCES)(?: \w+){0,3} (?:do|does|did)(?: not|n't)(?: \w+){0,2} (?:SAY)\b
+        \b(?:SOURCES)(?! (?:STATES)\b)(?: \w+){0,3} (?:do|does|did)(?: not|n't)(?: \w+){0,2} (?:SAY)\b
+        \b(?:TEXT) (?:do|does|did)(?: not|n't)(?: \w+)? (?:say|mention|state|specify|tell|indicate|reveal)\b
+        \b(?:is|are|was|were)(?: not|n't)(?: \w+)? (?:stated|mentioned|specified) in the (?:\w+ )?(?:TEXT)\b
         \b(?:SOURCES)(?: \w+){0,2} (?:SAYS) (?:no |nothing\b|not (?:any|enough)\b)
         \b(?:there (?:is|are|was|were)|i have|(?:i|we) found) (?:not?|not enough|nothing)\b.*\b(?:NEWS|SOURCES)\b
         \bno (?:relevant |specific |such |further )?(?:NEWS)\b.*\b(?:SOURCES|found|available|provided|given)\b
@@ -110,12 +114,22 @@ _REFUSALS = {
         \b(?:NO)\b.*\bin (?:de|deze|uw) (?:\w+ )?(?:SOURCES)\b
         \bin (?:de|deze|uw) (?:\w+ )?(?:SOURCES)\b.*\b(?:NO)\b
         \ber (?:is|zijn|staat|wordt)\b.*\b(?:geen|niets)\b.*\b(?:SOURCES)\b""",
+    "zh": r"""
+        (?:资料|来源|文档|文件|文中|上下文|信息|手册)[^。]{0,12}(?:没有|未|并未)(?:提到|提及|说明|包含|给出|提供|找到|涉及|回答)
+        我不知道|(?:无法|不能)(?:从[^。]{0,12})?(?:回答|确定|找到)""",
+    "ja": r"""
+        (?:資料|文書|情報源|出典|文脈|ドキュメント)[^。]{0,40}(?:ありません|見つかりません|書かれていません|含まれていません|述べられていません)
+        (?:わかりません|分かりません)""",
+    "ru": r"""
+        \b(?:источник|документ|текст|материал)\w*\b.*\bне (?:\w+ )?(?:содерж|указ|упом|сообщ|говор|сказан|найден)\w*
+        \bв (?:\w+ )?(?:источник|документ|текст|материал)\w+ нет (?:информации|данных|ответа|сведений)\b
+        \bя не знаю\b""",
 }
 
 
 def _patterns(language: str) -> list[str]:
     """Return the patterns of a language, with each word of capitals replaced by what it stands for."""
-    words = _WORDS[language]
+    words = _WORDS.get(language, {})
     return [
         re.sub(r"\b[A-Z]{2,}\b", lambda found: "|".join(words[found[0]].split()), line.strip())
         for line in _REFUSALS[language].strip().splitlines()
@@ -126,7 +140,8 @@ _REFUSING = re.compile("|".join(pattern for language in _REFUSALS for pattern in
 # What a refusal takes back, or what it is taken back by: `the sources do not say X, but Y`, `although they do not`.
 _BUT = re.compile(
     r"[;:–—]\s|[,.]?\s*\b(?:but|however|nevertheless|still|yet|aber|sondern|jedoch|allerdings|doch|mais|cependant|"
-    r"toutefois|pero|sino|sin embargo|ma|però|tuttavia|mas|porém|contudo|no entanto|maar|echter)\b,?\s*",
+    r"toutefois|pero|sino|sin embargo|ma|però|tuttavia|mas|porém|contudo|no entanto|maar|echter)\b,?\s*|"
+    r"[，,]\s*(?:但是?|不过|然而|но\b|однако\b)|(?<=ん)が、",
     re.IGNORECASE,
 )
 _THOUGH = re.compile(
@@ -134,6 +149,8 @@ _THOUGH = re.compile(
     r"benché|embora|apesar|ainda que|hoewel|ofschoon|terwijl)\b",
     re.IGNORECASE,
 )
+# As much of a script without spaces as says something.
+_UNSPACED = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]{4}")
 # A sentence longer than this refuses nothing; it bounds what the patterns can cost.
 LONGEST_REFUSAL = 400
 
@@ -154,4 +171,4 @@ def told(sentence: str) -> str:
     if _THOUGH.match(plain):
         return sentence[plain.find(",") + 1 :] if "," in plain else sentence
     parts = [part for part in _BUT.split(sentence) if part.strip() and not _REFUSING.search(part.replace("’", "'"))]
-    return ". ".join(part for part in parts if len(part.split()) > 1)
+    return ". ".join(part for part in parts if len(part.split()) > 1 or _UNSPACED.search(part))

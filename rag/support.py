@@ -1,24 +1,26 @@
 """Whether a passage supports a claim, as far as words, names and figures can tell.
 
 What a check of words sees: a claim about something else, a figure or its unit that the passage does not give, a figure
-that it gives of something else with one of its own, a subject or a name put in another's place, and a sentence denied
-or one whose denial is left out. What it does not see: figures of the same sentence exchanged, a comparison or an order
-turned round, a cause made up, a word of the question put for one of the passage, and anything said in words all of
-which stand in the passage. Sums and conversions that the passage does not give count as unsupported.
+that it gives of something else with one of its own, in its sentence or another, a subject or a name put in another's
+place, and a sentence denied or one whose denial is left out. What it does not see: figures exchanged where parts of a
+sentence are not built alike, names where a sentence is built anew, a comparison or an order turned round, a cause made
+up, a word of the question put for one of the passage, and anything else said in words all of which stand there. Sums
+and conversions that the passage does not give count as unsupported.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cached_property
 
-from rag.figures import Figure, figures, numbers_in_words, on_one_line
-from rag.language import denials, differ_in_language, telling_words
-from rag.quotes import best_quote, pieces
-from rag.relevance import Terms
+from rag.figures import YEAR, Figure, figures, on_one_line
+from rag.language import differ_in_language, telling_words
+from rag.quotes import best_quote
+from rag.relevance import Terms, content_terms
+from rag.sentences import Sentence, sentences_of, uncounted, without_figures
 from rag.text import normalised
+from rag.wording import NO, REPLIES, bare_reply, clauses_of, first_name, full_names, is_denied, names, says_no, undenied
 
 # Share of a claim's terms that its quote must hold. Of 95 passages quoted from a speech all are supported by their
 # page at 0.25 and 0.6 % by another page; of the 76 questions about it, which say the same in other words and with words
@@ -32,47 +34,11 @@ _DENIED_TERMS = 2
 # A claim that repeats a sentence but for a word: this share of the words of both, and so many terms.
 REPEATED_SHARE = 0.6
 _REPEATED_TERMS = 3
+# A yes or no is borne out by a sentence that holds this share of the question's terms.
+ANSWERED_SHARE = 0.5
 # Longer ones are compared by their terms alone: comparing in order takes time that grows with the square.
 _LONGEST_REPEATED = 60
-_CLAUSE = re.compile(
-    r"(?<=[.!?])\s(?=(?-i:[^\W_a-z]))|[,;:|–—]\s|\s[–—-]\s|\||"
-    r"\b(?:(?<!hundred )(?<!thousand )and|but|while|whereas|und|aber|während|et|mais|y|pero|e|ma|mas|en|maar)\b",
-    re.IGNORECASE,
-)
 _WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
-_DENIED_AT_THE_END = re.compile(r"\b\w+n['’]t\b", re.IGNORECASE)
-_DENIES_NOTHING = re.compile(
-    r"\b(?:no|not) (?:only|just|more|less|fewer|later|longer|earlier|until)\b|\bnicht (?:nur|mehr|weniger)\b|"
-    r"\bpas (?:seulement|plus|moins)\b|\bno (?:sólo|solo|solamente|más|menos)\b|\bnon (?:solo|più|meno)\b|"
-    r"\bnão (?:só|apenas|mais|menos)\b|\bniet (?:alleen|meer|minder)\b",
-    re.IGNORECASE,
-)
-_POINTS_BACK = re.compile(
-    r"\W*(?:it|they|this|these|that|those|he|she|its|their|his|her|er|sie|es|dies|diese[rs]?|il|elle|ils|elles|ce|cela|"
-    r"este|esta|esto|ello|ella|questo|questa|esso|essa|ele|ela|isto|hij|zij|ze|dit|deze|het)\b",
-    re.IGNORECASE,
-)
-_AFTER_A_WORD = re.compile(r"(?:(?<=[^\W_] )|(?<=[^\W_], ))[^\W_]{2,}")
-_REPLIES = "yes no correct right indeed ja nein oui non sí si sim não nee doch genau"
-
-
-@dataclass(frozen=True, slots=True)
-class _Sentence:
-    """A sentence of a passage. `wider` are also the terms of the one before, where it points back to that."""
-
-    text: str
-    terms: frozenset[int]
-    wider: frozenset[int]
-    figures: tuple[Figure, ...]
-    numbers: frozenset[str]
-
-    def gives(self, figure: Figure) -> bool:
-        """Tell whether this sentence says a figure, in digits or words, and of no other unit."""
-        if any(figure.is_said_by(own) for own in self.figures):
-            return True
-        if any(figure.readings & own.readings for own in self.figures):
-            return False
-        return bool(figure.readings & self.numbers) or bool(figure.parts and figure.parts <= self.numbers)
 
 
 class Evidence:
@@ -83,23 +49,50 @@ class Evidence:
         self._terms = terms
         self._about = about
         self._question = question
+        self._given: dict[tuple[frozenset[str], ...], list[int]] = {}
 
     def supports(self, claim: str) -> bool:
         """Tell whether the passage says what a claim says: enough of its words, close together, and its figures."""
+        if reply := bare_reply(claim):
+            return self._bears_out(reply)
         wanted = self._content(claim)
         if not wanted:
             return False
-        same_language = not differ_in_language(claim, self._text)
+        same_language = not (
+            differ_in_language(claim, self._text) or differ_in_language(f"{self._question} {claim}", self._text)
+        )
         # An answer in another language than its source shares names, figures and loan words with it at the best.
         quote = best_quote(self._text, wanted, self._terms)
         needed = 1 if len(wanted) <= ONE_IS_ENOUGH or not same_language else 2
-        if quote.held < needed or (same_language and quote.held < SUPPORTED_SHARE * len(wanted)):
+        held = quote.held + self._written_otherwise(claim)
+        if held < needed or (same_language and held < SUPPORTED_SHARE * len(wanted)):
             return False
-        clauses = _clauses(claim)
+        clauses = clauses_of(claim)
         return self._gives_figures_of(clauses, same_language=same_language) and (
             not same_language
-            or not (self._lacks_what_is_new(claim, wanted) or self._denies(claim, clauses) or self._replaces(claim))
+            or not (
+                self._lacks_what_is_new(claim, wanted)
+                or self._denies(claim, clauses)
+                or self._replaces(claim)
+                or (len(_WORD.findall(claim)) <= _LONGEST_REPEATED and any(map(self._exchanges, clauses)))
+            )
         )
+
+    def _bears_out(self, reply: str) -> bool:
+        """Tell whether the sentence nearest to the question says it for a `yes`, and denies it for a `no`.
+
+        A question with figures may be answered by others, and so with no.
+        """
+        asked = content_terms(self._question, self._terms)
+        nearest = self._nearest(asked)
+        if nearest is None or len(asked & nearest.wider) < max(1, ANSWERED_SHARE * len(asked)):
+            return False
+        if reply in NO:
+            return says_no(nearest.text) or bool(figures(on_one_line(self._question)))
+        return not says_no(nearest.text) and self._gives_figures_of(clauses_of(self._question), same_language=True)
+
+    def _nearest(self, wanted: frozenset[int]) -> Sentence | None:
+        return max(self._sentences, key=lambda sentence: len(wanted & sentence.wider), default=None)
 
     def _content(self, text: str) -> frozenset[int]:
         """Return the terms of a text but for those that say nothing in its language."""
@@ -107,15 +100,8 @@ class Evidence:
         return self._terms(" ".join(word for word in _WORD.findall(normalised(text)) if word.lower() not in empty))
 
     @cached_property
-    def _sentences(self) -> list[_Sentence]:
-        found: list[_Sentence] = []
-        for start, end in pieces(self._text):
-            text = on_one_line(self._text[start:end])
-            own, given = self._terms(text), tuple(figures(text))
-            wider = own | found[-1].terms if found and _POINTS_BACK.match(text) else own
-            numbers = numbers_in_words(text).union(*(figure.readings | figure.parts for figure in given))
-            found.append(_Sentence(text, own, wider, given, numbers))
-        return found
+    def _sentences(self) -> list[Sentence]:
+        return list(sentences_of(self._text, self._terms))
 
     @cached_property
     def _held(self) -> frozenset[int]:
@@ -126,6 +112,16 @@ class Evidence:
     def _asked(self) -> frozenset[int]:
         return self._terms(self._question)
 
+    def _written_otherwise(self, claim: str) -> int:
+        """Return how many figures of a claim the passage gives in other characters, as `doce` or `1.200,00`."""
+        line = on_one_line(claim)
+        written = {line[figure.start : figure.end]: figure for figure in figures(line)}
+        return sum(
+            not self._terms(digits) <= self._held and any(sentence.gives(figure) for sentence in self._sentences)
+            for digits, figure in written.items()
+            if digits[0].isdigit()
+        )
+
     def _gives_figures_of(self, clauses: list[str], *, same_language: bool) -> bool:
         """Tell whether every figure of a claim is given, and where the claim has it.
 
@@ -134,15 +130,18 @@ class Evidence:
         called = {number for figure in figures(on_one_line(self._about)) for number in figure.readings}
         asked = {number for figure in figures(on_one_line(self._question)) for number in figure.readings}
         given, repeated = False, False
-        for clause in clauses:
+        for clause in dict.fromkeys(clauses):
             found = figures(clause)
-            rest = _without(found, clause)
+            rest = without_figures(found, clause)
             said = self._content(rest)
             first = next(
                 (term for word in _WORD.findall(rest) if (term := self._content(word) & said)), frozenset[int]()
             )
+            named = self._terms(uncounted(clause, found))
             for figure in {(one.readings, one.units, one.scales): one for one in found}.values():
-                giving = [n for n, sentence in enumerate(self._sentences) if sentence.gives(figure)]
+                giving = self._giving(figure)
+                if giving and same_language and all(self._sentences[n].gives_of_another(figure, named) for n in giving):
+                    return False
                 if giving and (not same_language or not said or self._belongs(figure, giving, said, first)):
                     given = True
                 elif figure.readings & called:
@@ -153,40 +152,68 @@ class Evidence:
                     return False
         return given or not repeated
 
+    def _giving(self, figure: Figure) -> list[int]:
+        """Return which sentences give a figure; each is looked for once, however often an answer repeats it."""
+        key = (figure.readings, figure.parts, figure.units, figure.scales)
+        if key not in self._given:
+            self._given[key] = [n for n, sentence in enumerate(self._sentences) if sentence.gives(figure)]
+        return self._given[key]
+
     def _belongs(self, figure: Figure, giving: list[int], said: frozenset[int], first: frozenset[int]) -> bool:
         """Tell whether a figure is given of what its clause has it of: of the terms `said`, with `first` its subject.
 
         It is another's where a sentence with a figure of the same kind has all that the clause has in common with the
         one that gives it, and more; or its subject, and as much.
         """
+        if any(self._sentences[n].heads(figure) for n in giving):
+            return True
         best = max(giving, key=lambda n: len(said & self._sentences[n].wider))
         mine = said & self._sentences[best].wider
         for n, rival in enumerate(self._sentences):
             if n in giving or not any(figure.kind & other.kind for other in rival.figures):
                 continue
             theirs = said & rival.terms
-            if mine < theirs or (first <= theirs and not first & mine and len(mine - theirs) <= 1):
+            # What a whole text is about is named once, beside one of its years: it does not own that alone.
+            told = len(theirs) > len(mine) or not figure.kind & YEAR
+            if mine < theirs or (told and first <= theirs and not first & mine and len(mine - theirs) <= 1):
                 return False
         return True
 
     def _lacks_what_is_new(self, claim: str, wanted: frozenset[int]) -> bool:
-        """Tell whether a claim adds a name to the question, or says little else, and nothing it adds stands here."""
-        new = wanted - self._asked - self._terms(_REPLIES)
-        if not new or new & self._held:
+        """Tell whether a claim adds a name to the question, or says little else, and nothing it adds stands here.
+
+        A full name has to stand here in any case. What the passage denies may be said in another word, `forbidden`.
+        """
+        if any(map(self._is_unknown, full_names(claim))):
+            return True
+        new = wanted - self._asked - self._terms(" ".join(REPLIES))
+        if not new or new & self._held or self._written_otherwise(claim):
             return False
-        return len(wanted) <= ONE_IS_ENOUGH or any(self._terms(name) & new for name in _names(claim))
+        if any(self._terms(name) & new for name in names(claim)):
+            return True
+        nearest = self._nearest(wanted)
+        agrees = says_no(claim) and nearest is not None and says_no(nearest.text)
+        return len(wanted) <= ONE_IS_ENOUGH and not agrees
+
+    def _is_unknown(self, name: str) -> bool:
+        """Tell whether no word of a full name stands in the passage or the question, nor its initials."""
+        words = name.split()
+        known = self._held | self._asked
+        initials = self._terms("".join(word[0] for word in words))
+        return not initials & known and all((terms := self._terms(word)) and not terms & known for word in words)
 
     def _denies(self, claim: str, clauses: list[str]) -> bool:
         """Tell whether a claim repeats a sentence and denies it, or leaves out that it is denied there."""
-        for clause in clauses:
-            said = self._content(_undenied(clause))
+        denied = is_denied(claim)
+        for clause in dict.fromkeys(clauses):
+            said = self._content(undenied(clause))
             if len(said) < _DENIED_TERMS:
                 continue
-            if _is_denied(clause):
+            if is_denied(clause):
                 best = max(self._sentences, key=lambda sentence: len(said & sentence.wider))
-                if len(said & best.wider) >= DENIED_SHARE * len(said) and not _is_denied(best.text):
+                if len(said & best.wider) >= DENIED_SHARE * len(said) and not is_denied(best.text):
                     return True
-            elif not _is_denied(claim) and self._is_denial_of(said):
+            elif not denied and self._is_denial_of(said):
                 return True
         return False
 
@@ -194,11 +221,11 @@ class Evidence:
         """Tell whether a part of the passage says just these terms, and denies them, and no other part says them."""
         denied = False
         for sentence in self._sentences:
-            for part in _clauses(sentence.text):
-                own = self._content(_undenied(part))
-                if said <= own and not _is_denied(part):
+            for part in clauses_of(sentence.text):
+                own = self._content(undenied(part))
+                if said <= own and not is_denied(part):
                     return False
-                denied = denied or (own == said and _is_denied(part))
+                denied = denied or (own == said and is_denied(part))
         return denied
 
     def _replaces(self, claim: str) -> bool:
@@ -208,11 +235,11 @@ class Evidence:
             return False
         mine = [self._terms(word) for word in words]
         first = next((n for n, term in enumerate(mine) if term), None)
-        names = set(_names(claim))
+        written = set(names(claim))
         suspects = {
             n
             for n, term in enumerate(mine)
-            if term and not term & self._held and (words[n] in names or (n == first and not term & self._asked))
+            if term and not term & self._held and (words[n] in written or (n == first and not term & self._asked))
         }
         if not suspects:
             return False
@@ -222,42 +249,45 @@ class Evidence:
                 return True
         return False
 
-    def _puts(self, mine: list[frozenset[int]], suspects: set[int], sentence: str) -> bool:
-        """Tell whether words repeat those of a sentence with a suspect in the place of one word."""
-        theirs = [self._terms(word) for word in _WORD.findall(sentence)][:_LONGEST_REPEATED]
+    def _exchanges(self, clause: str) -> bool:
+        """Tell whether a part of a claim repeats the sentences nearest to it with a name of another one in each."""
+        words = _WORD.findall(clause)
+        named = {n for n, word in enumerate(words) if word in self._named}
+        if not named:
+            return False
+        mine = [self._terms(word) for word in words]
+        said = frozenset[int]().union(*mine)
+        shared = [len(said & sentence.wider) for sentence in self._sentences]
+        return max(shared) >= _REPEATED_TERMS and all(
+            self._puts(mine, {n for n in named if not mine[n] & sentence.wider}, sentence.text, only=self._named)
+            for sentence, count in zip(self._sentences, shared, strict=True)
+            if count == max(shared)
+        )
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        """The names that the passage itself writes as such."""
+        return frozenset(
+            word for sentence in self._sentences for word in [*names(sentence.text), *first_name(sentence.text)]
+        )
+
+    def _puts(
+        self, mine: list[frozenset[int]], suspects: set[int], sentence: str, *, only: frozenset[str] | None = None
+    ) -> bool:
+        """Tell whether words repeat those of a sentence with a suspect in the place of one, if given one of `only`."""
+        if not suspects:
+            return False
+        words = _WORD.findall(sentence)[:_LONGEST_REPEATED]
+        theirs = [self._terms(word) for word in words]
         matcher = SequenceMatcher(None, mine, theirs, autojunk=False)
         if matcher.ratio() < REPEATED_SHARE:
             return False
         return any(
-            kind == "replace" and b - a == d - c and n in suspects and bool(theirs[c + n - a])
+            kind == "replace"
+            and b - a == d - c
+            and n in suspects
+            and bool(theirs[c + n - a])
+            and (only is None or words[c + n - a] in only)
             for kind, a, b, c, d in matcher.get_opcodes()
             for n in range(a, b)
         )
-
-
-def _clauses(claim: str) -> list[str]:
-    return [part for part in _CLAUSE.split(on_one_line(claim)) if part and part.strip()]
-
-
-def _without(found: list[Figure], clause: str) -> str:
-    text = list(clause)
-    for figure in found:
-        text[figure.start : figure.end] = " " * (figure.end - figure.start)
-    return "".join(text)
-
-
-def _is_denied(text: str) -> bool:
-    plain = _DENIES_NOTHING.sub(" ", text)
-    words = {word.lower() for word in _WORD.findall(plain)}
-    return bool(words & denials(text)) or bool(_DENIED_AT_THE_END.search(plain))
-
-
-def _undenied(text: str) -> str:
-    """Return a text without its words of denial."""
-    no = denials(text)
-    return " ".join(word for word in _WORD.findall(_DENIED_AT_THE_END.sub(" ", text)) if word.lower() not in no)
-
-
-def _names(claim: str) -> list[str]:
-    """Return the words that are written as names: capitalised, and not because a sentence or a title begins."""
-    return [name for name in _AFTER_A_WORD.findall(claim.rpartition(":")[2]) if name[0].isupper()]

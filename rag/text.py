@@ -32,6 +32,11 @@ _SPACES = re.compile(r"\s+")
 # The dots of a table of contents.
 _LEADERS = re.compile(r"(?:[.·_]\s?){4,}|…{2,}")
 _LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+# Scripts that are written without spaces between words (kanji and hanzi, hangul with its particles), and kana.
+_UNSPACED = re.compile(
+    r"(?P<pairs>[\u3005\u3400-\u4dbf\u4e00-\u9fff]+|[\uac00-\ud7af]+)|(?P<word>[\u30a1-\u30fa\u30fc-\u30ff]+)|"
+    r"[\u3041-\u309f]+"
+)
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
 _LETTERS_A_TOKEN = 6
 _DIGITS_A_TOKEN = 2
@@ -47,7 +52,8 @@ _SENTENCE_END = re.compile(
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[“\"])(?:[A-Z]|[A-Z]\.[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sen|Rep|Gov|Gen|Hon|Jr|Sr|No|Nos|Fig|Figs|Eq|Sec|Art|"
-    r"\d+(?:\.\d+)+|Vol|Ch|pp?|vs|cf|e\.g|i\.e|al|approx|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec|Nr|bzw|z\.B|S)\.$"
+    r"\d+(?:\.\d+)+|Vol|Ch|pp?|vs|cf|e\.g|i\.e|al|approx|Inc|Ltd|Co|Corp|Jan|Feb|Mar|Apr|Aug|Sept?|Oct|Nov|Dec|Nr|bzw|z\.B|S|"
+    r"Mio|Mrd|Tsd|ca|Abs|inkl|zzgl|ggf|env|art|núm|pág)\.$"
 )
 _LONGEST_ABBREVIATION = 10
 
@@ -60,6 +66,22 @@ def normalised(text: str) -> str:
 def split_letters_and_digits(text: str) -> str:
     """Return `text` with a space between a letter and a digit, so that `FY2022` is found by `fiscal 2022`."""
     return _LETTER_DIGIT.sub(" ", text)
+
+
+def split_unspaced(text: str) -> str:
+    """Return `text` with the words of scripts without spaces apart: every two characters that follow each other.
+
+    Words of katakana stand as they are. Hiragana, which is mostly endings and particles, is left out beside others.
+    """
+    split = _UNSPACED.sub(_in_pairs, text)
+    return split if split.strip() else text
+
+
+def _in_pairs(found: re.Match[str]) -> str:
+    run = found["pairs"]
+    if run is None:
+        return f" {found['word'] or ''} "
+    return f" {' '.join(run[at : at + 2] for at in range(max(1, len(run) - 1)))} "
 
 
 def estimate_tokens(text: str) -> int:

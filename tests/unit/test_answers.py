@@ -92,6 +92,11 @@ REFUSALS = (
     "Não encontrei informações sobre o chá.",
     "De documenten bevatten geen informatie over thee [1].",
     "Ik kan het antwoord niet vinden.",
+    "The handbook doesn't say how much tea is served at four [1].",
+    "The price of tea is not stated in the handbook [1].",
+    "资料中没有提到tea的价格[1]。",
+    "資料にはteaの価格の記載がありません。",
+    "В источниках нет информации о цене tea [1].",
 )
 
 

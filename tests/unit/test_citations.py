@@ -201,6 +201,13 @@ MODEL_OUTPUTS = {
         [1],
         0,
     ),
+    "no refusal": (
+        "The document states that tea does not hold four scones [1].",
+        "The document states that tea does not hold four scones [1].",
+        [1],
+        0,
+    ),
+    "partly a refusal in Chinese": ("资料中没有提到价格，但Tea is served at four [1]。",) * 2 + ([1], 0),
     "refusal after all": (
         "Tea is served at four [1]. The sources do not mention the price of tea [1].",
         "Tea is served at four [1]. The sources do not mention the price of tea.",
@@ -261,6 +268,41 @@ CLAIMS = {
 }
 
 
+REPORT = (
+    "Northwind Logistics was founded in 1998 by Maria Lopez. In 2023, revenue reached $1,234.5 million. "
+    "The plant in Porto opened on 14 March 2022. The board does not expect acquisitions in 2024. "
+    "Alice Smith manages the Berlin office. Bob Jones manages the Paris office. Low gives 30 lumens for 38 hours, "
+    "high gives 400 lumens for 2.5 hours. Expenses above 500 pounds need written approval by the finance director. "
+    "Questions are answered on weekdays between 9:00 and 17:00. The lamp is waterproof. Haustiere sind nicht erlaubt."
+)
+CLAIMS_OF_A_REPORT = {
+    "Revenue reached $1.2345 billion in 2023.": True,
+    "Revenue reached $1.2345 million in 2023.": False,
+    "Revenue reached 1,234.5M USD in 2023.": True,
+    "Revenue reached $1,234.5B in 2023.": False,
+    "The Porto plant opened on 2022-03-14.": True,
+    "The Porto plant opened on 14.03.2022.": True,
+    "The Porto plant opened on 14/04/2022.": False,
+    "The plant weighs 3 kilograms.": False,
+    "Questions are answered on weekdays between 9 a.m. and 5 p.m.": True,
+    "Questions are answered on weekdays between 9 a.m. and 6 p.m.": False,
+    "Northwind plans no acquisitions in 2024.": True,
+    "Expenses above 500 GBP need the written approval of the finance director.": True,
+    "Expenses above 500 pounds are approved in writing by Peter Jarvis.": False,
+    "Alice Smith manages the Berlin office and Bob Jones the Paris office.": True,
+    "Bob Jones manages the Berlin office.": False,
+    "Alice Smith manages the Paris office.": False,
+    "High gives 400 lumens for 2.5 hours.": True,
+    "The high level gives 30 lumens.": False,
+    "High gives 400 lumens for 38 hours.": False,
+}
+
+
+@pytest.mark.parametrize(("claim", "supported"), CLAIMS_OF_A_REPORT.items(), ids=CLAIMS_OF_A_REPORT)
+def test_what_a_claim_writes_otherwise_is_told_from_what_it_exchanges(claim: str, supported: bool) -> None:
+    assert supports(REPORT, claim, TERMS) is supported
+
+
 @pytest.mark.parametrize(("claim", "supported"), CLAIMS.items(), ids=CLAIMS)
 def test_the_figures_of_a_claim_are_those_of_its_source(claim: str, supported: bool) -> None:
     assert supports(HANDBOOK, claim, TERMS) is supported
@@ -276,6 +318,13 @@ ASKED = {
     "a word of the question": ("How heavy is the torch?", "The torch weighs 142 grams with its battery.", True),
     "a name of the question": ("How heavy is the Titan?", "Our Titan weighs 142 grams with its battery.", False),
     "nothing but the question": ("What is the capital of the lamp?", "The capital of the lamp is Lima.", False),
+    "no more than a yes": ("Is the lamp heavy with its battery?", "Yes.", True),
+    "no more than a wrong yes": ("Is it a diving lamp?", "Yes, it is.", False),
+    "no more than a no": ("Is it a diving lamp?", "No.", True),
+    "no more than a wrong no": ("Does it come with a battery?", "No, it doesn't.", False),
+    "a yes to a wrong figure": ("Does the lamp weigh 999 grams?", "Yes.", False),
+    "a no to a wrong figure": ("Does the lamp weigh 999 grams?", "No.", True),
+    "a denial in another word": ("Is it a lamp for diving?", "No, it is unsuitable for diving: avoid that.", True),
     "a yes": ("Is the lamp heavy with its battery?", "Yes, the lamp is heavy.", True),
 }
 
@@ -290,6 +339,13 @@ def test_figures_of_a_documents_name_and_page_may_be_told() -> None:
         "Tea is served at four in 2023, says page 7 [1].", [passage(TEA, page=7, name="2023.pdf")], "Tea?", TERMS
     ).sources
     assert source.quote == "Tea is served at four."
+
+
+NUMBERED = ", ".join(f"tea {n}" for n in range(50)) + ". "
+
+
+def word(n: int) -> str:
+    return "".join(chr(ord("a") + n // 26**place % 26) for place in range(3)) + "q"
 
 
 HOSTILE = {
@@ -314,13 +370,20 @@ HOSTILE = {
     "names": "Tea Is Served At Four " * 4_000 + "[1]",
     "rows": "| tea | 4 [1] |\n" * 5_000,
     "daggers": "【1†" * 10_000,
+    "figures that are given": "tea 5, " * 8_000 + "[1]",
+    "figures that are given, each of something else": "".join(f"tea 5 {word(n)}, " for n in range(4_000)) + "[1]",
+    "names exchanged": "Alice Smith manages the Berlin tea " * 2_000 + "[2]",
+    "replies": "Yes [1]. " * 6_000,
+    "characters": "本公司成立于1998年，" * 6_000 + "[1]",
+    "dates": "14 March " * 7_000 + "[1]",
 }
 
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
 def test_an_answer_made_to_be_slow_is_checked_in_linear_time(answer: str) -> None:
     began = time.process_time()
-    check_citations(answer, [passage(TEA * 20), passage(HANDBOOK * 5, page=2)], "When is tea?", TERMS)
+    passages = [passage(TEA * 20 + NUMBERED), passage(HANDBOOK * 5 + REPORT, page=2)]
+    check_citations(answer, passages, "When is tea?", TERMS)
     assert time.process_time() - began < 20  # below 3 s on a shared machine; what is quadratic takes minutes
 
 
@@ -330,6 +393,50 @@ def test_a_claim_in_another_language_needs_a_name_or_a_figure_in_common() -> Non
     assert supports(source, german, TERMS)
     assert not supports(source, german.replace("21", "34"), TERMS)
     assert not supports(source, "Das ist der Preis, den wir mit dem Wirt für das Zimmer vereinbart haben", TERMS)
+
+
+UNSPACED = {
+    "本公司成立于1998年，总部位于北京。员工总数为4200人。保修期为两年。": {
+        "该公司于1998年成立，总部在北京": True,
+        "员工有4,200人": True,
+        "保修期为2年": True,
+        "该公司于1999年成立": False,
+        "巴黎的天气很好": False,
+    },
+    "当社は1998年に設立され、本社は東京にあります。従業員数は4200人です。": {
+        "従業員は4,200人です": True,
+        "東京に本社があります": True,
+        "従業員は5,200人です": False,
+    },
+    "El contrato dura doce meses. La fianza es de 1.200,00 €.": {
+        "La fianza asciende a 1200 euros": True,
+        "12 months": True,
+    },
+    "Гарантия действует два года.": {"Гарантия составляет 2 года": True, "Гарантия составляет 3 года": False},
+}
+
+
+@pytest.mark.parametrize("text", UNSPACED)
+def test_claims_are_compared_in_languages_that_write_words_and_numbers_otherwise(text: str) -> None:
+    assert {claim: supports(text, claim, TERMS) for claim in UNSPACED[text]} == UNSPACED[text]
+
+
+def test_a_german_noun_is_no_name() -> None:
+    text = "Die Gebühr beträgt 50 Euro pro Monat. Haustiere sind nicht erlaubt."
+    assert supports(text, "Der Preis beträgt 50 Euro pro Monat", TERMS, question="Wie hoch ist der Preis?")
+    assert supports(text, "Haustiere sind verboten", TERMS, question="Sind Haustiere erlaubt?")
+
+
+def test_an_abbreviation_does_not_end_a_claim() -> None:
+    [source] = check_citations(
+        "Der Umsatz betrug 412,6 Mio. Euro [1].", [passage("Der Umsatz lag bei 412,6 Mio. Euro.")], "Umsatz?", TERMS
+    ).sources
+    assert source.quote == "Der Umsatz lag bei 412,6 Mio. Euro."
+
+
+def test_a_year_over_a_text_is_that_of_the_text() -> None:
+    text = "Annual Report 2022\n\nRevenue rose to 412.6 million euros (2021: 381.0 million euros)."
+    assert supports(text, "Revenue was 412.6 million euros in 2022", TERMS)
 
 
 def test_a_claim_in_other_words_is_supported() -> None:

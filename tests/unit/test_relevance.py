@@ -75,3 +75,38 @@ def test_a_follow_up_is_answered_by_what_speaks_of_its_own_words_only() -> None:
     assert relevant("And when? full charge", CHARGE, LENS, own="And when?")
     # What answers it alone is not spoilt by the words added.
     assert relevant("How green? lens soft damp cloth alcohol", CHARGE, LENS, own="How green?")
+
+
+CHINESE = (
+    "本产品保修期为两年。充电时间为三小时。充电完成后，指示灯变为绿色。",
+    "员工每周最多可以在家工作三天，须经主管批准。",
+)
+JAPANESE = (
+    "保証期間は購入日から2年間です。充電には3時間かかります。",
+    "社員は上司の承認を得て、週3日まで在宅勤務ができます。",
+)
+KOREAN = (
+    "보증 기간은 구매일로부터 2년입니다. 충전에는 세 시간이 걸립니다.",
+    "직원은 승인을 받아 재택근무를 할 수 있습니다.",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "texts", "is_relevant"),
+    [
+        ("保修期多长？", CHINESE, True),
+        ("充电需要多长时间？", CHINESE, True),
+        ("指示灯是什么颜色？", CHINESE, True),
+        ("食堂几点开门？", CHINESE, False),
+        ("巴黎的天气怎么样？", CHINESE, False),
+        ("保証期間はどのくらいですか？", JAPANESE, True),
+        ("充電時間は？", JAPANESE, True),
+        ("価格はいくらですか？", JAPANESE, False),
+        ("보증 기간이 얼마나 되나요?", KOREAN, True),
+        ("가격은 얼마인가요?", KOREAN, False),
+    ],
+)
+def test_words_are_found_where_no_space_is_between_them(
+    question: str, texts: tuple[str, str], is_relevant: bool
+) -> None:
+    assert relevant(question, *texts) is is_relevant
