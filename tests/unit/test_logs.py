@@ -85,13 +85,15 @@ def test_what_has_the_shape_of_a_secret_is_hidden(text: str) -> None:
 
 
 def test_secrets_of_the_settings_are_hidden_however_they_are_written() -> None:
-    secret = 'quo"te\\back-ünïcode'
+    secret = 'quo"te\\back-ünïcode, long enough to sign with'
     said = run(
-        "s = load_settings().openai_api_key.get_secret_value()\n"
+        "s = load_settings().jwt_secret.get_secret_value()\n"
         "logging.getLogger('api').error('it is %s, %r', s, s, extra=logs.fields(key=s, also=[s]))\n"
         "logs.audit('key_used', key=s)\n",
         LOG_FORMAT="json",
-        OPENAI_API_KEY=secret,
+        JWT_SECRET=secret,
+        JWT_AUDIENCE="us",
+        JWT_ISSUER="them",
     )
     assert said.count("***") == 5
     assert "back" not in said
