@@ -412,6 +412,7 @@ elseif cancelled and cancelled == field(job, 'ended_at') then
   redis.call('HSET', 'rq:job:' .. job, 'status', 'canceled')
   local forgotten = tonumber(redis.call('ZSCORE', 'rq:canceled:' .. queue, job)) or clock
   redis.call('EXPIRE', 'rq:job:' .. job, math.max(1, math.ceil(forgotten - clock)))  -- RQ took its expiry away
+  pcall(release_dependents, job, cancelled)  -- that came meanwhile
   return {'', 0, ''}
 end
 redis.call('HSET', 'rq:execution:' .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))

@@ -12,6 +12,7 @@ from redis import Redis
 from rq.job import Job
 
 from client import rq_client
+from client.conversations import MAX_JOBS
 from client.rq_client import JobQueue
 from queues.ledger import MAX_ATTEMPTS, Ending, Holder, Ledger, encode_result, encode_text
 from queues.rag_worker import RagWorker
@@ -107,6 +108,19 @@ def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
         world.cancel(job_id)
     assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 0
     assert (world.status(first), world.status(last)) == ("started", "deferred")
+    world.finish(holder)
+    assert world.waiting() == [last]
+    assert not world.valkey.keys("rq:job:*depende*")
+
+
+@pytest.mark.parametrize("many", [3, MAX_JOBS + 1])
+def test_a_turn_that_comes_after_one_was_cancelled_lets_none_overtake(many: int, world: World) -> None:
+    world.submit(turn="c")
+    holder = world.take()
+    for _ in range(many):
+        world.cancel(world.submit(turn="c"))
+    last = world.submit(turn="c")
+    assert world.status(last) == "deferred"
     world.finish(holder)
     assert world.waiting() == [last]
     assert not world.valkey.keys("rq:job:*depende*")
