@@ -113,7 +113,7 @@ def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
     assert not world.valkey.keys("rq:job:*depende*")
 
 
-@pytest.mark.parametrize("many", [3, MAX_JOBS + 1])
+@pytest.mark.parametrize("many", [1, 3, MAX_JOBS + 1])
 def test_a_turn_that_comes_after_one_was_cancelled_lets_none_overtake(many: int, world: World) -> None:
     world.submit(turn="c")
     holder = world.take()
