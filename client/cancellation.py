@@ -3,6 +3,10 @@
 A command to the worker is heard within milliseconds, or not at all: the worker may be gone, or Valkey just back. So
 the job is marked as well, in its field `cancel`. Its worker finds the mark with the next heartbeat, and who takes the
 job from a dead worker ends it.
+
+A worker of RQ's own says that a job runs only some time after it took the job from the list, the time of a fork. So one
+that waits is marked, too: such a worker then finds that there is nothing to run (`queues.scripts.BEGIN`), and
+`client.job_record` reads what it said meanwhile as what it is.
 """
 
 from __future__ import annotations
@@ -35,7 +39,7 @@ if status ~= 'queued' and status ~= 'deferred' and status ~= 'scheduled' and sta
 redis.call('LREM', KEYS[2], 0, ARGV[1])
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
-redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2])
+redis.call('HSET', KEYS[1], 'status', 'canceled', 'ended_at', ARGV[2], 'cancel', ARGV[2])
 give_up_turn(ARGV[6], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[4], ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[3])

@@ -15,11 +15,20 @@ MAX_TURNS = 6
 MAX_JOBS = 50
 
 # For the script that submits: which job a new job of a conversation, whose jobs are under `key`, has to wait for. It is
-# the one before it; nil for the first. Asked again for the same job, it answers the same.
+# the one before it; nil for the first. One that was cancelled before it ran is left out of all, for it ends nothing:
+# the one before it may still run.
 TAKE_TURN = """
 local function turn_before(key, job, most, seconds)
   local place = redis.call('LPOS', key, job) or redis.call('RPUSH', key, job) - 1
-  local before = place > 0 and redis.call('LINDEX', key, place - 1) or nil
+  local before = nil
+  for at = place - 1, 0, -1 do
+    local id = redis.call('LINDEX', key, at)
+    if field(id, 'status') ~= 'canceled' then
+      before = id
+      break
+    end
+    redis.call('LREM', key, 1, id)
+  end
   redis.call('LTRIM', key, -most, -1)
   redis.call('EXPIRE', key, seconds)
   return before

@@ -27,10 +27,21 @@ local function members(key)
   return redis.call('TYPE', key)['ok'] == 'set' and redis.call('SMEMBERS', key) or {}
 end
 
--- Whether a job still has to end for another, which takes any end of it or only a good one. None that is gone has.
-local function unended(job, any_end)
+-- Whether a job still has to end for another, which takes any end of it or only a good one. None that is gone has. One
+-- that RQ's own tools cancelled while it waited stands for what it waited for: what comes after it comes after that
+-- still. `seen` is for itself, that it asks of each once.
+local function unended(job, any_end, seen)
   local status = field(job, 'status')
-  return status ~= '' and not string.find(any_end and ANY_END or 'finished', status, 1, true)
+  if status == '' then return false end
+  if status ~= 'canceled' or not any_end then
+    return not string.find(any_end and ANY_END or 'finished', status, 1, true)
+  end
+  seen = seen or {}
+  seen[job] = true
+  for _, id in ipairs(members(dependencies_of(job))) do
+    if not seen[id] and unended(id, true, seen) then return true end
+  end
+  return false
 end
 
 -- Have a job wait for one that has not ended.

@@ -233,10 +233,9 @@ class Wakeups:
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._listener is not None:
-            self._listener.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listener
+        while self._listener is not None and not self._listener.done():
+            self._listener.cancel()  # while it subscribes, redis-py may take this for a time-out, and it goes on
+            await asyncio.wait([self._listener], timeout=RECONNECT_SECONDS)
 
     async def _listen(self) -> None:
         while True:

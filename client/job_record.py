@@ -44,7 +44,10 @@ STATUSES: Final[Mapping[str, JobStatus]] = {
 # Not RQ's own, which leaves it alone: whose job it is. A job put there by other means has none, and is LOCAL_USER's.
 OWNER_FIELD = "owner"
 LOCAL_USER = "local"
-FIELDS = ("status", "origin", "created_at", "started_at", "ended_at", "meta", "timeout", OWNER_FIELD)
+FIELDS = (
+    *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "cancel", "meta", "timeout"),
+    OWNER_FIELD,
+)
 
 
 def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
@@ -52,7 +55,7 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
     kind = KINDS[as_text(job["origin"])]
     owner = as_text(job.get(OWNER_FIELD)) or LOCAL_USER
     try:
-        status = STATUSES[as_text(job["status"])]
+        status = JobStatus.CANCELLED if _was_withdrawn(job) else STATUSES[as_text(job["status"])]
         meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
         value = _return_value(result, kind) if status is JobStatus.FINISHED else None
         return JobView(
@@ -79,6 +82,13 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
             created_at=datetime.now(UTC),
             failure=unreadable,
         )
+
+
+def _was_withdrawn(job: dict[str, bytes]) -> bool:
+    """Whether a job that is said to run was cancelled while it waited: its worker is about to find that out."""
+    cancelled = job.get("cancel", b"")
+    ended_then = bool(cancelled) and cancelled == job.get("ended_at") and cancelled >= job.get("enqueued_at", b"")
+    return ended_then and as_text(job["status"]) == RqStatus.STARTED
 
 
 def _return_value(result: dict[bytes, bytes], kind: Kind) -> dict[str, object]:

@@ -20,7 +20,7 @@ from rq.job import Job, JobStatus
 
 from client.scope import Scope
 from client.wire import PlainSerializer
-from errors import JobStopped
+from errors import JobCancelled, JobStopped
 from queues.ledger import Begun, Holder, Ledger
 
 log = logging.getLogger("queues")
@@ -54,12 +54,14 @@ class Hold:
             return self._begun.attempt
 
     def start(self) -> None:
-        """Watch over the job from now on. Raises JobStopped when it is another's."""
+        """Watch over the job from now on. Raises JobStopped when it is another's, JobCancelled when cancelled."""
         self._job.save_meta = self._save_meta  # type: ignore[method-assign]
         self._job.set_status = self._guarded(self._job.set_status)  # type: ignore[method-assign]
         try:
-            if not self.begin():
-                raise JobStopped("another worker has this job")
+            if not self._look():
+                raise JobStopped("another worker has this job, or it was cancelled before it began")
+            if self._cancelled:
+                raise JobCancelled("the job was cancelled")
         except (RedisError, OSError):
             pass  # the thread asks again
         threading.Thread(target=self._watch, name="hold", daemon=True).start()
@@ -118,7 +120,7 @@ class Hold:
                 pipeline.multi()
                 pipeline.execute = _or_nothing(pipeline.execute)
             if not self._look():
-                log.warning("job %s is another's by now: its ending is void", self._job.id)
+                log.warning("job %s is not this worker's: its ending is void", self._job.id)
                 pipeline.execute = lambda *_args, **_keywords: []
             if self._cancelled and status is JobStatus.FAILED:
                 status = JobStatus.STOPPED

@@ -386,7 +386,8 @@ return #due
 """
 
 # A job of ours begins under a worker that is not ours, which has made the execution. ARGV: queue, job, worker's name,
-# lease. Returns {execution, which attempt it is, process id of the worker}, or {'', 0, ''} when the job is another's.
+# lease. Returns {execution, which attempt it is, process id of the worker}, or {'', 0, ''} when the job is another's,
+# or was cancelled between its list and here: it then is what it was before the worker said that it runs.
 BEGIN = (
     _COMMON
     + """
@@ -403,11 +404,18 @@ for _, execution in ipairs(redis.call('ZRANGE', 'rq:executions:' .. job, 0, -1))
   end
 end
 if not found then return {'', 0, ''} end
-redis.call('HSET', 'rq:execution:' .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))
 local cancelled = field(job, 'cancel')
-if cancelled and cancelled < (field(job, 'enqueued_at') or '') then  -- while it ran before
+if cancelled and cancelled < (field(job, 'enqueued_at') or '') then  -- while it ran, or waited, before
   redis.call('HDEL', 'rq:job:' .. job, 'cancel')
+elseif cancelled and cancelled == field(job, 'ended_at') then
+  let_go(queue, job, found)
+  redis.call('HSET', 'rq:job:' .. job, 'status', 'canceled')
+  local forgotten = tonumber(redis.call('ZSCORE', 'rq:canceled:' .. queue, job)) or clock
+  redis.call('EXPIRE', 'rq:job:' .. job, math.max(1, math.ceil(forgotten - clock)))  -- RQ took its expiry away
+  pcall(release_dependents, job, cancelled)  -- that came meanwhile
+  return {'', 0, ''}
 end
+redis.call('HSET', 'rq:execution:' .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))
 local pid = redis.pcall('HGET', 'rq:worker:' .. worker, 'pid')
 return {found, next_attempt(job), type(pid) == 'string' and pid or ''}
 """

@@ -12,7 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
-from rq.registry import FailedJobRegistry, FinishedJobRegistry
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 
 import queues.worker
 from client.events import EventWriter, events_key
@@ -165,6 +167,42 @@ def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis
     assert writer.write("token", {"text": "new"})
     said = [fields[b"data"] for _, fields in valkey.xrange(events_key(job_id))][1:]  # type: ignore[union-attr, index]
     assert said == [b'{"attempt": 2}', b'{"text": "new"}']
+
+
+@pytest.mark.parametrize("said", ["queued", "started"])
+def test_what_is_cancelled_while_its_worker_takes_it_never_begins(
+    said: str, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of RQ's takes a job from its list, makes an execution, forks, and only then says that the job runs."""
+    job_id, begun = ask(api), list[str]()
+    seen: list[str] = []
+    prepare = SimpleWorker.prepare_job_execution
+
+    def prepare_meanwhile(self: SimpleWorker, *args: Any, **keywords: Any) -> None:
+        if said == "started":
+            prepare(self, *args, **keywords)
+        seen.append(api.delete(f"/jobs/{job_id}").json()["status"])
+        if said == "queued":
+            prepare(self, *args, **keywords)
+            seen.append(api.get(f"/job-status/{job_id}").json()["status"])
+
+    monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare_meanwhile)
+    while_it_runs(monkeypatch, lambda: begun.append(job_id))
+    work(settings, jobs=1)
+    assert (seen, begun) == (["cancelled", "cancelled"] if said == "queued" else ["started"], [])
+    assert api.get(f"/result/{job_id}").json()["status"] == "cancelled"
+    assert "event: cancelled" in api.get(f"/jobs/{job_id}/events").text
+    assert 0 < valkey.ttl(f"rq:job:{job_id}") <= 86_401
+    assert not valkey.keys("rq:execution*")
+    assert valkey.zcard(f"rq:wip:{QUEUE}") == 0
+    registry = CanceledJobRegistry if said == "queued" else FailedJobRegistry
+    assert registry(QUEUE, connection=valkey).get_job_ids() == [job_id]
+    monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare)
+    Queue(QUEUE, connection=valkey).enqueue_job(Job.fetch(job_id, connection=valkey))
+    work(settings, jobs=1)
+    assert begun == [job_id], "it was enqueued anew since"
+    assert api.get(f"/result/{job_id}").json()["status"] == "completed"
+    monkeypatch.undo()
 
 
 def waiting(worker: Running, api: httpx.Client, stub: OpenAIStub) -> str:

@@ -9,8 +9,10 @@ from typing import Any, TypeVar, cast
 import httpx
 import pytest
 from redis import Redis
+from rq.job import Job
 
 from client import rq_client
+from client.conversations import MAX_JOBS
 from client.rq_client import JobQueue
 from queues.ledger import MAX_ATTEMPTS, Ending, Holder, Ledger, encode_result, encode_text
 from queues.rag_worker import RagWorker
@@ -109,6 +111,42 @@ def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
     world.finish(holder)
     assert world.waiting() == [last]
     assert not world.valkey.keys("rq:job:*depende*")
+
+
+@pytest.mark.parametrize("many", [1, 3, MAX_JOBS + 1])
+def test_a_turn_that_comes_after_one_was_cancelled_lets_none_overtake(many: int, world: World) -> None:
+    world.submit(turn="c")
+    holder = world.take()
+    for _ in range(many):
+        world.cancel(world.submit(turn="c"))
+    last = world.submit(turn="c")
+    assert world.status(last) == "deferred"
+    world.finish(holder)
+    assert world.waiting() == [last]
+    assert not world.valkey.keys("rq:job:*depende*")
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_a_turn_that_rq_itself_cancels_lets_none_overtake(many: int, world: World) -> None:
+    """It leaves the turns as they are: the next waits for one that will never run."""
+    _, *cancelled, last = world.turns(2 + many)
+    holder = world.take()
+    for job_id in cancelled:
+        Job.fetch(job_id, connection=world.valkey).cancel()
+    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 0
+    assert world.status(last) == "deferred"
+    world.finish(holder)
+    world.run(world.queue.release_stranded(waiting_seconds=-5))
+    assert world.waiting() == [last]
+
+
+def test_turns_that_wait_for_each_other_are_asked_once(world: World) -> None:
+    first, second, third = world.turns(3)
+    for job_id in (first, second):
+        world.valkey.hset(f"rq:job:{job_id}", "status", "canceled")
+        world.valkey.sadd(f"rq:job::{job_id}:dependencies", first, second)
+    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 1
+    assert world.status(third) == "queued"
 
 
 def test_what_waited_for_a_cancelled_question_waits_for_its_upload(world: World) -> None:
