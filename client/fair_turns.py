@@ -192,7 +192,8 @@ local function take_turn(queue, job)
   for _, key in ipairs({order, last, own}) do redis.call('EXPIRE', key, @KEPT@) end
 end
 
--- Give a turn to each job at the end of the list that has none.
+-- Give a turn to each job at the end of the list that has none. One that RQ's own tools run again still has the expiry
+-- from when it had failed, and must not be gone before its turn.
 local function adopt(queue)
   local list, order, found = 'rq:queue:' .. queue, 'rag:turns:' .. queue, {}
   if redis.call('EXISTS', list) == 0 then return 0 end
@@ -203,7 +204,10 @@ local function adopt(queue)
     redis.call('RPOP', list)
     found[#found + 1] = job
   end
-  for place = #found, 1, -1 do take_turn(queue, found[place]) end
+  for place = #found, 1, -1 do
+    if field(found[place], 'ttl') == '' then redis.call('PERSIST', 'rq:job:' .. found[place]) end
+    take_turn(queue, found[place])
+  end
   return #found
 end
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
+from rq.registry import FailedJobRegistry
 from uuid_utils.compat import uuid7
 
 from client import fair_turns, job_record
@@ -23,7 +24,7 @@ from client.rq_client import JobQueue
 from client.webhook_records import Delivery, EventType
 from client.webhook_store import WebhookStore
 from client.wire import PlainSerializer
-from queues.ledger import Holder, Ledger
+from queues.ledger import Ending, Holder, Ledger, encode_text
 from schemas import Priority
 from tests import jobs
 from tests.conftest import MakeSettings
@@ -295,6 +296,21 @@ def test_a_question_that_waited_for_another_takes_its_owners_turn(world: World) 
     assert fair_turns.adopt(world.valkey, "rag_queries") == 2
     assert world.owners(world.waiting()).startswith("Baaba")
     world.check()
+
+
+def test_what_rq_runs_again_does_not_expire_before_its_turn(world: World) -> None:
+    failed = world.submit("bob")[0]
+    world.submit("ann", count=3)
+    assert world.take("ours") == failed
+    (holder,) = world.held
+    assert world.ledger.finish_all([(holder, Ending("failed", encode_text("it failed"), 60))]) == [1]
+    queue = Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer)
+    short = queue.enqueue("tests.jobs.nothing", ttl=60)  # asked for, unlike the other
+    FailedJobRegistry(queue=queue).requeue(failed)
+    assert world.valkey.ttl(f"rq:job:{failed}") > 0
+    assert fair_turns.adopt(world.valkey, "rag_queries") == 2
+    assert world.valkey.ttl(f"rq:job:{failed}") == -1
+    assert world.valkey.ttl(short.key) > 0
 
 
 def test_stranded_questions_take_their_owners_turn(world: World) -> None:
