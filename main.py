@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import argparse
 import errno
+import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import keys
 import logs
 import terminal
 from client import data_dir
 from errors import AppError, QueueUnavailable, SettingsError
-from processes import EXIT_CONFIG, run_all, stop_with_parent
+from processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
 from settings import Settings, load_settings, without_password
 
 
@@ -31,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         logs.configure(settings)
         if options.supervised:
             stop_with_parent()
+        stop_with_terminal()
         data_dir.prepare(settings)
         if options.part == "eval":
             from evaluate import main as evaluate
@@ -140,6 +144,8 @@ def _queue_url(settings: Settings) -> Iterator[str]:
         return
     from client.embedded_valkey import EmbeddedValkey
 
+    # uvicorn shuts down and then raises SIGTERM once more, which would end this process with the server left running.
+    signal.signal(signal.SIGTERM, _end)
     valkey = EmbeddedValkey(settings.valkey_dir)
     valkey.start()
     try:
@@ -147,6 +153,10 @@ def _queue_url(settings: Settings) -> Iterator[str]:
             yield valkey.url
     finally:
         valkey.stop()
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _require_database(settings: Settings) -> None:

@@ -20,7 +20,7 @@ from settings import Settings, load_settings
 from tests import acl
 from tests.openai_stub import OpenAIStub, openai_stub, serving
 from tests.pdfs import write_pdf
-from tests.processes import environment
+from tests.processes import environment, processes_of, wait_until
 
 MakeSettings = Callable[..., Settings]
 
@@ -35,6 +35,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(holder.close)
         with suppress(OSError):  # a Valkey of the machine's own has it
             holder.bind(("127.0.0.1", embedded_valkey.DEFAULT_PORT))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail when a process outlives the tests that started it, as its folder, command or environment tells."""
+    folder = str(tmp_path_factory.getbasetemp())
+    yield
+    wait_until(lambda: not processes_of(folder), seconds=10, what=lambda: f"the end of {processes_of(folder)}")
 
 
 @pytest.fixture(scope="session")

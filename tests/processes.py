@@ -99,3 +99,17 @@ def descendants(pid: int) -> list[int]:
     """Return the processes below one."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [one for child in map(int, children) for one in [child, *descendants(child)]]
+
+
+def processes_of(folder: str) -> list[str]:
+    """Return the commands of all other processes that work in a folder, or were started with its name. Linux only."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if process.name == str(os.getpid()) or "\nState:\tZ" in (process / "status").read_text():
+                continue
+            command = (process / "cmdline").read_bytes()
+            told = bytes((process / "cwd").readlink()) + command + (process / "environ").read_bytes()
+            if os.fsencode(folder) in told:
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found

@@ -90,7 +90,8 @@ def index(pdf: Path, data_dir: Path) -> None:
     )
 
 
-def test_one_command_serves_and_ctrl_c_ends_it_all(tmp_path: Path, pdf: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "the end of the terminal"])
+def test_one_command_serves_and_ends_it_all(number: signal.Signals, tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path) as started:
         index(pdf, started.data_dir)
         assert "1887" in answer(started.api)["result"]
@@ -99,7 +100,7 @@ def test_one_command_serves_and_ctrl_c_ends_it_all(tmp_path: Path, pdf: Path) ->
         assert f"rq worker --url {started.valkey_url} rag_queries" in started.process.output
         children = started.children()
         assert set(children) == {"api", "worker", "valkey"}
-        started.process.process.send_signal(signal.SIGINT)
+        started.process.process.send_signal(number)
         assert started.process.process.wait(20) == 0
         assert started.children() == {}
         with pytest.raises(ProcessLookupError):
@@ -281,6 +282,7 @@ def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) ->
         wait_until(lambda: "was started again" in api_process.output, what=lambda: api_process.output)
         with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use) as worker:
             assert "1887" in answer(api)["result"], worker.output
+    assert not url_file.exists()  # SIGTERM ended the server, too
 
 
 @pytest.mark.parametrize(
