@@ -36,8 +36,17 @@ class Connection:
 
     async def call(self, method: str, path: str) -> tuple[int, bytes]:
         """Send a request and read the whole answer."""
-        status = await self.send(method, path)
-        return status, await self.reader.readexactly(self._length)
+        return await self.send(method, path), await self.rest()
+
+    async def rest(self) -> bytes:
+        """Read the body of an answer that tells its length."""
+        return await self.reader.readexactly(self._length)
+
+    async def again(self) -> None:
+        """Connect once more, to the same address."""
+        self.close()
+        host, port = self._writer.get_extra_info("peername")[:2]
+        self.reader, self._writer = await asyncio.open_connection(host, port)
 
     async def until(self, mark: bytes) -> None:
         """Read a stream until it holds `mark`."""

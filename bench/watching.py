@@ -126,12 +126,21 @@ async def _all(base_url: str, way: Callable[[Connection, str], Awaitable[None]])
         async with gate:
             connection = await Connection.open(base_url)
         started = time.monotonic()
-        _, body = await connection.call("POST", f"{ASK}%20{time.time_ns()}")  # a question of its own: none is kept
+        body = await _until_taken(connection)
         await way(connection, json.loads(body)["job_id"])
         connection.close()
         return time.monotonic() - started
 
     return await asyncio.gather(*(one() for _ in range(CLIENTS)))
+
+
+async def _until_taken(connection: Connection) -> bytes:
+    """Ask a question of its own, as none is kept; again a second later while the API is too busy, as clients do."""
+    while True:
+        status, body = await connection.call("POST", f"{ASK}%20{time.time_ns()}")
+        if status != httpx.codes.SERVICE_UNAVAILABLE:
+            return body
+        await asyncio.sleep(1)
 
 
 async def _poll(connection: Connection, job_id: str) -> None:
@@ -145,8 +154,16 @@ async def _wait(connection: Connection, job_id: str) -> None:
 
 
 async def _stream(connection: Connection, job_id: str) -> None:
-    await connection.send("GET", f"/jobs/{job_id}/events")
-    await connection.until(b"event: finished")
+    """Follow the job; from the start again where the API was too busy to answer or to go on, as clients may."""
+    while True:
+        if await connection.send("GET", f"/jobs/{job_id}/events") == httpx.codes.OK:
+            try:
+                return await connection.until(b"event: finished")
+            except ConnectionError:
+                await connection.again()
+        else:
+            await connection.rest()
+        await asyncio.sleep(1)
 
 
 def _first_token(client: httpx.Client, folder: Path, environment: dict[str, str]) -> None:
