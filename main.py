@@ -19,7 +19,7 @@ from typing import NoReturn
 import keys
 import logs
 import terminal
-from client import data_dir
+from client import data_dir, embedded_valkey
 from errors import AppError, QueueUnavailable, SettingsError
 from processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
 from settings import Settings, load_settings, without_password
@@ -71,12 +71,11 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     from redis import Redis
     from redis.exceptions import RedisError
 
-    from client.embedded_valkey import require_url
     from queues.dead import DeadLetters
 
     if options.action != "list" and not (options.job_ids or options.all):
         raise AppError(f"say which jobs to {options.action}: their ids, or --all")
-    url = require_url(settings)
+    url = embedded_valkey.require_url(settings)
     with Redis.from_url(url) as valkey:
         letters = DeadLetters(valkey)
         try:
@@ -128,31 +127,21 @@ def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
-    from client.embedded_valkey import require_url
     from queues.run_audit import run_audit
 
-    lines = run_audit(settings, url=require_url(settings), mend=not options.dry_run)
+    lines = run_audit(settings, url=embedded_valkey.require_url(settings), mend=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
     return 0
 
 
 @contextmanager
 def _queue_url(settings: Settings) -> Iterator[str]:
-    """Give the URL of the queues, with an embedded Valkey behind it where none is configured."""
-    if settings.valkey_url is not None:
-        yield settings.valkey_url
-        return
-    from client.embedded_valkey import EmbeddedValkey
-
-    # uvicorn shuts down and then raises SIGTERM once more, which would end this process with the server left running.
-    signal.signal(signal.SIGTERM, _end)
-    valkey = EmbeddedValkey(settings.valkey_dir)
-    valkey.start()
-    try:
-        with valkey.kept_running():
-            yield valkey.url
-    finally:
-        valkey.stop()
+    """Give the URL of the queues. SIGTERM, too, then ends an embedded Valkey that this process has started."""
+    if settings.valkey_url is None:
+        # uvicorn shuts down and then raises it once more, which would end this process with the server left running.
+        signal.signal(signal.SIGTERM, _end)
+    with embedded_valkey.serving(settings) as url:
+        yield url
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import FrameType
 
-from client.embedded_valkey import EmbeddedValkey
+from client import embedded_valkey
 from errors import SettingsError
 from settings import ROOT, Settings
 
@@ -95,36 +95,26 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
     """
     stop = threading.Event()
     _on_stop_signal(stop)
-    valkey = None if settings.valkey_url else EmbeddedValkey(settings.valkey_dir)
-    children: list[Child] = []
-    watch = ExitStack()
-    try:
-        if valkey is not None and not valkey.start():
-            raise SettingsError(f"another main.py runs on {settings.data_dir}: stop it, or set another DATA_DIR")
-        if valkey is not None:
-            watch.enter_context(valkey.kept_running())
-        url = valkey.url if valkey else settings.queue_url
+    with embedded_valkey.serving(settings, alone=True) as url:
         environment = os.environ | {"VALKEY_URL": url, "PORT": str(settings.port)}
         workers = settings.worker_processes
-        children += [
+        children = [
             Child("API", ["api"], environment),
             *(Child(f"worker {n + 1}", ["worker"], environment) for n in range(workers)),
         ]
-        for child in children:
-            child.start()
-        started(url)
-        while not stop.wait(TICK_SECONDS):
+        try:
             for child in children:
-                child.keep_alive()
-    finally:
-        for child in children:  # while Valkey is still kept running: they write what they finish
-            child.terminate()
-        deadline = time.monotonic() + GRACE_SECONDS
-        for child in children:
-            child.wait(deadline)
-        watch.close()
-        if valkey is not None:
-            valkey.stop()
+                child.start()
+            started(url)
+            while not stop.wait(TICK_SECONDS):
+                for child in children:
+                    child.keep_alive()
+        finally:  # while Valkey is still kept running: they write what they finish
+            for child in children:
+                child.terminate()
+            deadline = time.monotonic() + GRACE_SECONDS
+            for child in children:
+                child.wait(deadline)
 
 
 def stop_with_parent() -> None:

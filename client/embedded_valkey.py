@@ -187,6 +187,25 @@ class EmbeddedValkey:
             time.sleep(0.02)
 
 
+@contextmanager
+def serving(settings: Settings, *, alone: bool = False) -> Iterator[str]:
+    """Give the URL of the queues, with an embedded server kept running behind it where VALKEY_URL is not set.
+
+    Raises SettingsError when it does not come up; `alone` also when another process has started it.
+    """
+    if settings.valkey_url is not None:
+        yield settings.valkey_url
+        return
+    valkey = EmbeddedValkey(settings.valkey_dir)
+    if not valkey.start() and alone:
+        raise SettingsError(f"another main.py runs on {settings.data_dir}: stop it, or set another DATA_DIR")
+    try:
+        with valkey.kept_running():
+            yield valkey.url
+    finally:
+        valkey.stop()
+
+
 def running_url(settings: Settings) -> str | None:
     """Return where the queues are: VALKEY_URL, else the embedded server if it runs; None when there is neither.
 

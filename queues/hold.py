@@ -89,12 +89,18 @@ class Hold:
 
     def _look(self) -> bool:
         """Renew the lease; see whether the job is still ours, and whether it was cancelled. Raises RedisError."""
-        if not self.begin() or self._begun is None:
+        holder = self._holder()
+        if holder is None:
             return False
-        holder = Holder(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
         held, cancelled = self._ledger.hold(holder)
         self._cancelled = self._cancelled or cancelled
         return held
+
+    def _holder(self) -> Holder | None:
+        """Name the execution; None when the job is another's. Raises RedisError."""
+        if not self.begin() or self._begun is None:
+            return None
+        return Holder(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
 
     def _stop(self) -> None:
         self._stopped = True
@@ -102,8 +108,8 @@ class Hold:
             self._scope.end()
 
     def _save_meta(self) -> None:
-        if self.begin() and self._begun is not None:
-            holder = Holder(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
+        holder = self._holder()
+        if holder is not None:
             self._ledger.keep_meta(holder, PlainSerializer.dumps(self._job.meta))
 
     def _guarded(self, write: Callable[..., None]) -> Callable[..., None]:

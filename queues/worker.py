@@ -42,9 +42,9 @@ def process_query(payload: dict[str, Any]) -> dict[str, Any]:
         logs.content(log, "asked", question=query.query)
         use = services()
         documents.require_ready(query, use)
-        _require_tokens(query.user_id, get_current_job())
-        waited = _waited_seconds(get_current_job())
         job = get_current_job()
+        _require_tokens(query.user_id, job)
+        waited = _waited_seconds(job)
         answer = answer_in_context(
             query,
             use,

@@ -88,7 +88,7 @@ class Evidence:
         if nearest is None or len(asked & nearest.wider) < max(1, ANSWERED_SHARE * len(asked)):
             return False
         if reply in NO:
-            return says_no(nearest.text) or bool(figures(on_one_line(self._question)))
+            return says_no(nearest.text) or bool(self._asked_numbers)
         return not says_no(nearest.text) and self._gives_figures_of(clauses_of(self._question), same_language=True)
 
     def _nearest(self, wanted: frozenset[int]) -> Sentence | None:
@@ -112,6 +112,14 @@ class Evidence:
     def _asked(self) -> frozenset[int]:
         return self._terms(self._question)
 
+    @cached_property
+    def _called_numbers(self) -> frozenset[str]:
+        return _numbers(self._about)
+
+    @cached_property
+    def _asked_numbers(self) -> frozenset[str]:
+        return _numbers(self._question)
+
     def _written_otherwise(self, claim: str) -> int:
         """Return how many figures of a claim the passage gives in other characters, as `doce` or `1.200,00`."""
         line = on_one_line(claim)
@@ -127,8 +135,6 @@ class Evidence:
 
         One of the question's may be repeated beside another that is given: `not 100 but 142 grams`.
         """
-        called = {number for figure in figures(on_one_line(self._about)) for number in figure.readings}
-        asked = {number for figure in figures(on_one_line(self._question)) for number in figure.readings}
         given, repeated = False, False
         for clause in dict.fromkeys(clauses):
             found = figures(clause)
@@ -144,9 +150,9 @@ class Evidence:
                     return False
                 if giving and (not same_language or not said or self._belongs(figure, giving, said, first)):
                     given = True
-                elif figure.readings & called:
+                elif figure.readings & self._called_numbers:
                     continue
-                elif figure.readings & asked and not giving:
+                elif figure.readings & self._asked_numbers and not giving:
                     repeated = True
                 else:
                     return False
@@ -291,3 +297,8 @@ class Evidence:
             for kind, a, b, c, d in matcher.get_opcodes()
             for n in range(a, b)
         )
+
+
+def _numbers(text: str) -> frozenset[str]:
+    """Return what each figure of a text may be read as."""
+    return frozenset(number for figure in figures(on_one_line(text)) for number in figure.readings)

@@ -84,6 +84,21 @@ def _start(arguments: list[str], output: IO[bytes], variables: dict[str, str]) -
     )
 
 
+def refused(*arguments: str, **variables: str) -> str:
+    """Run main.py, which must not start as it is told to; return what it says."""
+    done = subprocess.run(
+        [PYTHON, "main.py", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    return done.stderr
+
+
 def wait_until(
     condition: Callable[[], object], *, seconds: float = 20.0, what: str | Callable[[], str] = "the condition"
 ) -> None:

@@ -23,7 +23,7 @@ from client import embedded_valkey
 from client.embedded_valkey import EmbeddedValkey
 from tests.integration.test_chat import answer
 from tests.openai_stub import KEY, OpenAIStub
-from tests.processes import PYTHON, ROOT, Running, environment, free_port, running, wait_until
+from tests.processes import PYTHON, ROOT, Running, environment, free_port, refused, running, wait_until
 
 
 class Service:
@@ -193,49 +193,22 @@ def test_a_start_after_a_kill_waits_for_the_worker_that_finishes_its_job(
 
 def test_a_second_main_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with service(tmp_path):
-        second = subprocess.run(
-            [PYTHON, "main.py"],
-            cwd=ROOT,
-            env=environment(DATA_DIR=str(tmp_path / "data"), PORT=str(free_port())),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert second.returncode == 2
-        assert "another main.py runs" in second.stderr
-        assert second.stderr.count("\n") == 1
+        said = refused(DATA_DIR=str(tmp_path / "data"), PORT=str(free_port()))
+        assert "another main.py runs" in said
+        assert said.count("\n") == 1
 
 
 def test_a_second_worker_on_the_embedded_store_is_told_to_set_qdrant_url(tmp_path: Path) -> None:
     with service(tmp_path):
-        second = subprocess.run(
-            [PYTHON, "main.py", "worker"],
-            cwd=ROOT,
-            env=environment(DATA_DIR=str(tmp_path / "data")),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert second.returncode == 2
-        assert "QDRANT_URL" in second.stderr
+        said = refused("worker", DATA_DIR=str(tmp_path / "data"))
+        assert "QDRANT_URL" in said
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run(
-            [PYTHON, "main.py"],
-            cwd=ROOT,
-            env=environment(DATA_DIR=str(tmp_path), PORT=str(port)),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-    assert done.returncode == 2
-    assert f"PORT {port}" in done.stderr
+        said = refused(DATA_DIR=str(tmp_path), PORT=str(port))
+    assert f"PORT {port}" in said
 
 
 def test_a_valkey_whose_port_is_taken_for_a_moment_comes_back(
@@ -300,34 +273,16 @@ def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) ->
 def test_what_cannot_be_had_stops_the_start_with_a_sentence(
     part: str, variables: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
-    done = subprocess.run(
-        [PYTHON, "main.py", part],
-        cwd=ROOT,
-        env=environment(**{"DATA_DIR": str(tmp_path / "data"), "PORT": "0"} | variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {sentence}")
-    assert done.stderr.count("\n") == 1
+    said = refused(part, **{"DATA_DIR": str(tmp_path / "data"), "PORT": "0"} | variables)
+    assert said.startswith(f"error: {sentence}")
+    assert said.count("\n") == 1
 
 
 def test_a_worker_without_a_database_that_can_be_opened_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "uploads.db").write_bytes(b"no database, and long enough to be looked at: " * 10)
-    done = subprocess.run(
-        [PYTHON, "main.py", "worker"],
-        cwd=ROOT,
-        env=environment(DATA_DIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {tmp_path / 'uploads.db'} must be one that can be opened")
-    assert done.stderr.count("\n") == 1
+    said = refused("worker", DATA_DIR=str(tmp_path))
+    assert said.startswith(f"error: {tmp_path / 'uploads.db'} must be one that can be opened")
+    assert said.count("\n") == 1
 
 
 def test_a_database_server_that_is_away_stops_nothing(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from server import create_app
 from tests import acl
 from tests.conftest import MakeSettings
 from tests.openai_stub import serving
-from tests.processes import PYTHON, ROOT, RQ, environment, running, wait_until
+from tests.processes import PYTHON, ROOT, RQ, environment, refused, running, wait_until
 from tests.tls import make_certificates, tls_in_front
 
 
@@ -160,18 +160,9 @@ def test_certificates_that_cannot_be_read_stop_the_start(content: str | None, tm
     ca_file = tmp_path / "ca.crt"
     if content is not None:
         ca_file.write_text(content)
-    done = subprocess.run(
-        [PYTHON, "main.py", "api"],
-        cwd=ROOT,
-        env=environment(TLS_CA_FILE=str(ca_file), DATA_DIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: TLS_CA_FILE must name a readable PEM file of certificates")
-    assert done.stderr.count("\n") == 1
+    said = refused("api", TLS_CA_FILE=str(ca_file), DATA_DIR=str(tmp_path))
+    assert said.startswith("error: TLS_CA_FILE must name a readable PEM file of certificates")
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
