@@ -62,10 +62,10 @@ bench-retrieval: $(VENV)/installed-dev
 local: $(VENV)/installed-local
 
 lock: $(VENV)/installed-dev
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-local.in -o requirements-local.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes requirements-dashboard.in -o requirements-dashboard.txt
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-local.in -o requirements-local.txt
+	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-dashboard.in -o requirements-dashboard.txt
 
 clean:
 	rm -rf $(VENV) .venv-bench
