@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-import logs
-import terminal
-from client import data_dir
+from cli import terminal
+from client.files import data_dir
 from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
+from observability import logs
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from client.rq_client import JobQueue
-    from queues.services import Services
+    from queues.wiring import Services
 
 POLL_SECONDS = 0.1
 WAIT_SECONDS = 0.5
@@ -159,10 +159,10 @@ class _Indexing:
         self._indexed: set[str] = set()
 
     def __enter__(self) -> _Indexing:
-        from client.database import Database
-        from client.file_store import open_file_store
-        from client.library import Library
-        from client.uploads import UploadList
+        from client.files.store import open_file_store
+        from client.sql.database import Database
+        from client.sql.uploads import UploadList
+        from documents.service import Library
 
         settings = self._settings
         self._open()
@@ -180,7 +180,7 @@ class _Indexing:
 
     def _open(self) -> None:
         """Open the store, or find the queue of the worker that has it. What is no worker is waited for."""
-        from queues.services import open_services
+        from queues.wiring import open_services
 
         settings, said = self._settings, False
         while True:
@@ -227,7 +227,7 @@ class _Indexing:
             reindexing = self._library.reindex(upload.upload_id, user_id=self._user_id)
             upload = self._loop.run_until_complete(reindexing)
         if self._services is not None:
-            from queues.documents import index_upload
+            from queues.jobs.indexing import index_upload
 
             task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
             return index_upload(task, self._services, report, job_id=None)
@@ -249,8 +249,8 @@ def _upload_id(file: Path, user_id: str) -> str:
 
 async def _queue_of_a_worker(settings: Settings) -> JobQueue | None:
     """Open the queue of this store's service; None when no worker takes documents from it."""
-    from client.embedded_valkey import running_url
     from client.rq_client import JobQueue
+    from client.valkey.embedded import running_url
 
     url = running_url(settings)
     if url is None:

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-import keys
-import logs
-import terminal
-from client import data_dir, embedded_valkey
+from cli import keys, terminal
+from cli.processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
+from client.files import data_dir
+from client.valkey import embedded as embedded_valkey
 from errors import AppError, QueueUnavailable, SettingsError
-from processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
+from observability import logs
 from settings import Settings, load_settings, without_password
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         stop_with_terminal()
         data_dir.prepare(settings)
         if options.part == "eval":
-            from evaluate import main as evaluate
+            from cli.evaluate import main as evaluate
 
             return evaluate(arguments[1:])
         return _PARTS[options.part or "all"](settings, options)
@@ -71,7 +71,7 @@ def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
     from redis import Redis
     from redis.exceptions import RedisError
 
-    from queues.dead import DeadLetters
+    from client.rq.dead_letters import DeadLetters
 
     if options.action != "list" and not (options.job_ids or options.all):
         raise AppError(f"say which jobs to {options.action}: their ids, or --all")
@@ -106,7 +106,7 @@ def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
 def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     import uvicorn
 
-    from api.serving import uvicorn_options
+    from api.uvicorn_protocol import uvicorn_options
     from server import create_app
 
     _require_database(settings)
@@ -127,7 +127,7 @@ def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
-    from queues.run_audit import run_audit
+    from cli.audit import run_audit
 
     lines = run_audit(settings, url=embedded_valkey.require_url(settings), mend=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
@@ -151,7 +151,7 @@ def _end(_number: int, _frame: FrameType | None) -> NoReturn:
 def _require_database(settings: Settings) -> None:
     """Make sure that there can be a list of uploads. Raises SettingsError."""
     # Imported here: SQLAlchemy takes 0.3 s, which main.py would pay before it starts anything.
-    from client.database import Database
+    from client.sql.database import Database
 
     database = Database(settings)
     try:

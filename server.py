@@ -11,24 +11,26 @@ from typing import Any, Literal
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from api import batches, chat, docs, events, health, jobs, problems, uploads, webhooks
-from api.access import RequestLog
-from api.auth import Authentication, Gate, describe_auth
-from api.browsers import BrowserGuard, Cors
+from api import problems
+from api import swagger as docs
 from api.dependencies import State
-from api.headers import HeadRequests, SecurityHeaders
-from api.limits import AddressCheck, BodyLimit
-from client.api_keys import KeyList, Keyring
-from client.database import Database
-from client.file_store import open_file_store
-from client.library import Library
-from client.quotas import Quotas
+from api.middleware.auth import Authentication, Gate, describe_auth
+from api.middleware.body_limits import AddressCheck, BodyLimit
+from api.middleware.origin_guard import BrowserGuard, Cors
+from api.middleware.security_headers import HeadRequests, SecurityHeaders
+from api.request_log import RequestLog
+from api.routes import batches, chat, events, health, jobs, uploads, webhooks
+from auth.api_keys import KeyList, Keyring
+from auth.quotas import Quotas
+from client.files.store import open_file_store
+from client.qdrant.tls import in_the_clear
 from client.rq_client import JobQueue
-from client.tls import in_the_clear
-from client.uploads import UploadList
-from client.webhook_events import SweepThread, open_events
+from client.sql.database import Database
+from client.sql.uploads import UploadList
+from documents.service import Library
 from errors import AppError
 from settings import Settings
+from webhooks.relay import SweepThread, open_events
 
 log = logging.getLogger("api")
 

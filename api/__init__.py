@@ -1,0 +1,1 @@
+"""The HTTP API: it validates requests, submits jobs and reads them back. No retrieval and no model."""

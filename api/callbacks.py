@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from client.webhook_address import MAX_URL_CHARS, AddressPolicy, parse_url
-from client.webhook_records import Callback
+from client.rq.outbox import Callback
 from errors import InvalidRequest, WebhookUrlRefused
 from schemas import clean_text
 from settings import Settings
+from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url
 
 MAX_METADATA = 20
 

@@ -11,17 +11,17 @@ from typing import Annotated, Any, TypedDict
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
-import logs
-from api.auth import Gate
-from client.file_store import FileStore
-from client.library import Library
-from client.quotas import Quotas
+from api.middleware.auth import Gate
+from auth.quotas import Quotas
+from client.files.store import FileStore
 from client.rq_client import JobQueue
-from client.uploads import UploadList
-from client.webhook_store import WebhookStore
+from client.sql.uploads import UploadList
+from documents.service import Library
 from errors import Forbidden
+from observability import logs
 from schemas import Caller, KeyScope
 from settings import Settings
+from webhooks.store import WebhookStore
 
 
 class State(TypedDict):

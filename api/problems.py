@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from api.access import route_of
+from api.request_log import route_of
 from errors import AppError, InvalidRequest, TooManyRequests
 
 log = logging.getLogger("api")

@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from bench.machine import Program, program
-from client.embedded_valkey import EmbeddedValkey
+from client.valkey.embedded import EmbeddedValkey
 
 RQ = str(Path(sys.executable).with_name("rq"))
 QUIET_SECONDS = 90.0

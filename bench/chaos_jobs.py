@@ -12,12 +12,14 @@ from typing import Any
 
 from rq import get_current_job
 
-from client.bm25 import Lexicon
-from client.scope import current_scope
-from queues import caretaker, ledger, services
-from queues.rag_worker import RagWorker
-from rag.fusion import Found
-from rag.retrieval import Retriever
+from client.llm.deadline import current_scope
+from client.qdrant.bm25 import Lexicon
+from client.rq import transitions as ledger
+from queues import wiring as services
+from queues.ragworker import maintenance as caretaker
+from queues.ragworker.worker import RagWorker
+from rag.search.fusion import Found
+from rag.search.retriever import Retriever
 from schemas import Chunk, Completion, Passage
 
 RUNS = Path(os.environ.get("CHAOS_RUNS", "runs.log"))

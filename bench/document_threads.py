@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from queues.documents import index_upload
-from queues.services import Services, open_services
+from queues.jobs.indexing import index_upload
+from queues.wiring import Services, open_services
 from schemas import Upload, UploadTask
 from settings import load_settings
 

@@ -6,7 +6,7 @@ import sys
 
 import uvicorn
 
-from tests.openai_stub import Behaviour, make_stub
+from tests.support.openai_stub import Behaviour, make_stub
 
 if __name__ == "__main__":
     behaviour = Behaviour(embedding_delay_seconds=float(sys.argv[2]))

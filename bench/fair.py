@@ -28,12 +28,12 @@ from pathlib import Path
 from redis import Redis
 
 from bench.machine import ROOT, program, wait_for
-from client.database import Database
-from client.embedded_valkey import EmbeddedValkey
-from client.file_store import open_file_store
-from client.library import Library
+from client.files.store import open_file_store
 from client.rq_client import JobQueue
-from client.uploads import UploadList
+from client.sql.database import Database
+from client.sql.uploads import UploadList
+from client.valkey.embedded import EmbeddedValkey
+from documents.service import Library
 from errors import QueueUnavailable
 from settings import LEXICAL_MODEL, Settings, load_settings
 

@@ -17,12 +17,12 @@ from redis import Redis
 from rq.suspension import resume, suspend
 
 from bench.machine import ROOT, program, wait_for
-from client.database import Database
-from client.embedded_valkey import EmbeddedValkey
-from client.file_store import open_file_store
-from client.library import Library, OnDuplicate
+from client.files.store import open_file_store
 from client.rq_client import JobQueue
-from client.uploads import UploadList
+from client.sql.database import Database
+from client.sql.uploads import UploadList
+from client.valkey.embedded import EmbeddedValkey
+from documents.service import Library, OnDuplicate
 from settings import Settings, load_settings
 
 DOCUMENTS = 5_000

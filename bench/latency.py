@@ -31,7 +31,7 @@ from bench.service import (
     wait_for_workers,
 )
 from settings import ROOT
-from tests.openai_stub import KEY, openai_stub
+from tests.support.openai_stub import KEY, openai_stub
 
 REQUESTS = 400
 ANSWERS = 30

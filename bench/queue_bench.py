@@ -23,8 +23,8 @@ from rq import Queue
 
 from bench import flood
 from bench.machine import ROOT, Program, program, wait_for
-from client.embedded_valkey import EmbeddedValkey
-from client.wire import PlainSerializer
+from client.rq.serializer import PlainSerializer
+from client.valkey.embedded import EmbeddedValkey
 
 RQ = str(Path(sys.executable).with_name("rq"))
 PEERS = ROOT / "bench" / "peers"

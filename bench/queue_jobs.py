@@ -17,7 +17,7 @@ def job() -> None:
 
 def question(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question in full but for the search, which only waits."""
-    from rag.answer import answer_query
+    from rag.answer.pipeline import answer_query
     from schemas import Query
 
     retriever, chat = parts()
@@ -30,9 +30,9 @@ def question(payload: dict[str, Any]) -> dict[str, Any]:
 @cache
 def parts() -> tuple[Any, Any]:
     """Make the clients once in a process."""
-    from client.bm25 import Lexicon
-    from client.llm import make_chat, make_embedder
-    from rag.retrieval import Retriever
+    from client.llm.chat import make_chat, make_embedder
+    from client.qdrant.bm25 import Lexicon
+    from rag.search.retriever import Retriever
     from settings import get_settings
 
     settings = get_settings()
@@ -52,7 +52,7 @@ class _Store:
         return []
 
     def find(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
-        from rag.fusion import Found
+        from rag.search.fusion import Found
         from schemas import Chunk, Passage
 
         time.sleep(SEARCH_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from queues.rag_worker import RagWorker
+from queues.ragworker.worker import RagWorker
 
 
 class Worker(RagWorker):

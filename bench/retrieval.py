@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
-import evaluate
-from client.bm25 import Lexicon
-from client.embedded_store import EmbeddedStore
+from cli import evaluate
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
 from errors import AppError
-from queues.services import Store
-from rag.evaluation import quantile, read_questions, summarise
-from rag.fusion import CANDIDATES
-from rag.report import percent
+from queues.wiring import Store
+from rag.eval.metrics import quantile, read_questions, summarise
+from rag.eval.report import percent
+from rag.search.fusion import CANDIDATES
 from schemas import Chunk, SearchFilter
 from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, load_settings
 
@@ -91,8 +91,8 @@ def embedded(size: int) -> None:
 
 def server(settings: Settings, size: int) -> None:
     """Measure the server that QDRANT_URL names, in a collection of its own."""
-    from client.payload import collection_name
-    from client.vector_store import QdrantStore, connect
+    from client.qdrant.points import collection_name
+    from client.qdrant.server import QdrantStore, connect
 
     client = connect(settings)
     model = f"bench-{size}-{time.time_ns()}"

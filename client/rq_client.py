@@ -17,22 +17,21 @@ from redis.backoff import NoBackoff
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.cancellation import cancel
-from client.conversations import jobs_key
-from client.deferral import release_dependents, release_stranded
-from client.events import PAGE_EVENTS, Wakeups, events_key, parse_events
-from client.fair_turns import owned
-from client.idempotency import Idempotency, Requests
-from client.job_ids import mint_id, minted_at
-from client.job_lists import JobLists
-from client.job_record import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
-from client.queue_states import QueueState, read_states
-from client.submission import submit
-from client.talking import deadline, of_right_type
-from client.waiting import RETRY_AFTER_SECONDS, count, reserve
-from client.webhook_intents import write_intent
-from client.webhook_records import Callback
-from client.wire import PlainSerializer
+from client.rq.backlog import RETRY_AFTER_SECONDS, count, reserve
+from client.rq.cancel import cancel
+from client.rq.dependencies import release_dependents, release_stranded
+from client.rq.event_stream import PAGE_EVENTS, Wakeups, events_key, parse_events
+from client.rq.fair_queue import owned
+from client.rq.idempotency import Idempotency, Requests
+from client.rq.ids import mint_id, minted_at
+from client.rq.listing import JobLists
+from client.rq.outbox import Callback, write_intent
+from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
+from client.rq.serializer import PlainSerializer
+from client.rq.status import QueueState, read_states
+from client.rq.submit import submit
+from client.valkey.connection import deadline, of_right_type
+from client.valkey.conversations import jobs_key
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 

@@ -8,14 +8,14 @@ import time
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from client.job_record import QUEUES
-from client.tls import in_the_clear
-from client.webhook_events import SweepThread, open_events
+from client.qdrant.tls import in_the_clear
+from client.rq.records import QUEUES
 from errors import SettingsError, StoreInUse
-from queues import services
-from queues.rag_worker import GRACE_SECONDS, RagWorker
-from queues.services import Services
+from queues import wiring as services
+from queues.ragworker.worker import GRACE_SECONDS, RagWorker
+from queues.wiring import Services
 from settings import Settings
+from webhooks.relay import SweepThread, open_events
 
 log = logging.getLogger("rq.worker")
 

@@ -14,21 +14,21 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
-import logs
-from client.events import EventWriter
-from client.provider import MAX_CALLS
-from client.scope import scope_for
-from client.webhook_records import DeliveryTask
-from client.webhook_store import connect
+from client.llm.deadline import scope_for
+from client.llm.retries import MAX_CALLS
+from client.rq.event_stream import EventWriter
 from errors import AppError, JobTimedOut
-from queues import documents
-from queues.answering import answer_in_context
-from queues.deliveries import attempt_delivery
-from queues.execution import RagJob
-from queues.hold import Hold, holding
-from queues.services import services
+from observability import logs
+from queues.jobs import indexing as documents
+from queues.jobs.answering import answer_in_context
+from queues.jobs.delivery import attempt_delivery
+from queues.ragworker.execution import RagJob
+from queues.stock import Hold, holding
+from queues.wiring import services
 from schemas import Answer, Progress, Query, UploadTask
 from settings import get_settings
+from webhooks.models import DeliveryTask
+from webhooks.store import connect
 
 log = logging.getLogger("queues")
 
@@ -87,7 +87,7 @@ def _require_tokens(user_id: str, job: Job | None) -> None:
     """Make sure that tokens of the day are left: many questions may have been taken in while there were."""
     most = get_settings().tokens_per_day
     if most is not None and job is not None:
-        from client.spending import require  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import require  # 40 ms that a stock worker would pay for each job
 
         require(job.connection, user_id=user_id, most=most)
 
@@ -96,7 +96,7 @@ def _count_tokens(answer: Answer, user_id: str, job: Job | None) -> None:
     """Count what an answer cost, where that has a limit."""
     most = get_settings().tokens_per_day
     if most is not None and job is not None and answer.usage is not None:
-        from client.spending import spend  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import spend  # 40 ms that a stock worker would pay for each job
 
         spend(job.connection, user_id=user_id, tokens=answer.usage.total_tokens, most=most)
 

@@ -1,1 +1,1 @@
-"""What we do: read, split, find, ask and cite. Knows no service; the ones it needs come in as small Protocols."""
+"""What we do with documents and questions, without any outside service: those come in as small Protocols."""

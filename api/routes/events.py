@@ -1,0 +1,95 @@
+"""Watching a job: GET /jobs/{job_id}/events, as Server-Sent Events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from api.dependencies import Queue, ScopedRoute, Sees, needs
+from api.problems import describe
+from api.routes.jobs import ended
+from client.rq.event_stream import FIRST, is_event_id
+from client.rq_client import JobQueue
+from errors import AppError, InvalidRequest, StreamEnded
+from schemas import JobView, KeyScope
+
+router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+
+HEARTBEAT_SECONDS = 15.0
+# The id of the last event: whoever has it has seen all.
+LAST = "end"
+
+
+class EventStream(StreamingResponse):
+    """Server-Sent Events. FastAPI's own class for them spends two tasks and two buffers on each reader."""
+
+    media_type = "text/event-stream"
+
+
+async def _watched(job_id: str, queue: Queue, owner: Sees) -> JobView:
+    return await queue.fetch(job_id, owner=owner)
+
+
+def _after(
+    last_event_id: Annotated[
+        str | None, Header(description="Id of the last event seen; those after it follow.")
+    ] = None,
+) -> str:
+    if last_event_id is None:
+        return FIRST
+    if last_event_id == LAST:
+        raise StreamEnded("there is nothing after the last event")
+    if not is_event_id(last_event_id):
+        raise InvalidRequest([("last-event-id", "is not an id of this stream")])
+    return last_event_id
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    response_class=EventStream,
+    responses={204: {"description": "Nothing comes after Last-Event-ID"}, **describe(404, 410, 422, 503)},
+)
+async def events(
+    job: Annotated[JobView, Depends(_watched)], after: Annotated[str, Depends(_after)], queue: Queue
+) -> EventStream:
+    """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
+
+    Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer: show
+    no image and no link of the tokens before it), and at the end one of `finished`, `failed` and `cancelled`, with the
+    data of `GET /result/{job_id}`. The answer begins anew with each `started`: forget the tokens before it. When a
+    worker dies the next attempt tells one; when a model breaks off, the same attempt tells another.
+    """
+    return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
+
+
+async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[bytes]:
+    written_at = time.monotonic()
+    async with queue.wakeups.watching(job_id) as watch:
+        while True:
+            try:
+                job, found = await queue.fetch_events(job_id, after)
+            except AppError:
+                return  # Valkey is away, or the job expired: the client comes back with the last id it has seen
+            for event in found:
+                yield _line(event.type, event.data, event.id)
+                after, written_at = event.id, time.monotonic()
+            if not found and job.status.terminal:
+                yield _line(job.status, ended(job).model_dump(mode="json", exclude_none=True), LAST)
+                return
+            if not found and queue.wakeups.over:
+                return  # the process ends: the client goes on at another, or at the next
+            if not found:  # else there may be another page
+                await watch.wait(HEARTBEAT_SECONDS)
+                if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
+                    yield format_sse_event(comment="still there")
+                    written_at = time.monotonic()
+
+
+def _line(kind: str, data: dict[str, object], event_id: str) -> bytes:
+    return format_sse_event(event=kind, data_str=json.dumps(data, ensure_ascii=False), id=event_id)

@@ -1,0 +1,233 @@
+"""How uvicorn serves the app: which headers it lets in, and how long it waits for whom.
+
+A head is read before there is a request, so no middleware sees a slow or an endless one. Connections are not counted:
+thousands may watch jobs at a time, and an idle one costs 20 kB; whoever has fewer to spare puts a proxy in front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, ClassVar
+
+from httptools import HttpParserError
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.middleware.security_headers import COMMON
+from settings import Settings
+
+# A question of 4,000 characters of four bytes each, percent-encoded as a query parameter, takes 48,000.
+MAX_URL_BYTES = 50_000
+MAX_HEADER_BYTES = 32 * 1024
+MAX_HEADERS = 100
+KEEP_ALIVE_SECONDS = 5
+# How long requests may go on once the process is told to end; main.py kills it after 30 s.
+GRACE_SECONDS = 20
+
+_TITLES = {
+    400: ("Bad request", "this is no valid HTTP request"),
+    408: ("Request timed out", "the head of the request came too slowly"),
+    414: ("URI too long", f"the address is longer than {MAX_URL_BYTES} bytes"),
+    431: ("Headers too large", f"there may be {MAX_HEADERS} headers, of {MAX_HEADER_BYTES} bytes together"),
+}
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits on the head of a request, and on who may keep a connection.
+
+    `head_seconds`: from the connection, or the first byte of a further request, to the end of the head.
+    `linger_seconds`: how long what is sent after an answer is thrown away before the connection is closed; at once
+    would lose the answer on its way.
+    `reader_seconds`: how long a reader may take nothing of what waits for it.
+    """
+
+    head_seconds: ClassVar[float] = 10.0
+    linger_seconds: ClassVar[float] = 5.0
+    reader_seconds: ClassVar[float] = 60.0
+
+    _head_timer: asyncio.TimerHandle | None = None
+    _linger_timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+    # Bytes read since the parser last got anywhere: of a head, of trailers, of extensions of chunks.
+    _unparsed_bytes = 0
+    _url_bytes = 0
+    _header_bytes = 0
+    _header_count = 0
+    _begun = False
+    _in_head = False
+    _refusal = 400
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.head_seconds, self._head_too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._head_timer, self._linger_timer, self._reader_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._unparsed_bytes += len(data)
+        super().data_received(data)
+        if self._refused or self.transport.is_closing():
+            return
+        if self._unparsed_bytes > MAX_URL_BYTES + MAX_HEADER_BYTES:
+            self._refuse(431 if self._header_count or self._header_bytes else 414)
+        elif not self._waits_for_head():
+            self._stop_head_timer()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(self.head_seconds, self._head_too_slow)
+
+    def _waits_for_head(self) -> bool:
+        """Whether nothing happens here until the head of a request is complete, with no timer of uvicorn's running."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        return (self._begun and self._in_head) or (self.timeout_keep_alive_task is None and self._linger_timer is None)
+
+    # -- what the parser finds
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+        self._begun = True
+        self._url_bytes = self._header_bytes = self._header_count = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self._url_bytes += len(url)
+        if self._url_bytes > MAX_URL_BYTES:
+            self._refusal = 414
+            raise HttpParserError
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._header_bytes += len(name) + len(value) + 4
+        if self._header_count > MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
+            self._refusal = 431
+            raise HttpParserError
+        if self._in_head:  # trailers change nothing of a request that is being answered
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._unparsed_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unparsed_bytes = 0
+        self._begun = False
+        super().on_message_complete()
+        if self._linger_timer is not None:
+            # The body an answer did not wait for is over: from here on it is an idle connection.
+            self._stop_lingering()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def shutdown(self) -> None:
+        """Have the answers that wait for a job end now, so that the process can."""
+        super().shutdown()
+        queue = self.app_state.get("queue")
+        if queue is not None:
+            queue.wakeups.end_waits()
+
+    # -- answers that no app gives
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
+        self._refuse(self._refusal)
+
+    def _head_too_slow(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing():
+            return
+        if self._begun:
+            self._refuse(408)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int) -> None:
+        """Answer with a problem, unless another answer is under way, and close the connection."""
+        self._refused = True
+        self._stop_head_timer()
+        if self.cycle is not None and not self.cycle.response_complete:
+            if self.pipeline or self.cycle.response_started:
+                self.transport.close()
+                return
+            self.cycle.disconnected = True  # what the app still sends goes nowhere
+            self.cycle.message_event.set()
+        self.transport.write(self._problem(status))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._linger()
+
+    def _problem(self, status: int) -> bytes:
+        title, detail = _TITLES[status]
+        body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
+        headers = [
+            *self.server_state.default_headers,
+            *COMMON,
+            (b"content-type", b"application/problem+json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+
+    # -- who may keep a connection
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
+            # The answer did not wait for the body. What comes of it is thrown away, but not for ever.
+            self._linger()
+
+    def _linger(self) -> None:
+        if self._linger_timer is None:
+            self._linger_timer = self.loop.call_later(self.linger_seconds, self.transport.close)
+
+    def _stop_lingering(self) -> None:
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._reader_timer is None:
+            self._reader_timer = self.loop.call_later(self.reader_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def uvicorn_options(settings: Settings) -> dict[str, Any]:
+    """Return what uvicorn.run takes beside the app and its address."""
+    proxies = settings.trusted_proxies
+    return {
+        "http": GuardedProtocol,
+        "ws": "none",
+        "timeout_keep_alive": KEEP_ALIVE_SECONDS,
+        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "server_header": False,
+        "proxy_headers": bool(proxies),
+        "forwarded_allow_ips": proxies or None,
+        "log_config": None,
+        "log_level": settings.log_level.lower(),
+        # Its lines would hold the questions; see api/request_log.py.
+        "access_log": False,
+    }

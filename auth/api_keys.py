@@ -1,0 +1,140 @@
+"""API keys in SQL: made, listed, revoked, and found again by the hash of what a caller brings.
+
+A key is `rag_` and 256 random bits. Only its SHA-256 is kept: there is nothing to guess in 256 bits, so a hash made
+to be slow would only cost each request. Rows are never deleted, so that revoking the last key opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from uuid_utils.compat import uuid7
+
+from client.sql.database import ApiKeyRow, Database
+from errors import UploadsUnavailable
+from schemas import ApiKey, Caller, KeyScope
+
+PREFIX = "rag_"
+KEY_BYTES = 32
+# How long a process goes on with what it last read of the keys: `keys create` and `keys revoke` wait for it to pass.
+REFRESH_SECONDS = 1.0
+
+
+class KeyList:
+    """The keys. Safe for threads and many processes. Every method raises UploadsUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self, name: str, *, user_id: str, scopes: Iterable[KeyScope], expires_at: datetime | None = None
+    ) -> tuple[ApiKey, str]:
+        """Make a key; return what is kept of it, and its text, which is not."""
+        text = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+        key = ApiKey(
+            key_id=str(uuid7()),
+            name=name,
+            user_id=user_id,
+            scopes=frozenset(scopes),
+            sha256=_hash(text),
+            created_at=datetime.now(UTC),
+            expires_at=expires_at,
+        )
+        values = key.model_dump() | {"scopes": " ".join(sorted(key.scopes))}
+        with self._database.writing() as connection:
+            connection.execute(insert(ApiKeyRow).values(values))
+        return key, text
+
+    def all(self) -> list[ApiKey]:
+        """Return every key, oldest first, also those that expired or were revoked."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*ApiKeyRow.__table__.columns).order_by(ApiKeyRow.key_id))
+            return [_key(row) for row in rows]
+
+    def revoke(self, key_id: str) -> bool:
+        """Revoke a key, for good; False when there is none with this id."""
+        changed = (
+            update(ApiKeyRow)
+            .where(ApiKeyRow.key_id == key_id)
+            .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, datetime.now(UTC)))
+            .returning(ApiKeyRow.key_id)
+        )
+        with self._database.writing() as connection:
+            return connection.execute(changed).first() is not None
+
+    def version(self) -> str:
+        """Name the state of the list; whatever is added or revoked renames it."""
+        counts = select(func.count(), func.count(ApiKeyRow.revoked_at), func.max(ApiKeyRow.key_id))
+        with self._database.reading() as connection:
+            return "/".join(map(str, connection.execute(counts).one()))
+
+
+class Keyring:
+    """The keys as a process of the API knows them, at most REFRESH_SECONDS old, without a query for each request.
+
+    While the database is away, those it knew last stay good.
+    """
+
+    def __init__(self, keys: KeyList) -> None:
+        self._keys = keys
+        self._version: str | None = None
+        self._by_hash: dict[str, tuple[ApiKey, Caller]] = {}
+        self._read_at = float("-inf")
+        self._refreshing = asyncio.Lock()
+
+    async def any(self) -> bool:
+        """Tell whether a key was ever made. Raises UploadsUnavailable."""
+        await self._refresh()
+        return bool(self._by_hash)
+
+    async def caller(self, text: str) -> Caller | None:
+        """Return whom a key belongs to; None when it opens nothing. Raises UploadsUnavailable."""
+        await self._refresh()
+        digest = _hash(text)
+        found = self._by_hash.get(digest)
+        if found is None or not hmac.compare_digest(found[0].sha256, digest):
+            return None
+        key, caller = found
+        return caller if key.good(datetime.now(UTC)) else None
+
+    async def _refresh(self) -> None:
+        if time.monotonic() - self._read_at < REFRESH_SECONDS:
+            return
+        async with self._refreshing:
+            started_at = time.monotonic()
+            if started_at - self._read_at < REFRESH_SECONDS:
+                return
+            try:
+                await asyncio.to_thread(self._read)
+            except UploadsUnavailable:
+                if self._version is None:
+                    raise
+            self._read_at = started_at
+
+    def _read(self) -> None:
+        version = self._keys.version()
+        if version != self._version:
+            keys = self._keys.all()
+            self._by_hash = {key.sha256: (key, _caller(key)) for key in keys}
+            self._version = version
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(user_id=key.user_id, key_id=key.key_id, scopes=key.scopes)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key(row: Any) -> ApiKey:
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for a row as a mapping
+    return ApiKey.model_validate(values | {"scopes": frozenset(values["scopes"].split())})

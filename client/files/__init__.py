@@ -1,0 +1,1 @@
+"""Files: the store of uploaded files, the data folder, and locks on files."""

@@ -1,0 +1,1 @@
+"""What operators see: log lines, the audit log, and the redaction of secrets."""

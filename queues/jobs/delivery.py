@@ -1,0 +1,107 @@
+"""One attempt to deliver a webhook, and what follows from how it went."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from redis import Redis
+
+from errors import WebhookNotFound
+from settings import Settings
+from webhooks.models import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, moment
+from webhooks.sender import Outcome, Sender, send, signed_headers
+from webhooks.ssrf import AddressPolicy
+from webhooks.store import WebhookStore, keep_seconds
+from webhooks.throttle import PAUSE_SECONDS, Pace
+
+# A receiver may ask to be left alone for so long, not longer.
+MAX_RETRY_AFTER_SECONDS = 86_400
+
+
+def clock() -> float:
+    """Return the time in Unix seconds."""
+    return time.time()
+
+
+def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, sender: Sender = send) -> str:
+    """Try a delivery once, and write down how it went together with the RQ job of the next attempt.
+
+    Returns the status of the delivery, or `superseded` when another job has taken this one's place.
+    Raises QueueUnavailable; the sweep then sees to it that the attempt is made again.
+    """
+    store = WebhookStore(valkey, keep_seconds=keep_seconds(settings.webhook_log_days))
+    try:
+        delivery = store.delivery(task.delivery_id)
+    except WebhookNotFound:
+        return "superseded"
+    if delivery.seq != task.seq or delivery.status is not DeliveryStatus.PENDING:
+        return "superseded"
+    body = store.body(delivery)
+    pace = Pace(valkey, delivery.url, owner=delivery.owner, delivery_id=delivery.delivery_id)
+    refusal = _refusal(store, delivery, body)
+    now = clock()
+    if refusal is not None or body is None:
+        after = _ended(delivery, DeliveryStatus.FAILED, refusal)
+    elif not pace.may_try():
+        after = _again(delivery, now, PAUSE_SECONDS)
+    else:
+        policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
+        secret = store.secret_for(delivery)
+        headers = signed_headers(secret, message_id=delivery.message_id, timestamp=int(now), body=body)
+        outcome = sender(delivery.url, body, headers, policy=policy)
+        pace.tried(outcome)
+        if outcome.gone:
+            _disable(store, delivery, now)
+        after = _after(delivery, outcome, now)
+    written = store.save_delivery(after, expected=delivery.seq, now=clock())
+    return after.status.value if written else "superseded"
+
+
+def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str | None:
+    """Say why nothing must be sent any more, or None."""
+    if body is None:
+        return "what was to be sent is no longer kept"
+    if not delivery.endpoint_id:
+        return None
+    endpoint = _endpoint(store, delivery)
+    if endpoint is None:
+        return "the endpoint was deleted"
+    return "the endpoint is disabled" if endpoint.disabled_at is not None else None
+
+
+def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
+    """Return the delivery as it is after an attempt that began at `now`."""
+    attempt = Attempt(at=moment(now), status=outcome.status, error=outcome.error, seconds=outcome.seconds)
+    tried = delivery.model_copy(update={"attempts": (*delivery.attempts, attempt)})
+    if outcome.delivered:
+        return _ended(tried, DeliveryStatus.DELIVERED, None)
+    if outcome.gone:
+        return _ended(tried, DeliveryStatus.FAILED, "the receiver answered 410 Gone")
+    delay = tried.next_delay_seconds()
+    if delay is None:
+        return _ended(tried, DeliveryStatus.FAILED, "the last attempt failed")
+    delay = max(delay, min(outcome.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS))
+    return _again(tried, now, delay)
+
+
+def _again(delivery: Delivery, now: float, delay_seconds: int) -> Delivery:
+    next_at = moment(now) + timedelta(seconds=delay_seconds)
+    return delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": next_at})
+
+
+def _ended(delivery: Delivery, status: DeliveryStatus, reason: str | None) -> Delivery:
+    return delivery.model_copy(update={"status": status, "reason": reason, "next_attempt_at": None})
+
+
+def _disable(store: WebhookStore, delivery: Delivery, now: float) -> None:
+    endpoint = _endpoint(store, delivery)
+    if endpoint is not None:
+        store.replace_endpoint(endpoint.model_copy(update={"disabled_at": moment(now)}))
+
+
+def _endpoint(store: WebhookStore, delivery: Delivery) -> Endpoint | None:
+    try:
+        return store.endpoint(delivery.endpoint_id, owner=delivery.owner)
+    except WebhookNotFound:
+        return None

@@ -1,0 +1,141 @@
+"""The outside services of a worker process, wired from its settings."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from client.files.store import FileStore, open_file_store
+from client.llm.chat import Chat, make_chat, make_embedder
+from client.qdrant.bm25 import Lexicon
+from client.sql.database import Database
+from client.sql.uploads import UploadList
+from documents.access_filter import VisibleOnly
+from rag.ingest.extraction import Limits, close_readers
+from rag.ingest.indexing import ChunkStore
+from rag.search import retriever as retrieval
+from rag.search.retriever import Retriever
+from schemas import Passage, SearchFilter
+from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
+
+
+class Store(ChunkStore, retrieval.Store, Protocol):
+    """Chunks that can be written, searched and counted."""
+
+    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]: ...
+    def uploads(self) -> dict[tuple[str, str], int]: ...
+    def delete_everywhere(self, upload_id: str, *, user_id: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What jobs need. `chat` is None when offline."""
+
+    store: Store
+    chat: Chat | None
+    lexicon: Lexicon
+    retriever: Retriever
+    embedding_model: str | None
+    uploads: UploadList
+    files: FileStore
+    limits: Limits
+
+    def close(self) -> None:
+        """Give back the store and the connections, and end the processes that read files."""
+        self.store.close()
+        self.uploads.close()
+        close_readers()
+
+
+def open_services(settings: Settings, *, owner: bool = False, folder: Path | None = None) -> Services:
+    """Make the services. Nothing connects before its first use, but `owner` claims the embedded store at once.
+
+    `folder` asks for an embedded store there, whatever the settings say of the store.
+    Raises StoreInUse when another process has claimed it.
+    """
+    lexicon = Lexicon()
+    store = _open_store(settings, lexicon, owner=owner, folder=folder)
+    uploads = UploadList(Database(settings))
+    retriever = Retriever(
+        VisibleOnly(store, uploads) if folder is None else store,
+        lexicon.terms,
+        reranker=_make_reranker(settings),
+        context_tokens=settings.context_tokens,
+        known_scale=settings.dense_model == LOCAL_MODEL,
+    )
+    return Services(
+        store=store,
+        chat=make_chat(settings),
+        lexicon=lexicon,
+        retriever=retriever,
+        embedding_model=settings.dense_model,
+        uploads=uploads,
+        files=open_file_store(settings),
+        limits=Limits(
+            max_pages=settings.max_pages,
+            max_text_bytes=settings.max_text_mb * 1024 * 1024,
+            memory_bytes=settings.extract_memory_mb * 1024 * 1024,
+            cpu_seconds=settings.extract_seconds,
+        ),
+    )
+
+
+def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
+    if settings.rerank_url is None:
+        return None
+    from client.llm.rerank import make_reranker  # imports httpx, 0.1 s that a stock worker would pay for each job
+
+    return make_reranker(settings)
+
+
+def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Path | None) -> Store:
+    dense = make_embedder(settings)
+    model = settings.dense_model or LEXICAL_MODEL
+    if folder is not None or settings.qdrant_url is None:
+        from client.qdrant.embedded import EmbeddedStore
+
+        return EmbeddedStore(folder or settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
+    # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
+    from client.qdrant.server import QdrantStore, connect
+
+    return QdrantStore(connect(settings), model=model, dense=dense, lexicon=lexicon)
+
+
+def preload(settings: Settings) -> None:
+    """Import what the jobs of these settings will need, so that no job pays for it."""
+    names = [
+        "queues.worker",
+        "lxml.etree",
+        "markdown_it",
+        "client.qdrant.embedded" if settings.qdrant_url is None else "client.qdrant.server",
+    ]
+    if not settings.offline:
+        names.append("langchain_openai")
+    if settings.dense_model == LOCAL_MODEL:
+        names += ["onnxruntime", "tokenizers"]
+    for name in names:
+        import_module(name)
+
+
+_lock = threading.Lock()
+_current: Services | None = None
+
+
+def services() -> Services:
+    """Return the services of this process, made from its settings on the first call."""
+    global _current
+    with _lock:
+        if _current is None:
+            _current = open_services(get_settings())
+        return _current
+
+
+def use(chosen: Services | None) -> None:
+    """Have jobs of this process use these services; None: those of its settings, made anew."""
+    global _current
+    with _lock:
+        _current = chosen

@@ -1,0 +1,1 @@
+"""From passages to an answer: prompt, stream, follow-ups, links. Citations are checked in rag/citations."""

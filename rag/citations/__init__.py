@@ -1,0 +1,1 @@
+"""Whether a source supports a claim, and the exact quote that shows it. No prompts."""

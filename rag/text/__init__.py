@@ -1,0 +1,1 @@
+"""Text as such: normalisation, visibility, language and stop words. Nothing about documents or questions."""

@@ -1,0 +1,330 @@
+"""Who may call: keys and tokens, from the command line that makes them to the requests that bring them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from auth.api_keys import KeyList
+from client.sql.database import Database
+from schemas import DEFAULT_SCOPES, KeyScope
+from server import create_app
+from settings import Settings
+from tests.api.test_api import assert_problem
+from tests.conftest import MakeSettings
+from tests.support.callers import AUDIENCE, ISSUER, SECRET, TAKING_TOKENS, bearer, token
+from tests.support.openai_stub import serving
+from tests.support.processes import PYTHON, ROOT, environment
+
+
+def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run main.py to its end."""
+    return subprocess.run(
+        [PYTHON, "main.py", *arguments],
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(data_dir), **variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@contextmanager
+def api_of(settings: Settings) -> Iterator[httpx.Client]:
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def keys(settings: Settings) -> Iterator[KeyList]:
+    database = Database(settings)
+    yield KeyList(database)
+    database.close()
+
+
+def test_keys_are_made_shown_once_listed_and_revoked(settings: Settings, api: httpx.Client) -> None:
+    made = run(settings.data_dir, "keys", "create", "--name", "ci", "--user", "alice", "--scope", "query", "upload")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.splitlines()[-1]
+    assert len(base64.urlsafe_b64decode(key.removeprefix("rag_") + "=")) == 32
+    # In another process: closing SQLite's files here would end the locks that the API, in this process, has on them.
+    stored = subprocess.check_output(["cat", *settings.data_dir.glob("uploads.db*")])
+    assert b"alice" in stored
+    assert key.encode() not in stored
+    listed = run(settings.data_dir, "keys", "list").stdout
+    assert key not in listed
+    key_id, *rest = listed.splitlines()[0].split()
+    assert rest[:4] == ["'ci'", "user", "'alice'", "query,upload"]
+    for headers in (bearer(key), {"X-API-Key": key}, {"Authorization": f"bearer   {key}"}):
+        assert api.get("/jobs", headers=headers).status_code == 200
+    assert run(settings.data_dir, "keys", "revoke", key_id).stdout == "1 revoked\n"
+    assert_problem(api.get("/jobs", headers=bearer(key)), 401)  # at once, in a process that has used the key
+    assert "revoked" in run(settings.data_dir, "keys", "list").stdout
+
+
+def test_the_first_key_closes_the_service_and_revoking_it_opens_nothing(settings: Settings, api: httpx.Client) -> None:
+    assert api.get("/jobs").status_code == 200
+    assert api.get("/jobs", headers=bearer("whatever a client sends")).status_code == 200
+    made = run(settings.data_dir, "keys", "create", "--name", "first")
+    refused = api.get("/jobs")
+    assert_problem(refused, 401)
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert "X-API-Key" in refused.json()["detail"]
+    run(settings.data_dir, "keys", "revoke", made.stdout.split()[1])
+    assert_problem(api.get("/jobs"), 401)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create"], "--name"),
+        (["create", "--name", "a\nb"], "printable"),
+        (["create", "--name", "x", "--user", ""], "--user"),
+        (["create", "--name", "x", "--user", "u" * 256], "--user"),
+        (["create", "--name", "x", "--scope", "root"], "--scope"),
+        (["create", "--name", "x", "--days", "0"], "--days"),
+        ([], "ACTION"),
+    ],
+)
+def test_a_wrong_command_is_refused_and_makes_nothing(tmp_path: Path, arguments: list[str], said: str) -> None:
+    done = run(tmp_path, "keys", *arguments)
+    assert (done.returncode, said in done.stderr, done.stdout) == (2, True, "")
+    assert run(tmp_path, "keys", "list").stdout == "0 keys\n"
+
+
+def test_an_unknown_key_to_revoke_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "keys", "revoke", "nope")
+    assert (done.returncode, done.stdout) == (1, "0 revoked\n")
+    assert "nope is no key" in done.stderr
+
+
+def test_expired_revoked_and_made_up_keys_open_nothing(settings: Settings, keys: KeyList) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    _, good = keys.create("good", user_id="alice", scopes=DEFAULT_SCOPES)
+    _, expired = keys.create("expired", user_id="alice", scopes=DEFAULT_SCOPES, expires_at=past)
+    revoked_key, revoked = keys.create("revoked", user_id="alice", scopes=DEFAULT_SCOPES)
+    assert keys.revoke(revoked_key.key_id)
+    made_up = [good[:-1], good + "a", good.upper(), good.removeprefix("rag_"), "rag_", "x" * 10_000, "é"]
+    with api_of(settings) as api:
+        assert api.get("/jobs", headers=bearer(good)).status_code == 200
+        for wrong in [expired, revoked, *made_up]:
+            raw = [(b"Authorization", b"Bearer " + wrong.encode("latin-1"))]
+            assert api.get("/jobs", headers=raw).status_code == 401, wrong
+        for headers in ({"Authorization": f"Basic {good}"}, {"Authorization": good}, {"Cookie": f"X-API-Key={good}"}):
+            assert api.get("/jobs", headers=headers).status_code == 401
+        assert api.get("/jobs", params={"X-API-Key": good}).status_code == 401
+
+
+def test_auth_required_closes_all_but_the_greeting_the_probes_and_the_page(make_settings: MakeSettings) -> None:
+    with api_of(make_settings(auth_required=True, valkey_url="redis://127.0.0.1:1")) as api:
+        for path in ("/", "/health", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
+            assert api.get(path).status_code == 200, path
+        assert api.get("/ready").status_code == 503  # it was asked; Valkey is not there
+        for path in ("/jobs", "/uploads", "/nothing", "/docs/x", "/static-offline-docs", "/health/"):
+            assert api.get(path, follow_redirects=False).status_code == 401, path
+        for path in ("/static-offline-docs/../jobs", "/static-offline-docs/%2e%2e/jobs"):
+            assert api.get(path, follow_redirects=False).status_code in {401, 404}, path
+        # Swagger's Authorize button offers both ways, and its calls then need one.
+        document = api.get("/openapi.json").json()
+        assert set(document["components"]["securitySchemes"]) == {"Bearer", "X-API-Key"}
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                expected: object = None if path in {"/", "/health", "/ready"} else [{"Bearer": []}, {"X-API-Key": []}]
+                assert operation.get("security") == expected, path
+
+
+def test_a_body_is_not_read_before_the_caller_is_known(make_settings: MakeSettings) -> None:
+    with api_of(make_settings(auth_required=True, valkey_url="redis://127.0.0.1:1")) as api:
+        for body in (b"{", b'{"query": 1}', b"\xff"):
+            assert_problem(api.post("/chat", content=body), 401)
+        assert_problem(api.post("/uploads", files={"file": b"x"}), 401)
+
+
+def test_known_keys_stay_good_while_the_database_is_away(
+    settings: Settings, keys: KeyList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from auth import api_keys
+    from errors import UploadsUnavailable
+
+    _, good = keys.create("good", user_id="alice", scopes=DEFAULT_SCOPES)
+    monkeypatch.setattr(api_keys, "REFRESH_SECONDS", 0.0)
+    with api_of(settings) as api:
+        assert api.get("/jobs", headers=bearer(good)).status_code == 200
+
+        def away(_self: KeyList) -> str:
+            raise UploadsUnavailable("away")
+
+        monkeypatch.setattr(KeyList, "version", away)
+        assert api.get("/jobs", headers=bearer(good)).status_code == 200
+        assert api.get("/jobs", headers=bearer("rag_other")).status_code == 401
+        assert api.get("/jobs").status_code == 401
+    with api_of(settings) as api:  # one that never knew lets nobody in
+        assert_problem(api.get("/jobs", headers=bearer(good)), 503)
+
+
+@pytest.mark.parametrize("variables", [{}, {"HOST": "::"}, {"HOST": "192.0.2.1"}], ids=str)
+def test_an_open_service_is_not_served_to_other_machines(tmp_path: Path, variables: dict[str, str]) -> None:
+    for part in ([], ["api"]):
+        done = run(tmp_path, *part, **({"HOST": "0.0.0.0", "PORT": "0"} | variables))
+        assert done.returncode == 2
+        assert all(name in done.stderr for name in ("keys create", "AUTH_REQUIRED=1", "ALLOW_ANONYMOUS=1"))
+        assert done.stderr.count("\n") == 1
+
+
+def test_what_contradicts_itself_stops_the_start(tmp_path: Path) -> None:
+    public = {"JWT_AUDIENCE": "rag", "JWT_ISSUER": "https://issuer.example"}
+    for variables, said in (
+        ({"AUTH_REQUIRED": "1", "ALLOW_ANONYMOUS": "1"}, "contradict"),
+        ({"JWT_SECRET": "short"} | public, "JWT_SECRET must be at least 32 bytes"),
+        ({"JWT_SECRET": SECRET}, "JWT_AUDIENCE and JWT_ISSUER"),
+        ({"JWT_SECRET": SECRET, "JWT_JWKS_URL": "https://issuer.example/keys"} | public, "one of them"),
+        ({"JWT_JWKS_URL": "http://issuer.example/keys"} | public, "https://"),
+    ):
+        done = run(tmp_path, "keys", "list", **variables)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+
+
+def test_a_token_says_who_calls_and_what_they_may(settings: Settings) -> None:
+    with api_of(settings.model_copy(update=TAKING_TOKENS)) as api:
+        job = api.post("/chat", params={"query": "Why?"}, headers=bearer(token("alice"))).json()["job_id"]
+        assert api.get(f"/job-status/{job}", headers=bearer(token("alice"))).status_code == 200
+        assert api.get(f"/job-status/{job}", headers={"X-API-Key": token("alice")}).status_code == 200
+        assert_problem(api.get(f"/job-status/{job}", headers=bearer(token("bob"))), 404)
+        assert api.get(f"/job-status/{job}", headers=bearer(token("bob", scope="openid admin"))).status_code == 200
+        assert_problem(api.get("/jobs", headers=bearer(token("alice", scope="openid"))), 403)
+        assert_problem(api.get("/jobs", headers=bearer(token("alice", scp=[]))), 403)
+        only_upload = bearer(token("alice", scope="upload"))
+        assert_problem(api.post("/chat", params={"query": "Why?"}, headers=only_upload), 403)
+        assert api.get("/jobs", headers=only_upload).status_code == 200
+        # What is sent is not read for those who may not send it.
+        broken = {"content-type": "application/json"}
+        assert_problem(api.post("/chat", content=b"{", headers=only_upload | broken), 403)
+        only_query = bearer(token("alice", scope="query"))
+        assert_problem(api.post("/uploads", content=b"no form", headers=only_query), 403)
+
+
+def _unsigned() -> str:
+    usual = {"sub": "alice", "aud": AUDIENCE, "iss": ISSUER, "exp": 4_000_000_000}
+    return jwt.encode(usual, "", algorithm="none")
+
+
+def _tampered() -> str:
+    header, _, signature = token("alice").split(".")
+    claims = {"sub": "admin", "aud": AUDIENCE, "iss": ISSUER, "exp": 4_000_000_000}
+    return f"{header}.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.{signature}"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        token("alice", exp=1),
+        token("alice", exp=None),
+        token("alice", nbf=4_000_000_000),
+        token("alice", aud="another"),
+        token("alice", aud=None),
+        token("alice", iss="https://elsewhere.example"),
+        token("alice", iss=None),
+        token("alice", sub=None),
+        token(""),
+        token("u" * 256),
+        token("nul\x00"),
+        token("alice", secret="another secret that is long enough"),
+        token("alice", algorithm="HS512", secret=SECRET * 2),
+        token("alice", scp="x" * 10_000),
+        _unsigned(),
+        _tampered(),
+        "a.b.c",
+        "..",
+        "eyJhbGciOiJub25lIn0..",
+    ],
+)
+def test_a_token_that_is_not_good_opens_nothing(make_settings: MakeSettings, wrong: str) -> None:
+    with api_of(make_settings(valkey_url="redis://127.0.0.1:1", **TAKING_TOKENS)) as api:
+        assert_problem(api.get("/jobs", headers=bearer(wrong)), 401)
+
+
+class _Provider(BaseHTTPRequestHandler):
+    """Publishes the keys of an identity provider, and counts who asks."""
+
+    keys: bytes = b""
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.keys)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def provider() -> Iterator[tuple[str, rsa.RSAPrivateKey, type[_Provider]]]:
+    """An identity provider with one RSA key, named `k1`."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(private.public_key()))
+    shared = {"kty": "oct", "kid": "k2", "alg": "HS256", "k": base64.urlsafe_b64encode(SECRET.encode()).decode()}
+    published = json.dumps({"keys": [public | {"kid": "k1", "use": "sig"}, shared]}).encode()
+    handler = type("Provider", (_Provider,), {"asked": 0, "keys": published})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/keys", private, handler
+        server.shutdown()
+
+
+def _signed(key: object, algorithm: str, kid: str, **claims: object) -> str:
+    usual = {"sub": "alice", "aud": AUDIENCE, "iss": ISSUER, "exp": 4_000_000_000}
+    return jwt.encode(usual | claims, key, algorithm=algorithm, headers={"kid": kid})  # type: ignore[arg-type]
+
+
+def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
+    settings: Settings, provider: tuple[str, rsa.RSAPrivateKey, type[_Provider]]
+) -> None:
+    url, private, handler = provider
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    taking = {"jwt_jwks_url": url, "jwt_audience": AUDIENCE, "jwt_issuer": ISSUER}
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with api_of(settings.model_copy(update=taking)) as api:
+        assert api.get("/jobs", headers=bearer(_signed(private, "RS256", "k1"))).status_code == 200
+        # The published key as a secret, and a shared secret that stands among the published keys: both are refused.
+        header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"k1"}').decode().rstrip("=")
+        claims = _signed(private, "RS256", "k1").split(".")[1]
+        mac = hmac.new(public, f"{header}.{claims}".encode(), hashlib.sha256).digest()
+        confused = f"{header}.{claims}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+        for wrong in (confused, _signed(SECRET, "HS256", "k2"), _signed(other, "RS256", "k1"), token("alice")):
+            assert_problem(api.get("/jobs", headers=bearer(wrong)), 401)
+        asked = handler.asked
+        for number in range(20):  # names of keys that are made up do not make us ask again and again
+            assert_problem(api.get("/jobs", headers=bearer(_signed(other, "RS256", f"x{number}"))), 401)
+        assert handler.asked <= asked + 1
+
+
+def test_a_provider_that_is_away_is_a_503_and_keys_of_ours_still_work(settings: Settings, keys: KeyList) -> None:
+    _, good = keys.create("good", user_id="alice", scopes=[KeyScope.QUERY])
+    taking = {"jwt_jwks_url": "http://127.0.0.1:1/keys", "jwt_audience": AUDIENCE, "jwt_issuer": ISSUER}
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    with api_of(settings.model_copy(update=taking)) as api:
+        for _ in range(2):
+            away = api.get("/jobs", headers=bearer(_signed(private, "RS256", "k1")))
+            assert_problem(away, 503)
+            assert away.headers["retry-after"] == "5"
+        assert api.get("/jobs", headers=bearer(good)).status_code == 200

@@ -1,0 +1,291 @@
+"""What belongs to one user is nobody else's: every route, for every kind of caller."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from auth.api_keys import KeyList
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
+from client.sql.database import Database
+from client.sql.uploads import UploadList
+from documents.access_filter import VisibleOnly
+from rag.ingest.chunking import chunk_pages
+from schemas import DEFAULT_SCOPES, Caller, Document, KeyScope, Page, Query, Upload, UploadStatus
+from server import create_app
+from settings import Settings
+from tests.conftest import MakeSettings
+from tests.support.callers import TAKING_TOKENS, bearer, token
+from tests.support.openai_stub import serving
+from tests.support.processes import wait_until
+
+Call = tuple[str, str]
+OPEN = {("GET", "/"), ("GET", "/health"), ("GET", "/ready")}
+ASK: set[Call] = {
+    ("POST", "/chat"),
+    ("POST", "/chat/batch"),
+    ("GET", "/batches/{batch_id}"),
+    ("GET", "/batches/{batch_id}/results"),
+}
+BRING: set[Call] = {
+    ("POST", "/uploads"),
+    ("DELETE", "/uploads/{upload_id}"),
+    ("POST", "/uploads/{upload_id}/reindex"),
+}
+# What makes something, or shows what is the caller's own, and so finds nothing of another's.
+OWN: set[Call] = {
+    ("POST", "/chat"),
+    ("POST", "/chat/batch"),
+    ("POST", "/uploads"),
+    ("POST", "/webhooks"),
+    ("GET", "/webhooks/secret"),
+    ("GET", "/jobs"),
+    ("GET", "/uploads"),
+    ("GET", "/webhooks"),
+    ("GET", "/webhooks/deliveries"),
+}
+
+
+@dataclass
+class Alice:
+    """What she has, by the names that paths have for it."""
+
+    ids: dict[str, str]
+    secret: str
+
+    def mentioned(self, text: str) -> list[str]:
+        return [what for what in [*self.ids.values(), self.secret] if what in text]
+
+
+@dataclass
+class World:
+    """The API, with everything in it that routes are about."""
+
+    api: httpx.Client
+    alice: Alice
+    keys: KeyList
+    calls: list[Call] = field(default_factory=list)
+
+    def call(self, what: Call, headers: dict[str, str], ids: dict[str, str] | None = None) -> httpx.Response:
+        """Make a call that would succeed, were it alice's; about her things, or those with other `ids`."""
+        method, path = what
+        ids = ids or self.alice.ids
+        params = {"job_id": ids["job_id"]} if what == ("GET", "/job-status") else {}
+        body: dict[str, object] = {}
+        if what == ("POST", "/chat"):
+            body = {"json": {"query": "Why?"}}
+        if what == ("POST", "/chat/batch"):
+            body = {"json": {"questions": [{"query": "Why?"}]}}
+        if what == ("POST", "/uploads"):
+            body = {"files": {"file": (f"{uuid.uuid4()}.txt", b"text of somebody" + uuid.uuid4().bytes.hex().encode())}}
+        if what == ("POST", "/webhooks"):
+            body = {"json": {"url": "https://example.com/hook"}}
+        return self.api.request(method, path.format(**ids), params=params, headers=headers, **body)  # type: ignore[arg-type]
+
+    def without_streams(self) -> list[Call]:
+        return [what for what in self.calls if not what[1].endswith("/events")]
+
+
+@pytest.fixture
+def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> Iterator[World]:
+    settings = make_settings(valkey_url=valkey_url, webhook_allow_private=True, webhook_allow_http=True)
+    settings = settings.model_copy(update=TAKING_TOKENS)
+    database = Database(settings)
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=20) as api:
+        paths = api.get("/openapi.json").json()["paths"]
+        calls = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+        alice = _furnish(api, valkey, bearer(token("alice")))
+        yield World(api, alice, KeyList(database), [what for what in calls if what not in OPEN])
+    database.close()
+
+
+def _furnish(api: httpx.Client, valkey: Redis, headers: dict[str, str]) -> Alice:
+    """Give alice one of everything."""
+    endpoint = api.post("/webhooks", json={"url": "http://127.0.0.1:1999/hook"}, headers=headers).json()
+    ended = api.post("/chat", params={"query": "Why?"}, headers=headers).json()["job_id"]
+    valkey.hset(f"rq:job:{ended}", "status", "canceled")
+    wait_until(lambda: valkey.llen("rq:queue:rag_webhooks"), what="the sweep of the API")
+    (delivery,) = api.get("/webhooks/deliveries", headers=headers).json()["deliveries"]
+    ids = {
+        "endpoint_id": endpoint["id"],
+        "delivery_id": delivery["id"],
+        "job_id": api.post("/chat", params={"query": "Why?"}, headers=headers).json()["job_id"],
+        "batch_id": api.post("/chat/batch", json={"questions": [{"query": "Why?"}]}, headers=headers).json()[
+            "batch_id"
+        ],
+        "upload_id": api.post("/uploads", files={"file": ("a.txt", b"text of alice")}, headers=headers).json()[
+            "upload_id"
+        ],
+    }
+    return Alice(ids, api.get("/webhooks/secret", headers=headers).json()["secret"])
+
+
+def key(world: World, *scopes: KeyScope, good: bool = True, user: str = "alice") -> tuple[str, dict[str, str]]:
+    expires_at = None if good else datetime.now(UTC) - timedelta(seconds=1)
+    made, text = world.keys.create("k", user_id=user, scopes=scopes or DEFAULT_SCOPES, expires_at=expires_at)
+    wait_until(lambda: not good or world.api.get("/jobs", headers=bearer(text)).status_code != 401)
+    return made.key_id, bearer(text)
+
+
+def test_no_route_answers_without_a_key_or_with_one_that_is_no_longer_good(world: World) -> None:
+    assert len(world.calls) >= 20
+    _, expired = key(world, good=False)
+    revoked_id, revoked = key(world)
+    world.keys.revoke(revoked_id)
+    wait_until(lambda: world.api.get("/jobs", headers=revoked).status_code == 401, what="the end of the key")
+    for what in world.calls:
+        for name, headers in (("no key", {}), ("expired", expired), ("revoked", revoked), ("wrong", bearer("rag_x"))):
+            answer = world.call(what, headers)
+            assert (answer.status_code, answer.json()["status"]) == (401, 401), (name, what)
+            assert not world.alice.mentioned(answer.text), (name, what)
+
+
+def test_every_route_wants_a_scope(world: World) -> None:
+    asks, brings, neither = (bearer(token("alice", scope=scope)) for scope in ("query", "upload", "openid"))
+    for what in world.calls:
+        wrong = [neither, *([brings] if what in ASK else []), *([asks] if what in BRING else [])]
+        for headers in wrong:
+            answer = world.call(what, headers)
+            assert (answer.status_code, answer.json()["title"]) == (403, "Not allowed"), what
+    for what in sorted(ASK):
+        assert world.call(what, asks).status_code in {200, 202}, what
+    for what in sorted(BRING, reverse=True):
+        assert world.call(what, brings).status_code == 202, what
+
+
+def test_what_is_anothers_is_not_found(world: World) -> None:
+    _, by_key = key(world, user="bob")
+    for headers in (by_key, bearer(token("bob"))):
+        for what in world.calls:
+            answer = world.call(what, headers)
+            if what in OWN:
+                assert answer.is_success, (what, answer.text)
+                assert not world.alice.mentioned(answer.text), what
+            else:
+                assert answer.status_code == 404, (what, answer.text)
+                # Told in the same words as of something that is not there at all.
+                absent = world.call(what, headers, ABSENT)
+                assert _masked(answer, world.alice.ids) == _masked(absent, ABSENT), what
+
+
+def test_questions_about_anothers_uploads_are_refused(world: World) -> None:
+    upload_id = world.alice.ids["upload_id"]
+    for after in (False, True):
+        asked = {"query": "Why?", "upload_id": upload_id, "after_upload": after}
+        assert world.api.post("/chat", json=asked, headers=bearer(token("bob"))).status_code == 404
+    batch = {"questions": [{"query": "Why?", "upload_id": upload_id}]}
+    assert world.api.post("/chat/batch", json=batch, headers=bearer(token("bob"))).status_code == 404
+
+
+def test_an_admin_sees_all(world: World) -> None:
+    _, headers = key(world, KeyScope.ADMIN, user="root")
+    for what in sorted(world.without_streams(), key=lambda what: what[0] == "DELETE"):
+        answer = world.call(what, headers)
+        if what == ("POST", "/webhooks/deliveries/{delivery_id}/redeliver"):
+            assert answer.status_code in {202, 409}
+        else:
+            assert answer.is_success, (what, answer.text)
+    for listing, name in (("/jobs", "job_id"), ("/webhooks/deliveries", "delivery_id"), ("/uploads", "upload_id")):
+        assert world.alice.ids[name] in world.api.get(listing, headers=headers).text
+
+
+def test_two_users_may_use_the_same_names(world: World) -> None:
+    jobs = []
+    for user in ("alice", "bob"):
+        headers = bearer(token(user)) | {"Idempotency-Key": "same"}
+        asked = {"query": "Why?", "conversation_id": "same"}
+        jobs.append(world.api.post("/chat", json=asked, headers=headers).json()["job_id"])
+    assert len(set(jobs)) == 2
+    assert world.api.get(f"/job-status/{jobs[1]}", headers=bearer(token("bob"))).json()["position"] >= 1
+
+
+ABSENT = {
+    "endpoint_id": "01a00000-0000-7000-8000-000000000001",
+    "delivery_id": "0" * 32,
+    "job_id": "ffffffff-0000-4000-8000-000000000001",
+    "batch_id": "01a00000-0000-7000-8000-000000000002",
+    "upload_id": "01a00000-0000-7000-8000-000000000003",
+}
+
+
+def _masked(answer: httpx.Response, ids: dict[str, str]) -> str:
+    text = answer.text
+    for name, value in ids.items():
+        text = text.replace(value, name)
+    return text
+
+
+def _chunks(upload_id: str, user: str) -> list[object]:
+    texts = [f"The museum of {user} opens at nine.", f"Admission costs {len(user)} crowns, says {user}."]
+    pages = [Page(number=n, label=str(n), text=text) for n, text in enumerate(texts, start=1)]
+    return list(
+        chunk_pages(Document(upload_id=upload_id, path="x.pdf", name="x.pdf", user_id=user), pages, model="bm25")
+    )
+
+
+def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    users = [f"user {n}" for n in range(20)] + ["", "local", "user", "user 1 ", "USER 1", "*", "user 1/x", "ü", "u:1"]
+    users.remove("")
+    database = Database(settings)
+    listed = UploadList(database)
+    lexicon = Lexicon()
+    store = EmbeddedStore(tmp_path / "qdrant", model="bm25", dense=None, lexicon=lexicon, owner=True)
+    uploads: dict[str, str] = {}
+    for user in users:
+        for _ in range(3):
+            upload_id = str(uuid.uuid4())
+            uploads[upload_id] = user
+            _list(listed, upload_id, user)
+            store.upsert(_chunks(upload_id, user))  # type: ignore[arg-type]
+    visible = VisibleOnly(store, listed)
+    try:
+        for _ in range(10_000):
+            user, other = chance.choice(users), chance.choice(users)
+            named = [None, tuple(chance.sample(sorted(uploads), 5))][chance.random() < 0.3]
+            asked = Query(query=f"What does the museum of {other} cost?", user_id=user, upload_ids=named)
+            found = visible.find(asked.query, None, asked.chosen, 8)
+            assert {uploads[one] for one in found.uploads} <= {user}
+            if named is None:
+                assert found.uploads
+        everyone = Query(query="museum", user_id="root", everyone=True)
+        assert len({uploads[one] for one in visible.find("museum", None, everyone.chosen, 100).uploads}) > 10
+    finally:
+        store.close()
+        database.close()
+
+
+def _list(listed: UploadList, upload_id: str, user: str) -> None:
+    now = datetime.now(UTC)
+    upload = Upload(
+        upload_id=upload_id,
+        user_id=user,
+        file_id=upload_id,
+        name="x.pdf",
+        media_type="application/pdf",
+        bytes=1,
+        sha256=uuid.uuid4().hex,
+        status=UploadStatus.READY,
+        job_id=None,
+        created_at=now,
+        updated_at=now,
+        indexed_at=now,
+    )
+    listed.add(upload, unique=False)
+
+
+def test_the_search_filter_follows_from_the_caller_and_from_nothing_else() -> None:
+    asked: Callable[[Caller], Query] = lambda caller: Query(  # noqa: E731
+        query="Why?", user_id=caller.user_id, everyone=caller.sees is None
+    )
+    assert asked(Caller(user_id="bob")).chosen.user_id == "bob"
+    assert asked(Caller(user_id="bob", scopes=frozenset(KeyScope))).chosen.user_id is None

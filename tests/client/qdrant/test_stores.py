@@ -1,0 +1,254 @@
+"""One contract for both engines: Qdrant's engine in this process, and a server through langchain-qdrant.
+
+The server's part runs on qdrant-client's local mode, and on a real server when QDRANT_URL names one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from qdrant_client import QdrantClient
+
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.server import QdrantStore
+from errors import NothingIndexed, StoreInUse, StoreUnavailable
+from queues.wiring import Store
+from rag.ingest.chunking import chunk_pages
+from schemas import Chunk, Document, Page, SearchFilter
+from tests.support.openai_stub import embedding
+from tests.support.processes import PYTHON, ROOT, environment, wait_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
+
+MINE = SearchFilter(user_id="local")
+SERVER_URL = os.environ.get("QDRANT_URL")
+ENGINES = ["embedded", "langchain", *(["server"] if SERVER_URL else [])]
+TEXTS = [
+    "The lighthouse was built in 1887 by the engineer Tamsin Vale.",
+    "Its lamp turns once in twelve seconds.",
+    "The keeper's cottage is a museum. Admission to the museum costs four crowns.",
+    "Boats leave the harbour at nine and at noon.",
+]
+
+
+class WordEmbeddings:
+    """Embeddings of word counts, without a server."""
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return [embedding(text) for text in texts]
+
+    def embed_query(self, text: str) -> list[float]:
+        return embedding(text)
+
+
+OpenStore = Callable[[], Store]
+
+
+@pytest.fixture(params=[(engine, hybrid) for engine in ENGINES for hybrid in (False, True)], ids=str)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A store of each engine, with and without dense vectors."""
+    engine, hybrid = request.param
+    model = f"test-{uuid.uuid4().hex}"
+    dense = WordEmbeddings() if hybrid else None
+    opened: Store
+    if engine == "embedded":
+        opened = EmbeddedStore(tmp_path / "qdrant", model=model, dense=dense, lexicon=Lexicon())
+    else:
+        client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
+        opened = QdrantStore(client, model=model, dense=dense, lexicon=Lexicon())
+    yield opened
+    opened.close()
+
+
+def chunks(upload: str = "u1", texts: list[str] = TEXTS, user: str = "local") -> list[Chunk]:
+    document = Document(upload_id=upload, path="/a.pdf", name="a.pdf", user_id=user)
+    pages = [Page(number=n, label=f"p{n}", text=text) for n, text in enumerate(texts, start=1)]
+    return list(chunk_pages(document, pages, model="m"))
+
+
+class TestContract:
+    def test_a_search_finds_what_was_stored_best_first(self, store: Store) -> None:
+        stored = chunks()
+        store.upsert(stored)
+        found = store.search("What does admission to the museum cost?", MINE, 3)
+        assert found[0].chunk.model_dump() == stored[2].model_dump()
+        assert [passage.score for passage in found] == sorted((p.score for p in found), reverse=True)
+
+    def test_a_search_before_anything_is_stored_says_what_to_run(self, store: Store) -> None:
+        with pytest.raises(NothingIndexed, match=r"index\.py"):
+            store.search("museum", MINE, 3)
+        assert store.count(MINE) == 0
+        store.delete("u1", user_id="local")
+
+    def test_storing_again_overwrites(self, store: Store) -> None:
+        store.upsert(chunks())
+        store.upsert(chunks())
+        assert store.count(MINE) == len(TEXTS)
+
+    def test_a_search_never_leaves_its_user(self, store: Store) -> None:
+        store.upsert(chunks("u1", user="ann"))
+        store.upsert(chunks("u2", user="bob"))
+        found = store.search("museum admission", SearchFilter(user_id="bob"), 10)
+        assert found
+        assert {passage.chunk.upload_id for passage in found} == {"u2"}
+        assert store.search("museum", SearchFilter(user_id="eve"), 10) == []
+        assert store.search("museum", SearchFilter(user_id="ann", upload_ids=("u2",)), 10) == []
+
+    def test_a_search_keeps_to_the_uploads_named(self, store: Store) -> None:
+        for upload in ("u1", "u2", "u3"):
+            store.upsert(chunks(upload))
+        chosen = SearchFilter(user_id="local", upload_ids=("u1", "u3"))
+        assert {p.chunk.upload_id for p in store.search("museum", chosen, 10)} == {"u1", "u3"}
+        assert store.search("museum", SearchFilter(user_id="local", upload_ids=()), 10) == []
+        assert store.count(chosen) == 2 * len(TEXTS)
+
+    def test_delete_takes_one_upload_or_its_tail(self, store: Store) -> None:
+        store.upsert(chunks("u1"))
+        store.upsert(chunks("u2"))
+        store.delete("u1", user_id="local", from_index=2)
+        assert store.count(SearchFilter(user_id="local", upload_ids=("u1",))) == 2
+        store.delete("u1", user_id="someone else")
+        assert store.count(SearchFilter(user_id="local", upload_ids=("u1",))) == 2
+        store.delete("u1", user_id="local")
+        assert store.count(MINE) == len(TEXTS)
+
+    def test_no_more_than_k_are_given(self, store: Store) -> None:
+        store.upsert(chunks(texts=[f"museum number {n}" for n in range(30)]))
+        assert len(store.search("museum", MINE, 7)) == 7
+
+    def test_a_question_of_stop_words_is_no_error(self, store: Store) -> None:
+        store.upsert(chunks())
+        assert isinstance(store.search("the and of", MINE, 3), list)
+
+
+def test_both_engines_rank_the_same(tmp_path: Path) -> None:
+    stores: list[Store] = [
+        EmbeddedStore(tmp_path / "qdrant", model="m", dense=None, lexicon=Lexicon()),
+        QdrantStore(QdrantClient(":memory:"), model="m", dense=None, lexicon=Lexicon()),
+    ]
+    rankings = []
+    for store in stores:
+        store.upsert(chunks())
+        found = store.search("museum of the lighthouse keeper", MINE, 4)
+        rankings.append([(passage.chunk.page, round(passage.score, 3)) for passage in found])
+        store.close()
+    assert rankings[0] == rankings[1]
+
+
+def embedded(folder: Path, *, owner: bool = False, turn_timeout_seconds: float = 20) -> EmbeddedStore:
+    return EmbeddedStore(
+        folder, model="m", dense=None, lexicon=Lexicon(), owner=owner, turn_timeout_seconds=turn_timeout_seconds
+    )
+
+
+def test_threads_may_share_an_embedded_store(tmp_path: Path) -> None:
+    store = embedded(tmp_path, owner=True)
+    store.upsert(chunks())
+    failures: list[BaseException] = []
+
+    def work(upload: str) -> None:
+        try:
+            for _ in range(5):
+                store.upsert(chunks(upload))
+                assert store.search("museum", SearchFilter(user_id="local", upload_ids=(upload,)), 2)
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert store.count(MINE) == 5 * len(TEXTS)
+    store.close()
+
+
+def test_a_second_owner_is_told_to_set_qdrant_url(tmp_path: Path) -> None:
+    first = embedded(tmp_path, owner=True)
+    with pytest.raises(StoreInUse, match="QDRANT_URL"):
+        embedded(tmp_path, owner=True)
+    first.close()
+    embedded(tmp_path, owner=True).close()
+
+
+def test_the_owner_hands_over_to_another_process_and_goes_on(tmp_path: Path) -> None:
+    owner = embedded(tmp_path, owner=True)
+    owner.upsert(chunks("u1"))
+    script = (
+        "import sys; from pathlib import Path; from tests.client.qdrant.test_stores import *\n"
+        f"store = embedded(Path({str(tmp_path)!r}))\n"
+        "store.upsert(chunks('u2')); print(store.count(MINE)); store.close()"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", script], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.strip() == str(2 * len(TEXTS)), done.stderr
+    owner.upsert(chunks("u3"))
+    assert owner.count(MINE) == 3 * len(TEXTS)
+    owner.close()
+
+
+def test_a_turn_that_does_not_come_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    first = embedded(tmp_path)
+    first.upsert(chunks())
+    with first._open():  # holds its turn, as a long operation would
+        second = embedded(tmp_path, turn_timeout_seconds=0.2)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="busy"):
+            second.search("museum", MINE, 1)
+        assert time.monotonic() - started < 5
+    assert second.search("museum", MINE, 1)
+
+
+def test_what_was_stored_survives_kill_9(tmp_path: Path) -> None:
+    script = (
+        "import time; from pathlib import Path; from tests.client.qdrant.test_stores import *\n"
+        f"store = embedded(Path({str(tmp_path)!r}), owner=True)\n"
+        "store.upsert(chunks('u1')); print('stored', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [PYTHON, "-c", script], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "stored\n"
+        writer.send_signal(signal.SIGKILL)
+    again = embedded(tmp_path, owner=True)
+    assert again.count(MINE) == len(TEXTS)
+    again.close()
+
+
+def test_a_collection_half_made_is_made_anew(tmp_path: Path) -> None:
+    store = embedded(tmp_path)
+    store.upsert(chunks())
+    (next(tmp_path.glob("documents-*")) / "complete").unlink()
+    with pytest.raises(NothingIndexed):
+        store.search("museum", MINE, 1)
+    store.upsert(chunks())
+    assert store.count(MINE) == len(TEXTS)
+
+
+def test_a_qdrant_server_that_is_away_is_named() -> None:
+    client = QdrantClient(url="http://127.0.0.1:9", timeout=2, check_compatibility=False)
+    store = QdrantStore(client, model="m", dense=None, lexicon=Lexicon())
+    with pytest.raises(StoreUnavailable, match="QDRANT_URL"):
+        store.search("museum", MINE, 1)
+
+
+def test_the_owner_notices_a_waiting_process_while_it_idles(tmp_path: Path) -> None:
+    owner = embedded(tmp_path, owner=True)
+    owner.upsert(chunks())
+    other = embedded(tmp_path)
+    assert other.count(MINE) == len(TEXTS)
+    wait_until(lambda: owner.count(MINE) == len(TEXTS))
+    owner.close()
+    other.close()

@@ -1,0 +1,55 @@
+"""Pickles that are read without running anything."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from client.rq.serializer import NotPlainData, PlainSerializer
+
+PLAIN: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_plain_data_comes_back_as_it_was(value: object) -> None:
+    assert PlainSerializer.loads(PlainSerializer.dumps(value)) == value
+    assert pickle.loads(PlainSerializer.dumps(value)) == value
+
+
+class Touch:
+    """Creates a file while it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def test_a_pickle_that_calls_is_refused_and_calls_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    with pytest.raises(NotPlainData, match="refused to load"):
+        PlainSerializer.loads(pickle.dumps(Touch(target)))
+    assert not target.exists()
+
+
+def test_what_is_not_plain_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(NotPlainData):
+        PlainSerializer.dumps({"path": tmp_path})
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_or_plain(data: bytes) -> None:
+    with suppress(NotPlainData):
+        PlainSerializer.loads(data)

@@ -1,0 +1,108 @@
+"""Workers that are killed in the middle of an upload's way, and what is there after the next one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
+from rag.ingest.chunking import chunk_pages
+from rag.ingest.extraction import read_document
+from schemas import Document, SearchFilter
+from server import create_app
+from settings import Settings
+from tests.api.test_uploads import post, state, uploaded
+from tests.conftest import MakeSettings
+from tests.support.openai_stub import KEY, OpenAIStub, serving
+from tests.support.pdfs import write_pdf
+from tests.support.processes import PYTHON, ROOT, environment
+from tests.support.workers import work, worker_services
+
+PAGES = 34
+
+
+@pytest.fixture
+def long_pdf(tmp_path: Path) -> Path:
+    """A PDF of several batches."""
+    pages = [" ".join(f"Sentence {page}.{n} goes on." for n in range(160)) for page in range(PAGES)]
+    return write_pdf(tmp_path / "long.pdf", pages)
+
+
+@pytest.fixture
+def with_model(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
+    """Settings with the stub as the model provider, whose calls can be counted."""
+    return make_settings(
+        valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, embedding_model="text-embedding-3-small"
+    )
+
+
+def crash(settings: Settings, at: int, when: str) -> int:
+    """Run a worker that kills itself; return its exit status."""
+    variables = environment(
+        DATA_DIR=str(settings.data_dir),
+        VALKEY_URL=settings.queue_url,
+        OPENAI_BASE_URL=settings.openai_base_url or "",
+        OPENAI_API_KEY=KEY if settings.openai_base_url else "",
+    )
+    command = [PYTHON, "-m", "tests.support.crashing_worker", str(at), when]
+    return subprocess.run(command, cwd=ROOT, env=variables, check=False, capture_output=True).returncode
+
+
+def embedded(stub: OpenAIStub) -> Counter[str]:
+    """Count how often each text was embedded."""
+    calls = [call for call in stub.behaviour.calls if "input" in call]
+    return Counter(text for call in calls for text in call["input"] if isinstance(text, str))
+
+
+# begin, then progress and upsert in turns, delete of what is left over, finish
+@pytest.mark.parametrize(("at", "when"), [(1, "after"), (2, "before"), (4, "after"), (7, "after")])
+def test_indexing_goes_on_where_a_killed_worker_stopped(
+    at: int, when: str, with_model: Settings, stub: OpenAIStub, valkey: Redis, long_pdf: Path
+) -> None:
+    with serving(create_app(with_model)) as url, httpx.Client(base_url=url, timeout=10) as api:
+        body = post(api, long_pdf).json()
+        assert crash(with_model, at, when) == -9
+        assert state(api, body["upload_id"])["status"] == "processing"
+        valkey.rpush("rq:queue:rag_documents", body["job_id"])  # as the recovery of lost jobs does
+        work(with_model)
+        ready = state(api, body["upload_id"])
+        assert ready["status"] == "ready"
+    twice = {text for text, count in embedded(stub).items() if count > 1}
+    assert len(twice) <= (64 if when == "before" else 0), "only a batch in flight is embedded again"
+    document = Document(upload_id=body["upload_id"], path=str(long_pdf), name=long_pdf.name)
+    pages = read_document(long_pdf).pages
+    clean = Counter(chunk.id for chunk in chunk_pages(document, pages, model="text-embedding-3-small"))
+    assert points(with_model, body["upload_id"]) == clean
+    assert clean.total() == ready["chunks"] > 128
+
+
+def points(settings: Settings, upload_id: str) -> Counter[str]:
+    """Return the ids of the points stored of an upload."""
+    with worker_services(settings) as use:
+        chosen = SearchFilter(user_id="local", upload_ids=(upload_id,))
+        found = use.store.search("Sentence page", chosen, k=10_000)
+        assert use.store.count(chosen) == len(found)
+        return Counter(one.chunk.id for one in found)
+
+
+@pytest.mark.parametrize(("at", "when"), [(1, "before"), (1, "after"), (2, "after"), (3, "after")])
+def test_a_delete_is_finished_by_the_next_worker(
+    at: int, when: str, api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path
+) -> None:
+    upload_id = uploaded(api, pdf)
+    work(settings)
+    job_id = api.delete(f"/uploads/{upload_id}").json()["job_id"]
+    assert crash(settings, at, when) == -9
+    assert api.post("/chat", json={"query": "When?", "upload_id": upload_id}).status_code == 404
+    valkey.rpush("rq:queue:rag_documents", job_id)
+    work(settings)
+    assert api.get(f"/uploads/{upload_id}").status_code == 404
+    assert list(settings.files_dir.iterdir()) == []
+    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
+    assert store.uploads() == {}

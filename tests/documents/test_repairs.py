@@ -1,0 +1,178 @@
+"""Uploads whose job, file or points were lost, and deletes after a change of the embedding model."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.server import QdrantStore
+from documents import service as library
+from schemas import Chunk
+from settings import Settings
+from tests.api.test_uploads import post, state, uploaded
+from tests.conftest import MakeSettings
+from tests.queues.test_chat import variables
+from tests.support.openai_stub import KEY, OpenAIStub
+from tests.support.processes import PYTHON, ROOT, environment, running, wait_until
+from tests.support.workers import work, worker_services
+
+
+def audit(settings: Settings, *flags: str) -> list[str]:
+    """Run the command; return what it found."""
+    done = subprocess.run(
+        [PYTHON, "main.py", "audit", *flags],
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(settings.data_dir), VALKEY_URL=settings.queue_url),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[:-1]
+
+
+def test_a_job_that_valkey_lost_is_submitted_again(
+    api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    body = post(api, pdf).json()
+    valkey.flushall()
+    assert state(api, body["upload_id"])["status"] == "queued"  # looked at, and so seen to
+    work(settings)
+    assert state(api, body["upload_id"])["status"] == "ready"
+    assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "finished"
+
+
+def test_a_job_that_failed_unseen_fails_its_upload(
+    api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    body = post(api, pdf).json()
+    valkey.hset(f"rq:job:{body['job_id']}", "status", "failed")  # as a worker that died leaves it
+    failed = state(api, body["upload_id"])
+    assert failed["status"] == "failed"
+    assert failed["reason"]
+    api.post(f"/uploads/{body['upload_id']}/reindex")
+    work(settings)
+    assert state(api, body["upload_id"])["status"] == "ready"
+
+
+def test_audit_finds_and_mends_what_does_not_belong(api: httpx.Client, settings: Settings, pdf: Path) -> None:
+    whole, without_points = uploaded(api, pdf), uploaded(api, pdf, on_duplicate="keep")
+    without_file = uploaded(api, ("notes.txt", b"The lamp turns."))
+    work(settings)
+    stray = Chunk(
+        id=str(uuid.uuid4()),
+        upload_id=str(uuid.uuid4()),
+        user_id="local",
+        name="x",
+        index=0,
+        page=1,
+        page_label="1",
+        start=0,
+        end=4,
+        text="lost",
+    )
+    with worker_services(settings) as use:
+        use.store.upsert([stray])
+        use.store.delete(without_points, user_id="local")
+        lost = use.uploads.get(without_file)
+        assert lost is not None
+        use.files.delete(lost.file_id)
+    expected = {stray.upload_id, without_points, without_file}
+    assert len(audit(settings, "--dry-run")) == 3
+    found = audit(settings)
+    assert {one for one in expected if any(one in line for line in found)} == expected
+    assert not any(whole in line for line in found)
+    work(settings)
+    assert audit(settings) == []
+    assert state(api, without_points)["status"] == "ready"
+    assert state(api, without_file)["reason"] == "file_missing"
+
+
+def test_a_delete_reaches_the_points_of_every_embedding_model(
+    api: httpx.Client, settings: Settings, make_settings: MakeSettings, stub: OpenAIStub, pdf: Path
+) -> None:
+    upload_id = uploaded(api, pdf)
+    work(settings)
+    other = make_settings(valkey_url=settings.queue_url, openai_base_url=stub.url, openai_api_key=KEY)
+    api.post(f"/uploads/{upload_id}/reindex")
+    work(other)
+    for one in (settings, other):
+        with worker_services(one) as use:
+            assert use.store.uploads() == {("local", upload_id): 3}
+    api.delete(f"/uploads/{upload_id}")
+    work(other)
+    for one in (settings, other):
+        with worker_services(one) as use:
+            assert use.store.uploads() == {}
+
+
+@pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+def test_a_qdrant_server_is_asked_for_the_same() -> None:
+    from qdrant_client import QdrantClient
+
+    client = QdrantClient(":memory:")
+    stores = [QdrantStore(client, model=model, dense=None, lexicon=Lexicon()) for model in ("one", "two")]
+    chunk = Chunk(
+        id=str(uuid.uuid4()),
+        upload_id="u",
+        user_id="local",
+        name="x",
+        index=0,
+        page=1,
+        page_label="1",
+        start=0,
+        end=4,
+        text="lamp",
+    )
+    changed = chunk.model_copy(update={"text": "lamps"})
+    for store in stores:
+        assert store.missing([chunk]) == [chunk]
+        store.upsert([chunk])
+        assert store.missing([chunk]) == []
+        assert store.missing([changed]) == [changed]
+        assert store.uploads() == {("local", "u"): 1}
+    stores[0].delete_everywhere("u", user_id="another")
+    assert stores[1].uploads() == {("local", "u"): 1}
+    stores[0].delete_everywhere("u", user_id="local")
+    assert [store.uploads() for store in stores] == [{}, {}]
+    client.close()
+
+
+def test_an_upload_whose_indexing_was_cancelled_says_so(
+    api: httpx.Client, settings: Settings, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    body = post(api, pdf).json()
+    api.delete(f"/jobs/{body['job_id']}")
+    assert_cancelled(state(api, body["upload_id"]))
+    api.post(f"/uploads/{body['upload_id']}/reindex")
+    work(settings)
+    assert state(api, body["upload_id"])["status"] == "ready"
+
+
+def test_an_indexing_that_is_cancelled_while_it_runs_says_so(
+    api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    stub.behaviour.embedding_delay_seconds = 30
+    with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use) as worker:
+        body = post(api, pdf).json()
+        wait_until(lambda: stub.behaviour.calls, what=lambda: worker.output)
+        assert api.delete(f"/jobs/{body['job_id']}").json()["status"] == "cancelled"
+        # The worker says so itself: the row is too young to be looked through.
+        wait_until(lambda: state(api, body["upload_id"])["status"] == "failed", seconds=5)
+    assert_cancelled(state(api, body["upload_id"]))
+
+
+def assert_cancelled(upload: dict[str, Any]) -> None:
+    assert (upload["status"], upload["reason"]) == ("failed", "cancelled")
+    assert upload["error"] == "its indexing was cancelled; index it again"

@@ -1,0 +1,157 @@
+"""Cancelling a job that runs, when its worker does not hear of it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+
+from client.rq import transitions as ledger
+from client.rq.serializer import PlainSerializer
+from client.rq.transitions import Ledger
+from client.valkey.embedded import EmbeddedValkey
+from queues.ragworker import maintenance as caretaker
+from queues.ragworker.commands import Commands
+from server import create_app
+from settings import Settings
+from tests.api.test_api import ask
+from tests.conftest import MakeSettings
+from tests.support import jobs
+from tests.support.jobs import ended, enqueue, status, working
+from tests.support.openai_stub import serving
+from tests.support.processes import wait_until
+
+QUEUE = "rag_queries"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo after the test what `be_quick` does."""
+    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
+        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
+    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A server that accepts, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield int(server.getsockname()[1])
+
+
+def delete(api: httpx.Client, job_id: str) -> str:
+    return str(api.delete(f"/jobs/{job_id}").json()["status"])
+
+
+def assert_cancelled(valkey: Redis, api: httpx.Client, job_id: str) -> None:
+    assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled"
+    assert api.get(f"/result/{job_id}").json()["status"] == "cancelled"
+    events = api.get(f"/jobs/{job_id}/events").text
+    assert "event: cancelled" in events
+    assert valkey.llen(f"rq:queue:{QUEUE}") == valkey.zcard(f"rq:wip:{QUEUE}") == 0
+    assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job_id]
+    assert valkey.xlen(f"rq:results:{job_id}") == 1
+    assert 0 < int(valkey.ttl(f"rq:job:{job_id}")) <= 86_400
+    assert not valkey.hexists(f"rq:job:{job_id}", "cancel")
+
+
+def take(valkey: Redis, api: httpx.Client) -> ledger.Holder:
+    """Ask a question and have it taken by a worker that is never heard of again."""
+    ask(api)
+    (taken,) = Ledger(valkey, "dead").take(QUEUE, ["first"]).jobs
+    return taken.holder
+
+
+def test_the_worker_died(valkey: Redis, api: httpx.Client) -> None:
+    holder = take(valkey, api)
+    assert delete(api, holder.job_id) == "started"
+    valkey.hset(f"rq:execution:{holder.job_id}:first", "lease_until", 0)
+    assert Ledger(valkey, "other").reap(QUEUE) == [(holder.job_id, "cancelled")]
+    assert_cancelled(valkey, api, holder.job_id)
+
+
+def test_the_worker_hands_it_back(valkey: Redis, api: httpx.Client) -> None:
+    holder = take(valkey, api)
+    delete(api, holder.job_id)
+    assert not Ledger(valkey, "dead").hand_back(holder)
+    assert_cancelled(valkey, api, holder.job_id)
+
+
+def test_it_is_on_its_list_again(valkey: Redis, api: httpx.Client) -> None:
+    holder = take(valkey, api)
+    delete(api, holder.job_id)
+    valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
+    valkey.lpush(f"rq:queue:{QUEUE}", holder.job_id)
+    catch = Ledger(valkey, "other").take(QUEUE, ["second"])
+    assert (catch.jobs, catch.dropped) == ([], [(holder.job_id, "it was cancelled")])
+    assert_cancelled(valkey, api, holder.job_id)
+
+
+def test_a_failed_job_that_is_enqueued_anew_runs_although_it_had_been_cancelled(
+    valkey: Redis, api: httpx.Client
+) -> None:
+    """A stock worker ends a job without taking the mark away."""
+    holder = take(valkey, api)
+    delete(api, holder.job_id)
+    valkey.hset(f"rq:job:{holder.job_id}", "status", "stopped")
+    valkey.zadd(f"rq:failed:{QUEUE}", {holder.job_id: time.time() + 60})
+    valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
+    FailedJobRegistry(queue=Queue(QUEUE, connection=valkey, serializer=PlainSerializer)).requeue(holder.job_id)
+    second = Ledger(valkey, "other")
+    (taken,) = second.take(QUEUE, ["second"]).jobs
+    assert second.beat([taken.holder]).cancelled == []
+
+
+def test_the_worker_is_deaf(
+    valkey: Redis, settings: Settings, api: httpx.Client, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(Commands, "_receive", lambda _, data: heard.append(data))
+    with working(settings):
+        caretaker.BEAT_SECONDS = 0.5
+        job = enqueue(valkey, "hang_in_socket", port)
+        other = enqueue(valkey, "wait")
+        wait_until(lambda: status(job) == status(other) == "started")
+        began = time.monotonic()
+        assert delete(api, job.id) == "cancelled"
+        assert time.monotonic() - began < 1
+        assert heard
+        wait_until(lambda: jobs.returned.count(port) == 1, seconds=1, what="the end of the call")
+        assert status(other) == "started"
+    assert valkey.xlen(f"rq:results:{job.id}") == 1
+
+
+def test_valkey_was_away(tmp_path: Path, port: int, make_settings: MakeSettings) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    server.start()
+    process = server._process
+    assert process is not None
+    settings = make_settings(valkey_url=server.url)
+    try:
+        with Redis.from_url(server.url) as valkey, working(settings), serving(create_app(settings)) as url:
+            held = [enqueue(valkey, "hang_in_socket", port) for _ in range(3)]
+            wait_until(lambda: all(status(job) == "started" for job in held))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            assert server.ensure_running()
+            with httpx.Client(base_url=url, timeout=10) as api:
+                began = time.monotonic()
+                for job in held:  # most likely none of the first is heard
+                    wait_until(lambda job=job: api.delete(f"/jobs/{job.id}").status_code == 200)  # type: ignore[misc]
+            assert ended(*held, seconds=2) == ["stopped"] * 3
+            assert time.monotonic() - began < 3
+            assert {len(valkey.xrange(f"rq:results:{job.id}")) for job in held} == {1}
+            fetched = Job.fetch(held[0].id, connection=valkey, serializer=PlainSerializer)
+            assert fetched.is_stopped
+    finally:
+        server.stop()

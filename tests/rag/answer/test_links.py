@@ -1,0 +1,161 @@
+"""The images and links of an answer."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rag.answer.links import find_links
+from schemas import Passage
+from tests.rag.citations.test_check import passage
+from tests.support.injected.orders import WRITINGS
+
+IMAGE, LINK = "image", "link"
+
+
+def found(text: str, *passages: Passage) -> list[tuple[str, str]]:
+    return [(link.kind, link.url) for link in find_links(text, passages)]
+
+
+ANSWERS = {
+    "nothing": ("Tea is served at four [1].", []),
+    "empty": ("", []),
+    "marks": ("Tea [1][2, 3] is [4].", []),
+    "image": ("![tea](https://a.example/t.png 'title')", [(IMAGE, "https://a.example/t.png")]),
+    "link": ("[tea](https://a.example/t)", [(LINK, "https://a.example/t")]),
+    "citation as a link": ("Tea [[1]](https://a.example/t)", [(LINK, "https://a.example/t")]),
+    "in quotation marks": ("See “https://a.example/1”.", [(LINK, "https://a.example/1")]),
+    "without a scheme in quotation marks": ("‘www.a.example/2’", [(LINK, "www.a.example/2")]),
+    "in the quotation marks of German": ("„ftp://a.example/1“", [(LINK, "ftp://a.example/1")]),
+    "with quotation marks of its own": ("https://a.example/“1”", [(LINK, "https://a.example/“1”")]),
+    "relative": ("[tea](/jobs/1) ![tea](x.png)", [(LINK, "/jobs/1"), (IMAGE, "x.png")]),
+    "to a place in the answer": ("[tea](#tea)", []),
+    "references": (
+        "[tea][1] and ![cup][c]\n\n[1]: https://a.example/1\n[c]: <https://a.example/a b>",
+        [(LINK, "https://a.example/1"), (IMAGE, "https://a.example/a b")],
+    ),
+    "reference that nothing uses": ("[1]: https://a.example/1", [(LINK, "https://a.example/1")]),
+    "script": ("[tea](javascript:alert(1))", [(LINK, "javascript:alert(1)")]),
+    "data": ("![tea](data:image/png;base64,AAAA)", [(IMAGE, "data:image/png;base64,AAAA")]),
+    "autolink": ("<https://a.example/?q=1&r=2>", [(LINK, "https://a.example/?q=1&r=2")]),
+    "bare": ("See (https://a.example/x_(y)), or not.", [(LINK, "https://a.example/x_(y)")]),
+    "without a scheme": ("See www.a.example/x and b.com/y?q=1.", [(LINK, "www.a.example/x"), (LINK, "http://b.com/y?q=1")]),
+    "mail": ("Write to tea@a.com.", [(LINK, "mailto:tea@a.com")]),
+    "address of numbers": ("http://127.0.0.1:8/x http://[::1]/y", [(LINK, "http://127.0.0.1:8/x"), (LINK, "http://[::1]/y")]),
+    "other schemes": ("obsidian://open?x=1", [(LINK, "obsidian://open?x=1")]),
+    "said twice": ("[a](https://a.example) <https://a.example> https://a.example", [(LINK, "https://a.example")]),
+    "image and link": (
+        "[![a](https://a.example/i)](https://a.example/l)",
+        [(LINK, "https://a.example/l"), (IMAGE, "https://a.example/i")],
+    ),
+    "escapes": (r"[a](https://a.example/a\_b?c&amp;d)", [(LINK, "https://a.example/a_b?c&d")]),
+    "code": ("`![a](https://a.example/1)`", [(IMAGE, "https://a.example/1")]),
+    "in quotes of quotes": (">" * 40 + "![a](https://a.example/1)", [(IMAGE, "https://a.example/1")]),
+    "table": ("| a |\n|---|\n| [b](https://a.example/1) |", [(LINK, "https://a.example/1")]),
+    "across lines": ("![a\nb](\nhttps://a.example/1\n)", [(IMAGE, "https://a.example/1")]),
+    "HTML": (
+        '<img src=//a.example/i><a href="https&#58;//a.example/l">x</a>',
+        [(IMAGE, "//a.example/i"), (LINK, "https://a.example/l")],
+    ),
+    "HTML in HTML": ('<iframe srcdoc="<img src=https://a.example/1>">', [(IMAGE, "https://a.example/1")]),
+    "HTML sources": (
+        "<img srcset='https://a.example/1 1x, https://a.example/2 2x'>",
+        [(IMAGE, "https://a.example/1"), (IMAGE, "https://a.example/2")],
+    ),
+    "HTML that loads": (
+        "<link href=https://a.example/1><base href=https://a.example/2><video poster=https://a.example/3>",
+        [(IMAGE, "https://a.example/1"), (IMAGE, "https://a.example/2"), (IMAGE, "https://a.example/3")],
+    ),
+    "HTML form": ("<form action=https://a.example/1>", [(LINK, "https://a.example/1")]),
+    "style": (
+        "<style>@import 'https://a.example/1'; b { background: url(https://a.example/2) }</style>",
+        [(IMAGE, "https://a.example/1"), (IMAGE, "https://a.example/2")],
+    ),
+    "NUL and half a character": ("\0 \ud800 ![a](https://a.example/1)", [(IMAGE, "https://a.example/1")]),
+    "XML": ("<?xml version='1.0' encoding='utf-16'?><img src='https://a.example/1'>", [(IMAGE, "https://a.example/1")]),
+    "end of a sentence": ("Tea is at four.It is green.", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
+def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]]) -> None:
+    assert sorted(found(text)) == sorted(expected)
+
+
+PLAIN = {"escaped": r"a\.com", "entity": "a&period;com", "entity in a scheme": "https&#58;&#47;&#47;a.com"}
+
+
+@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
+def test_what_only_reads_as_a_link_once_it_is_shown_is_found(text: str) -> None:
+    assert any("a.com" in url for _, url in found(text))
+
+
+def test_threads_that_look_for_links_at_once_find_their_own() -> None:
+    texts = [f"![a](https://a.example/{n}) and b{n}.com" for n in range(200)]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(found, texts)) == [
+            [(IMAGE, f"https://a.example/{n}"), (LINK, f"http://b{n}.com")] for n in range(200)
+        ]
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+@pytest.mark.parametrize("around", ["{}", "Tea.\n\n{}\n\nTea.", "> {}", "- {}"])
+def test_each_way_to_send_a_secret_is_found_wherever_it_stands(writing: str, around: str) -> None:
+    said, kind, url = WRITINGS[writing]
+    text, target = (part.replace("{url}", "https://a.example") for part in (said, url))
+    if around.startswith((">", "-")):
+        text = text.replace("\n", "\n> " if around.startswith(">") else "\n  ")
+    assert (kind, target.partition(" of all")[0]) in found(around.format(text))
+
+
+def test_links_have_their_words() -> None:
+    text = "![a cup](https://a.example/1) [two *words*](https://a.example/2) <a href=/3>x <b>y</b></a> www.a.example"
+    assert [link.text for link in find_links(text, [])] == ["a cup", "two words", "x y", "www.a.example"]
+
+
+STANDING = {
+    "as it is": ("See https://a.example/x, please.", True),
+    "at the end": ("https://a.example/x", True),
+    "in Markdown": ("[y](https://a.example/x)", True),
+    "with unseen characters": ("https://a.exam\u200bple/x", True),
+    "broken over lines": ("https://a.exa  \n  mple/x is it", True),
+    "longer": ("https://a.example/xyz", False),
+    "with a query": ("https://a.example/x?y", False),
+    "going on after a mark": ("https://a.example/x.html", False),
+    "in another": ("https://b.example/https://a.example/x", False),
+    "other host": ("https://b.example/x", False),
+    "nowhere": ("Tea is served at four.", False),
+}
+
+
+@pytest.mark.parametrize(("text", "stands"), STANDING.values(), ids=STANDING)
+def test_a_link_says_whether_it_stands_in_the_sources(text: str, stands: bool) -> None:
+    [link] = find_links("[a](https://a.example/x)", [passage("Scones."), passage(text)])
+    assert link.in_sources is stands
+
+
+def test_a_documents_name_is_no_link_whatever_it_ends_in() -> None:
+    cited = "“Tea” [1] (handbook.md, page 1), not cups.md"
+    assert found(cited, passage("Tea.", name="handbook.md")) == [(LINK, "http://cups.md")]
+
+
+SLOW = {
+    "images": "![" * 20_000,
+    "links": "[a](" * 20_000,
+    "tags": "<" * 50_000,
+    "open tags": "<a " * 20_000,
+    "nested tags": "<a href=x>" * 5_000,
+    "mails": "a@b.com " * 5_000,
+    "distinct": "".join(f"![a](http://a.b/{n}) " for n in range(3_000)),
+    "quotes": ">" * 20_000,
+    "code": "`" * 20_000 + "http://a.b",
+}
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+def test_an_answer_made_to_be_slow_does_not_hold_up_a_worker(text: str) -> None:
+    began = time.process_time()
+    find_links(text, [passage("tea " * 500)])
+    assert time.process_time() - began < 30  # below 1 s where nothing else runs; what is quadratic takes minutes

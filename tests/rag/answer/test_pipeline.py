@@ -1,0 +1,279 @@
+"""From what was found to an answer: quoted, generated, or refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from client.qdrant.bm25 import Lexicon
+from rag.answer.pipeline import NOTHING_FOUND, QUOTED_HEADER, answer_query
+from rag.answer.prompt import NO_ANSWER_MARK, NOT_ANSWERED, refusal
+from rag.answer.token_stream import Speaker
+from rag.search.fusion import Found
+from rag.search.retriever import Retriever
+from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchFilter, Usage
+from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
+
+USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
+
+
+@dataclass
+class Shelf:
+    """A store that finds the same passages whatever is asked."""
+
+    passages: list[Passage]
+    asked: list[SearchFilter] = field(default_factory=list)
+
+    def embed(self, _question: str) -> list[float] | None:
+        return None
+
+    def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> Found:
+        self.asked.append(chosen)
+        return Found(words=self.passages, rarity=dict.fromkeys(Lexicon().terms(question), 1.0))
+
+    def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
+        return []
+
+
+@dataclass
+class Chat:
+    """A model that says the same whatever it is asked."""
+
+    answer: str
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def complete(self, system: str, user: str, **options: Any) -> Completion:
+        self.calls.append({"system": system, "user": user} | options)
+        return Completion(text=self.answer, model=options.get("model") or "default", usage=USAGE)
+
+
+def silent(_progress: Progress) -> None:
+    pass
+
+
+def ask(question: str, *passages: Passage, chat: Chat | None = None, **options: Any) -> Answer:
+    numbered = [
+        Passage(chunk=found.chunk.model_copy(update={"id": f"c{n}", "index": n}), score=10.0 - n)
+        for n, found in enumerate(passages)
+    ]
+    retriever = Retriever(Shelf(numbered), TERMS)
+    return answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent)
+
+
+@pytest.mark.parametrize("said", [f"{NOT_ANSWERED} [1]", f"{NO_ANSWER_MARK} Kein König wird erwähnt.", "", " \n"])
+def test_a_model_that_finds_no_answer_cites_nothing(said: str) -> None:
+    answer = ask("Who is the king?", passage(TEA), chat=Chat(said))
+    assert not answer.answered
+    assert answer.sources == ()
+    assert answer.text in {NOT_ANSWERED, "Kein König wird erwähnt."}
+
+
+REFUSALS = (
+    "I could not find any information about the capital of Peru in the provided sources.",
+    "I don't know.",
+    "I'm sorry, but I cannot answer this. The sources speak of tea only.",
+    "The documents do not tell the price of tea [1][2].",
+    "The price of tea is not mentioned in any of the provided documents.",
+    "There is no information about tea in the context.",
+    "None of the sources mentions tea.",
+    "Die Dokumente enthalten dazu keine Informationen.",
+    "Ich konnte in den Quellen nichts über Tee finden [1].",
+    "Das weiß ich nicht. Ich weiß es nicht.",
+    "Les documents ne mentionnent pas le prix du thé [1].",
+    "Je ne sais pas.",
+    "Los documentos no mencionan el precio del té [1].",
+    "No encontré información sobre el té en las fuentes.",
+    "I documenti non menzionano il prezzo del tè [1].",
+    "Non ho trovato informazioni sul tè.",
+    "Os documentos não mencionam o preço do chá [1].",
+    "Não encontrei informações sobre o chá.",
+    "De documenten bevatten geen informatie over thee [1].",
+    "Ik kan het antwoord niet vinden.",
+    "The handbook doesn't say how much tea is served at four [1].",
+    "The price of tea is not stated in the handbook [1].",
+    "资料中没有提到tea的价格[1]。",
+    "資料にはteaの価格の記載がありません。",
+    "В источниках нет информации о цене tea [1].",
+)
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_a_refusal_in_a_models_own_words_cites_nothing(said: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+    assert (answer.answered, answer.sources, answer.unsupported) == (False, (), 0)
+    assert answer.text == re.sub(r" ?\[\d\]", "", said)
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        (f"{NO_ANSWER_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
+        (f"Sorry. **{NO_ANSWER_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
+        ("[no answer]: nothing.", "nothing."),
+        (NO_ANSWER_MARK, NOT_ANSWERED),
+        (f"{NO_ANSWER_MARK} [1]", NOT_ANSWERED),
+        ("[1]", NOT_ANSWERED),
+    ],
+)
+def test_a_refusal_is_shown_without_its_marks(said: str, text: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+    assert (answer.text, answer.answered, answer.sources) == (text, False, ())
+
+
+@pytest.mark.parametrize(
+    ("said", "answered"),
+    [
+        ("Tea is served at four [1].", True),
+        ("Tea is served at four.", True),
+        ("The sources do not say who serves tea, but it is served at four [1].", True),
+        ("Although the documents do not name the house, tea is served at four [1].", True),
+        ("Who serves tea is not mentioned in the sources. Tea is served at four [1].", True),
+        (f"Tea is served at four [1]. {NO_ANSWER_MARK}", True),
+        ("The capital of Peru is Lima [1].", False),
+        ("The capital of Peru is Lima.", False),
+        ("Tea is served at nine [1].", False),
+        ("Tea is served at four [7].", False),
+    ],
+)
+def test_an_answer_is_one_when_a_source_supports_some_of_it(said: str, answered: bool) -> None:
+    answer = ask("When is tea served?", passage(TEA), chat=Chat(said))
+    assert answer.answered is bool(answer.sources) is answered
+    assert NO_ANSWER_MARK not in answer.text
+
+
+def test_nothing_found_is_said_without_asking_the_model() -> None:
+    chat = Chat("the king [1]")
+    answer = ask("Who is the king of Bohemia?", chat=chat)
+    assert (answer.answered, answer.sources, chat.calls) == (False, (), [])
+    assert answer.text.startswith(NOTHING_FOUND)
+
+
+def test_what_stands_nowhere_is_named() -> None:
+    answer = ask("Which Bluetooth version does the telephone need?", passage(TEA))
+    assert not answer.answered
+    assert answer.text == f"{NOTHING_FOUND} No document mentions: Bluetooth, version, telephone."
+
+
+@pytest.mark.parametrize(
+    ("question", "begins"),
+    [
+        ("Wie hoch ist der Eiffelturm?", "Dazu wurde"),
+        ("Quelle est la hauteur de la tour ?", "Rien à ce sujet"),
+        ("¿Cuál es la altura de la torre?", "No se encontró"),
+        ("Qual è l’altezza della torre?", "Nei documenti"),
+        ("How tall is the tower?", "Nothing about"),
+        (
+            "Какова высота башни?",
+            "В проиндексированных документах об этом ничего не найдено. Ни в одном документе не упо",
+        ),
+        ("この塔の高さは何メートルですか", "登録された文書の中に"),
+    ],
+)
+def test_a_refusal_is_in_the_language_of_the_question(question: str, begins: str) -> None:
+    assert ask(question, passage(TEA)).text.startswith(begins)
+
+
+def test_a_quoted_answer_is_labelled_and_gives_pages() -> None:
+    answer = ask("How long does the lamp take to turn once?", passage(LAMP, page=12, name="light.pdf"), passage(TEA))
+    assert answer.text.startswith(QUOTED_HEADER)
+    assert "light.pdf, page 12" in answer.text
+    assert [source.quote for source in answer.sources] == ["The lamp turns once in twelve seconds."]
+    assert answer.usage is None
+
+
+def test_a_quoted_answer_is_labelled_in_the_language_of_the_question() -> None:
+    lamp = passage("Лампа светит 9 часов. Кабель лежит в коробке.")
+    assert ask("Сколько часов светит лампа?", lamp).text.startswith("Цитаты из ваших документов")
+
+
+def test_words_of_asking_are_not_told_as_missing() -> None:
+    answer = ask("Could you please tell me how many dragons are available?", passage(TEA))
+    assert answer.text == f"{NOTHING_FOUND} No document mentions: dragons."
+    assert ask("How much?", passage(TEA)).text == NOTHING_FOUND
+    # Words do not stand apart here.
+    assert ask("竜は何匹いますか", passage(TEA)).text.endswith("見つかりませんでした。")
+
+
+def test_a_passage_that_shares_next_to_nothing_is_not_quoted() -> None:
+    assert not ask("Which crown did the northern king wear at his wedding feast?", passage(TEA)).answered
+
+
+def test_the_result_tells_what_was_used_and_what_it_cost() -> None:
+    chat = Chat("Tea is served at four [1]. The lamp turns [2]. It is green [1].")
+    answer = ask("When is tea?", passage(TEA), chat=chat, model="big", temperature=0.3, max_tokens=99, k=2)
+    assert answer.used is not None
+    assert (answer.used.model, answer.used.temperature, answer.used.max_tokens, answer.used.k) == ("big", 0.3, 99, 2)
+    assert answer.used.reranker == "closeness"
+    assert answer.usage == USAGE
+    assert set(answer.times) == {"embed", "search", "rerank", "model"}
+    assert answer.unsupported == 2
+    assert {key: chat.calls[0][key] for key in ("model", "temperature", "max_tokens")} == {
+        "model": "big",
+        "temperature": 0.3,
+        "max_tokens": 99,
+    }
+
+
+def test_passages_below_the_least_score_are_left_out() -> None:
+    found = (passage(TEA), passage("Rain fell on the tea harvest all day.", page=2))
+    everything = ask("When is tea served?", *found, chat=Chat("Tea is served at four [1]."))
+    strict = ask("When is tea served?", *found, chat=Chat("Tea is served at four [1]."), min_score=0.6)
+    assert everything.used is not None
+    assert strict.used is not None
+    assert (everything.used.passages, strict.used.passages) == (2, 1)
+    assert ask("When is tea served?", passage("A tea."), min_score=0.99).answered is False
+
+
+def test_the_filters_of_a_question_reach_the_store() -> None:
+    shelf = Shelf([])
+    query = Query(query="When?", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
+    answer_query(query, retriever=Retriever(shelf, TERMS), chat=None, report=silent)
+    assert shelf.asked == [
+        SearchFilter(user_id="local", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
+    ]
+
+
+def test_an_answer_that_only_mentions_the_mark_late_is_an_answer() -> None:
+    assert refusal("Tea is at four [1]. The form has a field [NO ANSWER] for that.") is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["Tea ", "is ", "at ", "four."], ["Tea ", "is at four."]),
+        (["[NO", " ANSWER", "] No", " king."], ["No", " king."]),
+        (["**[no ", "answer]", "**: No", " king."], ["No", " king."]),
+        (["[NO ANSWER]", " [NO ANSWER] No"], ["No"]),
+        (["Tea [1]. [NO", " ANS", "WER]", " It"], ["Tea [1]. ", " It"]),
+        (["Tea [", "1]."], ["Tea ", "[1]."]),
+        (["[1", "] says"], ["[1", "] says"]),
+        ([" ", "", "x"], ["x"]),
+        (["[NO"], ["[NO"]),
+        ([], []),
+    ],
+)
+def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said: list[str]) -> None:
+    heard: list[str] = []
+    now = 100.0
+    speaker = Speaker(heard.append, clock=lambda: now)
+    for part in parts:
+        speaker(part)
+    speaker.end()
+    assert heard == said
+
+
+def test_an_answer_that_begins_anew_makes_void_what_was_told_of_it() -> None:
+    heard: list[str] = []
+    speaker = Speaker(heard.append, void=lambda: heard.append("(void)"), clock=lambda: 100.0)
+    speaker("  ")
+    speaker.restart()  # of which nothing was told
+    for part in ("The ", "lamp"):
+        speaker(part)
+    speaker.restart()
+    for part in (NO_ANSWER_MARK, " None."):
+        speaker(part)
+    speaker.end()
+    assert heard == ["The ", "(void)", "None."]

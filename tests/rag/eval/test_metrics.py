@@ -1,0 +1,117 @@
+"""The measuring itself, and a floor under what it measures on the sample document."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli import evaluate
+from errors import InvalidRequest
+from main import main
+from rag.eval.metrics import Outcome, Question, Summary, quantile, read_questions, summarise
+from rag.eval.report import html_report
+from schemas import Answer, Source
+from tests.conftest import MakeSettings
+from tests.support.processes import ROOT
+
+QUESTIONS = ROOT / "samples" / "handbook.questions.jsonl"
+HANDBOOK = ROOT / "samples" / "handbook.pdf"
+
+
+def source(page: int, name: str = "a.pdf") -> Source:
+    return Source(n=1, upload_id="u", name=name, page=page, page_label="1", quote="q", score=1.0)
+
+
+def outcome(question: Question, *pages: int, answer: Answer | None = None, seconds: float = 1.0) -> Outcome:
+    found = tuple(("a.pdf", page) for page in pages)
+    return Outcome(question=question, found=found, answer=answer or Answer(text="Yes."), seconds=seconds)
+
+
+def run() -> Summary:
+    asked = Question(question="?", upload="a.pdf", pages=(3,), answer="yes")
+    elsewhere = Question(question="?", upload="b.pdf", pages=(3,))
+    nowhere = Question(question="<script>?", answer="unanswerable")
+    outcomes = [
+        outcome(asked, 3, 1, answer=Answer(text="So: yes!", sources=(source(3), source(4)), times={"search": 0.5})),
+        outcome(asked, 1, 2, 4, 3, answer=Answer(text="No.", answered=False, unsupported=2), seconds=3.0),
+        outcome(elsewhere, 3),
+        outcome(nowhere, answer=Answer(text="Nothing.", answered=False)),
+        outcome(nowhere, seconds=2.0),
+    ]
+    html = html_report("T", summarise(outcomes), outcomes)
+    assert "<script>?" not in html
+    assert "<svg" in html
+    return summarise(outcomes)
+
+
+def test_each_figure_is_what_its_name_says() -> None:
+    summary = run()
+    assert (summary.questions, summary.answerable) == (5, 3)
+    assert summary.hit == {1: 1 / 3, 3: 1 / 3, 5: 2 / 3, 10: 2 / 3}
+    assert summary.mrr == pytest.approx((1 + 1 / 4 + 0) / 3)
+    assert summary.citation_precision == 0.5
+    assert summary.cited_right_page == pytest.approx(1 / 3)
+    assert summary.says_expected == 0.5
+    assert summary.refused == 0.5
+    assert summary.wrongly_refused == pytest.approx(1 / 3)
+    assert summary.unsupported == 2
+    assert (summary.p50, summary.p95) == (1.0, 3.0)
+    assert summary.stages == {"search": 0.5}
+
+
+def test_questions_are_read_by_the_usual_names() -> None:
+    lines = ['{"question": "a", "pdf": "x.pdf", "gold_pages": [1, 2], "type": "more"}', "", '{"query": "b", "page": 7}']
+    first, second = read_questions(lines)
+    assert (first.upload, first.pages, first.answerable) == ("x.pdf", (1, 2), True)
+    assert (second.question, second.pages) == ("b", (7,))
+
+
+@pytest.mark.parametrize("line", ["no json", '{"pages": [1]}', '{"question": "a", "pages": ["x"]}', "[]"])
+def test_a_wrong_line_is_named(line: str) -> None:
+    with pytest.raises(InvalidRequest, match="line 2"):
+        read_questions(['{"question": "a"}', line])
+
+
+def test_quantiles_are_values_that_were_measured() -> None:
+    assert quantile([1, 2, 3, 4], 0.5) == 2
+    assert quantile([1, 2, 3, 4], 0.95) == 4
+    assert quantile([7], 0) == 7
+
+
+def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: MakeSettings) -> None:
+    """Words alone cannot tell all of these: many are asked in other words than the document's own."""
+    with evaluate.temporary_services(make_settings(), [HANDBOOK]) as use:
+        questions = read_questions(QUESTIONS.read_text().splitlines())
+        summary = summarise(evaluate.run(questions, use, k=6))
+    assert summary.questions >= 190
+    assert summary.hit[1] is not None
+    assert summary.hit[1] >= 0.78
+    assert summary.hit[3] is not None
+    assert summary.hit[3] >= 0.9
+    assert summary.citation_precision is not None
+    assert summary.citation_precision >= 0.7
+    assert summary.says_expected is not None
+    assert summary.says_expected >= 0.68
+    assert summary.refused is not None
+    assert summary.refused >= 0.86
+    assert summary.wrongly_refused is not None
+    assert summary.wrongly_refused <= 0.18
+
+
+def test_the_command_prints_figures_and_writes_a_report(
+    make_settings: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_settings()
+    report = tmp_path / "report.html"
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(QUESTIONS.read_text().splitlines()[:3]))
+    arguments = ["eval", str(few), "--index", str(HANDBOOK), "--report", str(report), "--within"]
+    assert main([*arguments, "--floor", "0.9"]) == 0
+    assert "page hit@5" in capsys.readouterr().out
+    assert "</html>" in report.read_text()
+    few.write_text(json.dumps({"question": "Who?", "upload": "handbook.pdf", "pages": [99]}))
+    assert main([*arguments, "--floor", "0.9"]) == 1
+    assert main(["eval", str(tmp_path / "none.jsonl")]) == 2
+    assert "cannot be read" in capsys.readouterr().err

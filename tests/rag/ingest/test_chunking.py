@@ -1,0 +1,207 @@
+"""Pages cut into chunks: at sentences and headings, tables whole, headers and footers left out, offsets exact."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.ingest import chunking
+from rag.ingest.chunking import (
+    CHUNK_TOKENS,
+    TABLE_TOKENS,
+    chunk_pages,
+    context_line,
+    indexed_text,
+    lexical_text,
+    title_of,
+)
+from rag.ingest.layout import bodies
+from rag.search.neighbours import joined
+from rag.text.normalize import MAX_CHARS_A_TOKEN, estimate_tokens, normalised, sentence_spans
+from schemas import Chunk, Document, Page
+
+DOCUMENT = Document(upload_id="u", path="/a.pdf", name="AT-200_manual.pdf")
+MANY = 60_000
+LINES, BYTES_A_LINE = 5_000, 200
+PARAGRAPH = (
+    "The keeper of the lighthouse wrote down the weather every morning at six. He noted the wind, the height of the "
+    "waves and the visibility. Ships that passed were entered with their names and flags. "
+)
+WORDS = st.sampled_from(
+    ["lamp", "A", "is", ".", "\n", "\n\n", "12", "3.5", "HEADING", "Over-\n", "ﬁre", "\r\n", "\t", "é"]
+)
+
+
+def chunks(*texts: str, labels: list[str] | None = None) -> list[Chunk]:
+    pages = [
+        Page(number=n, label=labels[n - 1] if labels else str(n), text=text) for n, text in enumerate(texts, start=1)
+    ]
+    return list(chunk_pages(DOCUMENT, pages, model="m"))
+
+
+@given(texts=st.lists(st.one_of(st.text(max_size=600), st.lists(WORDS, max_size=400).map(" ".join)), max_size=6))
+def test_chunks_are_exact_parts_of_their_page_that_lose_none_of_it(texts: list[str]) -> None:
+    made = chunks(*texts)
+    assert [chunk.index for chunk in made] == list(range(len(made)))
+    for page, text in enumerate(texts, start=1):
+        own = [chunk for chunk in made if chunk.page == page]
+        assert all(text[chunk.start : chunk.end] == chunk.text for chunk in own)
+        assert all(chunk.text.strip() for chunk in own)
+        for before, after in pairwise(own):
+            whole = joined(before, after)
+            assert whole is not None
+            assert text[whole.start : whole.end] == whole.text
+
+
+@given(text=st.lists(WORDS, max_size=900).map(" ".join))
+def test_no_chunk_is_larger_than_a_model_reads(text: str) -> None:
+    assert all(estimate_tokens(chunk.text) <= TABLE_TOKENS + CHUNK_TOKENS for chunk in chunks(text))
+
+
+def test_chunks_end_where_sentences_end_and_overlap() -> None:
+    made = chunks(PARAGRAPH * 6)
+    assert len(made) > 1
+    assert all(chunk.text.rstrip().endswith(".") for chunk in made)
+    assert all(after.start < before.end for before, after in pairwise(made))
+
+
+def test_a_heading_begins_a_chunk_and_names_what_stands_under_it() -> None:
+    made = chunks(f"Battery life\n{PARAGRAPH * 4}\n2.1 Charging\n{PARAGRAPH * 2}", f"{PARAGRAPH}\nThe end of it.")
+    assert made[0].text.startswith("Battery life")
+    assert made[0].section == "Battery life"
+    charging = next(chunk for chunk in made if chunk.text.startswith("2.1 Charging"))
+    assert charging.section == "2.1 Charging"
+    assert made[-1].page == 2
+    assert made[-1].section == "2.1 Charging"
+
+
+def test_what_is_indexed_says_document_section_and_page() -> None:
+    [made] = chunks("Battery life\nIt lasts for nine hours at medium brightness.", labels=["iv"])
+    assert context_line(made) == "AT 200 manual | Battery life | page iv"
+    assert indexed_text(made) == (
+        "AT 200 manual | Battery life | page iv\nBattery life It lasts for nine hours at medium brightness."
+    )
+
+
+def test_a_table_stays_whole() -> None:
+    rows = "\n".join(f"Region {n}   {n * 112}   {n * 97}   {n * 13} %" for n in range(1, 17))
+    made = chunks(f"{PARAGRAPH * 3}\n{rows}\n{PARAGRAPH * 2}")
+    assert any(rows in chunk.text for chunk in made)
+
+
+def test_running_headers_and_footers_are_left_out() -> None:
+    texts = [f"Annual report of Fennwick plc\n{PARAGRAPH} Page text {n}.\n{n + 11}\nConfidential" for n in range(1, 9)]
+    for made in chunks(*texts):
+        assert "Annual report" not in made.text
+        assert "Confidential" not in made.text
+        assert not made.text.rstrip().endswith(str(made.page + 11))
+        assert f"Page text {made.page}." in made.text
+
+
+def test_headers_of_left_and_right_pages_and_roman_numbers_are_left_out() -> None:
+    heads, roman = ["The Brindle Point Almanac", "Chapter on tides"], ["i", "ii", "iii", "iv", "v", "vi"]
+    texts = [f"{heads[n % 2]}\n{PARAGRAPH}\n{roman[n]}" for n in range(6)]
+    assert all(made.text.strip() == PARAGRAPH.strip() for made in chunks(*texts))
+
+
+def test_headings_that_differ_only_in_their_number_are_kept() -> None:
+    texts = [f"Article {7 * n % 11}\n{PARAGRAPH} It is about {n}." for n in range(1, 9)]
+    assert all(made.text.startswith("Article") for made in chunks(*texts))
+
+
+def test_a_page_of_nothing_but_running_lines_keeps_them() -> None:
+    assert len(chunks(*["Confidential"] * 5)) == 5
+
+
+def test_broken_words_ligatures_and_odd_spaces_are_mended_for_the_index_only() -> None:
+    raw = "The e\ufb03cient light-\nhouse\u00a0keeper re\u00adpaired  the\r\nwell-known  lamp in FY2022 ........ 14"
+    [made] = chunks(raw)
+    assert made.text == raw
+    assert normalised(raw) == "The efficient lighthouse keeper repaired the well-known lamp in FY2022 … 14"
+    assert normalised("inter\ufffe\r\nnational co\x02operation") == "international cooperation"
+    assert "FY 2022" in lexical_text(raw)
+    assert normalised("Anglo-\nSaxon") == "Anglo- Saxon"
+
+
+def test_sentences_are_told_from_abbreviations() -> None:
+    text = "Dr. Vale met Mr. J. Smith in the U.S. Army. They spoke, e.g. of Fig. 3 and No. 5. It cost 3.5 crowns! So?"
+    found = [text[start:end] for start, end in sentence_spans(text)]
+    assert found == [
+        "Dr. Vale met Mr. J. Smith in the U.S. Army.",
+        "They spoke, e.g. of Fig. 3 and No. 5.",
+        "It cost 3.5 crowns!",
+        "So?",
+    ]
+
+
+def test_the_first_chunks_carry_what_stands_for_page_and_document() -> None:
+    made = chunks(PARAGRAPH * 6, "", "Third.", "Fourth.", "Fifth.")
+    assert made[0].page_text == (PARAGRAPH * 6).strip()
+    assert "Third." in made[0].opening
+    assert "Fourth." in made[0].opening
+    assert "Fifth." not in made[0].opening
+    assert not made[1].page_text
+    assert not made[1].opening
+    assert "opening" not in made[0].model_dump()
+
+
+def test_a_name_becomes_words() -> None:
+    assert title_of("AT-200_manual.v2.pdf") == "AT 200 manual v2"
+    assert title_of("___.pdf") == ""
+
+
+HOSTILE_PAGES = {
+    "no gap": "a" * MANY,
+    "digits": "1" * MANY,
+    "lines of a letter": "a\n" * (MANY // 2),
+    "spaces": "a" + " " * MANY + "b",
+    "one mark": "a" + "-" * MANY,
+    "headings": "ABCDE\n" * (MANY // 6),
+    "accents": "a\u0301" * (MANY // 2),
+    "a row of figures": "1 " * (MANY // 2) + "\n" + "2 " * 100,
+    "rows": "a\tb\tc\td\n" * (MANY // 8),
+    "sentences": "A. " * (MANY // 3),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_PAGES)
+def test_a_hostile_page_is_cut_in_linear_time_into_bounded_chunks(kind: str) -> None:
+    """Counts the characters looked at: cutting each chunk off all that is left takes a thousand times as many."""
+    looked_at = 0
+
+    def counted(text: str) -> int:
+        nonlocal looked_at
+        looked_at += len(text)
+        return estimate_tokens(text)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(chunking, "estimate_tokens", counted)
+        made = chunks(HOSTILE_PAGES[kind])
+    assert looked_at <= 60 * MANY
+    assert all(len(chunk.text) <= MAX_CHARS_A_TOKEN * (TABLE_TOKENS + CHUNK_TOKENS) for chunk in made)
+
+
+def test_long_lines_at_the_edges_of_pages_are_not_kept_once_for_each_number() -> None:
+    pages = [Page(number=n, label=str(n), text="1 " * 20_000) for n in range(1, 4)]
+    tracemalloc.start()
+    try:
+        for _ in bodies(pages):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 800 MB a page, otherwise
+    finally:
+        tracemalloc.stop()
+
+
+def test_only_one_page_at_a_time_is_held_in_lines() -> None:
+    pages = [Page(number=n, label=str(n), text="a\n" * LINES) for n in range(1, 8)]
+    tracemalloc.start()
+    try:
+        for _ in bodies(pages):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 2 * LINES * BYTES_A_LINE
+    finally:
+        tracemalloc.stop()

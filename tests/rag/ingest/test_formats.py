@@ -1,0 +1,85 @@
+"""Reading and splitting PDFs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from errors import DocumentError
+from rag.ingest.chunking import chunk_pages
+from rag.ingest.extraction import read_document
+from rag.ingest.readers import clean_text
+from samples import make_handbook
+from schemas import Document, Page
+from tests.support.pdfs import write_pdf
+
+
+def document(path: Path) -> Document:
+    return Document(upload_id="u", path=str(path), name=path.name)
+
+
+def test_pages_have_their_number_label_and_text(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "a.pdf", ["First page.", "Second page."], labels="ROMAN_LOWER")
+    pdf = read_document(path)
+    assert pdf.page_count == 2
+    assert [(page.number, page.label, page.text) for page in pdf.pages] == [
+        (1, "i", "First page."),
+        (2, "ii", "Second page."),
+    ]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DocumentError) as caught:
+        list(read_document(path).pages)
+    return caught.value.reason
+
+
+def test_files_that_cannot_be_read_are_told_apart(tmp_path: Path) -> None:
+    def written(name: str, data: bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(data)
+        return path
+
+    good = write_pdf(tmp_path / "good.pdf", ["Text."]).read_bytes()
+    assert refusal(tmp_path / "missing.pdf") == "not_found"
+    assert refusal(written("empty.pdf", b"")) == "broken"
+    assert refusal(written("page.pdf", b"<html></html>")) == "not_a_pdf"
+    assert refusal(written("half.pdf", good[: len(good) // 3])) == "broken"
+    assert refusal(write_pdf(tmp_path / "locked.pdf", ["Secret."], password="open sesame")) == "encrypted"
+
+
+def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:
+    path = write_pdf(tmp_path / "owner.pdf", ["May be read."], password="", labels="ARABIC")
+    assert [page.text for page in read_document(path).pages] == ["May be read."]
+
+
+def test_what_json_cannot_hold_is_dropped() -> None:
+    assert clean_text("a\x00b\ud800c") == "abc"
+
+
+def test_chunks_keep_their_page_and_place(tmp_path: Path) -> None:
+    pages = [Page(number=n, label=f"p{n}", text=f"Sentence {n} goes on. " * 100) for n in (1, 2)]
+    chunks = list(chunk_pages(document(tmp_path), pages, model="m"))
+    assert [chunk.index for chunk in chunks] == list(range(len(chunks)))
+    assert {chunk.page for chunk in chunks} == {1, 2}
+    for chunk in chunks:
+        assert pages[chunk.page - 1].text[chunk.start : chunk.end] == chunk.text
+        assert chunk.page_label == f"p{chunk.page}"
+
+
+def test_chunk_ids_follow_from_upload_number_and_model(tmp_path: Path) -> None:
+    pages = [Page(number=1, label="1", text="One. " * 400)]
+    first = [chunk.id for chunk in chunk_pages(document(tmp_path), pages, model="m")]
+    again = [chunk.id for chunk in chunk_pages(document(tmp_path), pages, model="m")]
+    other = [chunk.id for chunk in chunk_pages(document(tmp_path), pages, model="n")]
+    assert first == again
+    assert not set(first) & set(other)
+    assert len(set(first)) == len(first) > 1
+
+
+def test_the_sample_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
+    make_handbook.make(tmp_path / "handbook.pdf")
+    assert (tmp_path / "handbook.pdf").read_bytes() == make_handbook.OUTPUT.read_bytes()
+    labels = [page.label for page in read_document(make_handbook.OUTPUT).pages]
+    assert labels == ["i", "ii", "1", "2", "3", "4", "5", "6", "7", "8"]

@@ -1,0 +1,199 @@
+"""Every hostile file ends in time, within its memory and with a reason, and the next file is read as ever.
+
+The whole corpus is read with a tenth of the time of the defaults, which the bounds follow; the defaults themselves are
+held by tests/api/test_hostile_uploads.py, and all of it, file by file, by `make bench-hostile`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from errors import DocumentError
+from rag.ingest import extraction
+from rag.ingest.extraction import MOST_PER_CPU, WAIT_PER_CPU, Limits, Usage, close_readers, read_document
+from rag.ingest.readers import PDF
+from settings import Settings
+from tests.support.hostile_pdfs import STRUCTURES, actions
+from tests.support.hostile_streams import STREAMS, shared, shared_work
+from tests.support.hostile_texts import TEXTS, docx_elsewhere, docx_entities, html_entities
+from tests.support.peak_memory import peak_of_readers
+from tests.support.processes import ROOT
+
+SECONDS = 30
+MEMORY = 768 << 20
+QUICK = Limits(cpu_seconds=1)
+REASONS = {"read", "broken", "encrypted", "too_long", "too_large", "timeout"}
+# pypdf reads these when pdfium gives up, so they are tried on it, too: what it holds most of its own limits against.
+FOR_PYPDF = (
+    *("page tree of a trillion", "many updates", "tables of many parts", "object streams in a circle"),
+    *("deep dictionary", "deep trailer", "reference chain", "label tree loop", "roman labels of two billion"),
+    *("gibibyte", "fifty filters", "LZW bomb", "run-length bomb", "predictor of rows", "forms in a circle"),
+    *("billion laughs", "type 3 loop", "map of everything", "map to novels", "absurd widths", "shared bomb"),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_reader_left() -> Iterator[None]:
+    yield
+    close_readers()
+
+
+def outcome(path: Path, *, media_type: str = PDF, limits: Limits | None = None, usage: Usage | None = None) -> str:
+    """Read a file to its end; return the reason it failed for, or `read`."""
+    try:
+        for page in read_document(path, media_type=media_type, limits=limits, usage=usage).pages:
+            page.text.encode()
+            assert "\x00" not in page.text
+    except DocumentError as error:
+        return error.reason
+    return "read"
+
+
+def assert_bounded(path: Path, outcomes: set[str], *, media_type: str = PDF) -> None:
+    """Read a file; fail when it takes too much, or ends in another way."""
+    usage = Usage()
+    began = time.monotonic()
+    with peak_of_readers() as peak:
+        reason = outcome(path, media_type=media_type, limits=QUICK, usage=usage)
+    assert time.monotonic() - began <= SECONDS
+    assert 0 < max(usage.peak_bytes, peak.bytes) <= MEMORY
+    assert usage.cpu_seconds <= QUICK.most_cpu_seconds + 3  # the kernel counts whole seconds, for each reader
+    # With so little time a second reader may not get to its end.
+    assert reason in outcomes | ({"timeout"} if outcomes != {"read"} else set()) <= REASONS
+
+
+@pytest.mark.parametrize("name", STRUCTURES | STREAMS)
+def test_a_hostile_pdf_is_bounded(name: str, tmp_path: Path, pdf: Path) -> None:
+    make, outcomes = (STRUCTURES | STREAMS)[name]
+    path = tmp_path / "hostile.pdf"
+    path.write_bytes(make())
+    assert_bounded(path, outcomes)
+    assert outcome(pdf) == "read", "the next file is read as ever"
+
+
+@pytest.mark.parametrize("name", FOR_PYPDF)
+def test_a_hostile_pdf_is_bounded_in_the_second_reader(
+    name: str, tmp_path: Path, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hostile.pdf"
+    path.write_bytes((STRUCTURES | STREAMS)[name][0]())
+    with monkeypatch.context() as patched:
+        patched.setattr(extraction, "PDF_READERS", ("pypdf",))
+        assert_bounded(path, REASONS)
+    assert outcome(pdf) == "read"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_hostile_file_of_another_kind_is_bounded(name: str, tmp_path: Path, pdf: Path) -> None:
+    media_type, make, outcomes = TEXTS[name]
+    path = tmp_path / "hostile"
+    path.write_bytes(make())
+    assert_bounded(path, outcomes, media_type=media_type)
+    assert outcome(pdf) == "read"
+
+
+def test_the_corpus_is_large_enough() -> None:
+    assert len(STRUCTURES | STREAMS) >= 80
+    assert len(STRUCTURES | STREAMS) == len(STRUCTURES) + len(STREAMS)
+
+
+def test_the_defaults_leave_room_below_the_bounds() -> None:
+    defaults = Limits()
+    assert defaults.cpu_seconds * WAIT_PER_CPU <= SECONDS - 5, "room for a process to start and to end"
+    assert defaults.most_cpu_seconds <= defaults.cpu_seconds * WAIT_PER_CPU
+    assert defaults.memory_bytes <= MEMORY - (128 << 20), "room for the reader itself"
+    fields = Settings.model_fields
+    assert fields["extract_seconds"].default == defaults.cpu_seconds
+    assert fields["extract_memory_mb"].default << 20 == defaults.memory_bytes
+    assert fields["max_pages"].default == defaults.max_pages
+    assert fields["max_text_mb"].default << 20 == defaults.max_text_bytes
+
+
+def test_pages_earn_no_time_without_end(tmp_path: Path) -> None:
+    """Of 5,000 slow pages each would earn more than it takes; the file ends all the same."""
+    path = tmp_path / "shared.pdf"
+    path.write_bytes(shared_work())
+    usage = Usage()
+    assert outcome(path, limits=QUICK, usage=usage) == "timeout"
+    assert usage.cpu_seconds <= MOST_PER_CPU * QUICK.cpu_seconds + 1
+
+
+def test_both_readers_share_the_time_of_a_file(tmp_path: Path) -> None:
+    """A file that both readers give up on does not get the time of two."""
+    path = tmp_path / "slow.pdf"
+    path.write_bytes(shared_work())
+    usage = Usage(cpu_seconds=QUICK.most_cpu_seconds)
+    assert outcome(path, limits=QUICK, usage=usage) == "timeout"
+    assert usage.waited_seconds == 0, "no reader is started once the time is used up"
+    usage = Usage(waited_seconds=QUICK.cpu_seconds * WAIT_PER_CPU)
+    assert outcome(path, limits=QUICK, usage=usage) == "timeout"
+
+
+def test_honest_pages_earn_their_time(tmp_path: Path) -> None:
+    path = tmp_path / "long.pdf"
+    path.write_bytes(shared(b"<< /Length 44 >>\nstream\nBT /A 12 Tf 10 10 Td (Words of a page.) Tj ET\nendstream"))
+    usage = Usage()
+    assert outcome(path, usage=usage) == "read"
+    assert 0 < usage.cpu_seconds < Limits().cpu_seconds
+
+
+class _Canary(BaseHTTPRequestHandler):
+    """Counts who asks."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        self.send_response(200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the name it has there
+        pass
+
+
+@pytest.fixture
+def canary() -> Iterator[str]:
+    """The URL of a server that nobody should ask."""
+    _Canary.asked = 0
+    with HTTPServer(("127.0.0.1", 0), _Canary) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_nothing_in_a_file_is_run_or_fetched(canary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = canary.encode()
+    kinds = {kind: media_type for kind, (media_type, _, _) in TEXTS.items()}
+    files = (
+        (PDF, actions(url)),
+        (kinds["docx entities"], docx_entities(url)),
+        (kinds["docx elsewhere"], docx_elsewhere(url)),
+        (kinds["HTML entities"], html_entities(url)),
+    )
+    for number, (media_type, data) in enumerate(files):
+        path = tmp_path / f"{number}"
+        path.write_bytes(data)
+        for readers in (("pdfium",), ("pypdf",)):
+            monkeypatch.setattr(extraction, "PDF_READERS", readers)
+            try:
+                text = "".join(page.text for page in read_document(path, media_type=media_type).pages)
+            except DocumentError:
+                assert data.startswith(b"PK")
+            else:
+                assert "Hello" in text
+                assert "root:" not in text, "no file of the machine is taken in"
+    assert _Canary.asked == 0
+    assert not (ROOT / "launched").exists()

@@ -1,0 +1,208 @@
+"""Hybrid search: one contract for both engines, and what each part of it is for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from langchain_core.embeddings import Embeddings
+from langchain_qdrant import QdrantVectorStore, RetrievalMode
+from qdrant_client import QdrantClient
+
+from client.qdrant.bm25 import Lexicon
+from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.points import DENSE_VECTOR, collection_name
+from client.qdrant.server import QdrantStore
+from errors import NothingIndexed
+from queues.wiring import Store
+from rag.ingest.chunking import chunk_pages
+from rag.ingest.extraction import read_document
+from rag.search.fusion import Found, fuse
+from rag.search.neighbours import joined
+from rag.search.retriever import Retriever
+from rag.text.normalize import estimate_tokens
+from schemas import Chunk, Document, Page, Query, SearchFilter
+from tests.client.qdrant.test_stores import ENGINES, SERVER_URL, WordEmbeddings
+from tests.support.processes import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
+
+HANDBOOK = ROOT / "samples" / "handbook.pdf"
+MINE = SearchFilter(user_id="local")
+REPORTS = {
+    "Fennwick_2021_annual_report.pdf": ["Fennwick annual report 2021", "Net revenue for FY2021 was 412 million."],
+    "Fennwick_2022_annual_report.pdf": ["Fennwick annual report 2022", "Net revenue for FY2022 was 455 million."],
+    "Oakham_2022_annual_report.pdf": ["Oakham annual report 2022", "Net revenue for FY2022 was 93 million."],
+}
+QUESTIONS = [
+    "How long does the battery last?",
+    "What was the net revenue of Oakham in fiscal 2022?",
+    "red light",
+    "zzz",
+]
+
+Open = Callable[[str], Store]
+
+
+def chunks_of(name: str, pages: list[str], *, upload: str | None = None, user: str = "local") -> list[Chunk]:
+    document = Document(upload_id=upload or name, path=f"/{name}", name=name, user_id=user)
+    made = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
+    return list(chunk_pages(document, made, model="m"))
+
+
+def everything() -> list[Chunk]:
+    document = Document(upload_id="handbook", path=str(HANDBOOK), name="handbook.pdf")
+    chunks = list(chunk_pages(document, read_document(HANDBOOK).pages, model="m"))
+    return chunks + [chunk for name, pages in REPORTS.items() for chunk in chunks_of(name, pages)]
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Open]:
+    """Open a hybrid store of the named engine, closed at the end."""
+    opened: list[Store] = []
+
+    def open_(engine: str) -> Store:
+        model = f"test-{uuid.uuid4().hex}"
+        if engine == "embedded":
+            store: Store = EmbeddedStore(tmp_path / model, model=model, dense=WordEmbeddings(), lexicon=Lexicon())
+        else:
+            client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
+            store = QdrantStore(client, model=model, dense=WordEmbeddings(), lexicon=Lexicon())
+        opened.append(store)
+        return store
+
+    yield open_
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, open_store: Open) -> Store:
+    """A hybrid store of each engine, with the handbook and three reports."""
+    made = open_store(request.param)
+    made.upsert(everything())
+    return made
+
+
+def pages(found: Found, question: str) -> list[tuple[str, int, float]]:
+    return [(p.chunk.name, p.chunk.page, round(p.score, 3)) for p in fuse(question, found, Lexicon().terms)]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        MINE,
+        SearchFilter(user_id="local", names=("handbook.pdf",)),
+        SearchFilter(user_id="local", first_page=2, last_page=5),
+        SearchFilter(user_id="eve"),
+    ],
+    ids=["all", "name", "pages", "another user"],
+)
+def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: SearchFilter) -> None:
+    stores = [open_store(engine) for engine in ENGINES]
+    for store in stores:
+        store.upsert(everything())
+    for question in QUESTIONS:
+        found = [store.find(question, store.embed(question), chosen, 50) for store in stores]
+        expected = found[0]
+        for other in found[1:]:
+            assert {t: round(w, 3) for t, w in other.rarity.items()} == {
+                t: round(w, 3) for t, w in expected.rarity.items()
+            }
+            assert {u: round(s, 3) for u, s in other.documents.items()} == {
+                u: round(s, 3) for u, s in expected.documents.items()
+            }
+            assert pages(other, question) == pages(expected, question)
+
+
+class TestContract:
+    def test_filters_hold_in_every_search(self, store: Store) -> None:
+        chosen = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
+        question = "How long does the battery of the lamp last at medium brightness?"
+        found = store.find(question, store.embed(question), chosen, 50)
+        assert found.meaning is not None
+        for one in (found.words, found.meaning, found.pages):
+            assert one
+            assert all(p.chunk.name == "handbook.pdf" and 5 <= p.chunk.page <= 6 for p in one)
+
+    def test_the_document_that_is_meant_comes_first(self, store: Store) -> None:
+        best = store.search("What was the net revenue of Oakham in fiscal year 2022?", MINE, 3)[0].chunk
+        assert (best.name, best.page) == ("Oakham_2022_annual_report.pdf", 2)
+        best = store.search("Fennwick revenue 2021", MINE, 3)[0].chunk
+        assert (best.name, best.page) == ("Fennwick_2021_annual_report.pdf", 2)
+
+    def test_what_comes_back_is_what_was_stored(self, store: Store) -> None:
+        stored = {chunk.id: chunk.model_dump() for chunk in everything()}
+        for passage in store.search("battery lamp revenue report", MINE, 50):
+            assert passage.chunk.model_dump() == stored[passage.chunk.id]
+
+    def test_neighbours_are_those_beside_and_of_the_same_upload(self, store: Store) -> None:
+        best = store.search(
+            "How long does the battery last?", SearchFilter(user_id="local", names=("handbook.pdf",)), 1
+        )[0].chunk
+        beside = store.neighbours([best])
+        assert {(c.upload_id, c.index) for c in beside} == {("handbook", best.index - 1), ("handbook", best.index + 1)}
+        assert store.neighbours([]) == []
+
+    def test_a_term_found_nowhere_has_no_weight_and_a_rare_one_more_than_a_common_one(self, store: Store) -> None:
+        terms = Lexicon().terms
+        found = store.find("lamp flicker zzz", None, MINE, 10)
+        [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
+        assert unknown not in found.rarity
+        assert found.rarity[flicker] > found.rarity[lamp] > 0
+
+    def test_searching_before_anything_is_stored(self, open_store: Open, store: Store) -> None:
+        empty = open_store("embedded" if isinstance(store, EmbeddedStore) else "langchain")
+        for question in ("museum", "the of"):
+            with pytest.raises(NothingIndexed):
+                empty.find(question, None, MINE, 5)
+
+
+def test_langchain_reads_the_collection() -> None:
+    client, dense = QdrantClient(":memory:"), WordEmbeddings()
+    store = QdrantStore(client, model="m", dense=dense, lexicon=Lexicon())
+    store.upsert(everything())
+    langchain = QdrantVectorStore(
+        client,
+        collection_name("m"),
+        embedding=cast("Embeddings", dense),
+        retrieval_mode=RetrievalMode.DENSE,
+        vector_name=DENSE_VECTOR,
+        validate_collection_config=False,
+    )
+    [document] = langchain.similarity_search("lumens beams red light button", k=1)
+    assert document.metadata["name"] == "handbook.pdf"
+    assert document.metadata["page"] == 6
+    assert "480 lumens" in " ".join(document.page_content.split())
+    client.close()
+
+
+LONG = " ".join(f"Sentence {n} speaks of the {word}." for n, word in enumerate(("harbour", "lamp", "tide") * 40))
+
+
+def test_the_model_sees_whole_passages_within_its_budget(open_store: Open) -> None:
+    store = open_store("embedded")
+    chunks = chunks_of("long.pdf", [LONG, "A page on whales and their songs."])
+    store.upsert(chunks)
+    terms = Lexicon().terms
+    for budget in (200, 600, 5_000):
+        retriever = Retriever(store, terms, context_tokens=budget)
+        passages = retriever.retrieve(Query(query="Sentence 60 of the harbour", k=3)).passages
+        for passage in passages:
+            text = LONG if passage.chunk.page == 1 else "A page on whales and their songs."
+            assert text[passage.chunk.start : passage.chunk.end] == passage.chunk.text
+        assert len({passage.chunk.page for passage in passages}) == len(passages)
+        spent = sum(estimate_tokens(passage.chunk.text) for passage in passages)
+        assert spent <= max(budget, *(estimate_tokens(chunk.text) for chunk in chunks))
+    assert estimate_tokens(passages[0].chunk.text) > 400
+
+
+def test_chunks_that_do_not_touch_are_not_joined() -> None:
+    first, _, third, *_ = chunks_of("long.pdf", [LONG])
+    assert joined(first, third) is None
+    other = third.model_copy(update={"page": 2, "start": 0, "end": 5, "text": "Other"})
+    assert joined(first, other) is None
+    assert joined(first, first) == first

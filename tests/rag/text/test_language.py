@@ -1,0 +1,70 @@
+"""The program answers in the language it is asked in."""
+
+from __future__ import annotations
+
+import pytest
+
+from rag.text.language import content_words, differ_in_language, phrases
+from rag.text.phrases import PHRASES
+from rag.text.stop_words import ASKING, GOING_ON, REFERRING, TELLING
+
+QUESTIONS = {
+    "en": ("How long does the battery last?", "Do I need a receipt?", "Tell me about charging", "lamp", ""),
+    "de": ("Wie lange hält der Akku?", "Erklären Sie mir bitte die Garantie"),
+    "fr": ("Combien de temps dure la batterie ?", "Quelle est la hauteur de la tour ?"),
+    "es": ("¿Cuánto dura la batería?", "¿Cuál es la altura de la torre?"),
+    "it": ("Quanto dura la batteria?", "Qual è l’altezza della torre?"),
+    "pt": ("Quanto tempo dura a bateria?", "Qual é a altura da torre?"),
+    "nl": ("Hoe lang gaat de batterij mee?", "Wat is de hoogte van de toren?"),
+    "sv": ("Hur länge räcker batteriet?", "Vad är tornets höjd?"),
+    "da": ("Hvor længe holder batteriet?", "Hvad er tårnets højde?"),
+    "pl": ("Jak długo działa bateria?", "Jaka jest wysokość wieży?"),
+    "cs": ("Jak dlouho vydrží baterie?", "Jaká je výška věže?"),
+    "tr": ("Pil ne kadar dayanır?", "Kulenin yüksekliği nedir?"),
+    "ru": ("Сколько держится батарея?", "Какова высота башни?", "Что такое Wi-Fi?"),
+    "uk": ("Скільки тримає батарея?", "Яка висота вежі?"),
+    "ja": ("電池はどのくらい持ちますか", "iPhone Pro Maxの電池は?"),
+    "zh": ("电池可以用多久?", "这座塔有多高?"),
+    "ko": ("배터리는 얼마나 오래 가나요?", "탑의 높이는 얼마인가요?"),
+    "ar": ("كم تدوم البطارية؟", "ما ارتفاع البرج؟"),
+}
+
+
+@pytest.mark.parametrize("language", QUESTIONS)
+def test_each_language_is_told_by_its_questions(language: str) -> None:
+    for question in QUESTIONS[language]:
+        assert phrases(question) == PHRASES[language], question
+
+
+def test_every_language_has_all_its_words() -> None:
+    assert PHRASES.keys() == ASKING.keys() == REFERRING.keys() == GOING_ON.keys() == QUESTIONS.keys()
+    assert TELLING.keys() < PHRASES.keys()
+    for phrase in PHRASES.values():
+        assert phrase.nothing_found
+        assert phrase.quoted
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Who is Владимир Путин?",
+        "What does 東京 mean?",
+        "Is 서울 a big city?",
+        "Тоо канча? Көл өң",
+        "این چیست؟",
+        "Γιατί;",
+    ],
+)
+def test_names_in_other_letters_and_languages_that_are_not_spoken_get_english(question: str) -> None:
+    assert phrases(question) == PHRASES["en"]
+
+
+def test_words_of_content_are_told_once_and_as_written() -> None:
+    assert content_words("Which Wi-Fi does the Lamp need, and which IP67 lamp?") == ["Wi-Fi", "Lamp", "IP67", "lamp"]
+
+
+def test_texts_in_different_letters_differ_in_language() -> None:
+    english = "The lamp is charged with the cable that is in the box."
+    assert differ_in_language("Лампа заряжается кабелем из коробки.", english)
+    assert not differ_in_language("Лампа заряжается кабелем.", "Батарея держится девять часов.")
+    assert not differ_in_language("The lamp is green.", english)

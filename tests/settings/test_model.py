@@ -1,0 +1,209 @@
+"""Settings: what is read, and the sentence a wrong one gets."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from errors import SettingsError
+from settings import Settings, load_settings, without_password
+from tests.conftest import MakeSettings
+from tests.support.processes import PYTHON, ROOT, environment
+
+ReadAnew = Callable[..., Settings]
+
+
+@pytest.fixture
+def read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadAnew:
+    """Read settings from a `.env` with this text and an environment with just these of our variables."""
+    for name in [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+
+    def read(file: str, **variables: str) -> Settings:
+        (tmp_path / ".env").write_text(file)
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return load_settings()
+
+    return read
+
+
+def test_defaults_need_nothing(make_settings: MakeSettings) -> None:
+    settings = make_settings(data_dir="data")
+    assert settings.offline
+    assert settings.dense_model is None
+    assert settings.valkey_url is None
+    assert settings.queue_url == "redis://127.0.0.1:6379"
+    assert settings.data_dir == ROOT / "data"
+
+
+@pytest.mark.parametrize("name", ["VALKEY_URL", "REDIS_URL", "RQ_REDIS_URL"])
+def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VALKEY_URL")
+    monkeypatch.delenv("REDIS_URL")
+    monkeypatch.setenv(name, "valkey://:pa55@example.test:7000/1")
+    settings = make_settings()
+    assert settings.valkey_url == "redis://:pa55@example.test:7000/1"
+    assert "pa55" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "70000"),
+        ("VALKEY_URL", "http://example.test"),
+        ("QDRANT_URL", "localhost:6333"),
+        ("OPENAI_BASE_URL", "ftp://example.test"),
+        ("WORKER_PROCESSES", "0"),
+        ("WORKER_PROCESSES", "2"),
+        ("JOB_TIMEOUT_SECONDS", "-1"),
+        ("RESULT_TTL_SECONDS", "0"),
+        ("LOG_LEVEL", "LOUD"),
+        ("VALKEY_URL", "redis://localhost:abc"),
+        ("VALKEY_URL", "redis://localhost:99999"),
+        ("VALKEY_URL", "redis://localhost:0"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379/notadb"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379?nonsense=1"),
+        ("VALKEY_URL", "redis://127.0.0.1:6379?socket_timeout=soon"),
+        ("VALKEY_URL", "redis://[::1"),
+        ("VALKEY_URL", "unix://"),
+        ("QDRANT_URL", "http://h:99999"),
+        ("QDRANT_URL", "http://a..b"),
+        ("OPENAI_BASE_URL", "http://h:x/v1"),
+        ("OPENAI_BASE_URL", "http://a b/v1"),
+        ("DATABASE_URL", "postgresql://"),
+        ("DATABASE_URL", "postgresql://h:abc/x"),
+        ("DATABASE_URL", "sqlite://"),
+        ("FILE_STORE_URL", "s3://"),
+        ("DATA_DIR", "~no-such-user-here/data"),
+        ("HOST", "300.1.1.1"),
+        ("HOST", "http://127.0.0.1"),
+        ("RESULT_TTL_SECONDS", "99999999999999999"),
+        ("QDRANT_API_KEY", "schl\u00fcssel"),
+        ("OPENAI_API_KEY", "sk-one\nsk-two"),
+        ("RERANK_API_KEY", "key\x7f"),
+        ("EXTRACT_MEMORY_MB", "99999999999999"),
+        ("EXTRACT_SECONDS", "9999999999"),
+        ("TRUSTED_PROXIES", "proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "*, 10.0.0.1"),
+    ],
+)
+@pytest.mark.usefixtures("make_settings")
+def test_a_senseless_value_stops_with_a_sentence_that_names_it(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert name in caught.value.detail
+    assert "\n" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hush/2@h:1", "redis://:hu[sh@h", "redis://:hush\u2100@h", "redis://u:hush@h:x"]
+)
+def test_no_sentence_repeats_a_password(url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("VALKEY_URL", url), ("DATABASE_URL", url.replace("redis", "postgresql"))):
+        monkeypatch.setenv(name, value)
+        with pytest.raises(SettingsError) as caught:
+            make_settings()
+        assert name in caught.value.detail
+        assert "hu" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "redis://rag:p%2Fss@[::1]:7000/3",
+        "rediss://example.test/?db=2&socket_timeout=1.5",
+        "unix:///run/valkey.sock?db=1",
+    ],
+)
+def test_what_redis_reads_is_taken_as_it_stands(url: str, make_settings: MakeSettings) -> None:
+    assert make_settings(valkey_url=url).valkey_url == url
+
+
+def test_an_address_in_brackets_is_an_address(make_settings: MakeSettings) -> None:
+    assert make_settings(host="[::1]").host == "::1"
+
+
+@pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1"])
+def test_proxies_are_named_as_uvicorn_reads_them(value: str, make_settings: MakeSettings) -> None:
+    assert make_settings(trusted_proxies=value).trusted_proxies == value
+
+
+def test_a_key_made_up_for_a_server_that_wants_none_may_be_words(make_settings: MakeSettings) -> None:
+    assert not make_settings(openai_api_key="not needed").offline
+
+
+def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [PYTHON, "main.py"],
+        cwd=ROOT,
+        env=environment(PORT="eighty", DATA_DIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: PORT must be a valid integer")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_key_is_never_shown(make_settings: MakeSettings) -> None:
+    settings = make_settings(openai_api_key="sk-very-hush", qdrant_api_key="hush", aws_secret_access_key="hush")
+    assert "hush" not in f"{settings!r}{settings}{settings.model_dump()}"
+
+
+def test_lexical_search_can_be_chosen_with_a_model(make_settings: MakeSettings) -> None:
+    settings = make_settings(openai_base_url="http://127.0.0.1:11434/v1", embedding_model="bm25")
+    assert not settings.offline
+    assert settings.dense_model is None
+
+
+def test_the_url_of_a_running_embedded_valkey_is_found(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    settings.valkey_dir.mkdir(parents=True)
+    (settings.valkey_dir / "url").write_text("redis://127.0.0.1:16400")
+    assert settings.queue_url == "redis://127.0.0.1:16400"
+
+
+def test_settings_do_not_change(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]
+
+
+def test_a_printed_url_has_no_password() -> None:
+    assert without_password("redis://user:pa55@host:1/0") == "redis://user:***@host:1/0"
+    assert without_password("redis://host:1") == "redis://host:1"
+    assert without_password("redis://host:1?db=1&password=pa55") == "redis://host:1?db=1&password=***"
+
+
+@pytest.mark.parametrize(
+    ("file", "variables", "expected"),
+    [
+        ("VALKEY_URL=\nREDIS_URL=redis://file", {}, "redis://file"),
+        ("", {"VALKEY_URL": "", "RQ_REDIS_URL": "redis://shell"}, "redis://shell"),
+        ("VALKEY_URL=redis://file", {"REDIS_URL": "redis://shell"}, "redis://shell"),
+        ("VALKEY_URL=redis://file\nREDIS_URL=redis://other", {}, "redis://file"),
+        ("REDIS_URL=redis://file", {"VALKEY_URL": ""}, None),
+    ],
+)
+def test_an_empty_name_hides_none_beside_it_and_the_environment_wins(
+    file: str, variables: dict[str, str], expected: str | None, read_anew: ReadAnew
+) -> None:
+    assert read_anew(file, **variables).valkey_url == expected
+
+
+def test_an_empty_key_in_the_environment_means_offline_whatever_the_file_says(read_anew: ReadAnew) -> None:
+    assert read_anew("OPENAI_API_KEY=sk-file\nCHAT_MODEL=other", OPENAI_API_KEY="").offline
+    assert not read_anew("OPENAI_API_KEY=sk-file").offline
+    assert read_anew("CHAT_MODEL=other", OPENAI_API_KEY="").chat_model == "other"

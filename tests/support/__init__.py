@@ -1,0 +1,1 @@
+"""What tests share: real services, stubs, faults and sample files. No tests."""

@@ -1,0 +1,130 @@
+"""Running the program as a user does: as processes, each ended with all it started."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PYTHON = sys.executable
+RQ = str(Path(sys.executable).with_name("rq"))
+# What the machine's own environment must not decide.
+_OURS = [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return an environment with only these of our variables set; the others are empty, which hides `.env` too."""
+    return os.environ | dict.fromkeys(_OURS, "") | {"PYTHONUNBUFFERED": "1"} | variables
+
+
+class Running:
+    """A process with its output in a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def kill(self) -> None:
+        """End the process and its whole group at once, as kill -9 does."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nothing uses, from below those the system gives to outgoing connections."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)  # not seeded by the test run: two tests at once must differ
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
+@contextmanager
+def running(arguments: list[str], log: Path, **variables: str) -> Iterator[Running]:
+    """Run a program from the project's folder, in a session of its own, until the end of the block."""
+    with log.open("ab") as output:
+        process = _start(arguments, output, variables)
+    program = Running(process, log)
+    try:
+        yield program
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            program.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(arguments: list[str], output: IO[bytes], variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        env=environment(**variables),
+        start_new_session=True,
+    )
+
+
+def refused(*arguments: str, **variables: str) -> str:
+    """Run main.py, which must not start as it is told to; return what it says."""
+    done = subprocess.run(
+        [PYTHON, "main.py", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    return done.stderr
+
+
+def wait_until(
+    condition: Callable[[], object], *, seconds: float = 20.0, what: str | Callable[[], str] = "the condition"
+) -> None:
+    """Wait for a condition to become true; fail when it does not, saying `what`, which may be asked for only then."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what if isinstance(what, str) else what()} did not come true within {seconds} s")
+        time.sleep(0.02)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in [child, *descendants(child)]]
+
+
+def processes_of(folder: str) -> list[str]:
+    """Return the commands of all other processes that work in a folder, or were started with its name. Linux only."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if process.name == str(os.getpid()) or "\nState:\tZ" in (process / "status").read_text():
+                continue
+            command = (process / "cmdline").read_bytes()
+            told = bytes((process / "cwd").readlink()) + command + (process / "environ").read_bytes()
+            if os.fsencode(folder) in told:
+                found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found

@@ -1,0 +1,178 @@
+"""The import rules, read from the source of every module."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.processes import PYTHON, ROOT, environment
+
+# From the ground up: a module may import what stands on a lower floor of its house, and its own folder.
+FLOORS: dict[str, list[set[str]]] = {
+    "": [
+        {"settings", "errors"},
+        {"schemas"},
+        {"observability"},
+        {"rag"},
+        {"client"},
+        {"auth", "documents", "webhooks"},
+        {"queues", "api"},
+        {"server", "cli"},
+        {"main", "index"},
+    ],
+    "rag": [{"text"}, {"ingest"}, {"search"}, {"citations"}, {"answer"}, {"eval"}],
+    "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
+    "queues": [{"wiring", "health"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
+    "api": [
+        {"request_log", "swagger"},
+        {"problems"},
+        {"middleware"},
+        {"uvicorn_protocol", "dependencies", "callbacks", "question_settings"},
+        {"routes"},
+    ],
+}
+# Arrows that the floors allow and the design forbids.
+FORBIDDEN = {("api", "rag"), ("server", "queues"), ("server", "rag")}
+SERVICES = {"fastapi", "starlette", "rq", "redis", "qdrant_client", "qdrant_edge", "langchain_qdrant", "openai"}
+SERVICES |= {"langchain_openai"}
+HOUSE = {name for floor in FLOORS[""] for name in floor}
+FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in HOUSE)
+
+
+def name_of(path: Path) -> str:
+    """Return the dotted name of a module; a package's own name for its `__init__`."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): path for path in FILES}
+
+
+def part(path: Path) -> str:
+    return name_of(path).partition(".")[0]
+
+
+def packages_imported(tree: ast.AST) -> set[str]:
+    """Return the top-level packages that a module imports, anywhere in it."""
+    return {name.partition(".")[0] for name in names_imported(tree)}
+
+
+def names_imported(tree: ast.AST) -> set[str]:
+    """Return every dotted name that a module imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Return the modules of this project that a module imports."""
+    found = set()
+    for name in names_imported(ast.parse(path.read_text())):
+        module = name if name in MODULES else name.rpartition(".")[0]
+        if module in MODULES:
+            found.add(module)
+    return found - {name_of(path)}
+
+
+def floor(module: str, house: str) -> tuple[str, int] | None:
+    """Return the room of a house in which a module stands, and its floor; None for one outside of the house."""
+    if house and not module.startswith(f"{house}."):
+        return None
+    room = module.removeprefix(f"{house}." if house else "").partition(".")[0]
+    return next((room, at) for at, rooms in enumerate(FLOORS[house]) if room in rooms)
+
+
+def test_every_part_has_its_floor() -> None:
+    assert {part(path) for path in FILES} == HOUSE
+
+
+@pytest.mark.parametrize("house", FLOORS)
+def test_imports_point_down(house: str) -> None:
+    upward = []
+    for name, path in MODULES.items():
+        source = floor(name, house) if name != house else None
+        for imported in modules_imported(path) if source else ():
+            target = floor(imported, house) if imported != house else None
+            if source and target and source[0] != target[0] and target[1] >= source[1]:
+                upward.append(f"{name} → {imported}")
+    allowed = {"settings.model → errors"} | {f"settings → {name}" for name in MODULES if name.startswith("settings.")}
+    assert set(upward) <= allowed
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {name: modules_imported(path) for name, path in MODULES.items()}
+    while leaves := {name for name, imported in graph.items() if not imported & graph.keys()}:
+        graph = {name: imported for name, imported in graph.items() if name not in leaves}
+    assert not graph
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_forbidden_arrow(path: Path) -> None:
+    for target in packages_imported(ast.parse(path.read_text())):
+        assert (part(path), target) not in FORBIDDEN, f"{part(path)} → {target}"
+
+
+def test_every_folder_says_what_belongs_there() -> None:
+    for folder in {parent for path in FILES for parent in path.parents if parent != ROOT and ROOT in parent.parents}:
+        sentence = ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+        assert sentence, f"{folder.relative_to(ROOT)}/__init__.py says nothing"
+
+
+def test_client_is_made_of_few_rooms() -> None:
+    assert len([path for path in (ROOT / "client").iterdir() if path.name[0] not in "._"]) <= 10
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) == "rag"], ids=lambda path: path.name)
+def test_rag_knows_no_service(path: Path) -> None:
+    assert not packages_imported(ast.parse(path.read_text())) & SERVICES
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if part(p) != "settings"], ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_settings_reads_the_environment(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"getenv", "load_dotenv"}
+        if isinstance(node, ast.Subscript | ast.Call):
+            assert "environ[" not in ast.unparse(node)
+            assert "environ.get" not in ast.unparse(node)
+
+
+# Imports every module named, and ends with a message if that reaches out of the process or reads the environment file.
+IMPORTS_ALONE = """
+import importlib, socket, subprocess, sys
+
+def refuse(*_arguments, **_options):
+    raise SystemExit(f"{name} reaches out at import")
+
+name = "?"
+socket.socket.connect = socket.socket.connect_ex = socket.create_connection = refuse
+import dotenv
+dotenv.load_dotenv = refuse
+subprocess.Popen.__init__ = refuse
+for name in sys.argv[1:]:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in {"onnx", "onnxruntime", "tokenizers"}:  # of requirements-local.txt
+            raise
+"""
+
+
+def test_nothing_connects_at_import() -> None:
+    names = [name for name in MODULES if "migrations" not in name]  # alembic imports those, for a database it has open
+    done = subprocess.run(
+        [PYTHON, "-W", "ignore", "-c", IMPORTS_ALONE, *names],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,247 @@
+"""From the end of a job to its webhooks, whoever dies in between.
+
+What is to be told is written down before the job is put on its queue, in the same trip, and struck out in the same
+transaction that puts the deliveries on theirs. In between, `sweep` compares: an intent whose job has ended is
+announced. A worker that calls `job_ended` spares it the wait, no more. Deliveries have ids made of job and receiver,
+so announcing twice makes nothing twice.
+
+    rag:webhook:sweeper        whose turn it is to sweep
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+from redis.exceptions import RedisError
+from rq.job import Job
+
+from client.rq.outbox import PENDING, PREFIX, Intent, intent_key, read_intent
+from client.rq.records import FIELDS, KINDS, as_text, read_job
+from errors import AppError, QueueUnavailable, WebhookNotFound
+from schemas import Failure, JobStatus, JobView
+from settings import Settings
+from webhooks.models import Delivery, Message, make_id, moment
+from webhooks.store import DUE, QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
+
+log = logging.getLogger("webhooks")
+
+SWEEPER: Final = f"{PREFIX}sweeper"
+SWEEP_SECONDS: Final = 1.0
+MAX_SCANNED: Final = 5_000
+MAX_ANNOUNCED: Final = 200
+# The job of an intent that was never seen was never put on its queue: the API died between the two.
+UNSEEN_SECONDS: Final = 3_600
+# How long after its time an attempt may not have begun before the sweep looks where its RQ job is, and how long
+# a started one may take.
+LATE_SECONDS: Final = 5
+LOST_SECONDS: Final = 120
+MAX_REVIVED: Final = 100
+
+# Find intents whose job has ended, or is gone. It writes only what is news. KEYS: pending. ARGV: now, from which
+# place, how many, prefix of intents, seconds after which an intent without a job is dropped.
+_FIND_ENDED = """
+local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
+local ended = {}
+for _, job in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1)) do
+  local intent = ARGV[4] .. job
+  local status = redis.pcall('HGET', 'rq:job:' .. job, 'status')
+  local seen = redis.call('HGET', intent, 'seen')
+  if type(status) == 'string' then
+    if not seen then redis.call('HSET', intent, 'seen', 1) end
+    if ENDED[status] then ended[#ended + 1] = job end
+  elseif seen then
+    ended[#ended + 1] = job
+  elseif tonumber(ARGV[1]) - tonumber(redis.call('ZSCORE', KEYS[1], job)) > tonumber(ARGV[5]) then
+    redis.call('DEL', intent)
+    redis.call('ZREM', KEYS[1], job)
+  end
+end
+return ended
+"""
+
+
+class WebhookEvents:
+    """Turns intents into deliveries. `clock` gives Unix seconds."""
+
+    def __init__(self, store: WebhookStore, *, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self._valkey = store.valkey
+        self._clock = clock
+        self._place = 0
+
+    def job_ended(self, job_id: str) -> int:
+        """Announce a job at once, if it has ended and somebody wants to know; return how many deliveries were made.
+
+        For workers, after the end of the job was written. It may fail or be left out: the sweep announces too.
+        """
+        intent = self._intent(job_id)
+        return 0 if intent is None else self._announce(intent)
+
+    def sweep(self) -> int:
+        """Announce what has ended, and put lost attempts back on the queue; return how many of both."""
+        done = 0
+        for job_id in self._find_ended():
+            try:
+                done += self.job_ended(job_id)
+            except QueueUnavailable:
+                raise
+            except Exception:
+                log.exception("the webhooks of job %s cannot be made", job_id)
+        return done + self._revive()
+
+    def take_turn(self, seconds: float) -> bool:
+        """Ask to be the only one who sweeps, for so long. False also when there is nothing to sweep."""
+        if not self._pending() and not self._valkey.zcard(DUE):
+            return False  # and nothing was written: an idle service leaves Valkey's log alone
+        return bool(self._valkey.set(SWEEPER, "1", nx=True, px=max(1, int(seconds * 1_000))))
+
+    def _find_ended(self) -> list[str]:
+        answer = self._valkey.eval(
+            _FIND_ENDED,
+            1,
+            PENDING,
+            repr(self._clock()),
+            str(self._place),
+            str(MAX_SCANNED),
+            intent_key(""),
+            str(UNSEEN_SECONDS),
+        )
+        self._place = self._place + MAX_SCANNED if self._place + MAX_SCANNED < self._pending() else 0
+        return [job_id.decode() for job_id in cast("list[bytes]", answer)[:MAX_ANNOUNCED]]
+
+    def _pending(self) -> int:
+        return self._valkey.zcard(PENDING)
+
+    def _intent(self, job_id: str) -> Intent | None:
+        try:
+            return read_intent(cast("dict[bytes, bytes]", self._valkey.hgetall(intent_key(job_id))))
+        except ValueError:
+            log.warning("what is stored of the webhook of job %s cannot be read and was dropped", job_id)
+            self._forget(job_id)
+            return None
+
+    def _announce(self, intent: Intent) -> int:
+        """Turn an intent into deliveries. Both happen or neither."""
+        job = self._job(intent.job_id)
+        if not job.status.terminal:
+            return 0
+        now = self._clock()
+        message = Message.of(job, intent.metadata)
+        deliveries = self._deliveries(intent, message, now)
+        with self._valkey.pipeline(transaction=True) as pipeline:
+            if deliveries:
+                self.store.add_message(pipeline, message)
+            for delivery in deliveries:
+                self.store.add_delivery(pipeline, delivery, now=now)
+            pipeline.delete(intent_key(intent.job_id))
+            pipeline.zrem(PENDING, intent.job_id)
+            pipeline.execute()
+        return len(deliveries)
+
+    def _deliveries(self, intent: Intent, message: Message, now: float) -> list[Delivery]:
+        """Make one delivery for each receiver: the owner's endpoints that want it, and the URLs of the job."""
+        listed = [endpoint for endpoint in self.store.endpoints(intent.owner) if endpoint.wants(message.type)]
+        made = [self._delivery(intent, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in listed]
+        known = {endpoint.url for endpoint in listed}
+        return made + [self._delivery(intent, message, now, url=url) for url in intent.urls if url not in known]
+
+    @staticmethod
+    def _delivery(intent: Intent, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
+        return Delivery(
+            delivery_id=make_id(message.message_id, endpoint_id or url),
+            owner=intent.owner,
+            endpoint_id=endpoint_id,
+            url=url,
+            message_id=message.message_id,
+            job_id=intent.job_id,
+            type=message.type,
+            created_at=moment(now),
+            next_attempt_at=moment(now),
+        )
+
+    def _job(self, job_id: str) -> JobView:
+        """Read a job; one whose record has expired has failed, for all that can still be told."""
+        pipeline = self._valkey.pipeline(transaction=False)
+        pipeline.hmget(Job.key_for(job_id), *FIELDS)
+        pipeline.xrevrange(f"rq:results:{job_id}", count=1)
+        values, results = pipeline.execute()
+        job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+        if "status" not in job or as_text(job.get("origin")) not in KINDS:
+            expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
+            return JobView(
+                job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired
+            )
+        return read_job(job_id, job, results[0][1] if results else {})
+
+    def _revive(self) -> int:
+        """Put attempts back on the queue whose time has passed and whose RQ job is lost, or that nobody schedules."""
+        now = self._clock()
+        late = cast("list[bytes]", self._valkey.zrangebyscore(DUE, 0, now - LATE_SECONDS, start=0, num=MAX_REVIVED))
+        return sum(self._revive_one(delivery_id.decode(), now) for delivery_id in late)
+
+    def _revive_one(self, delivery_id: str, now: float) -> bool:
+        try:
+            delivery = self.store.delivery(delivery_id)
+        except WebhookNotFound:
+            self._valkey.zrem(DUE, delivery_id)
+            return False
+        job_id = rq_job_id(delivery_id, delivery.seq)
+        if not self._is_lost(job_id, now - (delivery.next_attempt_at or moment(0)).timestamp()):
+            return False
+        again = delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": moment(now)})
+        return self.store.save_delivery(again, expected=delivery.seq, now=now, drop=job_id)
+
+    def _is_lost(self, job_id: str, late_seconds: float) -> bool:
+        status = cast("bytes | None", self._valkey.hget(f"rq:job:{job_id}", "status"))
+        if status == b"queued":
+            waits = self._valkey.lpos(f"rq:queue:{QUEUE}", job_id) is not None
+            return not waits and late_seconds > LOST_SECONDS
+        return late_seconds > LOST_SECONDS if status == b"started" else True
+
+    def _forget(self, job_id: str) -> None:
+        self._valkey.delete(intent_key(job_id))
+        self._valkey.zrem(PENDING, job_id)
+
+
+class SweepThread:
+    """Sweeps every second, in turns with all other processes that do. Survives outages of Valkey."""
+
+    def __init__(self, events: WebhookEvents, *, seconds: float = SWEEP_SECONDS) -> None:
+        self._events = events
+        self._seconds = seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="webhook-sweep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and close its connections."""
+        self._stop.set()
+        self._thread.join(10)
+        self._events.store.valkey.close()
+
+    def _loop(self) -> None:
+        away = False
+        while not self._stop.wait(self._seconds):
+            try:
+                if self._events.take_turn(self._seconds * 0.9):
+                    while self._events.sweep() >= MAX_ANNOUNCED and not self._stop.is_set():
+                        pass  # there is more
+                away = False
+            except (RedisError, OSError, AppError) as error:
+                if not away:
+                    log.warning("Valkey is away (%s): webhooks wait", type(error).__name__)
+                away = True
+            except Exception:
+                log.exception("sweeping webhooks failed; it goes on")
+
+
+def open_events(settings: Settings) -> WebhookEvents:
+    """Make the webhooks of a process from its settings. Connects on first use."""
+    store = WebhookStore(connect(settings.queue_url), keep_seconds=keep_seconds(settings.webhook_log_days))
+    return WebhookEvents(store)
