@@ -161,13 +161,13 @@ class _Indexing:
     def __enter__(self) -> _Indexing:
         from client.files.store import open_file_store
         from client.sql.database import Database
-        from client.sql.uploads import UploadList
-        from documents.service import Library
+        from client.sql.uploads import UploadRepository
+        from documents.service import DocumentService
 
         settings = self._settings
         self._open()
-        self._uploads = UploadList(Database(settings))
-        self._library = Library(self._uploads, open_file_store(settings), self._queue)
+        self._uploads = UploadRepository(Database(settings))
+        self._library = DocumentService(self._uploads, open_file_store(settings), self._queue)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,23 +14,23 @@ from pydantic import BaseModel
 from api import problems
 from api import swagger as docs
 from api.dependencies import State
-from api.middleware.auth import Authentication, Gate, describe_auth
+from api.middleware.auth import Authentication, Authenticator, describe_auth
 from api.middleware.body_limits import AddressCheck, BodyLimit
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
 from api.request_log import RequestLog
 from api.routes import batches, chat, events, health, jobs, uploads, webhooks
-from auth.api_keys import KeyList, Keyring
+from auth.api_keys import ApiKeyCache, ApiKeyRepository
 from auth.quotas import Quotas
 from client.files.store import open_file_store
 from client.qdrant.tls import in_the_clear
 from client.rq_client import JobQueue
 from client.sql.database import Database
-from client.sql.uploads import UploadList
-from documents.service import Library
+from client.sql.uploads import UploadRepository
+from documents.service import DocumentService
 from errors import AppError
 from settings import Settings
-from webhooks.relay import SweepThread, open_events
+from webhooks.relay import RelayThread, open_events
 
 log = logging.getLogger("api")
 
@@ -65,12 +65,12 @@ def create_app(settings: Settings) -> FastAPI:
             ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
         )
         database = Database(settings)
-        listed, files = UploadList(database), open_file_store(settings)
-        library = Library(
+        listed, files = UploadRepository(database), open_file_store(settings)
+        library = DocumentService(
             listed, files, queue, max_waiting=settings.max_queued_jobs, max_stored_mb=settings.max_stored_mb
         )
         told = open_events(settings)
-        sweep = SweepThread(told)
+        sweep = RelayThread(told)
         sweep.start()
         settling = asyncio.create_task(_settle_for_ever(library))
         try:
@@ -83,7 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
                 library=library,
                 webhooks=told.store,
                 quotas=Quotas(settings, queue.pool),
-                gate=Gate(settings, Keyring(KeyList(database))),
+                gate=Authenticator(settings, ApiKeyCache(ApiKeyRepository(database))),
             )
         finally:
             settling.cancel()
@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-async def _settle_for_ever(library: Library) -> None:
+async def _settle_for_ever(library: DocumentService) -> None:
     """Look, again and again, for uploads whose job was lost."""
     while True:
         await asyncio.sleep(SETTLE_SECONDS)

@@ -11,12 +11,12 @@ from typing import Annotated, Any, TypedDict
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
-from api.middleware.auth import Gate
+from api.middleware.auth import Authenticator
 from auth.quotas import Quotas
 from client.files.store import FileStore
 from client.rq_client import JobQueue
-from client.sql.uploads import UploadList
-from documents.service import Library
+from client.sql.uploads import UploadRepository
+from documents.service import DocumentService
 from errors import Forbidden
 from observability import logs
 from schemas import Caller, KeyScope
@@ -29,11 +29,11 @@ class State(TypedDict):
 
     settings: Settings
     queue: JobQueue
-    uploads: UploadList
+    uploads: UploadRepository
     files: FileStore
-    library: Library
+    library: DocumentService
     webhooks: WebhookStore
-    gate: Gate
+    gate: Authenticator
     quotas: Quotas
 
 
@@ -48,9 +48,9 @@ def _state(name: str) -> Any:
 
 CurrentSettings = Annotated[Settings, _state("settings")]
 Queue = Annotated[JobQueue, _state("queue")]
-Uploads = Annotated[UploadList, _state("uploads")]
+Uploads = Annotated[UploadRepository, _state("uploads")]
 Files = Annotated[FileStore, _state("files")]
-Shelf = Annotated[Library, _state("library")]
+Shelf = Annotated[DocumentService, _state("library")]
 Webhooks = Annotated[WebhookStore, _state("webhooks")]
 Allowance = Annotated[Quotas, _state("quotas")]
 CallerNow = Annotated[Caller, _state("caller")]

@@ -28,7 +28,7 @@ KEY_BYTES = 32
 REFRESH_SECONDS = 1.0
 
 
-class KeyList:
+class ApiKeyRepository:
     """The keys. Safe for threads and many processes. Every method raises UploadsUnavailable."""
 
     def __init__(self, database: Database) -> None:
@@ -77,13 +77,13 @@ class KeyList:
             return "/".join(map(str, connection.execute(counts).one()))
 
 
-class Keyring:
+class ApiKeyCache:
     """The keys as a process of the API knows them, at most REFRESH_SECONDS old, without a query for each request.
 
     While the database is away, those it knew last stay good.
     """
 
-    def __init__(self, keys: KeyList) -> None:
+    def __init__(self, keys: ApiKeyRepository) -> None:
         self._keys = keys
         self._version: str | None = None
         self._by_hash: dict[str, tuple[ApiKey, Caller]] = {}

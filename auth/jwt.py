@@ -26,7 +26,7 @@ PAUSE_SECONDS = 5.0
 MAX_TOKEN_CHARS = 8_192
 
 
-class Tokens:
+class JwtVerifier:
     """Checks tokens as the settings say. Fetches public keys on first use, and again every five minutes."""
 
     def __init__(self, settings: Settings) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 
 from rq import get_current_job
 
-from client.llm.deadline import current_scope
-from client.qdrant.bm25 import Lexicon
+from client.llm.deadline import current_deadline
+from client.qdrant.bm25 import Bm25Encoder
 from client.rq import transitions as ledger
 from queues import wiring as services
 from queues.ragworker import maintenance as caretaker
 from queues.ragworker.worker import RagWorker
-from rag.search.fusion import Found
+from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
 from schemas import Chunk, Completion, Passage
 
@@ -51,17 +51,17 @@ def be_quick() -> None:
 
 
 class _Searcher:
-    def __init__(self, lexicon: Lexicon) -> None:
+    def __init__(self, lexicon: Bm25Encoder) -> None:
         self._lexicon = lexicon
 
     def embed(self, _question: str) -> None:
         return None
 
-    def find(self, question: str, _vector: object, _chosen: object, _limit: int) -> Found:
+    def find(self, question: str, _vector: object, _chosen: object, _limit: int) -> SearchResults:
         place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
         chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
         rarity = dict.fromkeys(self._lexicon.terms(question), 1.0)
-        return Found(words=[Passage(chunk=chunk, score=1.0)], rarity=rarity)
+        return SearchResults(words=[Passage(chunk=chunk, score=1.0)], rarity=rarity)
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []
@@ -90,7 +90,7 @@ class _Model:
         job = get_current_job()
         assert job is not None
         _note("begun", job.id)
-        current_scope().sleep(random.uniform(0.02, LONGEST_SECONDS))
+        current_deadline().sleep(random.uniform(0.02, LONGEST_SECONDS))
         _note("ended", job.id)
         return Completion(text=f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}.", model="chaos")
 

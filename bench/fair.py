@@ -31,9 +31,9 @@ from bench.machine import ROOT, program, wait_for
 from client.files.store import open_file_store
 from client.rq_client import JobQueue
 from client.sql.database import Database
-from client.sql.uploads import UploadList
+from client.sql.uploads import UploadRepository
 from client.valkey.embedded import EmbeddedValkey
-from documents.service import Library
+from documents.service import DocumentService
 from errors import QueueUnavailable
 from settings import LEXICAL_MODEL, Settings, load_settings
 
@@ -113,8 +113,8 @@ async def _measure(settings: Settings, options: argparse.Namespace) -> None:
 
 
 async def _index(settings: Settings, queue: JobQueue) -> None:
-    uploads = UploadList(Database(settings))
-    library = Library(uploads, open_file_store(settings), queue)
+    uploads = UploadRepository(Database(settings))
+    library = DocumentService(uploads, open_file_store(settings), queue)
     with SAMPLE.open("rb") as file:
         upload = (await library.accept(file, name=SAMPLE.name)).upload
     await queue.wait(upload.job_id or "", 60, until=lambda job: job.status.terminal)

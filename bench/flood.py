@@ -20,9 +20,9 @@ from bench.machine import ROOT, program, wait_for
 from client.files.store import open_file_store
 from client.rq_client import JobQueue
 from client.sql.database import Database
-from client.sql.uploads import UploadList
+from client.sql.uploads import UploadRepository
 from client.valkey.embedded import EmbeddedValkey
-from documents.service import Library, OnDuplicate
+from documents.service import DocumentService, OnDuplicate
 from settings import Settings, load_settings
 
 DOCUMENTS = 5_000
@@ -73,8 +73,8 @@ def main() -> None:
 async def _flood(settings: Settings, count: int) -> None:
     """Upload the sample many times, as the API does."""
     queue = JobQueue(settings.queue_url, job_timeout_seconds=600, result_ttl_seconds=600)
-    uploads = UploadList(Database(settings))
-    library = Library(uploads, open_file_store(settings), queue)
+    uploads = UploadRepository(Database(settings))
+    library = DocumentService(uploads, open_file_store(settings), queue)
     try:
         for _ in range(count):
             with SAMPLE.open("rb") as file:

@@ -31,12 +31,12 @@ def question(payload: dict[str, Any]) -> dict[str, Any]:
 def parts() -> tuple[Any, Any]:
     """Make the clients once in a process."""
     from client.llm.chat import make_chat, make_embedder
-    from client.qdrant.bm25 import Lexicon
+    from client.qdrant.bm25 import Bm25Encoder
     from rag.search.retriever import Retriever
     from settings import get_settings
 
     settings = get_settings()
-    return Retriever(_Store(make_embedder(settings)), Lexicon().terms), make_chat(settings)
+    return Retriever(_Store(make_embedder(settings)), Bm25Encoder().terms), make_chat(settings)
 
 
 class _Store:
@@ -52,7 +52,7 @@ class _Store:
         return []
 
     def find(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
-        from rag.search.fusion import Found
+        from rag.search.fusion import SearchResults
         from schemas import Chunk, Passage
 
         time.sleep(SEARCH_SECONDS)
@@ -69,4 +69,4 @@ class _Store:
             end=len(text),
             text=text,
         )
-        return Found(words=[Passage(chunk=chunk, score=1.0)], meaning=[Passage(chunk=chunk, score=1.0)])
+        return SearchResults(words=[Passage(chunk=chunk, score=1.0)], meaning=[Passage(chunk=chunk, score=1.0)])

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from cli import evaluate
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from errors import AppError
 from queues.wiring import Store
@@ -77,12 +77,12 @@ def embedded(size: int) -> None:
     """Measure the engine in this process."""
     with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as folder:
         words, dense = Words(), RandomVectors()
-        store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Lexicon(), owner=True)
+        store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Bm25Encoder(), owner=True)
         try:
             measure("embedded", store, words, size)
             store.close()
             started = time.perf_counter()
-            store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Lexicon())
+            store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Bm25Encoder())
             store.search(words.question(), SearchFilter(user_id="local"), 6)
             print(f"{'':>22}opened, searched and closed in {1000 * (time.perf_counter() - started):.0f} ms")
         finally:
@@ -96,7 +96,7 @@ def server(settings: Settings, size: int) -> None:
 
     client = connect(settings)
     model = f"bench-{size}-{time.time_ns()}"
-    store = QdrantStore(client, model=model, dense=RandomVectors(), lexicon=Lexicon())
+    store = QdrantStore(client, model=model, dense=RandomVectors(), lexicon=Bm25Encoder())
     try:
         measure("server", store, Words(), size)
     finally:

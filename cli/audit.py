@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from client.rq_client import JobQueue
-from documents.service import Library
+from documents.service import DocumentService
 from errors import QueueUnavailable
 from queues.jobs.consistency import audit
 from queues.wiring import open_services
@@ -26,7 +26,7 @@ async def _run(settings: Settings, *, url: str, mend: bool) -> list[str]:
         ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
     )
     use = open_services(settings)
-    library = Library(use.uploads, use.files, queue)
+    library = DocumentService(use.uploads, use.files, queue)
     again: list[Upload] = []
     lines: list[str] = []
     try:
@@ -44,7 +44,7 @@ async def _run(settings: Settings, *, url: str, mend: bool) -> list[str]:
     return lines
 
 
-async def _settle(library: Library, waiting: list[Upload]) -> list[str]:
+async def _settle(library: DocumentService, waiting: list[Upload]) -> list[str]:
     """Give uploads whose job is lost another."""
     lines: list[str] = []
     for upload in waiting:

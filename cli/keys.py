@@ -18,7 +18,7 @@ from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
 from settings import Settings
 
 if TYPE_CHECKING:
-    from auth.api_keys import KeyList
+    from auth.api_keys import ApiKeyRepository
 
 log = logging.getLogger("main")
 
@@ -81,19 +81,19 @@ def _any_key(settings: Settings) -> bool:
 
 
 @contextmanager
-def _open(settings: Settings) -> Iterator[KeyList]:
+def _open(settings: Settings) -> Iterator[ApiKeyRepository]:
     # Imported here: SQLAlchemy takes 0.3 s, which main.py would pay before it starts anything.
-    from auth.api_keys import KeyList
+    from auth.api_keys import ApiKeyRepository
     from client.sql.database import Database
 
     database = Database(settings)
     try:
-        yield KeyList(database)
+        yield ApiKeyRepository(database)
     finally:
         database.close()
 
 
-def _create(keys: KeyList, options: argparse.Namespace) -> int:
+def _create(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
     scopes = frozenset(KeyScope(scope) for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
     expires_at = datetime.now(UTC) + timedelta(days=options.days) if options.days else None
     key, text = keys.create(options.name, user_id=options.user, scopes=scopes, expires_at=expires_at)
@@ -105,7 +105,7 @@ def _create(keys: KeyList, options: argparse.Namespace) -> int:
     return 0
 
 
-def _list(keys: KeyList, _options: argparse.Namespace) -> int:
+def _list(keys: ApiKeyRepository, _options: argparse.Namespace) -> int:
     found = keys.all()
     for key in found:
         scopes = ",".join(sorted(key.scopes))
@@ -115,7 +115,7 @@ def _list(keys: KeyList, _options: argparse.Namespace) -> int:
     return 0
 
 
-def _revoke(keys: KeyList, options: argparse.Namespace) -> int:
+def _revoke(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
     known = [key_id for key_id in options.key_ids if keys.revoke(key_id)]
     for key_id in known:
         logs.audit("key_revoked", key_id=key_id)

@@ -33,7 +33,7 @@ HEALTHY_SECONDS = 10.0
 EXIT_CONFIG = 2
 
 
-class Child:
+class ManagedProcess:
     """One process, started again with growing delays when it ends."""
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
@@ -99,8 +99,8 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
         environment = os.environ | {"VALKEY_URL": url, "PORT": str(settings.port)}
         workers = settings.worker_processes
         children = [
-            Child("API", ["api"], environment),
-            *(Child(f"worker {n + 1}", ["worker"], environment) for n in range(workers)),
+            ManagedProcess("API", ["api"], environment),
+            *(ManagedProcess(f"worker {n + 1}", ["worker"], environment) for n in range(workers)),
         ]
         try:
             for child in children:

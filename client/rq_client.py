@@ -25,7 +25,7 @@ from client.rq.fair_queue import owned
 from client.rq.idempotency import Idempotency, Requests
 from client.rq.ids import mint_id, minted_at
 from client.rq.listing import JobLists
-from client.rq.outbox import Callback, write_intent
+from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
 from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
@@ -187,7 +187,7 @@ class JobQueue:
             pipeline.sadd("rq:queues", _queue_key(QUEUES[kind]))
             for place, (job, callback) in enumerate(zip(jobs, callbacks, strict=True)):
                 if job.func_name != REMOVE:
-                    write_intent(pipeline, job.id, owner=owner, callback=callback, new=True)
+                    write_outbox_entry(pipeline, job.id, owner=owner, callback=callback, new=True)
                 # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
                 # what was wanted: its answer does not matter.
                 submit(

@@ -7,16 +7,16 @@ its points and however long their removal takes; and points without a row are ne
 
 from __future__ import annotations
 
-from client.sql.uploads import UploadList
-from rag.search.fusion import Found
+from client.sql.uploads import UploadRepository
+from rag.search.fusion import SearchResults
 from rag.search.retriever import Store
 from schemas import Chunk, SearchFilter
 
 
-class VisibleOnly:
+class AccessFilter:
     """A store in which only uploads are found that are ready and not being deleted."""
 
-    def __init__(self, store: Store, uploads: UploadList) -> None:
+    def __init__(self, store: Store, uploads: UploadRepository) -> None:
         self._store = store
         self._uploads = uploads
 
@@ -24,7 +24,7 @@ class VisibleOnly:
         """As Store.embed."""
         return self._store.embed(question)
 
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
         """As Store.find."""
         hidden = self._uploads.hidden(chosen.user_id)
         found = self._store.find(question, vector, chosen.model_copy(update={"hidden": hidden}), limit)

@@ -20,7 +20,7 @@ from client.files.store import CHUNK_BYTES, FileStore
 from client.rq.ids import mint_id
 from client.rq.records import PROCESS, REMOVE
 from client.rq_client import JobQueue, too_many_jobs
-from client.sql.uploads import CANCELLED, UploadList
+from client.sql.uploads import CANCELLED, UploadRepository
 from documents.media_types import detect
 from errors import (
     AppError,
@@ -73,7 +73,7 @@ class Accepted:
     queued: bool
 
 
-class Library:
+class DocumentService:
     """Uploads, their files and their jobs. Without a queue, whoever asked runs the work: index.py does.
 
     Where `user_id` is given, only that user's uploads are there; None is everybody's. Every method raises
@@ -82,7 +82,7 @@ class Library:
 
     def __init__(
         self,
-        uploads: UploadList,
+        uploads: UploadRepository,
         files: FileStore,
         queue: JobQueue | None,
         *,

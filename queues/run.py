@@ -15,7 +15,7 @@ from queues import wiring as services
 from queues.ragworker.worker import GRACE_SECONDS, RagWorker
 from queues.wiring import Services
 from settings import Settings
-from webhooks.relay import SweepThread, open_events
+from webhooks.relay import RelayThread, open_events
 
 log = logging.getLogger("rq.worker")
 
@@ -35,7 +35,7 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     services.preload(settings)
     opened = _open(settings, patience_seconds)
     services.use(opened)
-    sweep = SweepThread(open_events(settings.model_copy(update={"valkey_url": url})))
+    sweep = RelayThread(open_events(settings.model_copy(update={"valkey_url": url})))
     sweep.start()
     try:
         connection = Redis.from_url(url)

@@ -18,9 +18,9 @@ from typing import Any
 from redis.exceptions import RedisError, WatchError
 from rq.job import Job, JobStatus
 
-from client.llm.deadline import Scope
+from client.llm.deadline import Deadline
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import Begun, Holder, Ledger
+from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
 from errors import JobCancelled, JobStopped
 
 log = logging.getLogger("queues")
@@ -35,11 +35,11 @@ class Hold:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._ledger = Ledger(job.connection, job.worker_name or "")
+        self._ledger = JobTransitions(job.connection, job.worker_name or "")
         self._lock = threading.Lock()
-        self._begun: Begun | None = None
+        self._begun: StockExecution | None = None
         self._parent: int | None = None
-        self._scope: Scope | None = None
+        self._scope: Deadline | None = None
         self._stopped = False
         self._cancelled = False
         self._done = threading.Event()
@@ -70,7 +70,7 @@ class Hold:
         """Watch no more: the job's function has returned."""
         self._done.set()
 
-    def attach(self, scope: Scope) -> None:
+    def attach(self, scope: Deadline) -> None:
         """Name the scope to end when the job has to stop."""
         self._scope = scope
         if self._stopped:
@@ -96,11 +96,11 @@ class Hold:
         self._cancelled = self._cancelled or cancelled
         return held
 
-    def _holder(self) -> Holder | None:
+    def _holder(self) -> ExecutionRef | None:
         """Name the execution; None when the job is another's. Raises RedisError."""
         if not self.begin() or self._begun is None:
             return None
-        return Holder(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
+        return ExecutionRef(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
 
     def _stop(self) -> None:
         self._stopped = True

@@ -10,10 +10,10 @@ from typing import Protocol
 
 from client.files.store import FileStore, open_file_store
 from client.llm.chat import Chat, make_chat, make_embedder
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.sql.database import Database
-from client.sql.uploads import UploadList
-from documents.access_filter import VisibleOnly
+from client.sql.uploads import UploadRepository
+from documents.access_filter import AccessFilter
 from rag.ingest.extraction import Limits, close_readers
 from rag.ingest.indexing import ChunkStore
 from rag.search import retriever as retrieval
@@ -37,10 +37,10 @@ class Services:
 
     store: Store
     chat: Chat | None
-    lexicon: Lexicon
+    lexicon: Bm25Encoder
     retriever: Retriever
     embedding_model: str | None
-    uploads: UploadList
+    uploads: UploadRepository
     files: FileStore
     limits: Limits
 
@@ -57,11 +57,11 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     `folder` asks for an embedded store there, whatever the settings say of the store.
     Raises StoreInUse when another process has claimed it.
     """
-    lexicon = Lexicon()
+    lexicon = Bm25Encoder()
     store = _open_store(settings, lexicon, owner=owner, folder=folder)
-    uploads = UploadList(Database(settings))
+    uploads = UploadRepository(Database(settings))
     retriever = Retriever(
-        VisibleOnly(store, uploads) if folder is None else store,
+        AccessFilter(store, uploads) if folder is None else store,
         lexicon.terms,
         reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
@@ -92,7 +92,7 @@ def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
     return make_reranker(settings)
 
 
-def _open_store(settings: Settings, lexicon: Lexicon, *, owner: bool, folder: Path | None) -> Store:
+def _open_store(settings: Settings, lexicon: Bm25Encoder, *, owner: bool, folder: Path | None) -> Store:
     dense = make_embedder(settings)
     model = settings.dense_model or LEXICAL_MODEL
     if folder is not None or settings.qdrant_url is None:

@@ -14,7 +14,7 @@ from rq import get_current_job
 from rq.job import Job
 from rq.timeouts import JobTimeoutException
 
-from client.llm.deadline import scope_for
+from client.llm.deadline import job_deadline
 from client.llm.retries import MAX_CALLS
 from client.rq.event_stream import EventWriter
 from errors import AppError, JobTimedOut
@@ -146,7 +146,7 @@ def _told(job: Job | None) -> Iterator[Hold | None]:
 def _reported(job: Job | None, hold: Hold | None, *, max_calls: int | None) -> Iterator[_Reporter]:
     events = _events(job, hold)
     try:
-        with scope_for(job.timeout if job and job.timeout else None, max_calls=max_calls) as scope:
+        with job_deadline(job.timeout if job and job.timeout else None, max_calls=max_calls) as scope:
             if hold is not None:
                 hold.attach(scope)
             yield _Reporter(job, events)

@@ -19,7 +19,7 @@ from typing import Final, cast
 from redis.exceptions import RedisError
 from rq.job import Job
 
-from client.rq.outbox import PENDING, PREFIX, Intent, intent_key, read_intent
+from client.rq.outbox import PENDING, PREFIX, OutboxEntry, outbox_key, read_outbox_entry
 from client.rq.records import FIELDS, KINDS, as_text, read_job
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
@@ -64,7 +64,7 @@ return ended
 """
 
 
-class WebhookEvents:
+class OutboxRelay:
     """Turns intents into deliveries. `clock` gives Unix seconds."""
 
     def __init__(self, store: WebhookStore, *, clock: Callable[[], float] = time.time) -> None:
@@ -107,7 +107,7 @@ class WebhookEvents:
             repr(self._clock()),
             str(self._place),
             str(MAX_SCANNED),
-            intent_key(""),
+            outbox_key(""),
             str(UNSEEN_SECONDS),
         )
         self._place = self._place + MAX_SCANNED if self._place + MAX_SCANNED < self._pending() else 0
@@ -116,15 +116,15 @@ class WebhookEvents:
     def _pending(self) -> int:
         return self._valkey.zcard(PENDING)
 
-    def _intent(self, job_id: str) -> Intent | None:
+    def _intent(self, job_id: str) -> OutboxEntry | None:
         try:
-            return read_intent(cast("dict[bytes, bytes]", self._valkey.hgetall(intent_key(job_id))))
+            return read_outbox_entry(cast("dict[bytes, bytes]", self._valkey.hgetall(outbox_key(job_id))))
         except ValueError:
             log.warning("what is stored of the webhook of job %s cannot be read and was dropped", job_id)
             self._forget(job_id)
             return None
 
-    def _announce(self, intent: Intent) -> int:
+    def _announce(self, intent: OutboxEntry) -> int:
         """Turn an intent into deliveries. Both happen or neither."""
         job = self._job(intent.job_id)
         if not job.status.terminal:
@@ -137,12 +137,12 @@ class WebhookEvents:
                 self.store.add_message(pipeline, message)
             for delivery in deliveries:
                 self.store.add_delivery(pipeline, delivery, now=now)
-            pipeline.delete(intent_key(intent.job_id))
+            pipeline.delete(outbox_key(intent.job_id))
             pipeline.zrem(PENDING, intent.job_id)
             pipeline.execute()
         return len(deliveries)
 
-    def _deliveries(self, intent: Intent, message: Message, now: float) -> list[Delivery]:
+    def _deliveries(self, intent: OutboxEntry, message: Message, now: float) -> list[Delivery]:
         """Make one delivery for each receiver: the owner's endpoints that want it, and the URLs of the job."""
         listed = [endpoint for endpoint in self.store.endpoints(intent.owner) if endpoint.wants(message.type)]
         made = [self._delivery(intent, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in listed]
@@ -150,7 +150,7 @@ class WebhookEvents:
         return made + [self._delivery(intent, message, now, url=url) for url in intent.urls if url not in known]
 
     @staticmethod
-    def _delivery(intent: Intent, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
+    def _delivery(intent: OutboxEntry, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
         return Delivery(
             delivery_id=make_id(message.message_id, endpoint_id or url),
             owner=intent.owner,
@@ -203,14 +203,14 @@ class WebhookEvents:
         return late_seconds > LOST_SECONDS if status == b"started" else True
 
     def _forget(self, job_id: str) -> None:
-        self._valkey.delete(intent_key(job_id))
+        self._valkey.delete(outbox_key(job_id))
         self._valkey.zrem(PENDING, job_id)
 
 
-class SweepThread:
+class RelayThread:
     """Sweeps every second, in turns with all other processes that do. Survives outages of Valkey."""
 
-    def __init__(self, events: WebhookEvents, *, seconds: float = SWEEP_SECONDS) -> None:
+    def __init__(self, events: OutboxRelay, *, seconds: float = SWEEP_SECONDS) -> None:
         self._events = events
         self._seconds = seconds
         self._stop = threading.Event()
@@ -241,7 +241,7 @@ class SweepThread:
                 log.exception("sweeping webhooks failed; it goes on")
 
 
-def open_events(settings: Settings) -> WebhookEvents:
+def open_events(settings: Settings) -> OutboxRelay:
     """Make the webhooks of a process from its settings. Connects on first use."""
     store = WebhookStore(connect(settings.queue_url), keep_seconds=keep_seconds(settings.webhook_log_days))
-    return WebhookEvents(store)
+    return OutboxRelay(store)

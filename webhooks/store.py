@@ -28,7 +28,7 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
 from client.rq.fair_queue import TURNS, owned
-from client.rq.outbox import PREFIX, Callback, endpoints_key, write_intent
+from client.rq.outbox import PREFIX, Callback, endpoints_key, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
 from client.rq_client import SOCKET_TIMEOUT_SECONDS
@@ -154,7 +154,7 @@ class WebhookStore:
     def tell(self, job_id: str, *, owner: str, callback: Callback) -> None:
         """Have the end of a job told that is on its queue already, or has ended just now."""
         with reachable(), self.valkey.pipeline(transaction=False) as pipeline:
-            write_intent(pipeline, job_id, owner=owner, callback=callback)
+            write_outbox_entry(pipeline, job_id, owner=owner, callback=callback)
             pipeline.execute()
 
     def add_message(self, pipeline: Pipeline, message: Message) -> None:

@@ -14,8 +14,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import describe, problem
-from auth.api_keys import PREFIX, Keyring
-from auth.jwt import Tokens
+from auth.api_keys import PREFIX, ApiKeyCache
+from auth.jwt import JwtVerifier
 from auth.quotas import Quotas
 from errors import AppError, Unauthenticated
 from observability import logs
@@ -33,13 +33,13 @@ MAX_USES = 10_000
 _HOW = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 
 
-class Gate:
+class Authenticator:
     """Decides who a request comes from."""
 
-    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+    def __init__(self, settings: Settings, keyring: ApiKeyCache) -> None:
         self._required = settings.auth_required or settings.takes_tokens
         self._keyring = keyring
-        self._tokens = Tokens(settings)
+        self._tokens = JwtVerifier(settings)
 
     async def wants_keys(self) -> bool:
         """Tell whether callers have to say who they are. Raises UploadsUnavailable."""
@@ -71,7 +71,7 @@ class Authentication:
         if scope["type"] != "http" or is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        gate: Gate = scope["state"]["gate"]
+        gate: Authenticator = scope["state"]["gate"]
         quotas: Quotas = scope["state"]["quotas"]
         try:
             caller = scope["state"]["caller"] = await gate.admit(scope["headers"])

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.middleware.auth import Gate
+from api.middleware.auth import Authenticator
 from api.problems import problem_response
 from errors import AppError
 from settings import is_loopback
@@ -90,7 +90,7 @@ class Cors(CORSMiddleware):
 
 
 async def _wants_keys(scope: Scope) -> bool:
-    gate: Gate = scope["state"]["gate"]
+    gate: Authenticator = scope["state"]["gate"]
     try:
         return await gate.wants_keys()
     except AppError:  # whether there are any cannot be told

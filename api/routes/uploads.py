@@ -37,7 +37,7 @@ from client.rq.ids import mint_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from documents.media_types import detect
-from documents.service import UNSETTLED, Accepted, Library, OnDuplicate, clean_name
+from documents.service import UNSETTLED, Accepted, DocumentService, OnDuplicate, clean_name
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
@@ -187,7 +187,7 @@ def _same_files(
     return Idempotency.of(key, request, user_id=user)
 
 
-async def _taken_before(once: Idempotency, queue: JobQueue, library: Library) -> list[Accepted] | None:
+async def _taken_before(once: Idempotency, queue: JobQueue, library: DocumentService) -> list[Accepted] | None:
     """Return what a request made before has brought, as it now is; None for a new one, and for one cut short.
 
     Raises UploadNotFound when it was deleted since.

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from errors import JobCancelled, JobStopped, JobTimedOut
 
 
-class Scope:
+class Deadline:
     """The time and the calls of one job. `seconds` None is no limit; so is `calls_left` None."""
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -92,16 +92,16 @@ class Scope:
                 self._open.pop(id(close), None)
 
 
-_current: ContextVar[Scope | None] = ContextVar("scope", default=None)
+_current: ContextVar[Deadline | None] = ContextVar("scope", default=None)
 
 
-def current_scope() -> Scope:
+def current_deadline() -> Deadline:
     """Return the scope this code runs in; one without limits outside of any."""
-    return _current.get() or Scope()
+    return _current.get() or Deadline()
 
 
 @contextmanager
-def within(scope: Scope) -> Iterator[Scope]:
+def within(scope: Deadline) -> Iterator[Deadline]:
     """Run the block in a scope."""
     token = _current.set(scope)
     try:
@@ -111,9 +111,9 @@ def within(scope: Scope) -> Iterator[Scope]:
 
 
 @contextmanager
-def scope_for(seconds: float | None, *, max_calls: int | None) -> Iterator[Scope]:
+def job_deadline(seconds: float | None, *, max_calls: int | None) -> Iterator[Deadline]:
     """Run a job in the scope its worker gave it; under a worker that gives none, in one of `seconds`."""
     given = _current.get()
-    with within(given or Scope(seconds if seconds is None or seconds > 0 else None)) as scope:
+    with within(given or Deadline(seconds if seconds is None or seconds > 0 else None)) as scope:
         scope.allow_calls(max_calls)
         yield scope

@@ -30,7 +30,7 @@ from httpcore2 import (
 from httpx2 import Client, HTTPTransport
 from openai import DefaultHttpxClient
 
-from client.llm.deadline import current_scope
+from client.llm.deadline import current_deadline
 
 # One thread makes one call at a time; an upload by several hosts could hold a few.
 MOST_CONNECTIONS = 4
@@ -106,11 +106,11 @@ class _Stream(NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with current_scope().closing(self._shut):
+        with current_deadline().closing(self._shut):
             return self._stream.read(max_bytes, _bounded(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with current_scope().closing(self._shut):
+        with current_deadline().closing(self._shut):
             self._stream.write(buffer, _bounded(timeout))
 
     def close(self) -> None:
@@ -143,7 +143,7 @@ class _Backend(SyncBackend):
 
 def _bounded(timeout: float | None) -> float | None:
     """Shorten a time-out to what is left of the call and of the scope. Raises ReadTimeout, or as Scope.check does."""
-    left = current_scope().remaining()
+    left = current_deadline().remaining()
     ends = _call_ends.get()
     if ends is not None:
         rest = ends - time.monotonic()

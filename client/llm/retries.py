@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
-from client.llm.deadline import Scope, current_scope
+from client.llm.deadline import Deadline, current_deadline
 from errors import ProviderRateLimited, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Provider:
     """The way to one provider. Safe for threads and forks: it connects to Valkey with its first call."""
 
     def __init__(self, settings: Settings) -> None:
-        from client.valkey.circuit_breaker import Breaker
-        from client.valkey.rate_limiter import Bucket
+        from client.valkey.circuit_breaker import CircuitBreaker
+        from client.valkey.rate_limiter import RateLimiter
 
         valkey = Redis.from_url(
             settings.queue_url,
@@ -61,13 +61,13 @@ class Provider:
             max_connections=10_000,
         )
         limit = settings.provider_requests_per_minute
-        self._bucket = None if limit is None else Bucket(valkey, limit)
-        self._breaker = Breaker(valkey)
+        self._bucket = None if limit is None else RateLimiter(valkey, limit)
+        self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
 
     def call(self, work: Callable[[], T], *, seconds: float) -> T:
         """Make a call, each try within `seconds`. Raises the SDK's errors, ProviderError, and as Scope.check does."""
-        scope = current_scope()
+        scope = current_deadline()
         retrying: Retrying = Retrying(
             retry=retry_if_exception(lambda error: _may_pass(error) and _affordable(error, scope)),
             stop=stop_after_attempt(MAX_CALLS),
@@ -78,7 +78,7 @@ class Provider:
         answer: T = retrying(self._try, work, scope, seconds)
         return answer
 
-    def _try(self, work: Callable[[], T], scope: Scope, seconds: float) -> T:
+    def _try(self, work: Callable[[], T], scope: Deadline, seconds: float) -> T:
         from client.llm.http import call_within
 
         scope.check()
@@ -95,7 +95,7 @@ class Provider:
         self._tell(failed=False)
         return answer
 
-    def _wait_for_turn(self, scope: Scope) -> None:
+    def _wait_for_turn(self, scope: Deadline) -> None:
         if time.monotonic() < self._unguarded_until:
             return
         left = scope.remaining()
@@ -147,7 +147,7 @@ def _is_outage(error: BaseException) -> bool:
     return _may_pass(error) and not isinstance(error, openai.RateLimitError)
 
 
-def _affordable(error: BaseException, scope: Scope) -> bool:
+def _affordable(error: BaseException, scope: Deadline) -> bool:
     """Whether another try is allowed and could end before the job must."""
     left = scope.remaining()
     asked = retry_after(error)

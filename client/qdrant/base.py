@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import DenseModel
-from rag.search.fusion import CANDIDATES, Found, fuse
+from rag.search.fusion import CANDIDATES, SearchResults, fuse
 from schemas import Chunk, Passage, SearchFilter
 
 
@@ -14,10 +14,10 @@ class Searching(ABC):
     """The part of a store that does not depend on its engine."""
 
     _dense: DenseModel | None
-    _lexicon: Lexicon
+    _lexicon: Bm25Encoder
 
     @abstractmethod
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
         """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""
 
     @abstractmethod

@@ -17,7 +17,7 @@ AVERAGE_PAGE_TERMS = 240.0
 AVERAGE_OPENING_TERMS = 450.0
 
 
-class Lexicon:
+class Bm25Encoder:
     """Turns text into terms: lower case, accents off, English stop words out, word stems, hashed. Thread-safe."""
 
     def __init__(self) -> None:

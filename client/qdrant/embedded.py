@@ -22,7 +22,7 @@ import qdrant_edge as qdrant
 
 from client.files.locks import FileLock, Turns
 from client.qdrant.base import Searching
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     COLLECTION_PREFIX,
     COMPLETE,
@@ -39,10 +39,10 @@ from client.qdrant.points import (
     passage_of,
     payload_of,
 )
-from client.qdrant.queries import Hit, Probe, gather, plan, sparse_vectors, weights_of
+from client.qdrant.queries import Hit, VectorQuery, gather, plan, sparse_vectors, weights_of
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
 from rag.ingest.chunking import indexed_text
-from rag.search.fusion import Found
+from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
 
 HANDOVER_SECONDS = 0.02
@@ -68,7 +68,7 @@ class EmbeddedStore(Searching):
         *,
         model: str,
         dense: DenseModel | None,
-        lexicon: Lexicon,
+        lexicon: Bm25Encoder,
         owner: bool = False,
         turn_timeout_seconds: float = 60.0,
     ) -> None:
@@ -111,13 +111,13 @@ class EmbeddedStore(Searching):
         stored = {str(record.id): record.payload for record in found}
         return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
         """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""
         probes = plan(question, vector, self._lexicon, limit)
         only = _filter(chosen)
         with self._open() as shard:
             if not probes:
-                return Found()
+                return SearchResults()
             answers = shard.query_batch(qdrant.QueryBatchRequest([_request(probe, only) for probe in probes]))
         return gather(probes, [[_hit(point) for point in points] for points in answers])
 
@@ -281,7 +281,7 @@ def _config(dimensions: int | None) -> qdrant.EdgeConfig:
     return qdrant.EdgeConfig(vectors=dense, sparse_vectors=sparse)
 
 
-def _request(probe: Probe, only: qdrant.Filter) -> qdrant.QueryRequest:
+def _request(probe: VectorQuery, only: qdrant.Filter) -> qdrant.QueryRequest:
     vector = qdrant.SparseVector(*probe.vector) if isinstance(probe.vector, tuple) else probe.vector
     return qdrant.QueryRequest(
         limit=probe.limit,

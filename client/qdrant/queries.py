@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import DENSE_VECTOR, OPENING_VECTOR, PAGE_VECTOR, SPARSE_VECTOR, passage_of
 from rag.ingest.chunking import indexed_text, title_of
-from rag.search.fusion import Found
+from rag.search.fusion import SearchResults
 from schemas import Chunk, Passage
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Sparse = tuple[list[int], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class VectorQuery:
     """One search: the nearest `limit` points to a vector, dense or (indices, values), by the vector named `using`."""
 
     using: str
@@ -42,7 +42,7 @@ class Hit:
     weights: Mapping[int, float]
 
 
-def sparse_vectors(chunk: Chunk, lexicon: Lexicon) -> dict[str, SparseVector]:
+def sparse_vectors(chunk: Chunk, lexicon: Bm25Encoder) -> dict[str, SparseVector]:
     """Return the sparse vectors to store with a chunk, by name."""
     vectors = {SPARSE_VECTOR: lexicon.document_vector(indexed_text(chunk))}
     if chunk.page_text:
@@ -52,24 +52,27 @@ def sparse_vectors(chunk: Chunk, lexicon: Lexicon) -> dict[str, SparseVector]:
     return vectors
 
 
-def plan(question: str, vector: list[float] | None, lexicon: Lexicon, limit: int) -> list[Probe]:
+def plan(question: str, vector: list[float] | None, lexicon: Bm25Encoder, limit: int) -> list[VectorQuery]:
     """Return the searches for a question: by words in chunks, pages and documents, by each term, and by meaning."""
     query = lexicon.query_vector(question)
     probes = []
     if query.indices:
         words = (list(query.indices), list(query.values))
         probes += [
-            Probe(SPARSE_VECTOR, words, limit),
-            Probe(PAGE_VECTOR, words, limit),
-            Probe(OPENING_VECTOR, words, DOCUMENTS),
-            *(Probe(SPARSE_VECTOR, ([term], [1.0]), 1, with_vector=True) for term in sorted(query.indices)[:MAX_TERMS]),
+            VectorQuery(SPARSE_VECTOR, words, limit),
+            VectorQuery(PAGE_VECTOR, words, limit),
+            VectorQuery(OPENING_VECTOR, words, DOCUMENTS),
+            *(
+                VectorQuery(SPARSE_VECTOR, ([term], [1.0]), 1, with_vector=True)
+                for term in sorted(query.indices)[:MAX_TERMS]
+            ),
         ]
     if vector is not None:
-        probes.append(Probe(DENSE_VECTOR, vector, limit))
+        probes.append(VectorQuery(DENSE_VECTOR, vector, limit))
     return probes
 
 
-def gather(probes: Sequence[Probe], answers: Sequence[Sequence[Hit]]) -> Found:
+def gather(probes: Sequence[VectorQuery], answers: Sequence[Sequence[Hit]]) -> SearchResults:
     """Put the answers of the searches together."""
     words: list[Passage] = []
     pages: list[Passage] = []
@@ -87,7 +90,7 @@ def gather(probes: Sequence[Probe], answers: Sequence[Sequence[Hit]]) -> Found:
             documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits)}
         else:
             meaning = _passages(hits)
-    return Found(words=words, meaning=meaning, pages=pages, documents=documents, rarity=rarity)
+    return SearchResults(words=words, meaning=meaning, pages=pages, documents=documents, rarity=rarity)
 
 
 def weights_of(vector: SparseVector) -> dict[int, float]:
@@ -99,7 +102,7 @@ def _passages(hits: Sequence[Hit]) -> list[Passage]:
     return [passage_of(hit.id, hit.payload, hit.score) for hit in hits if hit.score > 0]
 
 
-def _rarity(probe: Probe, hits: Sequence[Hit]) -> dict[int, float]:
+def _rarity(probe: VectorQuery, hits: Sequence[Hit]) -> dict[int, float]:
     """Return the term's weight in the collection (IDF): the score of a chunk by it alone, over its weight there."""
     if not hits or not isinstance(probe.vector, tuple):
         return {}

@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from client.qdrant.base import Searching
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     COLLECTION_PREFIX,
     CONTENT_KEY,
@@ -35,11 +35,11 @@ from client.qdrant.points import (
     passage_of,
     payload_of,
 )
-from client.qdrant.queries import Hit, Probe, gather, plan, sparse_vectors
+from client.qdrant.queries import Hit, VectorQuery, gather, plan, sparse_vectors
 from client.qdrant.tls import trusted
 from errors import NothingIndexed, StoreUnavailable
 from rag.ingest.chunking import indexed_text
-from rag.search.fusion import Found
+from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
 from settings import Settings
 
@@ -56,7 +56,7 @@ class QdrantStore(Searching):
     `client` is a QdrantClient; in tests one in local mode.
     """
 
-    def __init__(self, client: QdrantClient, *, model: str, dense: DenseModel | None, lexicon: Lexicon) -> None:
+    def __init__(self, client: QdrantClient, *, model: str, dense: DenseModel | None, lexicon: Bm25Encoder) -> None:
         self.model = model
         self._client = client
         self._dense = dense
@@ -92,13 +92,13 @@ class QdrantStore(Searching):
         stored = {str(document.metadata["_id"]): _payload(document) for document in found}
         return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
 
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found:
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
         """Find up to `limit` of the chosen chunks in each way, in one request. Raises NothingIndexed."""
         probes = plan(question, vector, self._lexicon, limit)
         with _store_errors():
             if not probes:
                 self._client.get_collection(self._collection)
-                return Found()
+                return SearchResults()
             requests = [_request(probe, _filter(chosen)) for probe in probes]
             answers = self._client.query_batch_points(self._collection, requests)
         return gather(probes, [[_hit(point) for point in answer.points] for answer in answers])
@@ -197,7 +197,7 @@ class QdrantStore(Searching):
         return models.PointStruct(id=chunk.id, vector=vectors, payload=payload_of(chunk))
 
 
-def _request(probe: Probe, only: models.Filter) -> models.QueryRequest:
+def _request(probe: VectorQuery, only: models.Filter) -> models.QueryRequest:
     if isinstance(probe.vector, tuple):
         indices, values = probe.vector
         vector: models.SparseVector | list[float] = models.SparseVector(indices=indices, values=values)

@@ -43,7 +43,7 @@ class Callback(Frozen):
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
-class Intent(Frozen):
+class OutboxEntry(Frozen):
     """What is to be told when a job ends: to the owner's endpoints, and to `urls`."""
 
     job_id: str
@@ -57,7 +57,7 @@ def clock() -> float:
     return time.time()
 
 
-def write_intent(
+def write_outbox_entry(
     pipeline: Any, job_id: str, *, owner: str, callback: Callback | None = None, new: bool = False
 ) -> None:
     """Add to a pipeline, sync or async, what makes the end of a job told.
@@ -66,20 +66,20 @@ def write_intent(
     Several URLs add up. `new`: only if there is no such job yet.
     """
     callback = callback or Callback()
-    intent = Intent(job_id=job_id, owner=owner, metadata=callback.metadata)
-    keys = [intent_key(job_id), PENDING, endpoints_key(owner)] + ([f"rq:job:{job_id}"] if new else [])
+    intent = OutboxEntry(job_id=job_id, owner=owner, metadata=callback.metadata)
+    keys = [outbox_key(job_id), PENDING, endpoints_key(owner)] + ([f"rq:job:{job_id}"] if new else [])
     pipeline.eval(_INTEND, len(keys), *keys, job_id, callback.url, intent.model_dump_json(), repr(clock()))
 
 
-def read_intent(fields: Mapping[bytes, bytes]) -> Intent | None:
+def read_outbox_entry(fields: Mapping[bytes, bytes]) -> OutboxEntry | None:
     """Read an intent from its hash; None when there is none. Raises ValueError for one that makes no sense."""
     if b"intent" not in fields:
         return None
     urls = sorted(name.decode().removeprefix(_URL) for name in fields if name.startswith(_URL.encode()))
-    return Intent.model_validate_json(fields[b"intent"]).model_copy(update={"urls": tuple(urls)})
+    return OutboxEntry.model_validate_json(fields[b"intent"]).model_copy(update={"urls": tuple(urls)})
 
 
-def intent_key(job_id: str) -> str:
+def outbox_key(job_id: str) -> str:
     """Return the key of a job's intent."""
     return f"{PREFIX}intent:{job_id}"
 

@@ -37,11 +37,11 @@ LOOK_AGAIN_SECONDS = 3_600
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
 
-Ended = Literal["finished", "failed", "stopped"]
+FinalStatus = Literal["finished", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class ExecutionRef:
     """A job in the hands of one execution."""
 
     queue: str
@@ -51,23 +51,23 @@ class Holder:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class TakenJob:
     """A job just taken: `was` is the status it had, `fields` those of scripts.FIELDS that it has."""
 
-    holder: Holder
+    holder: ExecutionRef
     was: str
     fields: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class JobOutcome:
     """How a job ended.
 
     `result` is what it returned or the text of its exception, as `encode_result` and `encode_text` give them.
     `meta` None is left as it is.
     """
 
-    status: Ended
+    status: FinalStatus
     result: str
     ttl_seconds: int
     meta: bytes | None = None
@@ -75,25 +75,25 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True)
-class Catch:
+class TakeResult:
     """What one look at a list gave: jobs, and ids that were no jobs to run, with the reason."""
 
-    jobs: list[Taken]
+    jobs: list[TakenJob]
     dropped: list[tuple[str, str]]
     suspended: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class HeartbeatResult:
     """What a heartbeat told: whether the worker is known, who lost its job, and whose job was cancelled."""
 
     known: bool
-    lost: list[Holder]
-    cancelled: list[Holder]
+    lost: list[ExecutionRef]
+    cancelled: list[ExecutionRef]
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StockExecution:
     """An execution that another kind of worker made: `attempt` 0 when the job is another's, `worker_pid` 0 unknown."""
 
     execution_id: str
@@ -101,7 +101,7 @@ class Begun:
     worker_pid: int
 
 
-class Ledger:
+class JobTransitions:
     """The queues' records in one Valkey. Safe for threads."""
 
     def __init__(self, valkey: Redis, worker: str) -> None:
@@ -114,20 +114,20 @@ class Ledger:
         key = f"rq:queue:{queue}"
         return self.valkey.blmove(key, key, int(seconds), "LEFT", "LEFT") is not None
 
-    def take(self, queue: str, execution_ids: Sequence[str]) -> Catch:
+    def take(self, queue: str, execution_ids: Sequence[str]) -> TakeResult:
         """Take a job for each execution id, or as many as there are."""
         unix = time.time()
         arguments = [queue, self._worker, _now(), unix, LEASE_SECONDS, REGISTRY_SECONDS, *execution_ids]
         keys = [f"rq:queue:{queue}", self._worker_key]
         suspended, jobs, dropped = self._run(_TAKE, keys, arguments)
         texts = [text.decode(errors="replace") for text in dropped]
-        return Catch(
+        return TakeResult(
             jobs=[_taken(queue, unix, job) for job in jobs],
             dropped=list(zip(texts[::2], texts[1::2], strict=True)),
             suspended=bool(suspended),
         )
 
-    def finish_all(self, endings: Sequence[tuple[Holder, Ending]]) -> list[int | RedisError]:
+    def finish_all(self, endings: Sequence[tuple[ExecutionRef, JobOutcome]]) -> list[int | RedisError]:
         """Write how jobs ended, in one trip.
 
         Gives for each 1 (written), 2 (had been written), 0 (the execution no longer holds the job: nothing was
@@ -135,11 +135,11 @@ class Ledger:
         """
         return self._run_all(_FINISH, [([self._worker_key], self._finish_arguments(*each)) for each in endings])
 
-    def keep_meta(self, holder: Holder, meta: bytes) -> bool:
+    def keep_meta(self, holder: ExecutionRef, meta: bytes) -> bool:
         """Write a running job's notes. False when the execution no longer holds the job."""
         return bool(self._run(_KEEP_META, [], [holder.queue, holder.job_id, holder.execution_id, meta]))
 
-    def hand_back(self, holder: Holder) -> bool:
+    def hand_back(self, holder: ExecutionRef) -> bool:
         """Put a job back at the front of its list. False when it is not there: lost to another, or cancelled."""
         arguments = [holder.queue, holder.job_id, holder.execution_id, _now(), time.time()]
         return int(self._run(_HAND_BACK, [], arguments)) == 1
@@ -151,10 +151,10 @@ class Ledger:
         for pair in cast("list[bytes]", self.valkey.zrange(f"rq:wip:{queue}", 0, -1)):
             job_id, _, execution_id = pair.decode(errors="replace").partition(":")
             if execution_id in lost:
-                done += self.hand_back(Holder(queue, job_id, execution_id, 0.0))
+                done += self.hand_back(ExecutionRef(queue, job_id, execution_id, 0.0))
         return done
 
-    def beat(self, holders: Sequence[Holder]) -> Beat:
+    def beat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker and the leases."""
         arguments: list[Any] = [_now(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
@@ -162,7 +162,7 @@ class Ledger:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
         known, *places = self._run(_BEAT, [self._worker_key], arguments)
         lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
-        return Beat(bool(known), lost, cancelled)
+        return HeartbeatResult(bool(known), lost, cancelled)
 
     def reap(self, queue: str) -> list[tuple[str, str]]:
         """Take jobs from dead executions. Gives pairs of job id and `requeued`, `dead` or `cancelled`."""
@@ -185,12 +185,12 @@ class Ledger:
         pairs = [pair.decode(errors="replace").partition(":") for pair in self._run(_FIND_DEAD, [], [queue])]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
-    def begin(self, queue: str, job_id: str) -> Begun:
+    def begin(self, queue: str, job_id: str) -> StockExecution:
         """Take in hand a job of which RQ's own worker of this name has made an execution, and give it a lease."""
         execution, attempt, pid = self._run(_BEGIN, [], [queue, job_id, self._worker, LEASE_SECONDS])
-        return Begun(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
+        return StockExecution(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
-    def hold(self, holder: Holder) -> tuple[bool, bool]:
+    def hold(self, holder: ExecutionRef) -> tuple[bool, bool]:
         """Renew the lease of such a job. Gives whether the execution holds the job, and whether it was cancelled."""
         arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
         verdict = int(self._run(_HOLD, [], arguments))
@@ -209,7 +209,7 @@ class Ledger:
         """Strike out cancelled jobs whose record has expired. Returns how many were looked at."""
         return int(self._run(_FORGET_CANCELLED, [], [queue, time.time(), most, LOOK_AGAIN_SECONDS]))
 
-    def _finish_arguments(self, holder: Holder, ending: Ending) -> list[Any]:
+    def _finish_arguments(self, holder: ExecutionRef, ending: JobOutcome) -> list[Any]:
         unix = time.time()
         failed = ending.status != "finished"
         kind = Result.Type.FAILED if failed else Result.Type.SUCCESSFUL
@@ -266,11 +266,11 @@ _PROMOTE = _script(scripts.PROMOTE)
 _KEEP_META = _script(scripts.KEEP_META)
 
 
-def _taken(queue: str, unix: float, job: list[Any]) -> Taken:
+def _taken(queue: str, unix: float, job: list[Any]) -> TakenJob:
     job_id, execution_id, was, values = job
     fields = {name: value for name, value in zip(scripts.FIELDS, values, strict=True) if value is not None}
-    holder = Holder(queue, job_id.decode(errors="replace"), execution_id.decode(), unix)
-    return Taken(holder, was.decode(errors="replace"), fields)
+    holder = ExecutionRef(queue, job_id.decode(errors="replace"), execution_id.decode(), unix)
+    return TakenJob(holder, was.decode(errors="replace"), fields)
 
 
 def _result_fields(kind: Result.Type, field: str, value: str, worker: str) -> list[Any]:

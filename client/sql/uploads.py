@@ -23,7 +23,7 @@ BATCH = 500
 _COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "unique_sha256"]
 
 
-class UploadList:
+class UploadRepository:
     """The list. Safe for threads and many processes. Every method raises UploadsUnavailable.
 
     Where `user_id` may be None, None is everybody.

@@ -22,7 +22,7 @@ _NAMESPACE = "rag:provider"
 _TRIAL_KEY = "rag:provider:trial"
 
 
-class Breaker:
+class CircuitBreaker:
     """The breaker of the model provider. Raises RedisError while Valkey is away."""
 
     def __init__(self, valkey: Redis, *, pause_seconds: float = PAUSE_SECONDS) -> None:

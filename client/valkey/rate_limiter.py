@@ -21,7 +21,7 @@ KEY = "rag:provider:bucket"
 MS_PER_MINUTE = 60_000
 
 
-class Bucket:
+class RateLimiter:
     """At most `per_minute` calls in a minute, a second's worth of them at once."""
 
     def __init__(self, valkey: Redis, per_minute: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from client.llm.deadline import current_scope
+from client.llm.deadline import current_deadline
 from client.sql.uploads import CANCELLED
 from errors import (
     AppError,
@@ -114,7 +114,7 @@ def _index(upload: Upload, use: Services, report: Report, *, fresh: bool) -> Ind
     def check() -> None:
         nonlocal written_at
         written_at = time.monotonic()
-        current_scope().check()
+        current_deadline().check()
         if use.uploads.progress(upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages) is None:
             raise _gone(task, use)
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 
 
-class Slots:
+class Capacity:
     """Places for running jobs: at most `total`, and for each queue at most its share.
 
     Shares add up to more than there are, so that none lies idle. Where two queues want the same place, the one that

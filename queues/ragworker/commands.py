@@ -19,7 +19,7 @@ LISTEN_SECONDS = 0.3
 AGAIN_SECONDS = 0.5
 
 
-class Commands:
+class CommandListener:
     """Calls `handle` with each command, a mapping with at least the key `command`.
 
     `listening` is called whenever the thread begins to listen: what was said before, nobody heard.

@@ -14,10 +14,10 @@ from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout, utcparse
 
-from client.llm.deadline import Scope
+from client.llm.deadline import Deadline
 from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
 from client.rq.transition_scripts import DEFAULT_TTL_SECONDS
-from client.rq.transitions import Holder, Taken
+from client.rq.transitions import ExecutionRef, TakenJob
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
 # A list holds an id only while its job has one of these.
@@ -26,7 +26,7 @@ _CALLBACKS = ("success_callback_name", "failure_callback_name", "stopped_callbac
 _PARTS = 4
 
 
-class Poisoned(ValueError):
+class InvalidJobRecord(ValueError):
     """The record of a job makes no sense, or asks for what is not ours to do."""
 
 
@@ -48,12 +48,12 @@ class Execution:
     The times to live, in seconds, are those of the job's record after it finished or failed.
     """
 
-    holder: Holder
+    holder: ExecutionRef
     job: RagJob
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    scope: Scope
+    scope: Deadline
     result_ttl: int
     failure_ttl: int
     _claimed: bool = False
@@ -72,22 +72,22 @@ class Execution:
 
 
 def open_execution(
-    taken: Taken,
+    taken: TakenJob,
     *,
     valkey: Redis,
     functions: Collection[str],
     default_timeout_seconds: int,
-    write_meta: Callable[[Holder, bytes], None],
+    write_meta: Callable[[ExecutionRef, bytes], None],
 ) -> Execution:
     """Make an execution of a job just taken. Raises Poisoned."""
     fields, holder = taken.fields, taken.holder
     if taken.was not in {status.value for status in _WAITING}:
-        raise Poisoned(f"its status was {taken.was[:40]!r}")
+        raise InvalidJobRecord(f"its status was {taken.was[:40]!r}")
     if any(fields.get(name) for name in _CALLBACKS):
-        raise Poisoned("it asks for a callback")
+        raise InvalidJobRecord("it asks for a callback")
     name, arguments, keywords = _read_call(fields)
     if name not in functions:
-        raise Poisoned(f"its function {name[:80]!r} is not one of ours")
+        raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
     timeout = _timeout(fields, default_timeout_seconds)
     job = RagJob(holder.job_id, connection=valkey, serializer=PlainSerializer)
     job.write_meta = lambda meta: write_meta(holder, meta)
@@ -105,7 +105,7 @@ def open_execution(
         function=_resolve(name),
         arguments=arguments,
         keywords=keywords,
-        scope=Scope(timeout if timeout > 0 else None),
+        scope=Deadline(timeout if timeout > 0 else None),
         result_ttl=ttl(fields, "result_ttl"),
         failure_ttl=ttl(fields, "failure_ttl"),
     )
@@ -122,32 +122,32 @@ def ttl(fields: Any, name: str) -> int:
 def _read_call(fields: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     raw = fields.get("data")
     if not raw:
-        raise Poisoned("it has no data")
+        raise InvalidJobRecord("it has no data")
     try:
         call = PlainSerializer.loads(_decompressed(raw))
     except (NotPlainData, zlib.error) as error:
-        raise Poisoned(f"its data cannot be read: {error}") from None
+        raise InvalidJobRecord(f"its data cannot be read: {error}") from None
     if not isinstance(call, tuple | list) or len(call) != _PARTS:
-        raise Poisoned("its data is no call")
+        raise InvalidJobRecord("its data is no call")
     name, instance, arguments, keywords = call
     if not isinstance(name, str) or instance is not None:
-        raise Poisoned("its data names no function")
+        raise InvalidJobRecord("its data names no function")
     if not isinstance(arguments, tuple | list) or not isinstance(keywords, dict):
-        raise Poisoned("its arguments are none")
+        raise InvalidJobRecord("its arguments are none")
     return name, tuple(arguments), keywords
 
 
 def _decompressed(raw: bytes) -> bytes:
     """Undo RQ's compression, which is left out in old records, without being blown up by it."""
     if len(raw) > MAX_BYTES:
-        raise Poisoned(f"its data is larger than {MAX_BYTES} bytes")
+        raise InvalidJobRecord(f"its data is larger than {MAX_BYTES} bytes")
     inflate = zlib.decompressobj()
     try:
         data = inflate.decompress(raw, MAX_BYTES)
     except zlib.error:
         return raw
     if inflate.unconsumed_tail:
-        raise Poisoned(f"its data is larger than {MAX_BYTES} bytes")
+        raise InvalidJobRecord(f"its data is larger than {MAX_BYTES} bytes")
     return data
 
 
@@ -158,14 +158,14 @@ def _timeout(fields: Any, default_seconds: int) -> int:
     try:
         return int(parse_timeout(raw.decode()) or default_seconds)
     except Exception as error:  # noqa: BLE001  RQ's parser raises whatever the text leads to
-        raise Poisoned(f"its timeout makes no sense: {type(error).__name__}") from None
+        raise InvalidJobRecord(f"its timeout makes no sense: {type(error).__name__}") from None
 
 
 def _time(fields: Any) -> Any:
     try:
         return utcparse(fields["created_at"].decode())
     except (KeyError, ValueError):
-        raise Poisoned("it does not say when it was created") from None
+        raise InvalidJobRecord("it does not say when it was created") from None
 
 
 def _enqueued_at(fields: Any) -> Any:
@@ -180,9 +180,9 @@ def _meta(fields: Any) -> dict[str, Any]:
     try:
         meta = PlainSerializer.loads(fields["meta"]) if fields.get("meta") else {}
     except NotPlainData as error:
-        raise Poisoned(f"its notes cannot be read: {error}") from None
+        raise InvalidJobRecord(f"its notes cannot be read: {error}") from None
     if not isinstance(meta, dict):
-        raise Poisoned("its notes are none")
+        raise InvalidJobRecord("its notes are none")
     return {key: value for key, value in meta.items() if key != "failure"}  # that of an earlier attempt
 
 

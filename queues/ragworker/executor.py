@@ -16,13 +16,21 @@ from rq.job import _job_stack
 from client.llm.deadline import within
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transition_scripts import STOPPED
-from client.rq.transitions import Ended, Ending, Holder, Ledger, Taken, encode_result, encode_text
+from client.rq.transitions import (
+    ExecutionRef,
+    FinalStatus,
+    JobOutcome,
+    JobTransitions,
+    TakenJob,
+    encode_result,
+    encode_text,
+)
 from errors import AppError
 from observability import logs
-from queues.ragworker.capacity import Slots
-from queues.ragworker.execution import Execution, Poisoned, open_execution, ttl
-from queues.ragworker.result_writer import Writer
-from queues.ragworker.threads import Runner
+from queues.ragworker.capacity import Capacity
+from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl
+from queues.ragworker.result_writer import ResultWriter
+from queues.ragworker.threads import JobThreads
 
 log = logging.getLogger("rq.worker")
 
@@ -33,7 +41,7 @@ PAUSE_SECONDS = 0.5
 TIMED_OUT = "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({} seconds)"
 
 
-class Engine:
+class Executor:
     """Jobs of some queues, each with a share of `concurrency` places.
 
     `burst` ends the readers when their lists are empty; `most` bounds how many jobs are taken in all.
@@ -41,7 +49,7 @@ class Engine:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: JobTransitions,
         shares: Mapping[str, int],
         *,
         concurrency: int,
@@ -55,9 +63,9 @@ class Engine:
         self._default_timeout_seconds = default_timeout_seconds
         self._burst = burst
         self._left = most
-        self._slots = Slots(concurrency, shares)
-        self._runner = Runner(self._perform, keep=concurrency)
-        self.writer = Writer(ledger, self._written)
+        self._slots = Capacity(concurrency, shares)
+        self._runner = JobThreads(self._perform, keep=concurrency)
+        self.writer = ResultWriter(ledger, self._written)
         self._running: dict[str, Execution] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -82,7 +90,7 @@ class Engine:
         """Whether any job is being taken, runs, or has an ending that is not written."""
         return self._slots.used > 0 or self.writer.pending > 0
 
-    def holders(self) -> list[Holder]:
+    def holders(self) -> list[ExecutionRef]:
         """Return what runs now, for the heartbeat."""
         with self._lock:
             return [execution.holder for execution in self._running.values()]
@@ -114,7 +122,7 @@ class Engine:
             self._cut_short(execution, "stopped", STOPPED, "cancelled", "the job was cancelled")
         return bool(found)
 
-    def lose(self, holders: list[Holder]) -> None:
+    def lose(self, holders: list[ExecutionRef]) -> None:
         """Drop jobs that were taken from this worker: cancelled, or given to another."""
         for holder in holders:
             execution = self._running.get(holder.execution_id)
@@ -132,13 +140,13 @@ class Engine:
                     log.warning("%s: %s was handed back", execution.holder.queue, execution.holder.job_id)
                 self._forget(execution.holder)
 
-    def _cut_short(self, execution: Execution, status: Ended, said: str, code: str, detail: str) -> None:
+    def _cut_short(self, execution: Execution, status: FinalStatus, said: str, code: str, detail: str) -> None:
         if not execution.claim():
             return
         execution.scope.end(cancelled=status == "stopped")
         job = execution.job
         meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
-        self._finish(execution, Ending(status, encode_text(said), execution.failure_ttl, meta))
+        self._finish(execution, JobOutcome(status, encode_text(said), execution.failure_ttl, meta))
         log.warning("%s: %s %s: %s", execution.holder.queue, execution.holder.job_id, status, detail)
 
     def _matching(self, condition: Callable[[Execution], bool]) -> list[Execution]:
@@ -199,7 +207,7 @@ class Engine:
             if self._left is not None:
                 self._left = max(0, self._left - count)
 
-    def _begin(self, taken: Taken) -> None:
+    def _begin(self, taken: TakenJob) -> None:
         """Start a job, or quarantine it: among the dead letters, with a log line."""
         try:
             execution = open_execution(
@@ -210,12 +218,12 @@ class Engine:
                 write_meta=self.writer.keep_meta,
             )
         except Exception as error:  # noqa: BLE001  whatever a record leads to must not end the worker
-            reason = str(error) if isinstance(error, Poisoned) else f"{type(error).__name__} while it was read"
+            reason = str(error) if isinstance(error, InvalidJobRecord) else f"{type(error).__name__} while it was read"
             log.error("%s: %s is quarantined: %s", taken.holder.queue, taken.holder.job_id, reason)  # noqa: TRY400
             detail = "what is stored of this job cannot be run; ask again"
             meta = PlainSerializer.dumps({"failure": {"code": "unreadable", "detail": detail}})
             kept = ttl(taken.fields, "failure_ttl")
-            self.writer.finish(taken.holder, Ending("failed", encode_text(f"Quarantined: {reason}"), kept, meta))
+            self.writer.finish(taken.holder, JobOutcome("failed", encode_text(f"Quarantined: {reason}"), kept, meta))
             return
         with self._lock:
             self._running[taken.holder.execution_id] = execution
@@ -229,7 +237,7 @@ class Engine:
         if execution.claim():
             self._finish(execution, ending)
 
-    def _outcome(self, execution: Execution) -> Ending:
+    def _outcome(self, execution: Execution) -> JobOutcome:
         job = execution.job
         started = time.monotonic()
         logs.bind(job_id=job.id, queue=job.origin)
@@ -237,20 +245,20 @@ class Engine:
         try:
             with within(execution.scope):
                 result = encode_result(execution.call())
-            return Ending("finished", result, execution.result_ttl, _dumps(job.meta), time.monotonic() - started)
+            return JobOutcome("finished", result, execution.result_ttl, _dumps(job.meta), time.monotonic() - started)
         except BaseException as error:  # a job may raise SystemExit; the worker goes on
             expected = isinstance(error, AppError)  # then the job's notes say what happened
             holder = execution.holder
             log.warning("%s: %s: %s", holder.queue, holder.job_id, type(error).__name__, exc_info=not expected)
             said = encode_text(traceback.format_exc())
-            return Ending("failed", said, execution.failure_ttl, _dumps(job.meta), time.monotonic() - started)
+            return JobOutcome("failed", said, execution.failure_ttl, _dumps(job.meta), time.monotonic() - started)
         finally:
             _job_stack.pop()  # type: ignore[no-untyped-call]
 
-    def _finish(self, execution: Execution, ending: Ending) -> None:
+    def _finish(self, execution: Execution, ending: JobOutcome) -> None:
         self.writer.finish(execution.holder, ending)
 
-    def _written(self, holder: Holder, ending: Ending, answer: int) -> None:
+    def _written(self, holder: ExecutionRef, ending: JobOutcome, answer: int) -> None:
         """Take note that an ending is in Valkey, or never will be (0)."""
         execution = self._running.get(holder.execution_id)
         if answer == 0:
@@ -266,7 +274,7 @@ class Engine:
             log.info("%s: %s %s in %.3f s", holder.queue, holder.job_id, ending.status, ending.seconds, extra=told)
         self._forget(holder)
 
-    def _forget(self, holder: Holder) -> None:
+    def _forget(self, holder: ExecutionRef) -> None:
         with self._lock:
             self._running.pop(holder.execution_id, None)
             self.done += 1

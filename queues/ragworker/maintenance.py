@@ -14,7 +14,7 @@ from rq.intermediate_queue import IntermediateQueue
 from rq.scripts import acquire_or_refresh_lock, release_lock
 
 from client.rq import fair_queue as fair_turns
-from client.rq.transitions import LEASE_SECONDS, Holder, Ledger
+from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobTransitions
 
 log = logging.getLogger("rq.worker")
 
@@ -36,7 +36,7 @@ UNSTARTED_SECONDS = 15.0
 SCHEDULER_LOCK_SECONDS = 61
 
 
-class Caretaker:
+class Maintenance:
     """One per worker.
 
     Args:
@@ -52,11 +52,11 @@ class Caretaker:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: JobTransitions,
         queues: Sequence[str],
         *,
-        running: Callable[[], list[Holder]],
-        lost: Callable[[list[Holder]], None],
+        running: Callable[[], list[ExecutionRef]],
+        lost: Callable[[list[ExecutionRef]], None],
         cancelled: Callable[[str], object],
         register: Callable[[], None],
         owner: str,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from client.rq.transitions import Ending, Holder, Ledger
+from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions
 
 log = logging.getLogger("rq.worker")
 
@@ -23,22 +23,22 @@ LONGEST_WAIT_SECONDS = 1.0
 
 _OUT_OF_ORDER = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "OOM")
 
-Written = Callable[[Holder, Ending, int], None]
+Written = Callable[[ExecutionRef, JobOutcome, int], None]
 
 
-class Writer:
+class ResultWriter:
     """Hands over are kept in order: a job's notes never follow its ending.
 
-    `written` is called for each ending with the answer of `Ledger.finish_all`, and with 0 for one that Valkey
+    `written` is called for each ending with the answer of `JobTransitions.finish_all`, and with 0 for one that Valkey
     refused.
     """
 
-    def __init__(self, ledger: Ledger, written: Written) -> None:
+    def __init__(self, ledger: JobTransitions, written: Written) -> None:
         self._ledger = ledger
         self._written = written
         self._changed = threading.Condition()
-        self._endings: dict[str, tuple[Holder, Ending]] = {}
-        self._notes: dict[str, tuple[Holder, bytes]] = {}
+        self._endings: dict[str, tuple[ExecutionRef, JobOutcome]] = {}
+        self._notes: dict[str, tuple[ExecutionRef, bytes]] = {}
         self._given_up = False
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
@@ -46,14 +46,14 @@ class Writer:
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self, holder: Holder, ending: Ending) -> None:
+    def finish(self, holder: ExecutionRef, ending: JobOutcome) -> None:
         """Have an ending written."""
         with self._changed:
             self._notes.pop(holder.execution_id, None)
             self._endings[holder.execution_id] = (holder, ending)
             self._changed.notify()
 
-    def keep_meta(self, holder: Holder, meta: bytes) -> None:
+    def keep_meta(self, holder: ExecutionRef, meta: bytes) -> None:
         """Have notes written. Later ones replace earlier ones that are still here."""
         with self._changed:
             if holder.execution_id not in self._endings:
@@ -92,7 +92,7 @@ class Writer:
                     self._changed.wait_for(lambda: self._given_up, wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
-    def _write_notes(self, notes: list[tuple[Holder, bytes]]) -> None:
+    def _write_notes(self, notes: list[tuple[ExecutionRef, bytes]]) -> None:
         for holder, meta in notes:
             try:
                 self._ledger.keep_meta(holder, meta)
@@ -104,7 +104,7 @@ class Writer:
                 if self._notes.get(holder.execution_id, (None, b""))[1] is meta:
                     del self._notes[holder.execution_id]
 
-    def _write_endings(self, endings: list[tuple[Holder, Ending]]) -> None:
+    def _write_endings(self, endings: list[tuple[ExecutionRef, JobOutcome]]) -> None:
         if not endings:
             return
         answers = self._ledger.finish_all(endings)

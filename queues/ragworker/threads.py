@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from queues.ragworker.execution import Execution
 
 
-class Runner:
+class JobThreads:
     """Threads that are kept for the next job.
 
     A thread is started whenever none is idle. So one that hangs in a job given up long ago costs nobody a place;

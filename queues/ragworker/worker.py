@@ -60,12 +60,12 @@ from rq.worker.base import BaseWorker
 
 from client.rq.records import ALLOWED, QUEUES
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import WORKER_SECONDS, Ledger
+from client.rq.transitions import WORKER_SECONDS, JobTransitions
 from observability import logs
 from queues import wiring as services
-from queues.ragworker.commands import Commands
-from queues.ragworker.executor import Engine
-from queues.ragworker.maintenance import Caretaker
+from queues.ragworker.commands import CommandListener
+from queues.ragworker.executor import Executor
+from queues.ragworker.maintenance import Maintenance
 from settings import Settings, get_settings
 
 TICK_SECONDS = 0.1
@@ -97,7 +97,7 @@ class RagWorker(BaseWorker):
         self.settings = settings or get_settings()
         self.valkey = _own_connection(self.connection)
         self._signals: list[float] = []
-        self._engine: Engine | None = None
+        self._engine: Executor | None = None
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave the connection as it is: RQ would raise its time-out to 415 s."""
@@ -122,9 +122,9 @@ class RagWorker(BaseWorker):
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]
         self.log.info("%s: working on %s", self.name, ", ".join(self.queue_names()))
-        ledger = Ledger(self.valkey, self.name)
+        ledger = JobTransitions(self.valkey, self.name)
         engine = self._engine = self._make_engine(ledger, burst=burst, most=max_jobs)
-        caretaker = Caretaker(
+        caretaker = Maintenance(
             ledger,
             self.queue_names(),
             running=engine.holders,
@@ -133,7 +133,7 @@ class RagWorker(BaseWorker):
             register=self._register_again,
             owner=self.name,
         )
-        commands = Commands(self.valkey, self.name, self._obey, listening=caretaker.hurry)
+        commands = CommandListener(self.valkey, self.name, self._obey, listening=caretaker.hurry)
         for part in (caretaker, commands, engine):
             part.start()
         drained = False
@@ -157,9 +157,9 @@ class RagWorker(BaseWorker):
             signal.signal(signal.SIGINT, self.request_stop)
             signal.signal(signal.SIGTERM, self.request_stop)
 
-    def _make_engine(self, ledger: Ledger, *, burst: bool, most: int | None) -> Engine:
+    def _make_engine(self, ledger: JobTransitions, *, burst: bool, most: int | None) -> Executor:
         total = self.settings.worker_concurrency
-        return Engine(
+        return Executor(
             ledger,
             shares(self.queue_names(), total),
             concurrency=total,
@@ -169,7 +169,7 @@ class RagWorker(BaseWorker):
             most=most,
         )
 
-    def _supervise(self, engine: Engine, max_idle_seconds: int | None) -> bool:
+    def _supervise(self, engine: Executor, max_idle_seconds: int | None) -> bool:
         """Watch over the jobs until the end. True when nothing is left undone."""
         busy_at = time.monotonic()
         while True:
@@ -193,7 +193,7 @@ class RagWorker(BaseWorker):
         again = any(later - first >= SAME_SIGNAL_SECONDS for later in self._signals)
         return again or moment - first >= self.grace_seconds
 
-    def _hand_back(self, engine: Engine) -> bool:
+    def _hand_back(self, engine: Executor) -> bool:
         try:
             engine.hand_back_all()
         except (RedisError, OSError):

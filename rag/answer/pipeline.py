@@ -9,12 +9,12 @@ from typing import Protocol
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
 from rag.answer.prompt import NOT_ANSWERED, refusal, system_prompt, user_prompt, without_no_answer_mark
-from rag.answer.token_stream import Speaker
+from rag.answer.token_stream import TokenStream
 from rag.citations.check import check_citations, source, without_citations
 from rag.citations.quotes import best_quote
 from rag.ingest.indexing import Report
 from rag.search.relevance import Terms
-from rag.search.retriever import Retrieved, Retriever, Stopwatch
+from rag.search.retriever import RetrievalResult, Retriever, Stopwatch
 from rag.text.language import asking_words, phrases
 from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
 
@@ -73,7 +73,7 @@ def answer_query(
     else:
         report(Progress(stage="answering"))
         fence = Fence()
-        speaker = Speaker(say or _say_nothing, void=void)
+        speaker = TokenStream(say or _say_nothing, void=void)
         with watch.stage("model"):
             completion = chat.complete(
                 system_prompt(fence),
@@ -117,7 +117,7 @@ def checked_answer(question: str, text: str, passages: list[Passage], terms: Ter
     )
 
 
-def quoted_answer(question: str, retrieved: Retrieved, terms: Terms) -> Answer:
+def quoted_answer(question: str, retrieved: RetrievalResult, terms: Terms) -> Answer:
     """Answer with the passages that fit the question best, each quoted with its page, or say that none does."""
     say = phrases(question)
     sources: list[Source] = []
@@ -149,7 +149,7 @@ def _worth_quoting(passages: list[Passage]) -> list[Passage]:
     return [passage for passage in passages if passage.score >= QUOTED_SHARE * best][:MAX_QUOTED]
 
 
-def _nothing_found(question: str, retrieved: Retrieved, terms: Terms) -> str:
+def _nothing_found(question: str, retrieved: RetrievalResult, terms: Terms) -> str:
     """Say that nothing was found, and which words of the question stand nowhere."""
     say = phrases(question)
     held: frozenset[int] = frozenset()

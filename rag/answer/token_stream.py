@@ -13,7 +13,7 @@ _MARKS = tuple(mark.lower() for mark in (NO_ANSWER_MARK, f"**{NO_ANSWER_MARK}**"
 _LONGEST_MARK = max(map(len, _MARKS))
 
 
-class Speaker:
+class TokenStream:
     """Passes text on in pieces, the first at once, the others PIECE_SECONDS apart; `end` passes on the rest.
 
     The mark of a refusal is left out, wherever it stands; what may yet turn out to be its beginning is held back.

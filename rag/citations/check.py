@@ -16,7 +16,7 @@ from schemas import Passage, Source
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedAnswer:
     """An answer whose every mark names a source that supports it. `unsupported` counts the citations taken out."""
 
     text: str
@@ -62,7 +62,7 @@ class _Claims:
         return self._evidence[n]
 
 
-def check_citations(answer: str, passages: list[Passage], question: str, terms: Terms) -> Checked:
+def check_citations(answer: str, passages: list[Passage], question: str, terms: Terms) -> CheckedAnswer:
     """Take out the marks that name no passage or one that does not support the claim; quote the rest.
 
     An answer without any mark gets every passage that supports one of its sentences as a source: small models
@@ -82,7 +82,7 @@ def check_citations(answer: str, passages: list[Passage], question: str, terms: 
         _credit(claims, answer)
     wanted = terms(question)
     sources = tuple(_quoted(n, passages[n - 1], held | wanted, held, terms) for n, held in sorted(claims.terms.items()))
-    return Checked(text, sources, claims.unsupported)
+    return CheckedAnswer(text, sources, claims.unsupported)
 
 
 def without_citations(answer: str) -> str:

@@ -17,7 +17,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResults:
     """What the searches of one question gave, each list best first, with the engine's own scores.
 
     `pages` holds the first chunk of each page found by the words of the whole page, `documents` the score of each
@@ -36,9 +36,9 @@ class Found:
         """The uploads of which something was found."""
         return {passage.chunk.upload_id for one in _lists(self) for passage in one} | set(self.documents)
 
-    def only(self, uploads: Collection[str]) -> Found:
+    def only(self, uploads: Collection[str]) -> SearchResults:
         """Return what was found of these uploads."""
-        return Found(
+        return SearchResults(
             words=_of(self.words, uploads),
             meaning=None if self.meaning is None else _of(self.meaning, uploads),
             pages=_of(self.pages, uploads),
@@ -65,7 +65,7 @@ class Weights:
     document: float = 0.4
 
 
-def fuse(question: str, found: Found, terms: Terms, weights: Weights = Weights()) -> list[Passage]:
+def fuse(question: str, found: SearchResults, terms: Terms, weights: Weights = Weights()) -> list[Passage]:
     """Return all chunks found, best first, with scores from 0 to 1.
 
     Scores are normalised to what was found and added up: fusing ranks (RRF) throws away how much better the best
@@ -97,7 +97,7 @@ def fuse(question: str, found: Found, terms: Terms, weights: Weights = Weights()
 
 
 def _document_prior(
-    question: str, found: Found, by_id: Mapping[str, Chunk], scores: Mapping[str, float], terms: Terms
+    question: str, found: SearchResults, by_id: Mapping[str, Chunk], scores: Mapping[str, float], terms: Terms
 ) -> dict[str, float]:
     """Return for each document how well it fits the question, 0 to 1: by its name, its first pages, its best chunk."""
     wanted = terms(question)
@@ -119,7 +119,7 @@ def _of(passages: list[Passage], uploads: Collection[str]) -> list[Passage]:
     return [passage for passage in passages if passage.chunk.upload_id in uploads]
 
 
-def _lists(found: Found) -> Iterable[list[Passage]]:
+def _lists(found: SearchResults) -> Iterable[list[Passage]]:
     return (found.words, found.meaning or [], found.pages)
 
 

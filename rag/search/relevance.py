@@ -38,7 +38,7 @@ def own_terms(own: str | None, terms: Terms) -> frozenset[int]:
     return frozenset() if own is None else terms(" ".join(content_words(own)))
 
 
-class Wanted:
+class QueryTerms:
     """The terms of a question, each as heavy as it is rare: its IDF in the collection, the mean of the others' when
     no document holds it. A word that stands nowhere tells little: it may be the reader's own for what is there.
 
@@ -53,7 +53,7 @@ class Wanted:
         self.terms = wanted
         self._weights = {term: known.get(term, unknown) for term in wanted}
         self._total = sum(self._weights.values())
-        self._own = Wanted(own & wanted, rarity) if own & wanted else None
+        self._own = QueryTerms(own & wanted, rarity) if own & wanted else None
         self._rarest = {term for term, weight in known.items() if weight >= max(known.values())}
 
     def share(self, held: frozenset[int]) -> float:

@@ -11,9 +11,17 @@ from typing import Protocol
 
 from errors import ProviderError
 from rag.ingest.chunking import indexed_text
-from rag.search.fusion import CANDIDATES, Found, fuse
+from rag.search.fusion import CANDIDATES, SearchResults, fuse
 from rag.search.neighbours import join_neighbours
-from rag.search.relevance import RELEVANT, RELEVANT_WITH_MEANING, Terms, Wanted, content_terms, own_terms, with_meaning
+from rag.search.relevance import (
+    RELEVANT,
+    RELEVANT_WITH_MEANING,
+    QueryTerms,
+    Terms,
+    content_terms,
+    own_terms,
+    with_meaning,
+)
 from schemas import Chunk, Passage, Query, SearchFilter
 
 # How many of the fused go to the second stage.
@@ -30,7 +38,7 @@ class Store(Protocol):
     """Searches chunks in every way at once. Raises NothingIndexed and other StoreErrors."""
 
     def embed(self, question: str) -> list[float] | None: ...
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> Found: ...
+    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults: ...
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]: ...
 
 
@@ -43,7 +51,7 @@ class Reranker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Retrieved:
+class RetrievalResult:
     """What a search gave. `ranked` are chunks, best first; `passages` what the model is to see of them.
 
     `relevant` is False when nothing found has to do with the question. `wanted` are the question's terms.
@@ -52,7 +60,7 @@ class Retrieved:
     ranked: list[Passage]
     passages: list[Passage]
     relevant: bool
-    wanted: Wanted
+    wanted: QueryTerms
     reranked_by: str
     seconds: dict[str, float]
 
@@ -82,7 +90,7 @@ class Retriever:
     context_tokens: int = 3_000
     known_scale: bool = False
 
-    def retrieve(self, query: Query, chosen: SearchFilter | None = None, *, own: str | None = None) -> Retrieved:
+    def retrieve(self, query: Query, chosen: SearchFilter | None = None, *, own: str | None = None) -> RetrievalResult:
         """Find the passages for a question, among the `chosen` where the query's own filter is not all.
 
         `own` is the part of the question that a passage has to speak of to be relevant, None for all of it. Raises
@@ -95,7 +103,7 @@ class Retriever:
         with watch.stage("search"):
             found = self.store.find(query.query, vector, chosen or query.chosen, max(CANDIDATES, query.k))
             fused = fuse(query.query, found, terms)
-        wanted = Wanted(content_terms(query.query, terms), found.rarity, own=own_terms(own, terms))
+        wanted = QueryTerms(content_terms(query.query, terms), found.rarity, own=own_terms(own, terms))
         with watch.stage("rerank"):
             ranked, reranked_by = self._reranked(query.query, fused, wanted, terms)
         confidence, relevant = self._confidence(found, ranked, wanted, terms)
@@ -105,9 +113,11 @@ class Retriever:
             ranked = [passage for passage in ranked if passage.score >= query.min_score]
         with watch.stage("search"):
             passages = join_neighbours(ranked, self.store.neighbours, k=query.k, tokens=self.context_tokens)
-        return Retrieved(ranked, passages, relevant, wanted, reranked_by, watch.seconds)
+        return RetrievalResult(ranked, passages, relevant, wanted, reranked_by, watch.seconds)
 
-    def _reranked(self, question: str, fused: list[Passage], wanted: Wanted, terms: Terms) -> tuple[list[Passage], str]:
+    def _reranked(
+        self, question: str, fused: list[Passage], wanted: QueryTerms, terms: Terms
+    ) -> tuple[list[Passage], str]:
         """Order the best candidates anew. A reranker that fails costs its stage, not the answer."""
         head, tail = fused[:RERANKED], fused[RERANKED:]
         if not head:
@@ -127,7 +137,9 @@ class Retriever:
         ]
         return _by_score(head, blend) + _scaled(tail, min(blend)), reason
 
-    def _confidence(self, found: Found, ranked: list[Passage], wanted: Wanted, terms: Terms) -> tuple[float, bool]:
+    def _confidence(
+        self, found: SearchResults, ranked: list[Passage], wanted: QueryTerms, terms: Terms
+    ) -> tuple[float, bool]:
         """Return how relevant the best passage is, and whether that is enough for an answer."""
         judged = ranked[:JUDGED]
         by_words = max((wanted.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)

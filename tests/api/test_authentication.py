@@ -20,7 +20,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from auth.api_keys import KeyList
+from auth.api_keys import ApiKeyRepository
 from client.sql.database import Database
 from schemas import DEFAULT_SCOPES, KeyScope
 from server import create_app
@@ -52,9 +52,9 @@ def api_of(settings: Settings) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def keys(settings: Settings) -> Iterator[KeyList]:
+def keys(settings: Settings) -> Iterator[ApiKeyRepository]:
     database = Database(settings)
-    yield KeyList(database)
+    yield ApiKeyRepository(database)
     database.close()
 
 
@@ -114,7 +114,7 @@ def test_an_unknown_key_to_revoke_is_named(tmp_path: Path) -> None:
     assert "nope is no key" in done.stderr
 
 
-def test_expired_revoked_and_made_up_keys_open_nothing(settings: Settings, keys: KeyList) -> None:
+def test_expired_revoked_and_made_up_keys_open_nothing(settings: Settings, keys: ApiKeyRepository) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     _, good = keys.create("good", user_id="alice", scopes=DEFAULT_SCOPES)
     _, expired = keys.create("expired", user_id="alice", scopes=DEFAULT_SCOPES, expires_at=past)
@@ -157,7 +157,7 @@ def test_a_body_is_not_read_before_the_caller_is_known(make_settings: MakeSettin
 
 
 def test_known_keys_stay_good_while_the_database_is_away(
-    settings: Settings, keys: KeyList, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, keys: ApiKeyRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from auth import api_keys
     from errors import UploadsUnavailable
@@ -167,10 +167,10 @@ def test_known_keys_stay_good_while_the_database_is_away(
     with api_of(settings) as api:
         assert api.get("/jobs", headers=bearer(good)).status_code == 200
 
-        def away(_self: KeyList) -> str:
+        def away(_self: ApiKeyRepository) -> str:
             raise UploadsUnavailable("away")
 
-        monkeypatch.setattr(KeyList, "version", away)
+        monkeypatch.setattr(ApiKeyRepository, "version", away)
         assert api.get("/jobs", headers=bearer(good)).status_code == 200
         assert api.get("/jobs", headers=bearer("rag_other")).status_code == 401
         assert api.get("/jobs").status_code == 401
@@ -318,7 +318,9 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
         assert handler.asked <= asked + 1
 
 
-def test_a_provider_that_is_away_is_a_503_and_keys_of_ours_still_work(settings: Settings, keys: KeyList) -> None:
+def test_a_provider_that_is_away_is_a_503_and_keys_of_ours_still_work(
+    settings: Settings, keys: ApiKeyRepository
+) -> None:
     _, good = keys.create("good", user_id="alice", scopes=[KeyScope.QUERY])
     taking = {"jwt_jwks_url": "http://127.0.0.1:1/keys", "jwt_audience": AUDIENCE, "jwt_issuer": ISSUER}
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)

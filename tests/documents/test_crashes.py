@@ -10,7 +10,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
@@ -104,5 +104,5 @@ def test_a_delete_is_finished_by_the_next_worker(
     work(settings)
     assert api.get(f"/uploads/{upload_id}").status_code == 404
     assert list(settings.files_dir.iterdir()) == []
-    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Lexicon())
+    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder())
     assert store.uploads() == {}

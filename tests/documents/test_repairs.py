@@ -11,7 +11,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.server import QdrantStore
 from documents import service as library
 from schemas import Chunk
@@ -120,7 +120,7 @@ def test_a_qdrant_server_is_asked_for_the_same() -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
-    stores = [QdrantStore(client, model=model, dense=None, lexicon=Lexicon()) for model in ("one", "two")]
+    stores = [QdrantStore(client, model=model, dense=None, lexicon=Bm25Encoder()) for model in ("one", "two")]
     chunk = Chunk(
         id=str(uuid.uuid4()),
         upload_id="u",

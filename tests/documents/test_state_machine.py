@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from client.rq.records import REMOVE
 from documents import service as library_module
-from documents.access_filter import VisibleOnly
-from documents.service import Library, OnDuplicate
+from documents.access_filter import AccessFilter
+from documents.service import DocumentService, OnDuplicate
 from errors import AppError, DocumentError, JobNotFound, QueueUnavailable
 from queues.jobs.consistency import audit
 from queues.jobs.indexing import index_upload, remove_upload
@@ -128,7 +128,7 @@ class UploadMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_deleted_is_not_found(self) -> None:
         if self.any_points():
-            store = VisibleOnly(self.use.store, self.use.uploads)
+            store = AccessFilter(self.use.store, self.use.uploads)
             found = store.find("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
             assert not found.uploads & self.deleted
 
@@ -170,7 +170,7 @@ class UploadMachine(RuleBasedStateMachine):
         else:
             index_upload(task, use, lambda _: None, job_id=job_id)
 
-    def as_api(self, moment: tuple[int, bool], call: Callable[[Library], Any]) -> bool:
+    def as_api(self, moment: tuple[int, bool], call: Callable[[DocumentService], Any]) -> bool:
         """Make a call to an API that may die at it; tell whether it answered well."""
         one = fault(moment)
         try:
@@ -181,8 +181,8 @@ class UploadMachine(RuleBasedStateMachine):
             return False
         return True
 
-    def api(self, uploads: Any, files: Any) -> Library:
-        return Library(uploads, files, self.queue)  # type: ignore[arg-type]
+    def api(self, uploads: Any, files: Any) -> DocumentService:
+        return DocumentService(uploads, files, self.queue)  # type: ignore[arg-type]
 
     def ids(self) -> list[str]:
         return [upload.upload_id for upload in self.use.uploads.everything()]

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from client.files.store import FileStore, open_file_store
 from client.sql import database as database_module
 from client.sql.database import MIGRATIONS, REVISION, Database, UploadRow
-from client.sql.uploads import UploadList
+from client.sql.uploads import UploadRepository
 from errors import FileMissing, FilesUnavailable, SettingsError, UploadsUnavailable
 from schemas import Upload, UploadStatus
 from server import create_app
@@ -28,7 +28,7 @@ from tests.support.openai_stub import serving
 from tests.support.servers import BUCKET, S3_KEYS, postgres, s3
 from tests.support.workers import work
 
-MakeList = Callable[[], UploadList]
+MakeList = Callable[[], UploadRepository]
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,8 @@ def empty_postgres(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def uploads(database_settings: Settings) -> Iterator[UploadList]:
-    listed = UploadList(Database(database_settings))
+def uploads(database_settings: Settings) -> Iterator[UploadRepository]:
+    listed = UploadRepository(Database(database_settings))
     yield listed
     listed.close()
 
@@ -83,14 +83,14 @@ def an_upload(**values: Any) -> Upload:
     return Upload.model_validate(fields | values)
 
 
-def test_an_upload_comes_back_as_it_was(uploads: UploadList) -> None:
+def test_an_upload_comes_back_as_it_was(uploads: UploadRepository) -> None:
     one = an_upload()
     assert uploads.add(one, unique=True) == one
     assert uploads.get(one.upload_id) == one
     assert uploads.get(one.upload_id, user_id="another") is None
 
 
-def test_the_same_content_is_found_once_a_user(uploads: UploadList) -> None:
+def test_the_same_content_is_found_once_a_user(uploads: UploadRepository) -> None:
     one = uploads.add(an_upload(), unique=True)
     assert uploads.add(an_upload(), unique=True) == one
     assert uploads.add(an_upload(user_id="another"), unique=True).user_id == "another"
@@ -99,7 +99,7 @@ def test_the_same_content_is_found_once_a_user(uploads: UploadList) -> None:
     uploads.mark_deleting(one.upload_id, user_id="local", job_id="delete")
 
 
-def test_many_at_once_make_one(uploads: UploadList) -> None:
+def test_many_at_once_make_one(uploads: UploadRepository) -> None:
     added: list[str] = []
     threads = [
         threading.Thread(target=lambda: added.append(uploads.add(an_upload(), unique=True).upload_id)) for _ in range(8)
@@ -112,7 +112,7 @@ def test_many_at_once_make_one(uploads: UploadList) -> None:
     assert len(set(added)) == 1
 
 
-def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadList) -> None:
+def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadRepository) -> None:
     one = uploads.add(an_upload(), unique=True)
     begun = uploads.begin(one.upload_id, job_id="job")
     assert begun is not None
@@ -133,7 +133,7 @@ def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadList) -> None
     assert uploads.get(one.upload_id) is None
 
 
-def test_only_an_upload_that_did_not_change_is_given_up(uploads: UploadList) -> None:
+def test_only_an_upload_that_did_not_change_is_given_up(uploads: UploadRepository) -> None:
     """As when a job ends well between the look at its row and the look at the job."""
     one = uploads.add(an_upload(), unique=True)
     begun = uploads.begin(one.upload_id, job_id="job")
@@ -147,7 +147,7 @@ def test_only_an_upload_that_did_not_change_is_given_up(uploads: UploadList) -> 
     assert (failed.status, failed.reason) == (UploadStatus.FAILED, "worker_died")
 
 
-def test_pages_hold_everything_once_also_at_the_same_moment(uploads: UploadList) -> None:
+def test_pages_hold_everything_once_also_at_the_same_moment(uploads: UploadRepository) -> None:
     moment = datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)
     ids = [
         uploads.add(an_upload(created_at=moment + timedelta(microseconds=n // 3)), unique=False).upload_id
@@ -208,7 +208,7 @@ def test_the_tables_are_what_the_program_expects(database_settings: Settings) ->
 
 def test_a_database_that_is_away_is_a_503(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_module, "CONNECT_SECONDS", 1)
-    away = UploadList(Database(make_settings(database_url="postgresql://rag:hush@127.0.0.1:1/x")))
+    away = UploadRepository(Database(make_settings(database_url="postgresql://rag:hush@127.0.0.1:1/x")))
     with pytest.raises(UploadsUnavailable) as caught:
         away.get("x")
     assert caught.value.status == 503

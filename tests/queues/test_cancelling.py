@@ -18,10 +18,10 @@ from rq.registry import FailedJobRegistry
 
 from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import Ledger
+from client.rq.transitions import JobTransitions
 from client.valkey.embedded import EmbeddedValkey
 from queues.ragworker import maintenance as caretaker
-from queues.ragworker.commands import Commands
+from queues.ragworker.commands import CommandListener
 from server import create_app
 from settings import Settings
 from tests.api.test_api import ask
@@ -65,10 +65,10 @@ def assert_cancelled(valkey: Redis, api: httpx.Client, job_id: str) -> None:
     assert not valkey.hexists(f"rq:job:{job_id}", "cancel")
 
 
-def take(valkey: Redis, api: httpx.Client) -> ledger.Holder:
+def take(valkey: Redis, api: httpx.Client) -> ledger.ExecutionRef:
     """Ask a question and have it taken by a worker that is never heard of again."""
     ask(api)
-    (taken,) = Ledger(valkey, "dead").take(QUEUE, ["first"]).jobs
+    (taken,) = JobTransitions(valkey, "dead").take(QUEUE, ["first"]).jobs
     return taken.holder
 
 
@@ -76,14 +76,14 @@ def test_the_worker_died(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     assert delete(api, holder.job_id) == "started"
     valkey.hset(f"rq:execution:{holder.job_id}:first", "lease_until", 0)
-    assert Ledger(valkey, "other").reap(QUEUE) == [(holder.job_id, "cancelled")]
+    assert JobTransitions(valkey, "other").reap(QUEUE) == [(holder.job_id, "cancelled")]
     assert_cancelled(valkey, api, holder.job_id)
 
 
 def test_the_worker_hands_it_back(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     delete(api, holder.job_id)
-    assert not Ledger(valkey, "dead").hand_back(holder)
+    assert not JobTransitions(valkey, "dead").hand_back(holder)
     assert_cancelled(valkey, api, holder.job_id)
 
 
@@ -92,7 +92,7 @@ def test_it_is_on_its_list_again(valkey: Redis, api: httpx.Client) -> None:
     delete(api, holder.job_id)
     valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
     valkey.lpush(f"rq:queue:{QUEUE}", holder.job_id)
-    catch = Ledger(valkey, "other").take(QUEUE, ["second"])
+    catch = JobTransitions(valkey, "other").take(QUEUE, ["second"])
     assert (catch.jobs, catch.dropped) == ([], [(holder.job_id, "it was cancelled")])
     assert_cancelled(valkey, api, holder.job_id)
 
@@ -107,7 +107,7 @@ def test_a_failed_job_that_is_enqueued_anew_runs_although_it_had_been_cancelled(
     valkey.zadd(f"rq:failed:{QUEUE}", {holder.job_id: time.time() + 60})
     valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
     FailedJobRegistry(queue=Queue(QUEUE, connection=valkey, serializer=PlainSerializer)).requeue(holder.job_id)
-    second = Ledger(valkey, "other")
+    second = JobTransitions(valkey, "other")
     (taken,) = second.take(QUEUE, ["second"]).jobs
     assert second.beat([taken.holder]).cancelled == []
 
@@ -116,7 +116,7 @@ def test_the_worker_is_deaf(
     valkey: Redis, settings: Settings, api: httpx.Client, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Any] = []
-    monkeypatch.setattr(Commands, "_receive", lambda _, data: heard.append(data))
+    monkeypatch.setattr(CommandListener, "_receive", lambda _, data: heard.append(data))
     with working(settings):
         caretaker.BEAT_SECONDS = 0.5
         job = enqueue(valkey, "hang_in_socket", port)

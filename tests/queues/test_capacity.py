@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 
-from queues.ragworker.capacity import Slots
+from queues.ragworker.capacity import Capacity
 from queues.ragworker.worker import shares
 from tests.support.processes import wait_until
 
@@ -14,7 +14,7 @@ def test_each_queue_has_its_share_and_all_together_no_more_than_the_total() -> N
     parts = shares(["rag_queries", "rag_documents", "rag_webhooks"], 16)
     documents = parts["rag_documents"]  # as many as there are cores to spare
     assert documents in {1, 2}
-    slots = Slots(16, parts)
+    slots = Capacity(16, parts)
     assert slots.acquire("rag_documents", timeout_seconds=0) == documents
     assert slots.acquire("rag_documents", timeout_seconds=0) == 0
     assert slots.acquire("rag_queries", timeout_seconds=0) == 16 - documents
@@ -23,7 +23,7 @@ def test_each_queue_has_its_share_and_all_together_no_more_than_the_total() -> N
 
 
 def test_a_freed_place_goes_to_the_queue_that_has_less_of_its_share() -> None:
-    slots = Slots(4, {"a": 4, "b": 1})
+    slots = Capacity(4, {"a": 4, "b": 1})
     assert slots.acquire("a", timeout_seconds=0) == 4
     got: list[str] = []
 
@@ -45,7 +45,7 @@ def test_a_freed_place_goes_to_the_queue_that_has_less_of_its_share() -> None:
 
 
 def test_with_one_place_two_queues_take_turns() -> None:
-    slots = Slots(1, {"a": 1, "b": 1})
+    slots = Capacity(1, {"a": 1, "b": 1})
     got: list[str] = []
 
     def ask(queue: str) -> None:
@@ -66,6 +66,6 @@ def test_with_one_place_two_queues_take_turns() -> None:
 
 
 def test_closed_slots_give_nothing() -> None:
-    slots = Slots(1, {"a": 1})
+    slots = Capacity(1, {"a": 1})
     slots.close()
     assert slots.acquire("a", timeout_seconds=0) == 0

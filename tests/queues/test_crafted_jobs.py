@@ -30,8 +30,8 @@ from rq.registry import FailedJobRegistry
 from client import rq_client
 from client.rq.records import ALLOWED, FUNCTIONS
 from client.rq.serializer import MAX_DEPTH, MAX_VALUES, NotPlainData, PlainSerializer
-from client.rq.transitions import Ending, Ledger, encode_result
-from queues.ragworker.execution import Poisoned, _read_call
+from client.rq.transitions import JobOutcome, JobTransitions, encode_result
+from queues.ragworker.execution import InvalidJobRecord, _read_call
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.support import jobs
@@ -275,11 +275,11 @@ def test_what_waits_for_a_job_is_not_restored(valkey: Redis, settings: Settings)
     names["bomb"] = write(valkey, {**bomb, "status": "deferred"}, push=False)
     valkey.sadd(Job.dependents_key_for(parent), *names.values(), "gone", b"\xff", "text")
     valkey.set("rq:job:text", "text")
-    ledger = Ledger(valkey, "one")
+    ledger = JobTransitions(valkey, "one")
     (taken,) = ledger.take(QUEUE, ["e"]).jobs
     assert taken.holder.job_id == parent
     tracemalloc.start()
-    assert ledger.finish_all([(taken.holder, Ending("finished", encode_result(ANSWER), 60))]) == [1]
+    assert ledger.finish_all([(taken.holder, JobOutcome("finished", encode_result(ANSWER), 60))]) == [1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000
@@ -425,7 +425,7 @@ def test_the_reader_refuses_in_little_memory(name: str) -> None:
     tracemalloc.start()
     try:
         function = _read_call(data)[0]
-    except Poisoned:
+    except InvalidJobRecord:
         function = "none"
     finally:
         peak = tracemalloc.get_traced_memory()[1]

@@ -12,7 +12,7 @@ from redis import Redis
 from rq.job import Job
 
 from client import rq_client
-from client.rq.transitions import MAX_ATTEMPTS, Ending, Holder, Ledger, encode_result, encode_text
+from client.rq.transitions import MAX_ATTEMPTS, ExecutionRef, JobOutcome, JobTransitions, encode_result, encode_text
 from client.rq_client import JobQueue
 from client.valkey.conversations import MAX_JOBS
 from queues.ragworker.worker import RagWorker
@@ -32,7 +32,7 @@ class World:
         self.valkey = valkey
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(url, job_timeout_seconds=60, result_ttl_seconds=600)
-        self.ledger = Ledger(Redis.from_url(url), "one")
+        self.ledger = JobTransitions(Redis.from_url(url), "one")
 
     def run(self, call: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(call)
@@ -51,12 +51,12 @@ class World:
     def cancel(self, job_id: str) -> None:
         assert self.run(self.queue.cancel(job_id)).status == "cancelled"
 
-    def take(self) -> Holder:
+    def take(self) -> ExecutionRef:
         (taken,) = self.ledger.take(QUEUE, [f"{self.valkey.incr('tests:n')}"]).jobs
         return taken.holder
 
-    def finish(self, holder: Holder) -> int:
-        ending = Ending("finished", encode_result({"text": "yes"}), 600)
+    def finish(self, holder: ExecutionRef) -> int:
+        ending = JobOutcome("finished", encode_result({"text": "yes"}), 600)
         answer = self.ledger.finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
         return answer
@@ -230,5 +230,5 @@ def test_one_that_waits_for_nothing_is_found_behind_many_that_wait_for_something
 
 def test_a_failed_turn_lets_the_next_run(world: World) -> None:
     _, second = world.turns(2)
-    assert world.ledger.finish_all([(world.take(), Ending("failed", encode_text("no"), 600))]) == [1]
+    assert world.ledger.finish_all([(world.take(), JobOutcome("failed", encode_text("no"), 600))]) == [1]
     assert world.waiting() == [second]

@@ -20,7 +20,7 @@ from rq.registry import FailedJobRegistry
 
 from client.rq.cancel import cancel
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import MAX_ATTEMPTS, Ending, Holder, Ledger, encode_result, encode_text
+from client.rq.transitions import MAX_ATTEMPTS, ExecutionRef, JobOutcome, JobTransitions, encode_result, encode_text
 from client.rq_client import JobQueue
 from errors import JobNotFound
 from schemas import JobStatus
@@ -41,11 +41,11 @@ class JobStates(RuleBasedStateMachine):
         super().__init__()
         self.valkey = Redis.from_url(self.url)
         self.admin.flushall()
-        self.ledgers = [Ledger(self.valkey, name) for name in ("one", "two")]
+        self.ledgers = [JobTransitions(self.valkey, name) for name in ("one", "two")]
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(self.url, job_timeout_seconds=60, result_ttl_seconds=600)
-        self.held: list[Holder] = []  # by a live worker
-        self.late: list[Holder] = []  # by one that died, or lost the job: it may still try to write
+        self.held: list[ExecutionRef] = []  # by a live worker
+        self.late: list[ExecutionRef] = []  # by one that died, or lost the job: it may still try to write
         self.terminal: dict[str, tuple[str, Any]] = {}
         self.jobs: set[str] = set()
         self.expired: set[str] = set()
@@ -186,11 +186,11 @@ class JobStates(RuleBasedStateMachine):
             if stored in TERMINAL:
                 assert self.valkey.zscore(f"rq:{in_registry[stored]}:{QUEUE}", job_id) is not None
 
-    def _finish(self, holder: Holder, *, well: bool) -> int:
+    def _finish(self, holder: ExecutionRef, *, well: bool) -> int:
         ending = (
-            Ending("finished", encode_result({"text": holder.execution_id}), 600)
+            JobOutcome("finished", encode_result({"text": holder.execution_id}), 600)
             if well
-            else Ending("failed", encode_text(holder.execution_id), 600)
+            else JobOutcome("failed", encode_text(holder.execution_id), 600)
         )
         answer = self.ledgers[0].finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
@@ -223,7 +223,7 @@ def test_ended_jobs_never_change_and_none_is_nowhere(machine: type[JobStates]) -
 
 
 def test_the_third_death_is_the_last(valkey: Redis) -> None:
-    ledger = Ledger(valkey, "one")
+    ledger = JobTransitions(valkey, "one")
     job = Queue(QUEUE, connection=valkey, serializer=PlainSerializer).enqueue("tests.support.jobs.nothing")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (taken,) = ledger.take(QUEUE, [f"execution-{attempt}"]).jobs
@@ -234,7 +234,7 @@ def test_the_third_death_is_the_last(valkey: Redis) -> None:
 
 
 def test_what_a_lost_answer_took_is_handed_back(valkey: Redis) -> None:
-    ledger = Ledger(valkey, "one")
+    ledger = JobTransitions(valkey, "one")
     queue = Queue(QUEUE, connection=valkey, serializer=PlainSerializer)
     jobs = [queue.enqueue("tests.support.jobs.nothing") for _ in range(3)]
     ledger.take(QUEUE, ["lost-1", "lost-2"])  # its answer never came

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from client.llm.chat import make_chat, make_embedder
-from client.llm.deadline import scope_for
+from client.llm.deadline import job_deadline
 from errors import (
     JobTimedOut,
     ModelNotFound,
@@ -156,7 +156,7 @@ def test_a_slow_provider_is_not_waited_for_longer_than_the_job_may_run(with_mode
     stub.behaviour.chat_delay_seconds = 30
     chat = make_chat(with_model)
     assert chat
-    with scope_for(1, max_calls=1), pytest.raises((ProviderTimeout, JobTimedOut)):
+    with job_deadline(1, max_calls=1), pytest.raises((ProviderTimeout, JobTimedOut)):
         chat.complete("system", "user")
 
 

@@ -18,7 +18,7 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 
 import queues.worker
 from client.rq.event_stream import EventWriter, events_key
-from client.rq.transitions import LEASE_SECONDS, Ending, Holder, Ledger, encode_result
+from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobOutcome, JobTransitions, encode_result
 from queues.stock import Hold
 from schemas import Answer
 from settings import Settings
@@ -47,18 +47,18 @@ def expire_lease(valkey: Redis) -> None:
     assert valkey.hset(f"rq:execution:{pair_of(valkey)}", "lease_until", 0) == 0, "there was no lease"
 
 
-def take_over(valkey: Redis) -> Holder:
+def take_over(valkey: Redis) -> ExecutionRef:
     """Take the job that runs from its worker, as after a long stall."""
-    other = Ledger(valkey, "other")
+    other = JobTransitions(valkey, "other")
     expire_lease(valkey)
     assert [verdict for _, verdict in other.reap(QUEUE)] == ["requeued"]
     (taken,) = other.take(QUEUE, ["theirs"]).jobs
     return taken.holder
 
 
-def end_there(valkey: Redis, holder: Holder) -> None:
-    ending = Ending("finished", encode_result(THEIRS), 600)
-    assert Ledger(valkey, "other").finish_all([(holder, ending)]) == [1]
+def end_there(valkey: Redis, holder: ExecutionRef) -> None:
+    ending = JobOutcome("finished", encode_result(THEIRS), 600)
+    assert JobTransitions(valkey, "other").finish_all([(holder, ending)]) == [1]
 
 
 def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:
@@ -138,7 +138,7 @@ def test_a_job_that_is_held_is_written_as_ever(
         lease = valkey.hget(f"rq:execution:{pair_of(valkey)}", "lease_until")
         assert isinstance(lease, bytes)
         leases.append(float(lease) - time.time())
-        assert Ledger(valkey, "other").reap(QUEUE) == []
+        assert JobTransitions(valkey, "other").reap(QUEUE) == []
 
     while_it_runs(monkeypatch, look)
     work(settings, jobs=1)
@@ -155,11 +155,11 @@ def test_a_job_that_is_held_is_written_as_ever(
 
 def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis, api: httpx.Client) -> None:
     job_id = ask(api)
-    (first,) = Ledger(valkey, "first").take(QUEUE, ["first"]).jobs
+    (first,) = JobTransitions(valkey, "first").take(QUEUE, ["first"]).jobs
     stalled = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(first.fields["attempts"]))
     valkey.hset(f"rq:execution:{job_id}:first", "lease_until", 0)
-    Ledger(valkey, "second").reap(QUEUE)
-    (second,) = Ledger(valkey, "second").take(QUEUE, ["second"]).jobs
+    JobTransitions(valkey, "second").reap(QUEUE)
+    (second,) = JobTransitions(valkey, "second").take(QUEUE, ["second"]).jobs
     writer = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(second.fields["attempts"]))
     writer.start()
     stalled.start()
@@ -250,7 +250,7 @@ def test_what_a_killed_stock_worker_ran_is_given_up_when_its_lease_is_over(
         worker.kill()
     assert isinstance(lease, bytes)
     assert float(lease) - time.time() <= LEASE_SECONDS
-    other = Ledger(valkey, "other")
+    other = JobTransitions(valkey, "other")
     assert other.reap(QUEUE) == []
     expire_lease(valkey)
     assert other.reap(QUEUE) == [(job_id, "requeued")]
@@ -267,7 +267,7 @@ def test_a_job_whose_worker_was_killed_ends_with_it(
         os.kill(worker.process.pid, signal.SIGKILL)
         wait_until(lambda: gone(child), seconds=3, what="the end of the child")
     expire_lease(valkey)
-    assert Ledger(valkey, "other").reap(QUEUE) == [(job_id, "requeued")]
+    assert JobTransitions(valkey, "other").reap(QUEUE) == [(job_id, "requeued")]
 
 
 def gone(pid: int) -> bool:

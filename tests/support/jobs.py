@@ -15,7 +15,7 @@ from redis import Redis
 from rq import Queue, get_current_job
 from rq.job import Job
 
-from client.llm.deadline import current_scope
+from client.llm.deadline import current_deadline
 from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
 from queues.ragworker import maintenance as caretaker
@@ -94,7 +94,7 @@ def who() -> dict[str, str]:
 def hang_in_socket(port: int) -> str:
     """Wait for a byte that never comes, as a call of a model does."""
     connection = socket.create_connection(("127.0.0.1", port))
-    with connection, current_scope().closing(lambda: connection.shutdown(socket.SHUT_RDWR)):
+    with connection, current_deadline().closing(lambda: connection.shutdown(socket.SHUT_RDWR)):
         connection.recv(1)
     returned.append(port)
     return "too late"

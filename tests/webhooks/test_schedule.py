@@ -21,7 +21,7 @@ from client.rq_client import JobQueue
 from settings import Settings
 from tests.support.webhook_receiver import Received
 from webhooks.models import SCHEDULE_SECONDS, DeliveryStatus, Endpoint, EventType, moment
-from webhooks.relay import LATE_SECONDS, LOST_SECONDS, UNSEEN_SECONDS, WebhookEvents
+from webhooks.relay import LATE_SECONDS, LOST_SECONDS, UNSEEN_SECONDS, OutboxRelay
 from webhooks.sender import Outcome, new_secret
 from webhooks.store import WebhookStore, keep_seconds
 from webhooks.throttle import Pace
@@ -62,8 +62,8 @@ class World:
         return WebhookStore(self.valkey, keep_seconds=keep_seconds(self.settings.webhook_log_days))
 
     @property
-    def events(self) -> WebhookEvents:
-        return WebhookEvents(self.store, clock=lambda: self.now)
+    def events(self) -> OutboxRelay:
+        return OutboxRelay(self.store, clock=lambda: self.now)
 
     def ask(self, *, owner: str = "local", url: str = "", metadata: dict[str, str] | None = None) -> str:
         """Put a question on the queue, as the API does."""

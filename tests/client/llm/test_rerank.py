@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from client.llm.rerank import EndpointReranker, make_reranker
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
 from rag.search.retriever import Retriever
 from schemas import Query
@@ -63,7 +63,7 @@ def retriever(endpoint: Endpoint) -> Retriever:
     for n, one in enumerate(found):
         found[n] = one.model_copy(update={"chunk": one.chunk.model_copy(update={"id": f"c{n}", "index": n})})
     reranker = EndpointReranker(endpoint.url, model="rerank-1", key=KEY)
-    return Retriever(Shelf(found), Lexicon().terms, reranker=reranker)
+    return Retriever(Shelf(found), Bm25Encoder().terms, reranker=reranker)
 
 
 def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:

@@ -15,10 +15,10 @@ from redis import Redis
 
 from client.llm import retries as providers
 from client.llm.chat import Chat, Embedder, make_chat, make_embedder
-from client.llm.deadline import Scope, within
+from client.llm.deadline import Deadline, within
 from client.valkey import circuit_breaker as breakers
-from client.valkey.circuit_breaker import Breaker
-from client.valkey.rate_limiter import Bucket
+from client.valkey.circuit_breaker import CircuitBreaker
+from client.valkey.rate_limiter import RateLimiter
 from errors import (
     JobStopped,
     JobTimedOut,
@@ -85,7 +85,7 @@ def test_a_call_is_tried_four_times_at_most(chat: Chat, stub: OpenAIStub) -> Non
 def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
     chat: Chat, embedder: Embedder, stub: OpenAIStub
 ) -> None:
-    scope = Scope()
+    scope = Deadline()
     scope.allow_calls(4)
     stub.behaviour.fail_next = [500, 500]
     with within(scope):
@@ -108,7 +108,7 @@ def test_a_wait_longer_than_the_job_has_left_fails_at_once(chat: Chat, stub: Ope
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 10
     began = time.monotonic()
-    with within(Scope(5)), pytest.raises(ProviderRateLimited):
+    with within(Deadline(5)), pytest.raises(ProviderRateLimited):
         chat.complete("system", "user")
     assert time.monotonic() - began < 1
     assert len(stub.behaviour.calls) == 1
@@ -116,7 +116,7 @@ def test_a_wait_longer_than_the_job_has_left_fails_at_once(chat: Chat, stub: Ope
 
 def test_the_bucket_spaces_calls_of_all_workers(valkey: Redis, valkey_url: str) -> None:
     with Redis.from_url(valkey_url) as other:
-        buckets = [Bucket(valkey, 120), Bucket(other, 120)]
+        buckets = [RateLimiter(valkey, 120), RateLimiter(other, 120)]
         waits = [buckets[n % 2].reserve(60) for n in range(12)]
         numbers = [wait for wait in waits if wait is not None]
         assert numbers[:2] == [0, 0]
@@ -139,7 +139,7 @@ def test_a_limit_of_requests_holds_through_the_model(
 
 
 def test_the_breaker_opens_for_all_and_closes_by_itself(valkey: Redis) -> None:
-    one, other = Breaker(valkey, pause_seconds=1.2), Breaker(valkey, pause_seconds=1.2)
+    one, other = CircuitBreaker(valkey, pause_seconds=1.2), CircuitBreaker(valkey, pause_seconds=1.2)
     for _ in range(breakers.FAILURES):
         assert not one.refuses()
         one.failed()
@@ -192,7 +192,7 @@ def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, mak
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
     began = time.monotonic()
-    with within(Scope(1.0)), pytest.raises(JobTimedOut):
+    with within(Deadline(1.0)), pytest.raises(JobTimedOut):
         chat.complete("system", "user")
     assert time.monotonic() - began < 1.5
 
@@ -220,7 +220,7 @@ def test_ending_the_scope_closes_the_call(valkey_url: str, make_settings: MakeSe
     with serving(hold) as url:
         chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=url))
         assert chat is not None
-        scope = Scope()
+        scope = Deadline()
         threading.Timer(0.3, scope.end).start()
         began = time.monotonic()
         with within(scope), pytest.raises(JobStopped):

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from client.qdrant.server import QdrantStore
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
@@ -61,10 +61,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     dense = WordEmbeddings() if hybrid else None
     opened: Store
     if engine == "embedded":
-        opened = EmbeddedStore(tmp_path / "qdrant", model=model, dense=dense, lexicon=Lexicon())
+        opened = EmbeddedStore(tmp_path / "qdrant", model=model, dense=dense, lexicon=Bm25Encoder())
     else:
         client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-        opened = QdrantStore(client, model=model, dense=dense, lexicon=Lexicon())
+        opened = QdrantStore(client, model=model, dense=dense, lexicon=Bm25Encoder())
     yield opened
     opened.close()
 
@@ -132,8 +132,8 @@ class TestContract:
 
 def test_both_engines_rank_the_same(tmp_path: Path) -> None:
     stores: list[Store] = [
-        EmbeddedStore(tmp_path / "qdrant", model="m", dense=None, lexicon=Lexicon()),
-        QdrantStore(QdrantClient(":memory:"), model="m", dense=None, lexicon=Lexicon()),
+        EmbeddedStore(tmp_path / "qdrant", model="m", dense=None, lexicon=Bm25Encoder()),
+        QdrantStore(QdrantClient(":memory:"), model="m", dense=None, lexicon=Bm25Encoder()),
     ]
     rankings = []
     for store in stores:
@@ -146,7 +146,7 @@ def test_both_engines_rank_the_same(tmp_path: Path) -> None:
 
 def embedded(folder: Path, *, owner: bool = False, turn_timeout_seconds: float = 20) -> EmbeddedStore:
     return EmbeddedStore(
-        folder, model="m", dense=None, lexicon=Lexicon(), owner=owner, turn_timeout_seconds=turn_timeout_seconds
+        folder, model="m", dense=None, lexicon=Bm25Encoder(), owner=owner, turn_timeout_seconds=turn_timeout_seconds
     )
 
 
@@ -239,7 +239,7 @@ def test_a_collection_half_made_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_qdrant_server_that_is_away_is_named() -> None:
     client = QdrantClient(url="http://127.0.0.1:9", timeout=2, check_compatibility=False)
-    store = QdrantStore(client, model="m", dense=None, lexicon=Lexicon())
+    store = QdrantStore(client, model="m", dense=None, lexicon=Bm25Encoder())
     with pytest.raises(StoreUnavailable, match="QDRANT_URL"):
         store.search("museum", MINE, 1)
 

@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 from client.rq import fair_queue as fair_turns
 from client.rq import records as job_record
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import Ending, Holder, Ledger, encode_text
+from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions, encode_text
 from client.rq_client import JobQueue
 from schemas import Priority
 from tests.conftest import MakeSettings
@@ -48,10 +48,10 @@ class World:
         self.admin = admin
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(url, job_timeout_seconds=60, result_ttl_seconds=600)
-        self.ledger = Ledger(self.valkey, "one")
+        self.ledger = JobTransitions(self.valkey, "one")
         self.names: dict[str, tuple[str, str]] = {}  # owner and priority of each job, oldest first
         self.taken: list[str] = []
-        self.held: list[Holder] = []
+        self.held: list[ExecutionRef] = []
         self._numbers = itertools.count()
 
     def run(self, call: Coroutine[Any, Any, Result]) -> Result:
@@ -304,7 +304,7 @@ def test_what_rq_runs_again_does_not_expire_before_its_turn(world: World) -> Non
     world.submit("ann", count=3)
     assert world.take("ours") == failed
     (holder,) = world.held
-    assert world.ledger.finish_all([(holder, Ending("failed", encode_text("it failed"), 60))]) == [1]
+    assert world.ledger.finish_all([(holder, JobOutcome("failed", encode_text("it failed"), 60))]) == [1]
     queue = Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer)
     short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # asked for, unlike the other
     FailedJobRegistry(queue=queue).requeue(failed)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from rag.answer.pipeline import NOTHING_FOUND, QUOTED_HEADER, answer_query
 from rag.answer.prompt import NO_ANSWER_MARK, NOT_ANSWERED, refusal
-from rag.answer.token_stream import Speaker
-from rag.search.fusion import Found
+from rag.answer.token_stream import TokenStream
+from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
 from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchFilter, Usage
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
@@ -30,9 +30,9 @@ class Shelf:
     def embed(self, _question: str) -> list[float] | None:
         return None
 
-    def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> Found:
+    def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
         self.asked.append(chosen)
-        return Found(words=self.passages, rarity=dict.fromkeys(Lexicon().terms(question), 1.0))
+        return SearchResults(words=self.passages, rarity=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []
@@ -258,7 +258,7 @@ def test_an_answer_that_only_mentions_the_mark_late_is_an_answer() -> None:
 def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said: list[str]) -> None:
     heard: list[str] = []
     now = 100.0
-    speaker = Speaker(heard.append, clock=lambda: now)
+    speaker = TokenStream(heard.append, clock=lambda: now)
     for part in parts:
         speaker(part)
     speaker.end()
@@ -267,7 +267,7 @@ def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said:
 
 def test_an_answer_that_begins_anew_makes_void_what_was_told_of_it() -> None:
     heard: list[str] = []
-    speaker = Speaker(heard.append, void=lambda: heard.append("(void)"), clock=lambda: 100.0)
+    speaker = TokenStream(heard.append, void=lambda: heard.append("(void)"), clock=lambda: 100.0)
     speaker("  ")
     speaker.restart()  # of which nothing was told
     for part in ("The ", "lamp"):

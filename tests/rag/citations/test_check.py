@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from rag.citations.check import check_citations, supports
 from rag.citations.quotes import MAX_QUOTE_CHARS, best_quote
 from rag.ingest.chunking import chunk_pages
 from schemas import Chunk, Document, Page, Passage
 
-TERMS = Lexicon().terms
+TERMS = Bm25Encoder().terms
 LAMP = "The lamp turns once in twelve seconds. It is seen from 21 miles away. The keeper lives in a cottage."
 TEA = "Tea is served at four. Scones cost two crowns."
 WORDS = st.sampled_from(

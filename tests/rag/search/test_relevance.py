@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from client.qdrant.bm25 import Lexicon
-from rag.search.relevance import RELEVANT, Wanted, content_terms, own_terms
+from client.qdrant.bm25 import Bm25Encoder
+from rag.search.relevance import RELEVANT, QueryTerms, content_terms, own_terms
 
-TERMS = Lexicon().terms
+TERMS = Bm25Encoder().terms
 LENS = "Clean the lens with a soft damp cloth. Do not use alcohol."
 CHARGE = "A full charge takes three hours. The ring turns green."
 
 
-def wanted(question: str, *texts: str, own: str | None = None) -> Wanted:
+def wanted(question: str, *texts: str, own: str | None = None) -> QueryTerms:
     """Return the terms of a question over these texts: a term is the rarer the fewer of them hold it."""
     held = [TERMS(text) for text in texts]
     rarity = {term: len(texts) / sum(term in one for one in held) for one in held for term in one}
     terms = content_terms(question, TERMS)
-    return Wanted(terms, {term: rarity[term] for term in terms & rarity.keys()}, own=own_terms(own, TERMS))
+    return QueryTerms(terms, {term: rarity[term] for term in terms & rarity.keys()}, own=own_terms(own, TERMS))
 
 
 def relevant(question: str, text: str, *others: str, own: str | None = None) -> bool:

@@ -12,7 +12,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_qdrant import QdrantVectorStore, RetrievalMode
 from qdrant_client import QdrantClient
 
-from client.qdrant.bm25 import Lexicon
+from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import EmbeddedStore
 from client.qdrant.points import DENSE_VECTOR, collection_name
 from client.qdrant.server import QdrantStore
@@ -20,7 +20,7 @@ from errors import NothingIndexed
 from queues.wiring import Store
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
-from rag.search.fusion import Found, fuse
+from rag.search.fusion import SearchResults, fuse
 from rag.search.neighbours import joined
 from rag.search.retriever import Retriever
 from rag.text.normalize import estimate_tokens
@@ -67,10 +67,10 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
     def open_(engine: str) -> Store:
         model = f"test-{uuid.uuid4().hex}"
         if engine == "embedded":
-            store: Store = EmbeddedStore(tmp_path / model, model=model, dense=WordEmbeddings(), lexicon=Lexicon())
+            store: Store = EmbeddedStore(tmp_path / model, model=model, dense=WordEmbeddings(), lexicon=Bm25Encoder())
         else:
             client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-            store = QdrantStore(client, model=model, dense=WordEmbeddings(), lexicon=Lexicon())
+            store = QdrantStore(client, model=model, dense=WordEmbeddings(), lexicon=Bm25Encoder())
         opened.append(store)
         return store
 
@@ -87,8 +87,8 @@ def store(request: pytest.FixtureRequest, open_store: Open) -> Store:
     return made
 
 
-def pages(found: Found, question: str) -> list[tuple[str, int, float]]:
-    return [(p.chunk.name, p.chunk.page, round(p.score, 3)) for p in fuse(question, found, Lexicon().terms)]
+def pages(found: SearchResults, question: str) -> list[tuple[str, int, float]]:
+    return [(p.chunk.name, p.chunk.page, round(p.score, 3)) for p in fuse(question, found, Bm25Encoder().terms)]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ class TestContract:
         assert store.neighbours([]) == []
 
     def test_a_term_found_nowhere_has_no_weight_and_a_rare_one_more_than_a_common_one(self, store: Store) -> None:
-        terms = Lexicon().terms
+        terms = Bm25Encoder().terms
         found = store.find("lamp flicker zzz", None, MINE, 10)
         [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
         assert unknown not in found.rarity
@@ -163,7 +163,7 @@ class TestContract:
 
 def test_langchain_reads_the_collection() -> None:
     client, dense = QdrantClient(":memory:"), WordEmbeddings()
-    store = QdrantStore(client, model="m", dense=dense, lexicon=Lexicon())
+    store = QdrantStore(client, model="m", dense=dense, lexicon=Bm25Encoder())
     store.upsert(everything())
     langchain = QdrantVectorStore(
         client,
@@ -187,7 +187,7 @@ def test_the_model_sees_whole_passages_within_its_budget(open_store: Open) -> No
     store = open_store("embedded")
     chunks = chunks_of("long.pdf", [LONG, "A page on whales and their songs."])
     store.upsert(chunks)
-    terms = Lexicon().terms
+    terms = Bm25Encoder().terms
     for budget in (200, 600, 5_000):
         retriever = Retriever(store, terms, context_tokens=budget)
         passages = retriever.retrieve(Query(query="Sentence 60 of the harbour", k=3)).passages
