@@ -48,7 +48,7 @@ class Hold:
         """Take the job in hand; give which attempt at it this is, 0 when it is another's. Raises RedisError."""
         with self._lock:
             if self._begun is None:
-                self._begun = self._ledger.begin(self._job.origin, self._job.id)
+                self._begun = self._ledger.start_stock_execution(self._job.origin, self._job.id)
                 if self._begun.worker_pid == os.getppid():
                     self._parent = os.getppid()
             return self._begun.attempt
@@ -92,7 +92,7 @@ class Hold:
         holder = self._holder()
         if holder is None:
             return False
-        held, cancelled = self._ledger.hold(holder)
+        held, cancelled = self._ledger.renew_stock_lease(holder)
         self._cancelled = self._cancelled or cancelled
         return held
 
@@ -110,7 +110,7 @@ class Hold:
     def _save_meta(self) -> None:
         holder = self._holder()
         if holder is not None:
-            self._ledger.keep_meta(holder, PlainSerializer.dumps(self._job.meta))
+            self._ledger.save_meta(holder, PlainSerializer.dumps(self._job.meta))
 
     def _guarded(self, write: Callable[..., None]) -> Callable[..., None]:
         """Wrap `Job.set_status`: what RQ is about to write is written only if the job is still ours."""

@@ -33,6 +33,8 @@ LEASE_SECONDS = 12
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
+DEFAULT_TTL_SECONDS = scripts.DEFAULT_TTL_SECONDS
+STOPPED = scripts.STOPPED
 LOOK_AGAIN_SECONDS = 3_600
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
@@ -52,10 +54,10 @@ class ExecutionRef:
 
 @dataclass(frozen=True, slots=True)
 class TakenJob:
-    """A job just taken: `was` is the status it had, `fields` those of scripts.FIELDS that it has."""
+    """A job just taken: `previous_status` is the status it had, `fields` those of scripts.FIELDS that it has."""
 
     holder: ExecutionRef
-    was: str
+    previous_status: str
     fields: Mapping[str, bytes]
 
 
@@ -63,7 +65,7 @@ class TakenJob:
 class JobOutcome:
     """How a job ended.
 
-    `result` is what it returned or the text of its exception, as `encode_result` and `encode_text` give them.
+    `result` is what it returned or the text of its exception, as `encode_result` and `encode_exception` give them.
     `meta` None is left as it is.
     """
 
@@ -87,7 +89,7 @@ class TakeResult:
 class HeartbeatResult:
     """What a heartbeat told: whether the worker is known, who lost its job, and whose job was cancelled."""
 
-    known: bool
+    worker_known: bool
     lost: list[ExecutionRef]
     cancelled: list[ExecutionRef]
 
@@ -135,7 +137,7 @@ class JobTransitions:
         """
         return self._run_all(_FINISH, [([self._worker_key], self._finish_arguments(*each)) for each in endings])
 
-    def keep_meta(self, holder: ExecutionRef, meta: bytes) -> bool:
+    def save_meta(self, holder: ExecutionRef, meta: bytes) -> bool:
         """Write a running job's notes. False when the execution no longer holds the job."""
         return bool(self._run(_KEEP_META, [], [holder.queue, holder.job_id, holder.execution_id, meta]))
 
@@ -144,7 +146,7 @@ class JobTransitions:
         arguments = [holder.queue, holder.job_id, holder.execution_id, _now(), time.time()]
         return int(self._run(_HAND_BACK, [], arguments)) == 1
 
-    def disown(self, queue: str, execution_ids: Iterable[str]) -> int:
+    def hand_back_unconfirmed(self, queue: str, execution_ids: Iterable[str]) -> int:
         """Hand back what was taken by a call whose answer was lost. Returns how many jobs that were."""
         lost = set(execution_ids)
         done = 0
@@ -154,7 +156,7 @@ class JobTransitions:
                 done += self.hand_back(ExecutionRef(queue, job_id, execution_id, 0.0))
         return done
 
-    def beat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
+    def heartbeat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker and the leases."""
         arguments: list[Any] = [_now(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
@@ -164,12 +166,12 @@ class JobTransitions:
         lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
         return HeartbeatResult(bool(known), lost, cancelled)
 
-    def reap(self, queue: str) -> list[tuple[str, str]]:
+    def recover_expired(self, queue: str) -> list[tuple[str, str]]:
         """Take jobs from dead executions. Gives pairs of job id and `requeued`, `dead` or `cancelled`."""
         done = []
         meta = PlainSerializer.dumps({"failure": DIED})
-        result = _result_fields(Result.Type.FAILED, "exc_string", encode_text(ABANDONED), self._worker)
-        for job_id, execution_id in self.find_dead(queue):
+        result = _result_fields(Result.Type.FAILED, "exc_string", encode_exception(ABANDONED), self._worker)
+        for job_id, execution_id in self.find_expired(queue):
             arguments = [queue, job_id, execution_id, _now(), time.time(), MAX_ATTEMPTS, DEFAULT_TTL_SECONDS, meta]
             try:
                 verdict = self._run(_REAP, [], [*arguments, *result]).decode()
@@ -180,32 +182,32 @@ class JobTransitions:
                 done.append((job_id, verdict))
         return done
 
-    def find_dead(self, queue: str) -> list[tuple[str, str]]:
+    def find_expired(self, queue: str) -> list[tuple[str, str]]:
         """Find pairs of job and execution whose lease has run out."""
         pairs = [pair.decode(errors="replace").partition(":") for pair in self._run(_FIND_DEAD, [], [queue])]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
-    def begin(self, queue: str, job_id: str) -> StockExecution:
+    def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
         """Take in hand a job of which RQ's own worker of this name has made an execution, and give it a lease."""
         execution, attempt, pid = self._run(_BEGIN, [], [queue, job_id, self._worker, LEASE_SECONDS])
         return StockExecution(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
-    def hold(self, holder: ExecutionRef) -> tuple[bool, bool]:
+    def renew_stock_lease(self, holder: ExecutionRef) -> tuple[bool, bool]:
         """Renew the lease of such a job. Gives whether the execution holds the job, and whether it was cancelled."""
         arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
         verdict = int(self._run(_HOLD, [], arguments))
         return verdict > 0, verdict == 2  # noqa: PLR2004  as scripts.HOLD says
 
-    def put_back(self, queue: str, job_id: str) -> bool:
+    def restore_unstarted(self, queue: str, job_id: str) -> bool:
         """Put a job that a stock worker took, but never started, back on its list."""
         key = f"rq:queue:{queue}"
         return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id, queue]))
 
-    def promote(self, queue: str) -> int:
+    def enqueue_due(self, queue: str) -> int:
         """Move jobs whose time has come from the schedule to their list. Returns how many."""
         return int(self._run(_PROMOTE, [], [queue, _now(), int(time.time())]))
 
-    def forget_cancelled(self, queue: str, most: int) -> int:
+    def prune_cancelled(self, queue: str, most: int) -> int:
         """Strike out cancelled jobs whose record has expired. Returns how many were looked at."""
         return int(self._run(_FORGET_CANCELLED, [], [queue, time.time(), most, LOOK_AGAIN_SECONDS]))
 
@@ -277,7 +279,7 @@ def _result_fields(kind: Result.Type, field: str, value: str, worker: str) -> li
     return ["type", kind.value, "worker_name", worker, field, value]
 
 
-def encode_text(text: str) -> str:
+def encode_exception(text: str) -> str:
     """Return an exception's text as RQ stores it."""
     return b64encode(zlib.compress(text.encode(errors="replace"))).decode()
 

@@ -16,8 +16,7 @@ from rq.utils import parse_timeout, utcparse
 
 from client.llm.deadline import Deadline
 from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
-from client.rq.transition_scripts import DEFAULT_TTL_SECONDS
-from client.rq.transitions import ExecutionRef, TakenJob
+from client.rq.transitions import DEFAULT_TTL_SECONDS, ExecutionRef, TakenJob
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
 # A list holds an id only while its job has one of these.
@@ -81,8 +80,8 @@ def open_execution(
 ) -> Execution:
     """Make an execution of a job just taken. Raises Poisoned."""
     fields, holder = taken.fields, taken.holder
-    if taken.was not in {status.value for status in _WAITING}:
-        raise InvalidJobRecord(f"its status was {taken.was[:40]!r}")
+    if taken.previous_status not in {status.value for status in _WAITING}:
+        raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
     if any(fields.get(name) for name in _CALLBACKS):
         raise InvalidJobRecord("it asks for a callback")
     name, arguments, keywords = _read_call(fields)

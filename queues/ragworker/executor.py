@@ -15,15 +15,15 @@ from rq.job import _job_stack
 
 from client.llm.deadline import within
 from client.rq.serializer import NotPlainData, PlainSerializer
-from client.rq.transition_scripts import STOPPED
 from client.rq.transitions import (
+    STOPPED,
     ExecutionRef,
     FinalStatus,
     JobOutcome,
     JobTransitions,
     TakenJob,
+    encode_exception,
     encode_result,
-    encode_text,
 )
 from errors import AppError
 from observability import logs
@@ -146,7 +146,7 @@ class Executor:
         execution.scope.end(cancelled=status == "stopped")
         job = execution.job
         meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
-        self._finish(execution, JobOutcome(status, encode_text(said), execution.failure_ttl, meta))
+        self._finish(execution, JobOutcome(status, encode_exception(said), execution.failure_ttl, meta))
         log.warning("%s: %s %s: %s", execution.holder.queue, execution.holder.job_id, status, detail)
 
     def _matching(self, condition: Callable[[Execution], bool]) -> list[Execution]:
@@ -161,7 +161,7 @@ class Executor:
         while not self._stopping.is_set() and self._left != 0:
             try:
                 if unsure:
-                    self._ledger.disown(queue, unsure)
+                    self._ledger.hand_back_unconfirmed(queue, unsure)
                     unsure.clear()
                 if not self._burst and not self._ledger.wait_for_job(queue, WAIT_SECONDS):
                     continue
@@ -223,7 +223,9 @@ class Executor:
             detail = "what is stored of this job cannot be run; ask again"
             meta = PlainSerializer.dumps({"failure": {"code": "unreadable", "detail": detail}})
             kept = ttl(taken.fields, "failure_ttl")
-            self.writer.finish(taken.holder, JobOutcome("failed", encode_text(f"Quarantined: {reason}"), kept, meta))
+            self.writer.finish(
+                taken.holder, JobOutcome("failed", encode_exception(f"Quarantined: {reason}"), kept, meta)
+            )
             return
         with self._lock:
             self._running[taken.holder.execution_id] = execution
@@ -250,7 +252,7 @@ class Executor:
             expected = isinstance(error, AppError)  # then the job's notes say what happened
             holder = execution.holder
             log.warning("%s: %s: %s", holder.queue, holder.job_id, type(error).__name__, exc_info=not expected)
-            said = encode_text(traceback.format_exc())
+            said = encode_exception(traceback.format_exc())
             return JobOutcome("failed", said, execution.failure_ttl, _dumps(job.meta), time.monotonic() - started)
         finally:
             _job_stack.pop()  # type: ignore[no-untyped-call]

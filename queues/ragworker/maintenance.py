@@ -142,8 +142,8 @@ class Maintenance:
         return True
 
     def _beat(self) -> None:
-        beat = self._ledger.beat(self._running())
-        self._known = beat.known
+        beat = self._ledger.heartbeat(self._running())
+        self._known = beat.worker_known
         # The wall clock: a machine that slept counts as an outage too.
         now = time.time()
         if now - self._last_beat > GAP_SECONDS:
@@ -162,14 +162,14 @@ class Maintenance:
         # Where Valkey does not take this worker's heartbeat, it may not have taken those of others.
         if now - self._calm_since < CALM_SECONDS or now - self._last_beat > GAP_SECONDS:
             return
-        dead = self._ledger.find_dead(queue)
+        dead = self._ledger.find_expired(queue)
         unstarted = self._find_unstarted(queue, now)
         if (dead or unstarted) and self._valkey_has_just_started():
             return
-        for job_id, verdict in self._ledger.reap(queue) if dead else ():
+        for job_id, verdict in self._ledger.recover_expired(queue) if dead else ():
             log.warning("%s: %s was held by a worker that died: %s", queue, job_id, verdict)
         for job_id in unstarted:
-            if self._ledger.put_back(queue, job_id):
+            if self._ledger.restore_unstarted(queue, job_id):
                 log.warning("%s: %s was taken by a worker that died before it began: requeued", queue, job_id)
             self._unstarted[queue].pop(job_id, None)
 
@@ -190,7 +190,7 @@ class Maintenance:
         key = f"rq:scheduler-lock:{queue}"
         got = acquire_or_refresh_lock(self._ledger.valkey, key, self._owner, SCHEDULER_LOCK_SECONDS)
         if got != "taken":
-            self._ledger.promote(queue)
+            self._ledger.enqueue_due(queue)
         fair_turns.adopt(self._ledger.valkey, queue)
 
     def _release_schedule(self) -> None:
@@ -205,7 +205,7 @@ class Maintenance:
         valkey = self._ledger.valkey
         for registry in ("finished", "failed"):
             valkey.zremrangebyscore(f"rq:{registry}:{queue}", 0, now)
-        while self._ledger.forget_cancelled(queue, CANCELLED_AT_ONCE) == CANCELLED_AT_ONCE:
+        while self._ledger.prune_cancelled(queue, CANCELLED_AT_ONCE) == CANCELLED_AT_ONCE:
             pass  # there are more
         keys = list(cast("set[bytes]", valkey.smembers(f"rq:workers:{queue}")))
         for key in keys:

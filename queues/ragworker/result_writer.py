@@ -95,7 +95,7 @@ class ResultWriter:
     def _write_notes(self, notes: list[tuple[ExecutionRef, bytes]]) -> None:
         for holder, meta in notes:
             try:
-                self._ledger.keep_meta(holder, meta)
+                self._ledger.save_meta(holder, meta)
             except ResponseError as error:
                 if not _final(error):
                     raise

@@ -76,7 +76,7 @@ def test_the_worker_died(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     assert delete(api, holder.job_id) == "started"
     valkey.hset(f"rq:execution:{holder.job_id}:first", "lease_until", 0)
-    assert JobTransitions(valkey, "other").reap(QUEUE) == [(holder.job_id, "cancelled")]
+    assert JobTransitions(valkey, "other").recover_expired(QUEUE) == [(holder.job_id, "cancelled")]
     assert_cancelled(valkey, api, holder.job_id)
 
 
@@ -109,7 +109,7 @@ def test_a_failed_job_that_is_enqueued_anew_runs_although_it_had_been_cancelled(
     FailedJobRegistry(queue=Queue(QUEUE, connection=valkey, serializer=PlainSerializer)).requeue(holder.job_id)
     second = JobTransitions(valkey, "other")
     (taken,) = second.take(QUEUE, ["second"]).jobs
-    assert second.beat([taken.holder]).cancelled == []
+    assert second.heartbeat([taken.holder]).cancelled == []
 
 
 def test_the_worker_is_deaf(

@@ -12,7 +12,14 @@ from redis import Redis
 from rq.job import Job
 
 from client import rq_client
-from client.rq.transitions import MAX_ATTEMPTS, ExecutionRef, JobOutcome, JobTransitions, encode_result, encode_text
+from client.rq.transitions import (
+    MAX_ATTEMPTS,
+    ExecutionRef,
+    JobOutcome,
+    JobTransitions,
+    encode_exception,
+    encode_result,
+)
 from client.rq_client import JobQueue
 from client.valkey.conversations import MAX_JOBS
 from queues.ragworker.worker import RagWorker
@@ -182,7 +189,7 @@ def test_what_waited_for_a_dead_letter_is_released(world: World) -> None:
         assert world.status(second) == "deferred"
         holder = world.take()
         world.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
-        world.ledger.reap(QUEUE)
+        world.ledger.recover_expired(QUEUE)
     assert world.status(first) == "failed"
     assert world.waiting() == [second]
 
@@ -230,5 +237,5 @@ def test_one_that_waits_for_nothing_is_found_behind_many_that_wait_for_something
 
 def test_a_failed_turn_lets_the_next_run(world: World) -> None:
     _, second = world.turns(2)
-    assert world.ledger.finish_all([(world.take(), JobOutcome("failed", encode_text("no"), 600))]) == [1]
+    assert world.ledger.finish_all([(world.take(), JobOutcome("failed", encode_exception("no"), 600))]) == [1]
     assert world.waiting() == [second]

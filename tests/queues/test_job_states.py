@@ -20,7 +20,14 @@ from rq.registry import FailedJobRegistry
 
 from client.rq.cancel import cancel
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import MAX_ATTEMPTS, ExecutionRef, JobOutcome, JobTransitions, encode_result, encode_text
+from client.rq.transitions import (
+    MAX_ATTEMPTS,
+    ExecutionRef,
+    JobOutcome,
+    JobTransitions,
+    encode_exception,
+    encode_result,
+)
 from client.rq_client import JobQueue
 from errors import JobNotFound
 from schemas import JobStatus
@@ -65,7 +72,7 @@ class JobStates(RuleBasedStateMachine):
     def take(self, worker: int, count: int) -> None:
         catch = self.ledgers[worker].take(QUEUE, [f"{next(_numbers):032x}" for _ in range(count)])
         assert not catch.dropped
-        assert all(taken.was == "queued" for taken in catch.jobs)
+        assert all(taken.previous_status == "queued" for taken in catch.jobs)
         self.held += [taken.holder for taken in catch.jobs]
 
     @rule(data=st.data(), well=st.booleans(), twice=st.booleans())
@@ -97,12 +104,12 @@ class JobStates(RuleBasedStateMachine):
             held = self.valkey.zscore(f"rq:wip:{QUEUE}", pair) is not None
             assert bool(self._finish(holder, well=True)) is held
             assert not self.ledgers[0].hand_back(holder)
-            assert not self.ledgers[0].keep_meta(holder, b"")
+            assert not self.ledgers[0].save_meta(holder, b"")
             self.late.remove(holder)
 
     @rule(worker=st.integers(0, 1))
     def reap(self, worker: int) -> None:
-        self.ledgers[worker].reap(QUEUE)
+        self.ledgers[worker].recover_expired(QUEUE)
 
     @rule(data=st.data())
     def hand_back(self, data: st.DataObject) -> None:
@@ -113,7 +120,7 @@ class JobStates(RuleBasedStateMachine):
 
     @rule()
     def beat(self) -> None:
-        beat = self.ledgers[0].beat(self.held)
+        beat = self.ledgers[0].heartbeat(self.held)
         lost = beat.lost
         assert beat.cancelled == [holder for holder in self.held if self._is_marked(holder.job_id)]
         assert all(self._status(holder.job_id) != "started" for holder in lost)
@@ -190,7 +197,7 @@ class JobStates(RuleBasedStateMachine):
         ending = (
             JobOutcome("finished", encode_result({"text": holder.execution_id}), 600)
             if well
-            else JobOutcome("failed", encode_text(holder.execution_id), 600)
+            else JobOutcome("failed", encode_exception(holder.execution_id), 600)
         )
         answer = self.ledgers[0].finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
@@ -228,7 +235,7 @@ def test_the_third_death_is_the_last(valkey: Redis) -> None:
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (taken,) = ledger.take(QUEUE, [f"execution-{attempt}"]).jobs
         valkey.hset(f"rq:execution:{taken.holder.job_id}:{taken.holder.execution_id}", "lease_until", 0)
-        assert ledger.reap(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
+        assert ledger.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job.id]
     assert 0 < valkey.ttl(job.key) <= 86_400
 
@@ -239,6 +246,6 @@ def test_what_a_lost_answer_took_is_handed_back(valkey: Redis) -> None:
     jobs = [queue.enqueue("tests.support.jobs.nothing") for _ in range(3)]
     ledger.take(QUEUE, ["lost-1", "lost-2"])  # its answer never came
     assert queue.get_job_ids() == [jobs[2].id]
-    assert ledger.disown(QUEUE, {"lost-1", "lost-2", "never-taken"}) == 2
+    assert ledger.hand_back_unconfirmed(QUEUE, {"lost-1", "lost-2", "never-taken"}) == 2
     assert set(queue.get_job_ids()) == {job.id for job in jobs}
     assert not valkey.hexists(jobs[0].key, "deaths")

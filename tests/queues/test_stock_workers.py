@@ -51,7 +51,7 @@ def take_over(valkey: Redis) -> ExecutionRef:
     """Take the job that runs from its worker, as after a long stall."""
     other = JobTransitions(valkey, "other")
     expire_lease(valkey)
-    assert [verdict for _, verdict in other.reap(QUEUE)] == ["requeued"]
+    assert [verdict for _, verdict in other.recover_expired(QUEUE)] == ["requeued"]
     (taken,) = other.take(QUEUE, ["theirs"]).jobs
     return taken.holder
 
@@ -138,7 +138,7 @@ def test_a_job_that_is_held_is_written_as_ever(
         lease = valkey.hget(f"rq:execution:{pair_of(valkey)}", "lease_until")
         assert isinstance(lease, bytes)
         leases.append(float(lease) - time.time())
-        assert JobTransitions(valkey, "other").reap(QUEUE) == []
+        assert JobTransitions(valkey, "other").recover_expired(QUEUE) == []
 
     while_it_runs(monkeypatch, look)
     work(settings, jobs=1)
@@ -158,7 +158,7 @@ def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis
     (first,) = JobTransitions(valkey, "first").take(QUEUE, ["first"]).jobs
     stalled = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(first.fields["attempts"]))
     valkey.hset(f"rq:execution:{job_id}:first", "lease_until", 0)
-    JobTransitions(valkey, "second").reap(QUEUE)
+    JobTransitions(valkey, "second").recover_expired(QUEUE)
     (second,) = JobTransitions(valkey, "second").take(QUEUE, ["second"]).jobs
     writer = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(second.fields["attempts"]))
     writer.start()
@@ -251,9 +251,9 @@ def test_what_a_killed_stock_worker_ran_is_given_up_when_its_lease_is_over(
     assert isinstance(lease, bytes)
     assert float(lease) - time.time() <= LEASE_SECONDS
     other = JobTransitions(valkey, "other")
-    assert other.reap(QUEUE) == []
+    assert other.recover_expired(QUEUE) == []
     expire_lease(valkey)
-    assert other.reap(QUEUE) == [(job_id, "requeued")]
+    assert other.recover_expired(QUEUE) == [(job_id, "requeued")]
     assert valkey.lrange(f"rq:queue:{QUEUE}", 0, -1) == [job_id.encode()]
 
 
@@ -267,7 +267,7 @@ def test_a_job_whose_worker_was_killed_ends_with_it(
         os.kill(worker.process.pid, signal.SIGKILL)
         wait_until(lambda: gone(child), seconds=3, what="the end of the child")
     expire_lease(valkey)
-    assert JobTransitions(valkey, "other").reap(QUEUE) == [(job_id, "requeued")]
+    assert JobTransitions(valkey, "other").recover_expired(QUEUE) == [(job_id, "requeued")]
 
 
 def gone(pid: int) -> bool:

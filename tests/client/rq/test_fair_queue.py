@@ -22,7 +22,7 @@ from uuid_utils.compat import uuid7
 from client.rq import fair_queue as fair_turns
 from client.rq import records as job_record
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions, encode_text
+from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions, encode_exception
 from client.rq_client import JobQueue
 from schemas import Priority
 from tests.conftest import MakeSettings
@@ -304,7 +304,7 @@ def test_what_rq_runs_again_does_not_expire_before_its_turn(world: World) -> Non
     world.submit("ann", count=3)
     assert world.take("ours") == failed
     (holder,) = world.held
-    assert world.ledger.finish_all([(holder, JobOutcome("failed", encode_text("it failed"), 60))]) == [1]
+    assert world.ledger.finish_all([(holder, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
     queue = Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer)
     short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # asked for, unlike the other
     FailedJobRegistry(queue=queue).requeue(failed)
