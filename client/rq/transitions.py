@@ -22,7 +22,6 @@ from rq.utils import utcformat
 
 from client.rq import transition_scripts as scripts
 from client.rq.serializer import PlainSerializer
-from client.rq.transition_scripts import DEFAULT_TTL_SECONDS
 
 log = logging.getLogger("rq.worker")
 
