@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag settings webhooks
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test check fix bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
+.PHONY: run dev demo test check fix docs bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -27,12 +27,18 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy .
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/python -m checks.sizes
+	$(BIN)/python -m checks.settings_docs --check
 	$(BIN)/python -m checks.lock
 	$(BIN)/python -m checks.audit
 
 fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# docs/settings.md and .env.example, from the settings.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m checks.settings_docs
 
 bench: bench-ingestion
 	$(BIN)/python -m bench.latency

@@ -1,4 +1,4 @@
-"""README and .env.example say what the program does."""
+"""README says what the program does."""
 
 from __future__ import annotations
 
@@ -7,34 +7,10 @@ import re
 from fastapi.routing import APIRoute
 
 from server import create_app
-from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support.processes import ROOT
 
 README = (ROOT / "README.md").read_text()
-EXAMPLE = (ROOT / ".env.example").read_text()
-
-
-def variables() -> dict[str, str]:
-    """Return each setting's variable and default, as it would be written in a file."""
-    fields = Settings.model_fields.items()
-    return {name.upper(): "" if field.default is None else str(field.default) for name, field in fields}
-
-
-def test_env_example_has_every_setting_with_its_default_and_a_line_of_explanation() -> None:
-    found = dict(re.findall(r"^([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
-    assert found == variables()
-    for name in found:
-        assert re.search(rf"^# .+\n(#.*\n)*{name}=", EXAMPLE, re.MULTILINE), name
-
-
-def test_readme_has_every_setting_with_its_default() -> None:
-    rows = re.findall(r"^\| `([A-Z_]+)` \| (?:`(.*?)`)? ?\| .+ \|$", README, re.MULTILINE)
-    assert dict(rows) == variables()
-
-
-def test_every_setting_is_described() -> None:
-    assert all(field.description for field in Settings.model_fields.values())
 
 
 def test_readme_names_no_route_that_is_not_there(make_settings: MakeSettings) -> None:
