@@ -1,8 +1,8 @@
 """A job of ours under a worker that is not: `rq worker`, its SimpleWorker, a pool.
 
 RagWorker renews the leases of its jobs and writes their endings only while it holds them. Here the job sees to that
-itself, with a thread beside it: the thread renews the lease as long as the worker lives, and ends the job's scope when
-the job was cancelled or is another's. How a job ended is written by RQ, which begins with the job's `set_status`. So
+itself, with a thread beside it: the thread renews the lease as long as the worker lives, and stops the job when
+it was cancelled or is another's. How a job ended is written by RQ, which begins with the job's `set_status`. So
 that is where it is looked at last, and where what came too late is dropped.
 """
 
@@ -39,7 +39,7 @@ class Hold:
         self._lock = threading.Lock()
         self._begun: StockExecution | None = None
         self._parent: int | None = None
-        self._scope: Deadline | None = None
+        self._deadline: Deadline | None = None
         self._stopped = False
         self._cancelled = False
         self._done = threading.Event()
@@ -70,11 +70,11 @@ class Hold:
         """Watch no more: the job's function has returned."""
         self._done.set()
 
-    def attach(self, scope: Deadline) -> None:
-        """Name the scope to end when the job has to stop."""
-        self._scope = scope
+    def attach(self, deadline: Deadline) -> None:
+        """Name the deadline through which the job is stopped."""
+        self._deadline = deadline
         if self._stopped:
-            scope.end()
+            deadline.stop()
 
     def _watch(self) -> None:
         while not self._done.wait(LOOK_SECONDS):
@@ -104,8 +104,8 @@ class Hold:
 
     def _stop(self) -> None:
         self._stopped = True
-        if self._scope is not None and not self._done.is_set():
-            self._scope.end()
+        if self._deadline is not None and not self._done.is_set():
+            self._deadline.stop()
 
     def _save_meta(self) -> None:
         holder = self._holder()

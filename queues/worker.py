@@ -146,9 +146,9 @@ def _told(job: Job | None) -> Iterator[Hold | None]:
 def _reported(job: Job | None, hold: Hold | None, *, max_calls: int | None) -> Iterator[_Reporter]:
     events = _events(job, hold)
     try:
-        with job_deadline(job.timeout if job and job.timeout else None, max_calls=max_calls) as scope:
+        with job_deadline(job.timeout if job and job.timeout else None, max_calls=max_calls) as deadline:
             if hold is not None:
-                hold.attach(scope)
+                hold.attach(deadline)
             yield _Reporter(job, events)
     except AppError as error:
         _keep(job, failure={"code": _code(error), "detail": error.detail})

@@ -1,7 +1,7 @@
-"""How long a piece of work may go on, for the code it calls: how much time is left, and whether to stop.
+"""The time and the provider calls a job may still use, for the code that the job calls.
 
-A thread that waits for a socket sees no signal and no exception of another thread. So whoever opens something that
-can block registers how to shut it, and ending the scope shuts it.
+A thread that waits for a socket sees no signal and no exception of another thread. So code that opens something that
+can block registers a function that shuts it, and stopping the job calls that function.
 """
 
 from __future__ import annotations
@@ -16,48 +16,51 @@ from errors import JobCancelled, JobStopped, JobTimedOut
 
 
 class Deadline:
-    """The time and the calls of one job. `seconds` None is no limit; so is `calls_left` None."""
+    """The end of one job: when its time is up, or when somebody stops it. Safe for threads.
+
+    `seconds` None is no time limit; `calls_left` None is no limit of provider calls.
+    """
 
     def __init__(self, seconds: float | None = None) -> None:
-        self._limit = seconds
-        self._deadline = None if seconds is None else time.monotonic() + seconds
-        self._ended = threading.Event()
+        self._seconds = seconds
+        self._ends_at = None if seconds is None else time.monotonic() + seconds
+        self._stopped = threading.Event()
         self._cancelled = False
         self._lock = threading.Lock()
-        self._open: dict[int, Callable[[], None]] = {}
+        self._closers: dict[int, Callable[[], None]] = {}
         self._calls_left: int | None = None
 
     @property
     def expired(self) -> bool:
-        """True once its time is up."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+        """True once the time is up."""
+        return self._ends_at is not None and time.monotonic() >= self._ends_at
 
     def remaining(self) -> float | None:
-        """Return the seconds left; None without a limit. Raises as `check` does."""
+        """Return the seconds left, None without a time limit. Raises as `check` does."""
         self.check()
-        return None if self._deadline is None else max(0.001, self._deadline - time.monotonic())
+        return None if self._ends_at is None else max(0.001, self._ends_at - time.monotonic())
 
     def check(self) -> None:
-        """Raise JobTimedOut when the time is up, JobStopped when the scope was ended, JobCancelled by a user."""
+        """Raise JobTimedOut when the time is up; after a stop JobCancelled if by a user, else JobStopped."""
         if self.expired:
-            raise JobTimedOut(f"the job ran longer than {self._limit:g} s (JOB_TIMEOUT_SECONDS)")
-        if self._ended.is_set() and self._cancelled:
+            raise JobTimedOut(f"the job ran longer than {self._seconds:g} s (JOB_TIMEOUT_SECONDS)")
+        if self._stopped.is_set() and self._cancelled:
             raise JobCancelled("the job was cancelled")
-        if self._ended.is_set():
+        if self._stopped.is_set():
             raise JobStopped("the job was stopped")
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but not past the end. Raises as `check` does."""
+        """Wait, but not past the deadline. Raises as `check` does."""
         left = self.remaining()
-        self._ended.wait(seconds if left is None else min(seconds, left))
+        self._stopped.wait(seconds if left is None else min(seconds, left))
         self.check()
 
-    def allow_calls(self, most: int | None) -> None:
-        """Bound the calls of the model provider from now on."""
-        self._calls_left = most
+    def limit_calls(self, max_calls: int | None) -> None:
+        """Allow at most `max_calls` provider calls from now on; None allows any number."""
+        self._calls_left = max_calls
 
-    def use_call(self) -> bool:
-        """Count a call of the model provider; False when no more are allowed."""
+    def take_call(self) -> bool:
+        """Count a provider call. False when no call is left."""
         with self._lock:
             if self._calls_left is None:
                 return True
@@ -66,54 +69,54 @@ class Deadline:
 
     @property
     def calls_left(self) -> int | None:
-        """How many calls of the model provider are still allowed; None when any number is."""
+        """How many provider calls are left; None when any number is allowed."""
         return None if self._calls_left is None else max(0, self._calls_left)
 
-    def end(self, *, cancelled: bool = False) -> None:
-        """Stop the work: shut what it waits for, and have it raise at its next check."""
+    def stop(self, *, cancelled: bool = False) -> None:
+        """Stop the job from another thread: shut what the job waits for, and have `check` raise from now on."""
         self._cancelled = cancelled
-        self._ended.set()
+        self._stopped.set()
         with self._lock:
-            closers = list(self._open.values())
+            closers = list(self._closers.values())
         for close in closers:
             with suppress(Exception):
                 close()
 
     @contextmanager
-    def closing(self, close: Callable[[], None]) -> Iterator[None]:
-        """Have `close` called, from another thread, if the scope ends within the block."""
+    def closing_on_stop(self, close: Callable[[], None]) -> Iterator[None]:
+        """Have `stop` call `close`, in the thread that stops the job, while the block runs."""
         with self._lock:
-            self._open[id(close)] = close
+            self._closers[id(close)] = close
         try:
             self.check()
             yield
         finally:
             with self._lock:
-                self._open.pop(id(close), None)
+                self._closers.pop(id(close), None)
 
 
-_current: ContextVar[Deadline | None] = ContextVar("scope", default=None)
+_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current_deadline() -> Deadline:
-    """Return the scope this code runs in; one without limits outside of any."""
+    """Return the deadline of the job that runs this code; outside of a job, one without limits."""
     return _current.get() or Deadline()
 
 
 @contextmanager
-def within(scope: Deadline) -> Iterator[Deadline]:
-    """Run the block in a scope."""
-    token = _current.set(scope)
+def apply_deadline(deadline: Deadline) -> Iterator[Deadline]:
+    """Make `deadline` the current one while the block runs."""
+    token = _current.set(deadline)
     try:
-        yield scope
+        yield deadline
     finally:
         _current.reset(token)
 
 
 @contextmanager
 def job_deadline(seconds: float | None, *, max_calls: int | None) -> Iterator[Deadline]:
-    """Run a job in the scope its worker gave it; under a worker that gives none, in one of `seconds`."""
-    given = _current.get()
-    with within(given or Deadline(seconds if seconds is None or seconds > 0 else None)) as scope:
-        scope.allow_calls(max_calls)
-        yield scope
+    """Run a job under the deadline its worker has set; under a worker that sets none, under a new one of `seconds`."""
+    set_by_worker = _current.get()
+    with apply_deadline(set_by_worker or Deadline(seconds if seconds is None or seconds > 0 else None)) as deadline:
+        deadline.limit_calls(max_calls)
+        yield deadline

@@ -2,7 +2,7 @@
 
 A read time-out starts anew with each byte, so a server that trickles never meets it, and a thread that waits for a
 socket hears of nothing else. Here every read and write is bounded by what is left of the call and of the job's
-scope, and the scope's end shuts the socket.
+time, and stopping the job shuts the socket.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def call_within(seconds: float) -> Iterator[None]:
 
 @cache
 def http_client() -> Client:
-    """Return this process's client: as the SDK would make it, but over sockets that end with the scope."""
+    """Return this process's client: as the SDK would make it, but over sockets that end with the job."""
     client = DefaultHttpxClient()
     # httpx has no setting for what its pools are made of, httpcore has.
     for transport in client._mounts.values():  # noqa: SLF001  proxies
@@ -106,11 +106,11 @@ class _Stream(NetworkStream):
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        with current_deadline().closing(self._shut):
+        with current_deadline().closing_on_stop(self._shut):
             return self._stream.read(max_bytes, _bounded(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        with current_deadline().closing(self._shut):
+        with current_deadline().closing_on_stop(self._shut):
             self._stream.write(buffer, _bounded(timeout))
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class _Backend(SyncBackend):
 
 
 def _bounded(timeout: float | None) -> float | None:
-    """Shorten a time-out to what is left of the call and of the scope. Raises ReadTimeout, or as Scope.check does."""
+    """Shorten a time-out to what is left of the call and of the job. Raises ReadTimeout, or as Deadline.check does."""
     left = current_deadline().remaining()
     ends = _call_ends.get()
     if ends is not None:

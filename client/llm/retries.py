@@ -66,39 +66,39 @@ class Provider:
         self._unguarded_until = 0.0
 
     def call(self, work: Callable[[], T], *, seconds: float) -> T:
-        """Make a call, each try within `seconds`. Raises the SDK's errors, ProviderError, and as Scope.check does."""
-        scope = current_deadline()
+        """Make a call, each try within `seconds`. Raises ProviderError, the SDK's errors and those of Deadline.check."""
+        deadline = current_deadline()
         retrying: Retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_pass(error) and _affordable(error, scope)),
+            retry=retry_if_exception(lambda error: _may_pass(error) and _affordable(error, deadline)),
             stop=stop_after_attempt(MAX_CALLS),
             wait=_wait,
-            sleep=scope.sleep,
+            sleep=deadline.sleep,
             reraise=True,
         )
-        answer: T = retrying(self._try, work, scope, seconds)
+        answer: T = retrying(self._try, work, deadline, seconds)
         return answer
 
-    def _try(self, work: Callable[[], T], scope: Deadline, seconds: float) -> T:
+    def _try(self, work: Callable[[], T], deadline: Deadline, seconds: float) -> T:
         from client.llm.http import call_within
 
-        scope.check()
-        self._wait_for_turn(scope)
-        if not scope.use_call():
+        deadline.check()
+        self._wait_for_turn(deadline)
+        if not deadline.take_call():
             raise ProviderUnavailable(f"the model provider was asked {MAX_CALLS} times without success; try later")
         try:
             with call_within(seconds):
                 answer = work()
         except Exception as error:
-            scope.check()  # what the SDK makes of a scope that ended is of no interest
+            deadline.check()  # the error the SDK makes of a stopped job is of no interest
             self._tell(failed=_is_outage(error))
             raise
         self._tell(failed=False)
         return answer
 
-    def _wait_for_turn(self, scope: Deadline) -> None:
+    def _wait_for_turn(self, deadline: Deadline) -> None:
         if time.monotonic() < self._unguarded_until:
             return
-        left = scope.remaining()
+        left = deadline.remaining()
         patience = MOST_PATIENCE_SECONDS if left is None else left
         try:
             if self._breaker.refuses():
@@ -112,7 +112,7 @@ class Provider:
                 "too many questions wait for the model provider (PROVIDER_REQUESTS_PER_MINUTE); try later"
             )
         if wait:
-            scope.sleep(wait)
+            deadline.sleep(wait)
 
     def _tell(self, *, failed: bool) -> None:
         if time.monotonic() < self._unguarded_until:
@@ -147,13 +147,13 @@ def _is_outage(error: BaseException) -> bool:
     return _may_pass(error) and not isinstance(error, openai.RateLimitError)
 
 
-def _affordable(error: BaseException, scope: Deadline) -> bool:
+def _affordable(error: BaseException, deadline: Deadline) -> bool:
     """Whether another try is allowed and could end before the job must."""
-    left = scope.remaining()
+    left = deadline.remaining()
     asked = retry_after(error)
     if asked is not None and (asked > LONGEST_WAIT_SECONDS or (left is not None and asked >= left)):
         return False
-    return scope.calls_left != 0
+    return deadline.calls_left != 0
 
 
 def _wait(state: RetryCallState) -> float:

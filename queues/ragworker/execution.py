@@ -52,7 +52,7 @@ class Execution:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
-    scope: Deadline
+    deadline: Deadline
     result_ttl: int
     failure_ttl: int
     _claimed: bool = False
@@ -104,7 +104,7 @@ def open_execution(
         function=_resolve(name),
         arguments=arguments,
         keywords=keywords,
-        scope=Deadline(timeout if timeout > 0 else None),
+        deadline=Deadline(timeout if timeout > 0 else None),
         result_ttl=ttl(fields, "result_ttl"),
         failure_ttl=ttl(fields, "failure_ttl"),
     )

@@ -13,7 +13,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 from rq.job import _job_stack
 
-from client.llm.deadline import within
+from client.llm.deadline import apply_deadline
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import (
     STOPPED,
@@ -110,7 +110,7 @@ class Executor:
 
     def end_expired(self) -> None:
         """Fail the jobs whose time is up."""
-        for execution in self._matching(lambda execution: execution.scope.expired):
+        for execution in self._matching(lambda execution: execution.deadline.expired):
             seconds = execution.job.timeout
             detail = f"the job ran longer than {seconds} s (JOB_TIMEOUT_SECONDS)"
             self._cut_short(execution, "failed", TIMED_OUT.format(seconds), "job_timed_out", detail)
@@ -128,14 +128,14 @@ class Executor:
             execution = self._running.get(holder.execution_id)
             if execution is not None and execution.claim():
                 log.warning("%s: %s was cancelled or taken by another worker", holder.queue, holder.job_id)
-                execution.scope.end()
+                execution.deadline.stop()
                 self._forget(execution.holder)
 
     def hand_back_all(self) -> None:
         """Give what runs back to its lists, for another worker. Raises RedisError when Valkey is away."""
         for execution in self._matching(lambda _execution: True):
             if execution.claim():
-                execution.scope.end()
+                execution.deadline.stop()
                 if self._ledger.hand_back(execution.holder):
                     log.warning("%s: %s was handed back", execution.holder.queue, execution.holder.job_id)
                 self._forget(execution.holder)
@@ -143,7 +143,7 @@ class Executor:
     def _cut_short(self, execution: Execution, status: FinalStatus, said: str, code: str, detail: str) -> None:
         if not execution.claim():
             return
-        execution.scope.end(cancelled=status == "stopped")
+        execution.deadline.stop(cancelled=status == "stopped")
         job = execution.job
         meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
         self._finish(execution, JobOutcome(status, encode_exception(said), execution.failure_ttl, meta))
@@ -245,7 +245,7 @@ class Executor:
         logs.bind(job_id=job.id, queue=job.origin)
         _job_stack.push(job)  # type: ignore[no-untyped-call]
         try:
-            with within(execution.scope):
+            with apply_deadline(execution.deadline):
                 result = encode_result(execution.call())
             return JobOutcome("finished", result, execution.result_ttl, _dumps(job.meta), time.monotonic() - started)
         except BaseException as error:  # a job may raise SystemExit; the worker goes on

@@ -94,7 +94,7 @@ def who() -> dict[str, str]:
 def hang_in_socket(port: int) -> str:
     """Wait for a byte that never comes, as a call of a model does."""
     connection = socket.create_connection(("127.0.0.1", port))
-    with connection, current_deadline().closing(lambda: connection.shutdown(socket.SHUT_RDWR)):
+    with connection, current_deadline().closing_on_stop(lambda: connection.shutdown(socket.SHUT_RDWR)):
         connection.recv(1)
     returned.append(port)
     return "too late"

@@ -15,7 +15,7 @@ from redis import Redis
 
 from client.llm import retries as providers
 from client.llm.chat import Chat, Embedder, make_chat, make_embedder
-from client.llm.deadline import Deadline, within
+from client.llm.deadline import Deadline, apply_deadline
 from client.valkey import circuit_breaker as breakers
 from client.valkey.circuit_breaker import CircuitBreaker
 from client.valkey.rate_limiter import RateLimiter
@@ -85,10 +85,10 @@ def test_a_call_is_tried_four_times_at_most(chat: Chat, stub: OpenAIStub) -> Non
 def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
     chat: Chat, embedder: Embedder, stub: OpenAIStub
 ) -> None:
-    scope = Deadline()
-    scope.allow_calls(4)
+    deadline = Deadline()
+    deadline.limit_calls(4)
     stub.behaviour.fail_next = [500, 500]
-    with within(scope):
+    with apply_deadline(deadline):
         embedder.embed_query("why?")
         stub.behaviour.always_fail = 500
         with pytest.raises(ProviderUnavailable):
@@ -108,7 +108,7 @@ def test_a_wait_longer_than_the_job_has_left_fails_at_once(chat: Chat, stub: Ope
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 10
     began = time.monotonic()
-    with within(Deadline(5)), pytest.raises(ProviderRateLimited):
+    with apply_deadline(Deadline(5)), pytest.raises(ProviderRateLimited):
         chat.complete("system", "user")
     assert time.monotonic() - began < 1
     assert len(stub.behaviour.calls) == 1
@@ -192,7 +192,7 @@ def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, mak
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
     began = time.monotonic()
-    with within(Deadline(1.0)), pytest.raises(JobTimedOut):
+    with apply_deadline(Deadline(1.0)), pytest.raises(JobTimedOut):
         chat.complete("system", "user")
     assert time.monotonic() - began < 1.5
 
@@ -209,7 +209,7 @@ def test_a_trickling_answer_ends_with_the_time_of_a_call(
     assert time.monotonic() - began < 3
 
 
-def test_ending_the_scope_closes_the_call(valkey_url: str, make_settings: MakeSettings) -> None:
+def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSettings) -> None:
     closed = threading.Event()
 
     def hold(connection: socket.socket) -> None:
@@ -220,10 +220,10 @@ def test_ending_the_scope_closes_the_call(valkey_url: str, make_settings: MakeSe
     with serving(hold) as url:
         chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=url))
         assert chat is not None
-        scope = Deadline()
-        threading.Timer(0.3, scope.end).start()
+        deadline = Deadline()
+        threading.Timer(0.3, deadline.stop).start()
         began = time.monotonic()
-        with within(scope), pytest.raises(JobStopped):
+        with apply_deadline(deadline), pytest.raises(JobStopped):
             chat.complete("system", "user")
         assert time.monotonic() - began < 1
         assert closed.wait(1)
