@@ -66,7 +66,7 @@ class Provider:
         self._unguarded_until = 0.0
 
     def call(self, work: Callable[[], T], *, seconds: float) -> T:
-        """Make a call, each try within `seconds`. Raises ProviderError, the SDK's errors and those of Deadline.check."""
+        """Make a call, each try within `seconds`. Raises ProviderError, the SDK's errors, those of Deadline.check."""
         deadline = current_deadline()
         retrying: Retrying = Retrying(
             retry=retry_if_exception(lambda error: _may_pass(error) and _affordable(error, deadline)),
