@@ -39,9 +39,9 @@ _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 # What a folder is searched for.
 SUFFIXES = (".pdf", ".docx", ".html", ".htm", ".md", ".markdown", ".txt")
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 # None for a copy of a file that this run has indexed.
-IndexOne = Callable[[Path, Report], Indexed | None]
+IndexOne = Callable[[Path, ProgressCallback], Indexed | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -200,7 +200,7 @@ class _Indexing:
             said = True
             time.sleep(WAIT_SECONDS)
 
-    def index(self, file: Path, report: Report) -> Indexed | None:
+    def index(self, file: Path, report: ProgressCallback) -> Indexed | None:
         """Take a file into the list of uploads and index it, unless it is a copy of one indexed before in this run.
 
         Raises DocumentError and other AppErrors.
@@ -273,7 +273,7 @@ async def _taken(queue: JobQueue) -> bool:
     return any(state.workers for state in await queue.states() if state.name == "rag_documents")
 
 
-async def _follow(queue: JobQueue, job_id: str, report: Report) -> Indexed:
+async def _follow(queue: JobQueue, job_id: str, report: ProgressCallback) -> Indexed:
     """Follow a worker that indexes, to its end. Raises AppError."""
     submitted_at = time.monotonic()
     job = await queue.fetch(job_id)

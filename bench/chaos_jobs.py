@@ -61,7 +61,7 @@ class _Searcher:
         place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
         chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
         rarity = dict.fromkeys(self._lexicon.terms(question), 1.0)
-        return SearchResults(words=[Passage(chunk=chunk, score=1.0)], rarity=rarity)
+        return SearchResults(sparse=[Passage(chunk=chunk, score=1.0)], idf=rarity)
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from errors import DocumentError
 from rag.ingest import extraction
-from rag.ingest.extraction import Limits, Usage, close_readers, read_document
+from rag.ingest.extraction import ExtractionLimits, ResourceUsage, close_readers, read_document
 from rag.ingest.readers import PDF
 from tests.support.hostile_pdfs import STRUCTURES
 from tests.support.hostile_streams import STREAMS
@@ -44,11 +44,13 @@ class Measured:
 
 def measure(name: str, path: Path, media_type: str) -> Measured:
     """Read a file to its end."""
-    usage = Usage()
+    usage = ResourceUsage()
     began = time.monotonic()
     with peak_of_readers() as peak:
         try:
-            pages = sum(1 for _ in read_document(path, media_type=media_type, limits=Limits(), usage=usage).pages)
+            pages = sum(
+                1 for _ in read_document(path, media_type=media_type, limits=ExtractionLimits(), usage=usage).pages
+            )
             outcome = f"read, {pages} pages"
         except DocumentError as error:
             outcome = error.reason

@@ -69,4 +69,4 @@ class _Store:
             end=len(text),
             text=text,
         )
-        return SearchResults(words=[Passage(chunk=chunk, score=1.0)], meaning=[Passage(chunk=chunk, score=1.0)])
+        return SearchResults(sparse=[Passage(chunk=chunk, score=1.0)], dense=[Passage(chunk=chunk, score=1.0)])

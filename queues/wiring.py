@@ -14,7 +14,7 @@ from client.qdrant.bm25 import Bm25Encoder
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
-from rag.ingest.extraction import Limits, close_readers
+from rag.ingest.extraction import ExtractionLimits, close_readers
 from rag.ingest.indexing import ChunkStore
 from rag.search import retriever as retrieval
 from rag.search.retriever import Retriever
@@ -42,7 +42,7 @@ class Services:
     embedding_model: str | None
     uploads: UploadRepository
     files: FileStore
-    limits: Limits
+    limits: ExtractionLimits
 
     def close(self) -> None:
         """Give back the store and the connections, and end the processes that read files."""
@@ -65,7 +65,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         lexicon.terms,
         reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
-        known_scale=settings.dense_model == LOCAL_MODEL,
+        calibrated_cosine=settings.dense_model == LOCAL_MODEL,
     )
     return Services(
         store=store,
@@ -75,7 +75,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         embedding_model=settings.dense_model,
         uploads=uploads,
         files=open_file_store(settings),
-        limits=Limits(
+        limits=ExtractionLimits(
             max_pages=settings.max_pages,
             max_text_bytes=settings.max_text_mb * 1024 * 1024,
             memory_bytes=settings.extract_memory_mb * 1024 * 1024,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import DENSE_VECTOR, OPENING_VECTOR, PAGE_VECTOR, SPARSE_VECTOR, passage_of
-from rag.ingest.chunking import indexed_text, title_of
+from rag.ingest.chunking import indexed_text, title_from_name
 from rag.search.fusion import SearchResults
 from schemas import Chunk, Passage
 
@@ -48,7 +48,7 @@ def sparse_vectors(chunk: Chunk, lexicon: Bm25Encoder) -> dict[str, SparseVector
     if chunk.page_text:
         vectors[PAGE_VECTOR] = lexicon.page_vector(chunk.page_text)
     if chunk.opening:
-        vectors[OPENING_VECTOR] = lexicon.opening_vector(f"{title_of(chunk.name)}\n{chunk.opening}")
+        vectors[OPENING_VECTOR] = lexicon.opening_vector(f"{title_from_name(chunk.name)}\n{chunk.opening}")
     return vectors
 
 
@@ -90,7 +90,7 @@ def gather(probes: Sequence[VectorQuery], answers: Sequence[Sequence[Hit]]) -> S
             documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits)}
         else:
             meaning = _passages(hits)
-    return SearchResults(words=words, meaning=meaning, pages=pages, documents=documents, rarity=rarity)
+    return SearchResults(sparse=words, dense=meaning, pages=pages, documents=documents, idf=rarity)
 
 
 def weights_of(vector: SparseVector) -> dict[int, float]:

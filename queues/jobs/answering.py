@@ -11,7 +11,7 @@ from client.valkey.conversations import Conversations
 from queues.wiring import Services
 from rag.answer.follow_ups import standalone
 from rag.answer.pipeline import answer_query
-from rag.ingest.indexing import Report
+from rag.ingest.indexing import ProgressCallback
 from schemas import Answer, Query, Turn
 from settings import Settings
 
@@ -26,7 +26,7 @@ def answer_in_context(
     *,
     valkey: Redis | None,
     job_id: str,
-    report: Report,
+    report: ProgressCallback,
     say: Callable[[str], None],
     void: Callable[[], None],
 ) -> Answer:
@@ -86,7 +86,7 @@ def _cached(
 def _answer(
     query: Query,
     use: Services,
-    report: Report,
+    report: ProgressCallback,
     say: Callable[[str], None],
     void: Callable[[], None],
     *,

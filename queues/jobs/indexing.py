@@ -25,13 +25,13 @@ from errors import (
     UploadNotReady,
 )
 from queues.wiring import Services
-from rag.ingest.indexing import Report, index_document
+from rag.ingest.indexing import ProgressCallback, index_document
 from schemas import Document, Indexed, Progress, Query, Removed, Upload, UploadStatus, UploadTask
 
 ROW_SECONDS = 0.5
 
 
-def index_upload(task: UploadTask, use: Services, report: Report, *, job_id: str | None) -> Indexed:
+def index_upload(task: UploadTask, use: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
     """Index an upload, and have its row say what came of it.
 
     Raises:
@@ -99,7 +99,7 @@ def require_ready(query: Query, use: Services) -> None:
     raise UploadNotReady(f"{upload.name} is not indexed yet; ask again once it is ready")
 
 
-def _index(upload: Upload, use: Services, report: Report, *, fresh: bool) -> Indexed:
+def _index(upload: Upload, use: Services, report: ProgressCallback, *, fresh: bool) -> Indexed:
     task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
     written_at = time.monotonic()
     pages_done, pages = 0, 0

@@ -8,8 +8,8 @@ import unicodedata
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from rag.text.invisible import visible
-from rag.text.normalize import normalised
+from rag.text.invisible import strip_invisible
+from rag.text.normalize import normalize
 
 MARK_BYTES = 8
 _NAMES = r"source|question|turn|conversation|document|passage|context"
@@ -54,7 +54,7 @@ class Fence:
 
 def harmless(text: str) -> str:
     """Return what is visible of a text, with each look-alike of a tag or a model's own token spoilt, not removed."""
-    seen = visible(text)
+    seen = strip_invisible(text)
     pieces, at = [], 0
     for found in _TAG_LIKE.finditer(_folded(seen)):
         pieces += [seen[at : found.start()], _HARMLESS[found[0]]]
@@ -64,7 +64,7 @@ def harmless(text: str) -> str:
 
 def one_line(text: str, *, longest: int) -> str:
     """Return a name or heading on one line, without brackets: a number in them would read as a citation."""
-    line = normalised(visible(text)).translate(_BRACKETS)
+    line = normalize(strip_invisible(text)).translate(_BRACKETS)
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rag.answer.fence import Fence
 from rag.answer.pipeline import ChatModel
-from rag.text.language import content_words, leans_on_earlier
+from rag.text.language import content_words, is_follow_up
 from schemas import MAX_QUERY_CHARS, Turn
 
 MAX_REWRITE_TOKENS = 300
@@ -35,7 +35,7 @@ def standalone(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> 
     if not turns:
         return question
     if chat is None:
-        return _with_last_words(question, turns) if leans_on_earlier(question) else question
+        return _with_last_words(question, turns) if is_follow_up(question) else question
     fence = Fence()
     said = [
         fence.around("turn", f"Question: {turn.question}\nAnswer: {turn.answer[:MAX_ANSWER_CHARS]}") for turn in turns
@@ -53,7 +53,7 @@ def _with_last_words(question: str, turns: Sequence[Turn]) -> str:
         words = content_words(turn.question)
         added = {word.lower(): word for word in words} | added
         leaned_on += bool(words)
-        if leaned_on == MAX_LEANED_ON or (words and not leans_on_earlier(turn.question)):
+        if leaned_on == MAX_LEANED_ON or (words and not is_follow_up(turn.question)):
             break
     return " ".join([question, *filter(None, added.values())])[:MAX_QUERY_CHARS].strip()
 

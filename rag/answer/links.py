@@ -11,7 +11,7 @@ from html import unescape
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from rag.text.invisible import visible
+from rag.text.invisible import strip_invisible
 from schemas import Link, Passage
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _tail(part: Any, element: Any) -> str:
 
 def _forms(passage: Passage) -> Iterable[str]:
     """Return what a passage's text may be read as: as stored, as the model saw it, and with broken lines joined."""
-    seen = visible(passage.chunk.text)
+    seen = strip_invisible(passage.chunk.text)
     return dict.fromkeys((passage.chunk.text, seen, _WRAPPED.sub("", seen), passage.chunk.name))
 
 

@@ -12,10 +12,10 @@ from rag.answer.prompt import NOT_ANSWERED, refusal, system_prompt, user_prompt,
 from rag.answer.token_stream import TokenStream
 from rag.citations.check import check_citations, source, without_citations
 from rag.citations.quotes import best_quote
-from rag.ingest.indexing import Report
-from rag.search.relevance import Terms
-from rag.search.retriever import RetrievalResult, Retriever, Stopwatch
-from rag.text.language import asking_words, phrases
+from rag.ingest.indexing import ProgressCallback
+from rag.search.relevance import TermExtractor
+from rag.search.retriever import RetrievalResult, Retriever, StageTimer
+from rag.text.language import phrases, stop_words
 from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
 
 NOTHING_FOUND = phrases("").nothing_found
@@ -50,7 +50,7 @@ def answer_query(
     *,
     retriever: Retriever,
     chat: ChatModel | None,
-    report: Report,
+    report: ProgressCallback,
     chosen: SearchFilter | None = None,
     embedding_model: str | None = None,
     own: str | None = None,
@@ -65,8 +65,8 @@ def answer_query(
     NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
-    retrieved = retriever.retrieve(query, chosen, own=own)
-    watch = Stopwatch(dict(retrieved.seconds))
+    retrieved = retriever.retrieve(query, chosen, follow_up=own)
+    watch = StageTimer(dict(retrieved.seconds))
     completion = None
     if chat is None or not retrieved.passages:  # with a model, whether they answer is its judgement
         answer = quoted_answer(query.query, retrieved, retriever.terms)
@@ -99,7 +99,7 @@ def answer_query(
     return answer.model_copy(update={"used": used, "usage": usage, "times": times, "links": links})
 
 
-def checked_answer(question: str, text: str, passages: list[Passage], terms: Terms) -> Answer:
+def checked_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
     """Turn what a model said into an answer whose citations hold.
 
     It counts as answered when a source supports some of it: not a refusal, in whatever words, nor what the model says
@@ -117,15 +117,15 @@ def checked_answer(question: str, text: str, passages: list[Passage], terms: Ter
     )
 
 
-def quoted_answer(question: str, retrieved: RetrievalResult, terms: Terms) -> Answer:
+def quoted_answer(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> Answer:
     """Answer with the passages that fit the question best, each quoted with its page, or say that none does."""
     say = phrases(question)
     sources: list[Source] = []
     if retrieved.relevant:
         for passage in _worth_quoting(retrieved.passages):
-            if not retrieved.wanted.is_own(terms(passage.chunk.text)):
+            if not retrieved.query_terms.matches_follow_up(terms(passage.chunk.text)):
                 continue
-            quote = best_quote(passage.chunk.text, retrieved.wanted.terms, terms, also=terms(question))
+            quote = best_quote(passage.chunk.text, retrieved.query_terms.terms, terms, also=terms(question))
             made = source(len(sources) + 1, passage, quote.start, quote.end)
             if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
                 sources.append(made)
@@ -149,13 +149,13 @@ def _worth_quoting(passages: list[Passage]) -> list[Passage]:
     return [passage for passage in passages if passage.score >= QUOTED_SHARE * best][:MAX_QUOTED]
 
 
-def _nothing_found(question: str, retrieved: RetrievalResult, terms: Terms) -> str:
+def _nothing_found(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> str:
     """Say that nothing was found, and which words of the question stand nowhere."""
     say = phrases(question)
     held: frozenset[int] = frozenset()
     for passage in retrieved.ranked:
         held |= terms(passage.chunk.text)
-    asking = terms(" ".join(sorted(asking_words(question))))
+    asking = terms(" ".join(sorted(stop_words(question))))
     words = {word: terms(word) for word in _WORD.findall(question) if say.missing}
     missing = [word for word, wanted in words.items() if wanted - asking and not wanted & held][:MAX_MISSING]
     return f"{say.nothing_found} {say.missing} {', '.join(missing)}." if missing else say.nothing_found

@@ -10,7 +10,7 @@ from rag.citations.marks import Group, find_marks, rendered
 from rag.citations.quotes import best_quote
 from rag.citations.refusals import refuses, told
 from rag.citations.support import Evidence
-from rag.search.relevance import Terms
+from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
 
@@ -30,7 +30,7 @@ class _Claims:
 
     passages: list[Passage]
     question: str
-    tell: Terms
+    tell: TermExtractor
     terms: dict[int, frozenset[int]] = field(default_factory=dict)
     unsupported: int = 0
     _evidence: dict[int, Evidence] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class _Claims:
         return self._evidence[n]
 
 
-def check_citations(answer: str, passages: list[Passage], question: str, terms: Terms) -> CheckedAnswer:
+def check_citations(answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> CheckedAnswer:
     """Take out the marks that name no passage or one that does not support the claim; quote the rest.
 
     An answer without any mark gets every passage that supports one of its sentences as a source: small models
@@ -91,7 +91,7 @@ def without_citations(answer: str) -> str:
     return rendered(answer, groups, [[[] for _ in group] for group in groups])
 
 
-def supports(passage: str, claim: str, terms: Terms, *, question: str = "") -> bool:
+def supports(passage: str, claim: str, terms: TermExtractor, *, question: str = "") -> bool:
     """Tell whether a passage speaks of what a claim says; see rag/citations/support.py for what that can mean."""
     return Evidence(passage, lru_cache(maxsize=None)(terms), question=question).supports(claim)
 
@@ -134,6 +134,6 @@ def _credit(claims: _Claims, answer: str) -> None:
                 claims.credit(n, said)
 
 
-def _quoted(n: int, passage: Passage, wanted: frozenset[int], claimed: frozenset[int], terms: Terms) -> Source:
+def _quoted(n: int, passage: Passage, wanted: frozenset[int], claimed: frozenset[int], terms: TermExtractor) -> Source:
     quote = best_quote(passage.chunk.text, claimed or wanted, terms, also=wanted)
     return source(n, passage, quote.start, quote.end)

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from rag.citations.marks import Group
-from rag.search.relevance import Terms
+from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 
 # A line that is a piece of its own: a bullet, a number of a list, a row of a table, a heading, a quotation.
@@ -36,7 +36,7 @@ _OVER = re.compile(
 _A_CLAIM = 2
 
 
-def claims_of(answer: str, groups: list[Group], terms: Terms) -> list[str]:
+def claims_of(answer: str, groups: list[Group], terms: TermExtractor) -> list[str]:
     """Return for each group of marks what it stands behind: its sentence, row or bullet, or its part of that.
 
     A mark amid a sentence stands behind what comes before it, since the mark before; where that says nothing
@@ -77,7 +77,7 @@ def claims_of(answer: str, groups: list[Group], terms: Terms) -> list[str]:
     return claims
 
 
-def _claim(plain: str, cuts: list[int], place: int, terms: Terms) -> str:
+def _claim(plain: str, cuts: list[int], place: int, terms: TermExtractor) -> str:
     before = plain[cuts[place] : cuts[place + 1]]
     after = plain[cuts[place + 1] : cuts[place + 2]]
     if _leads_in(before):

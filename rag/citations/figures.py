@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from rag.text.normalize import normalised
+from rag.text.normalize import normalize
 
 # A longer row of digits is a number by its letters only; nothing is calculated with it.
 _LONGEST_SCALED = 15
@@ -165,7 +165,7 @@ def figures(text: str) -> list[Figure]:
 
 def on_one_line(text: str) -> str:
     """Return a text as its figures are read: normalised, without the numbers of lists, and 9:00 as 9."""
-    return _CLOCK.sub(r"\1", normalised(_IN_A_LIST.sub("", text)))
+    return _CLOCK.sub(r"\1", normalize(_IN_A_LIST.sub("", text)))
 
 
 def _in_digits(text: str, match: re.Match[str]) -> Figure:

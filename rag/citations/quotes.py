@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from rag.search.relevance import Terms
+from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 
 MAX_QUOTE_CHARS = 400
@@ -27,7 +27,7 @@ class Quote(NamedTuple):
     held: int
 
 
-def best_quote(text: str, wanted: frozenset[int], terms: Terms, *, also: frozenset[int] = frozenset()) -> Quote:
+def best_quote(text: str, wanted: frozenset[int], terms: TermExtractor, *, also: frozenset[int] = frozenset()) -> Quote:
     """Return the run of sentences of `text` that holds most of the `wanted` terms, and then of those `also` wanted.
 
     It is at most MAX_QUOTE_CHARS long; a sentence that is longer, such as a table, is quoted in part.

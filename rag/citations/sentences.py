@@ -11,7 +11,7 @@ from rag.citations.figures import YEAR, Figure, figures, is_unit, on_one_line
 from rag.citations.number_words import months_in_dates, numbers_in_words
 from rag.citations.quotes import pieces
 from rag.citations.wording import clauses_of
-from rag.search.relevance import Terms
+from rag.search.relevance import TermExtractor
 
 # A line that ends like no sentence and has no more terms than this is a heading.
 _HEADING_TERMS = 8
@@ -34,7 +34,7 @@ class Sentence:
     figures: tuple[Figure, ...]
     numbers: frozenset[str]
     months: frozenset[str]
-    tell: Terms
+    tell: TermExtractor
 
     def gives(self, figure: Figure) -> bool:
         """Tell whether this sentence says a figure, in digits or words, and of no other unit."""
@@ -73,7 +73,7 @@ class Sentence:
         return [(self.tell(uncounted(clause, given)), given) for clause, given in parts if given]
 
 
-def sentences_of(text: str, terms: Terms) -> Iterator[Sentence]:
+def sentences_of(text: str, terms: TermExtractor) -> Iterator[Sentence]:
     """Yield the sentences of a passage, and of one too long to be quoted the parts."""
     before = frozenset[int]()
     for start, end in pieces(text):

@@ -29,9 +29,9 @@ from rag.citations.wording import (
     says_no,
     undenied,
 )
-from rag.search.relevance import Terms, content_terms
-from rag.text.language import differ_in_language, telling_words
-from rag.text.normalize import normalised
+from rag.search.relevance import TermExtractor, content_terms
+from rag.text.language import are_in_different_languages, function_words
+from rag.text.normalize import normalize
 
 # Share of a claim's terms that its quote must hold. Of 95 passages quoted from a speech all are supported by their
 # page at 0.25 and 0.6 % by another page; of the 76 questions about it, which say the same in other words and with words
@@ -55,7 +55,7 @@ _WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
 class Evidence:
     """A passage as claims are compared with it. `about` is what it is called: its document, section and page."""
 
-    def __init__(self, text: str, terms: Terms, *, about: str = "", question: str = "") -> None:
+    def __init__(self, text: str, terms: TermExtractor, *, about: str = "", question: str = "") -> None:
         self._text = text
         self._terms = terms
         self._about = about
@@ -70,7 +70,8 @@ class Evidence:
         if not wanted:
             return False
         same_language = not (
-            differ_in_language(claim, self._text) or differ_in_language(f"{self._question} {claim}", self._text)
+            are_in_different_languages(claim, self._text)
+            or are_in_different_languages(f"{self._question} {claim}", self._text)
         )
         # An answer in another language than its source shares names, figures and loan words with it at the best.
         quote = best_quote(self._text, wanted, self._terms)
@@ -107,8 +108,8 @@ class Evidence:
 
     def _content(self, text: str) -> frozenset[int]:
         """Return the terms of a text but for those that say nothing in its language."""
-        empty = telling_words(text)
-        return self._terms(" ".join(word for word in _WORD.findall(normalised(text)) if word.lower() not in empty))
+        empty = function_words(text)
+        return self._terms(" ".join(word for word in _WORD.findall(normalize(text)) if word.lower() not in empty))
 
     @cached_property
     def _sentences(self) -> list[Sentence]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rag.citations.figures import is_unit, on_one_line
-from rag.text.language import asking_words, denials, has_capital_nouns
+from rag.text.language import capitalizes_nouns, negation_words, stop_words
 
 _CLAUSE = re.compile(
     r"(?<=[.!?])\s(?=(?-i:[^\W_a-z]))|[,;:|–—]\s|\s[–—-]\s|\||"
@@ -44,7 +44,7 @@ def is_denied(text: str) -> bool:
     """Tell whether a text says that something is not so."""
     plain = _DENIES_NOTHING.sub(" ", text)
     words = {word.lower() for word in _WORD.findall(plain)}
-    return bool(words & denials(text)) or bool(_DENIED_AT_THE_END.search(plain))
+    return bool(words & negation_words(text)) or bool(_DENIED_AT_THE_END.search(plain))
 
 
 def says_no(text: str) -> bool:
@@ -55,14 +55,14 @@ def says_no(text: str) -> bool:
 def bare_reply(claim: str) -> str:
     """Return the reply of which a claim is no more, `yes` of `Yes, it is.`; empty of other claims."""
     words: list[str] = [word.lower() for word in _WORD.findall(claim)] if len(claim) <= _LONGEST_REPLY else []
-    if not words or words[0] not in REPLIES or not REPLIES.union(asking_words(claim)).issuperset(words):
+    if not words or words[0] not in REPLIES or not REPLIES.union(stop_words(claim)).issuperset(words):
         return ""
     return words[0]
 
 
 def undenied(text: str) -> str:
     """Return a text without its words of denial."""
-    no = denials(text)
+    no = negation_words(text)
     return " ".join(word for word in _WORD.findall(_DENIED_AT_THE_END.sub(" ", text)) if word.lower() not in no)
 
 
@@ -71,7 +71,7 @@ def names(claim: str) -> list[str]:
 
     None in German, which writes every noun so.
     """
-    if has_capital_nouns(claim):
+    if capitalizes_nouns(claim):
         return []
     words = _AFTER_A_WORD.findall(claim.rpartition(":")[2])
     return [name for name in words if name[0].isupper() and not is_unit(name)]
@@ -79,10 +79,10 @@ def names(claim: str) -> list[str]:
 
 def full_names(claim: str) -> list[str]:
     """Return the names of several words amid a claim; none in German."""
-    return [] if has_capital_nouns(claim) else _FULL_NAME.findall(claim)
+    return [] if capitalizes_nouns(claim) else _FULL_NAME.findall(claim)
 
 
 def first_name(sentence: str) -> list[str]:
     """Return the name with which a sentence begins, where a second one shows that it is one; else none."""
-    found = None if has_capital_nouns(sentence) else _FIRST_NAME.match(sentence)
+    found = None if capitalizes_nouns(sentence) else _FIRST_NAME.match(sentence)
     return [found[1]] if found else []

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import PurePath
 
 from rag.ingest.layout import Line, bodies, is_heading, is_table_row
-from rag.text.normalize import estimate_tokens, normalised, sentence_spans, split_letters_and_digits, split_unspaced
+from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from schemas import Chunk, Document, Page
 
 # Larger chunks blur the ranking, smaller ones split the sentence that answers.
@@ -72,7 +72,7 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
             index += 1
 
 
-def title_of(name: str) -> str:
+def title_from_name(name: str) -> str:
     """Return a file's name as words: `AT-200_manual.pdf` becomes `AT 200 manual`."""
     return " ".join(_NAME_MARKS.sub(" ", PurePath(name).stem).split())
 
@@ -82,17 +82,17 @@ def indexed_text(chunk: Chunk) -> str:
 
     The line in front makes a chunk of a table or a list findable by what it belongs to.
     """
-    return f"{context_line(chunk)}\n{normalised(chunk.text)}"
+    return f"{context_line(chunk)}\n{normalize(chunk.text)}"
 
 
 def context_line(chunk: Chunk) -> str:
     """Say in one line where a chunk stands."""
-    return " | ".join(part for part in (title_of(chunk.name), chunk.section, f"page {chunk.page_label}") if part)
+    return " | ".join(part for part in (title_from_name(chunk.name), chunk.section, f"page {chunk.page_label}") if part)
 
 
 def lexical_text(text: str) -> str:
     """Return the text whose terms are counted."""
-    return split_unspaced(split_letters_and_digits(normalised(text)))
+    return split_unspaced(split_letters_and_digits(normalize(text)))
 
 
 def _with_opening(
@@ -116,7 +116,7 @@ def _pieces(text: str, found: list[Line], section: str) -> tuple[list[_Piece], s
     while at < len(found):
         kind, upto = _block(found, at, width)
         if kind == "heading":
-            section = normalised(" ".join(line.text for line in found[at:upto]))
+            section = normalize(" ".join(line.text for line in found[at:upto]))
         start, end = found[at].start, found[upto - 1].end
         spans = sentence_spans(text, start, end) if kind == "text" else [(start, end)]
         limit = CHUNK_TOKENS if kind == "text" else TABLE_TOKENS

@@ -16,23 +16,23 @@ from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, r
 from rag.ingest.readers import PDF
 from schemas import Page
 
-__all__ = ["DocumentText", "Limits", "Usage", "close_readers", "read_document"]
+__all__ = ["DocumentPages", "ExtractionLimits", "ResourceUsage", "close_readers", "read_document"]
 
 # Each reads files that the other does not; pdfium is fifteen times as fast.
 PDF_READERS: tuple[str, ...] = ("pdfium", "pypdf")
 # All CPU that a file may take, however much its pages earn, as a multiple of what its reader begins with. By default
 # 20 seconds: 5,000 ordinary pages take pdfium 11. Without it 5,000 pages of one slow stream would take eight minutes.
-MOST_PER_CPU = 2
+MAX_CPU_FACTOR = 2
 # How long the readers of a file are waited for in all, by the same measure. Longer than their CPU, for on a busy
 # machine a process gets less of it than time passes. By default 25 seconds.
-WAIT_PER_CPU = 2.5
+WAIT_FACTOR = 2.5
 _CPU_SIGNALS: Final = (-24, -9)  # SIGXCPU, and SIGKILL at the hard limit
 _FAULTS: Final = (-signal.SIGSEGV, -signal.SIGFPE)
 _MiB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExtractionLimits:
     """What a file may take. `cpu_seconds` is what a reader begins with; it earns more with each page, up to a bound."""
 
     max_pages: int = 5_000
@@ -41,13 +41,13 @@ class Limits:
     cpu_seconds: int = 10
 
     @property
-    def most_cpu_seconds(self) -> int:
+    def max_total_cpu_seconds(self) -> int:
         """CPU seconds that all readers of a file may take together."""
-        return self.cpu_seconds * MOST_PER_CPU
+        return self.cpu_seconds * MAX_CPU_FACTOR
 
 
 @dataclass(slots=True)
-class Usage:
+class ResourceUsage:
     """What reading a file has taken, by all its readers together; `peak_bytes` of the one that took the most."""
 
     cpu_seconds: float = 0.0
@@ -56,7 +56,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentText:
+class DocumentPages:
     """A file being read. `pages` can be walked once and holds one page in memory at a time."""
 
     page_count: int
@@ -64,8 +64,8 @@ class DocumentText:
 
 
 def read_document(
-    path: Path, *, media_type: str = PDF, limits: Limits | None = None, usage: Usage | None = None
-) -> DocumentText:
+    path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None, usage: ResourceUsage | None = None
+) -> DocumentPages:
     """Open a file and return its pages, each with its text and printed label.
 
     PDFs are read by pdfium, and from the page on where it fails by pypdf. A file without pages comes in parts.
@@ -76,16 +76,16 @@ def read_document(
             walking, also for a later page.
 
     """
-    limits = limits or Limits()
+    limits = limits or ExtractionLimits()
     _check(path, media_type)
-    walk = _walk(path, media_type, limits, usage or Usage())
+    walk = _walk(path, media_type, limits, usage or ResourceUsage())
     count = next(walk)
     if not isinstance(count, int):
         raise TypeError("the number of pages comes first")
-    return DocumentText(page_count=count, pages=_only_pages(walk))
+    return DocumentPages(page_count=count, pages=_only_pages(walk))
 
 
-def _walk(path: Path, media_type: str, limits: Limits, usage: Usage) -> Iterator[int | Page]:
+def _walk(path: Path, media_type: str, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[int | Page]:
     """Yield the number of pages, then each page, with the second reader where the first fails."""
     readers = PDF_READERS if media_type == PDF else (media_type,)
     count: int | None = None
@@ -118,9 +118,11 @@ def _walk(path: Path, media_type: str, limits: Limits, usage: Usage) -> Iterator
         raise failure
 
 
-def _read_with(reader: str, path: Path, limits: Limits, usage: Usage, *, skip: int) -> Iterator[int | Page]:
+def _read_with(
+    reader: str, path: Path, limits: ExtractionLimits, usage: ResourceUsage, *, skip: int
+) -> Iterator[int | Page]:
     """Yield the number of pages, then the pages after the first `skip`. Raises ReaderFailed, DocumentError."""
-    left = limits.most_cpu_seconds - math.ceil(usage.cpu_seconds)
+    left = limits.max_total_cpu_seconds - math.ceil(usage.cpu_seconds)
     if left < 1:
         raise timed_out()
     request = {
@@ -131,7 +133,7 @@ def _read_with(reader: str, path: Path, limits: Limits, usage: Usage, *, skip: i
         "max_text_bytes": limits.max_text_bytes,
         "memory_bytes": limits.memory_bytes,
         "cpu_seconds": min(limits.cpu_seconds, left),
-        "most_cpu_seconds": left,
+        "max_total_cpu_seconds": left,
     }
     number = skip
     ended = False
@@ -163,11 +165,11 @@ def _read_with(reader: str, path: Path, limits: Limits, usage: Usage, *, skip: i
     raise ReaderFailed(failure)
 
 
-def _frames(process: ReaderProcess, limits: Limits, usage: Usage) -> Iterator[tuple[bytes, bytes]]:
+def _frames(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
     """Yield frames up to the last, `X`, giving up when the file has been waited for too long. Raises DocumentError."""
     while True:
         began = time.monotonic()
-        kind, body = process.frame(limits.cpu_seconds * WAIT_PER_CPU - usage.waited_seconds)
+        kind, body = process.frame(limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds)
         usage.waited_seconds += time.monotonic() - began
         if kind == b"X":
             taken = json.loads(body)
@@ -178,19 +180,19 @@ def _frames(process: ReaderProcess, limits: Limits, usage: Usage) -> Iterator[tu
             return
 
 
-def _too_long(count: int, reader: str, limits: Limits) -> DocumentError | None:
+def _too_long(count: int, reader: str, limits: ExtractionLimits) -> DocumentError | None:
     if count <= limits.max_pages or reader not in PDF_READERS:
         return None
     return DocumentError("too_long", f"the file has {count} pages; at most {limits.max_pages} are taken (MAX_PAGES)")
 
 
-def _failure(said: dict[str, str], limits: Limits) -> DocumentError:
+def _failure(said: dict[str, str], limits: ExtractionLimits) -> DocumentError:
     if said["reason"] == "memory":
         return _too_much_memory(limits)
     return DocumentError(said["reason"], said["detail"])
 
 
-def _crash(code: int, limits: Limits) -> DocumentError:
+def _crash(code: int, limits: ExtractionLimits) -> DocumentError:
     """Say why a fork ended early. pdfium aborts the process when it gets no more memory."""
     if code in _CPU_SIGNALS:
         return timed_out()
@@ -199,7 +201,7 @@ def _crash(code: int, limits: Limits) -> DocumentError:
     return _too_much_memory(limits) if code < 0 else DocumentError("broken", "the file is broken: its reader failed")
 
 
-def _too_much_memory(limits: Limits) -> DocumentError:
+def _too_much_memory(limits: ExtractionLimits) -> DocumentError:
     return DocumentError(
         "too_large",
         f"reading the file takes more than {limits.memory_bytes // _MiB} MiB of memory (EXTRACT_MEMORY_MB)",

@@ -9,13 +9,14 @@ from typing import Protocol
 
 from errors import DocumentError, StoreError
 from rag.ingest.chunking import chunk_pages
-from rag.ingest.extraction import Limits, read_document
+from rag.ingest.extraction import ExtractionLimits, read_document
 from schemas import Chunk, Document, Indexed, Page, Progress, SearchFilter
 
 # Texts embedded in one call: OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000 tokens.
 BATCH_CHUNKS = 64
 
-Report = Callable[[Progress], None]
+# Receives the progress of a job as it changes.
+ProgressCallback = Callable[[Progress], None]
 
 
 class ChunkStore(Protocol):
@@ -32,9 +33,9 @@ class ChunkStore(Protocol):
 def index_document(
     document: Document,
     store: ChunkStore,
-    report: Report,
+    report: ProgressCallback,
     *,
-    limits: Limits | None = None,
+    limits: ExtractionLimits | None = None,
     check: Callable[[], None] = lambda: None,
     fresh: bool = False,
 ) -> Indexed:
@@ -70,7 +71,7 @@ def index_document(
     return Indexed(upload_id=document.upload_id, name=document.name, pages=text.page_count, chunks=stored)
 
 
-def _reported(pages: Iterable[Page], total: int, report: Report) -> Iterator[Page]:
+def _reported(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:
     """Pass pages on, reporting each when the next is asked for, that is, when it has been dealt with."""
     for done, page in enumerate(pages):
         report(Progress(stage="indexing", done=done, total=total))

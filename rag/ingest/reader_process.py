@@ -111,7 +111,7 @@ def _limit(request: dict[str, Any]) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
     for which, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
-        (resource.RLIMIT_CPU, request["cpu_seconds"], request["most_cpu_seconds"] + 1),
+        (resource.RLIMIT_CPU, request["cpu_seconds"], request["max_total_cpu_seconds"] + 1),
         (resource.RLIMIT_FSIZE, 0, 0),
         (resource.RLIMIT_CORE, 0, 0),
     ):
@@ -143,7 +143,7 @@ def _read_file(request: dict[str, Any], output: int) -> None:
                 raise DocumentError("too_large", f"a page holds more than {MAX_PAGE_BYTES >> 20} MiB of text")
             head = json.dumps(clean_text(label)[:100]).encode()
             _write_all(output, _HEAD.pack(len(head) + 1 + len(body), b"P") + head + b"\n" + body)
-            _earn(min(request["cpu_seconds"] + SECONDS_PER_PAGE * done, request["most_cpu_seconds"]))
+            _earn(min(request["cpu_seconds"] + SECONDS_PER_PAGE * done, request["max_total_cpu_seconds"]))
         _write(output, b"E", {})
     except DocumentError as error:
         _write(output, b"F", {"reason": error.reason, "detail": error.detail})

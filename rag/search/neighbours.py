@@ -1,4 +1,4 @@
-"""Chunks joined with their neighbours, so that the model sees whole passages and not pieces."""
+"""Chunks joined with their neighbours, so that the model sees whole passages instead of fragments."""
 
 from __future__ import annotations
 
@@ -7,48 +7,45 @@ from collections.abc import Callable
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Passage
 
-Neighbours = Callable[[list[Chunk]], list[Chunk]]
-Place = tuple[str, int]
+# Returns the chunks before and after each chunk of a list, in no order.
+FetchNeighbours = Callable[[list[Chunk]], list[Chunk]]
+# Upload id and page number.
+PageKey = tuple[str, int]
 
 
-def join_neighbours(ranked: list[Passage], neighbours: Neighbours, *, k: int, tokens: int) -> list[Passage]:
-    """Return one passage for each of the `k` best pages: its best chunk, joined with those it touches.
+def join_neighbours(
+    ranked: list[Passage], fetch_neighbours: FetchNeighbours, *, k: int, token_budget: int
+) -> list[Passage]:
+    """Return one passage for each of the `k` best pages: the page's best chunk, joined with adjacent chunks.
 
-    A page counts once, so that one long page does not take every place. Chunks that were found come first, then
-    unfound neighbours, the best passage's first, while all passages together stay within `tokens`. The best
-    chunk of the best page is given in any case.
+    One passage a page keeps a long page from taking every place. Chunks of `ranked` are joined first, then fetched
+    neighbours, in both cases starting with the best passage, while all passages together stay within `token_budget`.
+    The best chunk of the best page is returned even when it alone exceeds the budget.
     """
-    best: dict[Place, Passage] = {}
-    also: dict[Place, list[Chunk]] = {}
-    for passage in ranked:
-        place = _place(passage.chunk)
-        if place in best:
-            also[place].append(passage.chunk)
-        elif len(best) < k:
-            best[place], also[place] = passage, []
-    chosen: dict[Place, Passage] = {}
-    for place, passage in best.items():
+    best, others = _best_by_page(ranked, k)
+    passages: dict[PageKey, Passage] = {}
+    for page, passage in best.items():
         size = estimate_tokens(passage.chunk.text)
-        if chosen and size > tokens:
+        if passages and size > token_budget:
             break
-        chosen[place] = passage
-        tokens -= size
-    if tokens <= 0:
-        return list(chosen.values())
-    beside: dict[Place, list[Chunk]] = {}
-    for chunk in neighbours([passage.chunk for passage in chosen.values()]):
-        beside.setdefault(_place(chunk), []).append(chunk)
-    for more in (also, beside):
-        for place, passage in chosen.items():
-            joined, tokens = _joined(passage.chunk, more.get(place, []), tokens)
-            chosen[place] = Passage(chunk=joined, score=passage.score)
-    return list(chosen.values())
+        passages[page] = passage
+        token_budget -= size
+    if token_budget <= 0:
+        return list(passages.values())
+    neighbours: dict[PageKey, list[Chunk]] = {}
+    for chunk in fetch_neighbours([passage.chunk for passage in passages.values()]):
+        neighbours.setdefault(_page_of(chunk), []).append(chunk)
+    for candidates in (others, neighbours):
+        for page, passage in passages.items():
+            chunk, token_budget = _extend(passage.chunk, candidates.get(page, []), token_budget)
+            passages[page] = Passage(chunk=chunk, score=passage.score)
+    return list(passages.values())
 
 
-def joined(one: Chunk, other: Chunk) -> Chunk | None:
-    """Return two chunks of a page as one, or None when they do not touch."""
+def join_chunks(one: Chunk, other: Chunk) -> Chunk | None:
+    """Return two chunks of a page as one chunk with the id of `one`; None when there is a gap between them."""
     first, last = (one, other) if one.start <= other.start else (other, one)
-    if _place(one) != _place(other) or last.start > first.end:
+    if _page_of(one) != _page_of(other) or last.start > first.end:
         return None
     if last.end <= first.end:
         return first.model_copy(update={"id": one.id, "index": one.index, "section": one.section})
@@ -56,22 +53,35 @@ def joined(one: Chunk, other: Chunk) -> Chunk | None:
     return one.model_copy(update={"start": first.start, "end": last.end, "text": text})
 
 
-def _joined(chunk: Chunk, others: list[Chunk], tokens: int) -> tuple[Chunk, int]:
-    """Join a chunk with those of the others that touch it and fit; return it and the tokens left."""
-    waiting = list(others)
+def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage], dict[PageKey, list[Chunk]]]:
+    """Return the best passage of each of the `k` best pages, and the other ranked chunks of these pages."""
+    best: dict[PageKey, Passage] = {}
+    others: dict[PageKey, list[Chunk]] = {}
+    for passage in ranked:
+        page = _page_of(passage.chunk)
+        if page in best:
+            others[page].append(passage.chunk)
+        elif len(best) < k:
+            best[page], others[page] = passage, []
+    return best, others
+
+
+def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[Chunk, int]:
+    """Join a chunk with the adjacent candidates that fit the budget; return the chunk and the tokens left."""
+    waiting = list(candidates)
     grown = True
-    while grown:
+    while grown:  # a chunk that has grown may touch a candidate that it did not touch before
         grown = False
-        for other in list(waiting):
-            whole = joined(chunk, other)
-            if whole is None:
+        for candidate in list(waiting):
+            joined = join_chunks(chunk, candidate)
+            if joined is None:
                 continue
-            waiting.remove(other)
-            cost = estimate_tokens(whole.text) - estimate_tokens(chunk.text)
-            if cost <= tokens:
-                chunk, tokens, grown = whole, tokens - cost, True
-    return chunk, tokens
+            waiting.remove(candidate)
+            cost = estimate_tokens(joined.text) - estimate_tokens(chunk.text)
+            if cost <= token_budget:
+                chunk, token_budget, grown = joined, token_budget - cost, True
+    return chunk, token_budget
 
 
-def _place(chunk: Chunk) -> Place:
+def _page_of(chunk: Chunk) -> PageKey:
     return chunk.upload_id, chunk.page

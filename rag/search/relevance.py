@@ -1,104 +1,112 @@
-"""How well a text fits a question, on a scale of its own: what is refused must not depend on what else was found."""
+"""How well a text fits a question, on an absolute scale: a refusal must not depend on what else was found."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
 
-from rag.text.language import asking_words, content_words
+from rag.text.language import content_words, stop_words
 from rag.text.normalize import sentence_spans
 
-Terms = Callable[[str], frozenset[int]]
-# Sentences that are read together.
+# Returns the terms of a text: stems without stop words, each hashed to the index it has in the sparse vectors.
+TermExtractor = Callable[[str], frozenset[int]]
+# How many consecutive sentences are scored together.
 WINDOW_SENTENCES = 2
-# How the number of terms held counts, and how a short question does without its rarest term. See RELEVANT.
+# The number of matched terms enters the evidence with this power. MIN_RELEVANCE was tuned together with this constant
+# and the next two.
 EVIDENCE_POWER = 1.5
-SHORT_TERMS = 5
-BESIDE_THE_RAREST = 0.5
-# Below this nothing relevant was found. Chosen on 201 answerable questions (of a handbook, a speech and a report of 160
-# pages) and 102 that none of them answers, each asked of its document alone and of all three together. Answered of the
-# first and refused of the second: alone 93 % and 88 %, together 93 % and 83 %. The share of the whole text's terms,
-# words of asking among them and unknown ones as heavy as the rarest, gave 89 % and 80 %, 96 % and 60 %. Of 64 further
-# questions of the handbook, written afterwards: alone 78 % and 91 % (before 78 %, 81 %), together 78 % and 91 % (before
-# 88 %, 75 %). On the first set, 0.39 gives 94 % and 84 % on the average of all, 0.5 gives 90 % and 90 %.
-RELEVANT = 0.42
-# The same for the mean of this and the cosine of all-MiniLM-L6-v2: alone 92 % and 90 %, together 92 % and 81 %; the
-# cosine with half of the earlier relevance added gave 93 % and 75 %, 96 % and 62 %.
-RELEVANT_WITH_MEANING = 0.4
+# The evidence for a question of at most SHORT_QUESTION_TERMS terms is multiplied by MISSING_RAREST_FACTOR when the
+# window lacks the question's rarest term.
+SHORT_QUESTION_TERMS = 5
+MISSING_RAREST_FACTOR = 0.5
+# At or below this relevance a passage does not answer. Tuned on 201 answerable questions (about a handbook, a speech
+# and a report of 160 pages) and 102 questions that none of them answers, each asked of its document alone and of all
+# three together. Answerable questions answered and unanswerable questions refused: alone 93 % and 88 %, together 93 %
+# and 83 %. An earlier formula (the share of the terms in the whole text, question words included, unknown terms as
+# heavy as the rarest) gave 89 % and 80 %, 96 % and 60 %. On 64 further questions about the handbook, written
+# afterwards: alone 78 % and 91 % (earlier formula 78 %, 81 %), together 78 % and 91 % (earlier 88 %, 75 %).
+# On the first set 0.39 gives 94 % and 84 % on average, 0.5 gives 90 % and 90 %.
+MIN_RELEVANCE = 0.42
+# The same threshold for `combined_relevance`, with the cosines of all-MiniLM-L6-v2: alone 92 % and 90 %, together 92 %
+# and 81 %. The cosine plus half of the earlier formula's relevance gave 93 % and 75 %, 96 % and 62 %.
+MIN_COMBINED_RELEVANCE = 0.4
 
 
-def content_terms(question: str, terms: Terms) -> frozenset[int]:
-    """Return the terms of a question without its words of asking; all of them when it has no others."""
+def content_terms(question: str, terms: TermExtractor) -> frozenset[int]:
+    """Return the terms of a question without its stop words; all its terms when it has only stop words."""
     every = terms(question)
-    return every - terms(" ".join(sorted(asking_words(question)))) or every
+    return every - terms(" ".join(sorted(stop_words(question)))) or every
 
 
-def own_terms(own: str | None, terms: Terms) -> frozenset[int]:
-    """Return the terms that a user's own question has beside its words of asking: none of "And when?"."""
-    return frozenset() if own is None else terms(" ".join(content_words(own)))
+def follow_up_terms(follow_up: str | None, terms: TermExtractor) -> frozenset[int]:
+    """Return the terms of a follow-up question without its stop words: empty for None and for "And when?"."""
+    return frozenset() if follow_up is None else terms(" ".join(content_words(follow_up)))
 
 
 class QueryTerms:
-    """The terms of a question, each as heavy as it is rare: its IDF in the collection, the mean of the others' when
-    no document holds it. A word that stands nowhere tells little: it may be the reader's own for what is there.
+    """The terms of a question, each weighted by its IDF in the collection.
 
-    `own` are those a follow-up question had before words of earlier ones were added to it.
+    A term that no document contains weighs as much as the mean of the others: the reader may only have used another
+    word than the documents.
     """
 
     def __init__(
-        self, wanted: frozenset[int], rarity: Mapping[int, float], *, own: frozenset[int] = frozenset()
+        self, terms: frozenset[int], idf: Mapping[int, float], *, follow_up: frozenset[int] = frozenset()
     ) -> None:
-        known = {term: rarity[term] for term in wanted if term in rarity}
-        unknown = statistics.fmean(known.values()) if known else 1.0
-        self.terms = wanted
-        self._weights = {term: known.get(term, unknown) for term in wanted}
+        """`follow_up` holds the terms that a follow-up question had before words of earlier questions were added."""
+        known = {term: idf[term] for term in terms if term in idf}
+        unknown_weight = statistics.fmean(known.values()) if known else 1.0
+        self.terms = terms
+        self._weights = {term: known.get(term, unknown_weight) for term in terms}
         self._total = sum(self._weights.values())
-        self._own = QueryTerms(own & wanted, rarity) if own & wanted else None
+        self._follow_up = QueryTerms(follow_up & terms, idf) if follow_up & terms else None
         self._rarest = {term for term, weight in known.items() if weight >= max(known.values())}
 
-    def share(self, held: frozenset[int]) -> float:
-        """Return how much of the question a set of terms holds, 0 to 1."""
+    def coverage(self, terms: frozenset[int]) -> float:
+        """Return the weighted share of the question's terms that are among `terms`, 0 to 1."""
         if not self._total:
             return 0.0
-        return sum(weight for term, weight in self._weights.items() if term in held) / self._total
+        return sum(weight for term, weight in self._weights.items() if term in terms) / self._total
 
-    def relevance(self, text: str, terms: Terms) -> float:
-        """Return how likely a text is to speak of what was asked, 0 to 1.
+    def relevance(self, text: str, terms: TermExtractor) -> float:
+        """Return an estimate of how likely a text is to answer the question, 0 to 1.
 
-        That is the share of the question which two sentences hold, x. The share alone would do a long question
-        injustice, of which no text holds all; so it grows with the number of terms held, n, as x * n ** 1.5, where
-        a term that stands elsewhere in the text counts half; and is brought to the scale by e / (1 + e). A short
-        question whose rarest known term is not held close to the others speaks of something else: it counts half.
-        A follow-up may be answered by what holds its own terms alone, and only by what holds some of them.
+        Each window of two sentences gives the evidence e = x * n ** 1.5. x is the coverage of the question by the
+        window. n is the mean of the number of question terms in the window and in the whole text: coverage alone would
+        punish long questions, since no text contains all their terms. The relevance is e / (1 + e) of the best window.
+
+        For a short question, e is halved in a window without the question's rarest known term: such a window is about
+        something else. For a follow-up question, a text without any of its terms has relevance 0, and the relevance to
+        the follow-up's terms alone counts if it is higher.
         """
-        if not self.is_own(terms(text)):
+        if not self.matches_follow_up(terms(text)):
             return 0.0
-        alone = self._own.relevance(text, terms) if self._own else 0.0
-        windows = self._windows(text, terms)
-        everywhere = frozenset[int]().union(*windows)
+        follow_up_relevance = self._follow_up.relevance(text, terms) if self._follow_up else 0.0
+        windows = self._terms_by_window(text, terms)
+        in_text = frozenset[int]().union(*windows)
         best = 0.0
-        for held in windows:
-            evidence = self.share(held) * ((len(held) + len(everywhere)) / 2) ** EVIDENCE_POWER
-            if len(self.terms) <= SHORT_TERMS and not held & self._rarest:
-                evidence *= BESIDE_THE_RAREST
+        for in_window in windows:
+            evidence = self.coverage(in_window) * ((len(in_window) + len(in_text)) / 2) ** EVIDENCE_POWER
+            if len(self.terms) <= SHORT_QUESTION_TERMS and not in_window & self._rarest:
+                evidence *= MISSING_RAREST_FACTOR
             best = max(best, evidence)
-        return max(alone, best / (1 + best))
+        return max(follow_up_relevance, best / (1 + best))
 
-    def is_own(self, held: frozenset[int]) -> bool:
-        """Tell whether a text of these terms holds one of a follow-up's own, if it has any; True of other questions."""
-        return self._own is None or bool(held & self._own.terms)
+    def matches_follow_up(self, terms: frozenset[int]) -> bool:
+        """Return True if `terms` contain a term of the follow-up question, or if the question is no follow-up."""
+        return self._follow_up is None or bool(terms & self._follow_up.terms)
 
-    def closeness(self, text: str, terms: Terms) -> float:
-        """Return how much of the question stands close together: in two sentences that follow each other."""
-        return max(map(self.share, self._windows(text, terms)), default=0.0)
+    def proximity(self, text: str, terms: TermExtractor) -> float:
+        """Return the highest coverage of the question by two consecutive sentences of a text, 0 to 1."""
+        return max(map(self.coverage, self._terms_by_window(text, terms)), default=0.0)
 
-    def _windows(self, text: str, terms: Terms) -> list[frozenset[int]]:
-        """Return which terms of the question each two sentences of a text hold."""
-        held = [terms(text[start:end]) & self.terms for start, end in sentence_spans(text)]
-        count = max(1, len(held) - WINDOW_SENTENCES + 1)
-        return [frozenset[int]().union(*held[at : at + WINDOW_SENTENCES]) for at in range(count)]
+    def _terms_by_window(self, text: str, terms: TermExtractor) -> list[frozenset[int]]:
+        """Return the question's terms in each window of WINDOW_SENTENCES sentences; at least one window."""
+        by_sentence = [terms(text[start:end]) & self.terms for start, end in sentence_spans(text)]
+        count = max(1, len(by_sentence) - WINDOW_SENTENCES + 1)
+        return [frozenset[int]().union(*by_sentence[at : at + WINDOW_SENTENCES]) for at in range(count)]
 
 
-def with_meaning(cosine: float, by_words: float) -> float:
-    """Join the cosine of a model whose scale is known with the relevance by words, 0 to 1."""
-    return (max(0.0, cosine) + by_words) / 2
+def combined_relevance(cosine: float, lexical: float) -> float:
+    """Return the mean of a cosine, -1 to 1, and a relevance by words, 0 to 1. Negative cosines count as 0."""
+    return (max(0.0, cosine) + lexical) / 2

@@ -1,4 +1,4 @@
-"""From a question to the passages an answer may stand on: embed, search, fuse, rerank, join neighbours."""
+"""From a question to the passages that its answer may cite: embed, search, fuse, rerank, join neighbours."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from rag.ingest.chunking import indexed_text
 from rag.search.fusion import CANDIDATES, SearchResults, fuse
 from rag.search.neighbours import join_neighbours
 from rag.search.relevance import (
-    RELEVANT,
-    RELEVANT_WITH_MEANING,
+    MIN_COMBINED_RELEVANCE,
+    MIN_RELEVANCE,
     QueryTerms,
-    Terms,
+    TermExtractor,
+    combined_relevance,
     content_terms,
-    own_terms,
-    with_meaning,
+    follow_up_terms,
 )
 from schemas import Chunk, Passage, Query, SearchFilter
 
-# How many of the fused go to the second stage.
+# How many of the best fused chunks are reranked.
 RERANKED = 40
-# Weight of the offline second stage, the closeness of the question's words, beside the fused score. Hit@1 and MRR on
-# a speech by words alone: 87 %, 0.920 without; 88 %, 0.931 at 0.5; 87 %, 0.924 at 0.8. With meaning: 91 %, 0.943;
+# The weight of term proximity, beside the fused score, where no reranker is configured. Hit@1 and MRR on a speech by
+# words alone: 87 %, 0.920 with weight 0; 88 %, 0.931 with 0.5; 87 %, 0.924 with 0.8. With embeddings: 91 %, 0.943;
 # 92 %, 0.951; 88 %, 0.931.
-CLOSENESS = 0.5
-# Of how many passages the relevance of a search is the best.
+PROXIMITY_WEIGHT = 0.5
+# The relevance of a search is the highest relevance among this many of its best chunks.
 JUDGED = 10
+# The name of reranking by term proximity in the API (`used.reranker`).
+PROXIMITY_RERANKER = "closeness"
 
 
 class Store(Protocol):
-    """Searches chunks in every way at once. Raises NothingIndexed and other StoreErrors."""
+    """Searches chunks by words and by embedding. Raises NothingIndexed and other StoreErrors."""
 
     def embed(self, question: str) -> list[float] | None: ...
     def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults: ...
@@ -52,27 +54,30 @@ class Reranker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """What a search gave. `ranked` are chunks, best first; `passages` what the model is to see of them.
+    """What one search found.
 
-    `relevant` is False when nothing found has to do with the question. `wanted` are the question's terms.
+    `ranked` holds chunks, best first; `passages` holds the passages for the model, made of the best chunks and their
+    neighbours. `relevant` is False when no chunk answers the question. `reranked_by` names the reranker. `seconds` maps
+    each stage to its duration.
     """
 
     ranked: list[Passage]
     passages: list[Passage]
     relevant: bool
-    wanted: QueryTerms
+    query_terms: QueryTerms
     reranked_by: str
     seconds: dict[str, float]
 
 
 @dataclass(slots=True)
-class Stopwatch:
-    """Seconds spent in each stage."""
+class StageTimer:
+    """Measures how long each stage takes, in seconds. A stage that runs twice is summed."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Add the duration of the `with` block to the stage."""
         started = time.perf_counter()
         try:
             yield
@@ -82,82 +87,100 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Retriever:
-    """Finds passages. `known_scale` tells that the store's cosines are of a model that RELEVANT_WITH_MEANING knows."""
+    """Finds the passages for a question.
+
+    `context_tokens` bounds all passages together. `calibrated_cosine` is True when the store's cosines come from the
+    embedding model for which MIN_COMBINED_RELEVANCE was tuned.
+    """
 
     store: Store
-    terms: Terms
+    terms: TermExtractor
     reranker: Reranker | None = None
     context_tokens: int = 3_000
-    known_scale: bool = False
+    calibrated_cosine: bool = False
 
-    def retrieve(self, query: Query, chosen: SearchFilter | None = None, *, own: str | None = None) -> RetrievalResult:
-        """Find the passages for a question, among the `chosen` where the query's own filter is not all.
+    def retrieve(
+        self, query: Query, search_filter: SearchFilter | None = None, *, follow_up: str | None = None
+    ) -> RetrievalResult:
+        """Find the passages for a query.
 
-        `own` is the part of the question that a passage has to speak of to be relevant, None for all of it. Raises
-        NothingIndexed, StoreError, ProviderError.
+        `search_filter` replaces the query's own filter. `follow_up` is the question as the user asked it, where `query`
+        has words of earlier questions added: a relevant passage contains a term of it. None for other questions.
+
+        Raises NothingIndexed, StoreError, ProviderError.
         """
         terms = lru_cache(maxsize=None)(self.terms)
-        watch = Stopwatch()
-        with watch.stage("embed"):
+        timer = StageTimer()
+        with timer.stage("embed"):
             vector = self.store.embed(query.query)
-        with watch.stage("search"):
-            found = self.store.find(query.query, vector, chosen or query.chosen, max(CANDIDATES, query.k))
-            fused = fuse(query.query, found, terms)
-        wanted = QueryTerms(content_terms(query.query, terms), found.rarity, own=own_terms(own, terms))
-        with watch.stage("rerank"):
-            ranked, reranked_by = self._reranked(query.query, fused, wanted, terms)
-        confidence, relevant = self._confidence(found, ranked, wanted, terms)
-        if reranked_by in {"closeness", "none"}:
-            ranked = _scaled(ranked, confidence)
+        with timer.stage("search"):
+            results = self.store.find(query.query, vector, search_filter or query.chosen, max(CANDIDATES, query.k))
+            fused = fuse(query.query, results, terms)
+        query_terms = QueryTerms(
+            content_terms(query.query, terms), results.idf, follow_up=follow_up_terms(follow_up, terms)
+        )
+        with timer.stage("rerank"):
+            ranked, reranked_by = self._rerank(query.query, fused, query_terms, terms)
+        confidence, relevant = self._confidence(results, ranked, query_terms, terms)
+        if reranked_by in {PROXIMITY_RERANKER, "none"}:
+            ranked = _scale(ranked, confidence)
         if query.min_score is not None:
             ranked = [passage for passage in ranked if passage.score >= query.min_score]
-        with watch.stage("search"):
-            passages = join_neighbours(ranked, self.store.neighbours, k=query.k, tokens=self.context_tokens)
-        return RetrievalResult(ranked, passages, relevant, wanted, reranked_by, watch.seconds)
+        with timer.stage("search"):
+            passages = join_neighbours(ranked, self.store.neighbours, k=query.k, token_budget=self.context_tokens)
+        return RetrievalResult(ranked, passages, relevant, query_terms, reranked_by, timer.seconds)
 
-    def _reranked(
-        self, question: str, fused: list[Passage], wanted: QueryTerms, terms: Terms
+    def _rerank(
+        self, question: str, fused: list[Passage], query_terms: QueryTerms, terms: TermExtractor
     ) -> tuple[list[Passage], str]:
-        """Order the best candidates anew. A reranker that fails costs its stage, not the answer."""
+        """Return the chunks in their final order, and the name of the reranker.
+
+        Only the best RERANKED chunks are reranked; the others follow with lower scores. When the configured reranker
+        fails, term proximity takes its place and the question is still answered.
+        """
         head, tail = fused[:RERANKED], fused[RERANKED:]
         if not head:
             return [], "none"
+        name = PROXIMITY_RERANKER
         if self.reranker is not None:
             try:
                 scores = self.reranker.rerank(question, [indexed_text(passage.chunk) for passage in head])
-                return _by_score(head, scores) + _scaled(tail, min(scores)), self.reranker.name
+                return _sort_by(scores, head) + _scale(tail, min(scores)), self.reranker.name
             except ProviderError as error:
-                reason = f"closeness ({type(error).__name__} of {self.reranker.name})"
-        else:
-            reason = "closeness"
-        top = head[0].score or 1.0
-        blend = [
-            (1 - CLOSENESS) * passage.score / top + CLOSENESS * wanted.closeness(passage.chunk.text, terms)
+                name = f"{PROXIMITY_RERANKER} ({type(error).__name__} of {self.reranker.name})"
+        best = head[0].score or 1.0
+        scores = [
+            (1 - PROXIMITY_WEIGHT) * passage.score / best
+            + PROXIMITY_WEIGHT * query_terms.proximity(passage.chunk.text, terms)
             for passage in head
         ]
-        return _by_score(head, blend) + _scaled(tail, min(blend)), reason
+        return _sort_by(scores, head) + _scale(tail, min(scores)), name
 
     def _confidence(
-        self, found: SearchResults, ranked: list[Passage], wanted: QueryTerms, terms: Terms
+        self, results: SearchResults, ranked: list[Passage], query_terms: QueryTerms, terms: TermExtractor
     ) -> tuple[float, bool]:
-        """Return how relevant the best passage is, and whether that is enough for an answer."""
+        """Return the relevance of the best chunk, 0 to 1, and True if it suffices for an answer.
+
+        With embeddings of an unknown scale no threshold is known: then every search that found a chunk suffices.
+        """
         judged = ranked[:JUDGED]
-        by_words = max((wanted.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)
-        cosine = found.meaning[0].score if found.meaning else None
+        lexical = max((query_terms.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)
+        cosine = results.dense[0].score if results.dense else None
         if cosine is None:
-            return by_words, by_words > RELEVANT
-        if self.known_scale:
-            joined = with_meaning(cosine, by_words)
-            return joined, joined > RELEVANT_WITH_MEANING
-        return max(cosine, by_words), bool(judged)
+            return lexical, lexical > MIN_RELEVANCE
+        if self.calibrated_cosine:
+            combined = combined_relevance(cosine, lexical)
+            return combined, combined > MIN_COMBINED_RELEVANCE
+        return max(cosine, lexical), bool(judged)
 
 
-def _by_score(passages: list[Passage], scores: list[float]) -> list[Passage]:
+def _sort_by(scores: list[float], passages: list[Passage]) -> list[Passage]:
+    """Return the passages with these scores, best first; equal scores keep their order."""
     scored = [Passage(chunk=passage.chunk, score=score) for passage, score in zip(passages, scores, strict=True)]
     return sorted(scored, key=lambda passage: -round(passage.score, 6))
 
 
-def _scaled(passages: list[Passage], highest: float) -> list[Passage]:
-    """Bring scores to a scale on which the best has the score `highest`."""
-    top = max((passage.score for passage in passages), default=0.0) or 1.0
-    return [Passage(chunk=passage.chunk, score=max(0.0, passage.score) / top * highest) for passage in passages]
+def _scale(passages: list[Passage], highest: float) -> list[Passage]:
+    """Scale scores in proportion, so that the best becomes `highest`. Negative scores become 0."""
+    best = max((passage.score for passage in passages), default=0.0) or 1.0
+    return [Passage(chunk=passage.chunk, score=max(0.0, passage.score) / best * highest) for passage in passages]

@@ -24,7 +24,7 @@ _JOINED = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def strip_invisible(text: str) -> str:
     """Return what of `text` can be seen, with line feeds as its only line breaks."""
     if text.isascii() and text.isprintable():
         return text

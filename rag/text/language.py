@@ -56,28 +56,28 @@ def phrases(question: str) -> Phrases:
     return PHRASES[_language(question)]
 
 
-def asking_words(question: str) -> frozenset[str]:
+def stop_words(question: str) -> frozenset[str]:
     """Return the words of the question's language that say nothing of what is asked about, in lower case."""
     return _ASKING_WORDS[_language(question)]
 
 
-def telling_words(text: str) -> frozenset[str]:
+def function_words(text: str) -> frozenset[str]:
     """Return the small words that tell the text's language from others, in lower case; none of one told by letters."""
     return _TELLING_WORDS.get(_language(text), frozenset())
 
 
-def has_capital_nouns(text: str) -> bool:
+def capitalizes_nouns(text: str) -> bool:
     """Tell whether a text is in a language that writes every noun with a capital, so that one is no sign of a name."""
     return _language(text) == "de"
 
 
 def content_words(question: str) -> list[str]:
     """Return the words of a question that say what it is about, each once, as they are written."""
-    asking = asking_words(question)
+    asking = stop_words(question)
     return [word for word in dict.fromkeys(_SAID_WORD.findall(question)) if word.lower() not in asking]
 
 
-def leans_on_earlier(question: str) -> bool:
+def is_follow_up(question: str) -> bool:
     """Tell whether a question is understood only with the one before it: it refers to it, goes on, or says little."""
     language = _language(question)
     words = [word.lower() for word in _SAID_WORD.findall(question)]
@@ -93,7 +93,7 @@ def leans_on_earlier(question: str) -> bool:
     return goes_on or not own or (refers and own <= FEW_OWN) or (own == 1 and len(words) <= SHORT_QUESTION)
 
 
-def differ_in_language(one: str, other: str) -> bool:
+def are_in_different_languages(one: str, other: str) -> bool:
     """Tell whether two texts are surely of different languages: each has its own's words, and more than the other's."""
     first, second = _counts(one), _counts(other)
     mine, theirs = _most(first), _most(second)
@@ -150,6 +150,6 @@ _DENIALS = {
 }
 
 
-def denials(text: str) -> frozenset[str]:
+def negation_words(text: str) -> frozenset[str]:
     """Return the words by which the text's language denies, in lower case; none where none are known of it."""
     return frozenset(_DENIALS.get(_language(text), "").split())

@@ -58,7 +58,7 @@ _ABBREVIATION = re.compile(
 _LONGEST_ABBREVIATION = 10
 
 
-def normalised(text: str) -> str:
+def normalize(text: str) -> str:
     """Return `text` on one line: broken words mended, ligatures taken apart, what nobody sees left out."""
     return _SPACES.sub(" ", _LEADERS.sub(" … ", _BROKEN_WORD.sub("", text).translate(_TYPESETTING))).strip()
 

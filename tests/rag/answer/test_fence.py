@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.answer.fence import Fence, harmless, one_line
-from rag.text.invisible import INVISIBLE, visible
+from rag.text.invisible import INVISIBLE, strip_invisible
 from tests.support.injected.models import TOKENS
 
 SPOILT = {
@@ -54,9 +54,9 @@ def test_no_token_of_a_model_is_ever_left(pieces: list[str]) -> None:
 
 @given(st.text())
 def test_nothing_unseen_is_ever_left_but_joiners_in_scripts_that_need_them(text: str) -> None:
-    seen = visible(text)
+    seen = strip_invisible(text)
     assert not (set(seen) - {"\u200c", "\u200d"}) & INVISIBLE
-    assert visible(seen) == seen
+    assert strip_invisible(seen) == seen
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_nothing_unseen_is_ever_left_but_joiners_in_scripts_that_need_them(text:
     ],
 )
 def test_only_what_can_be_seen_is_shown(text: str, seen: str) -> None:
-    assert visible(text) == seen
+    assert strip_invisible(text) == seen
 
 
 def test_a_name_is_one_line_without_numbers_in_brackets() -> None:

@@ -32,7 +32,7 @@ class Shelf:
 
     def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
         self.asked.append(chosen)
-        return SearchResults(words=self.passages, rarity=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
+        return SearchResults(sparse=self.passages, idf=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []

@@ -17,11 +17,11 @@ from rag.ingest.chunking import (
     context_line,
     indexed_text,
     lexical_text,
-    title_of,
+    title_from_name,
 )
 from rag.ingest.layout import bodies
-from rag.search.neighbours import joined
-from rag.text.normalize import MAX_CHARS_A_TOKEN, estimate_tokens, normalised, sentence_spans
+from rag.search.neighbours import join_chunks
+from rag.text.normalize import MAX_CHARS_A_TOKEN, estimate_tokens, normalize, sentence_spans
 from schemas import Chunk, Document, Page
 
 DOCUMENT = Document(upload_id="u", path="/a.pdf", name="AT-200_manual.pdf")
@@ -52,7 +52,7 @@ def test_chunks_are_exact_parts_of_their_page_that_lose_none_of_it(texts: list[s
         assert all(text[chunk.start : chunk.end] == chunk.text for chunk in own)
         assert all(chunk.text.strip() for chunk in own)
         for before, after in pairwise(own):
-            whole = joined(before, after)
+            whole = join_chunks(before, after)
             assert whole is not None
             assert text[whole.start : whole.end] == whole.text
 
@@ -121,10 +121,10 @@ def test_broken_words_ligatures_and_odd_spaces_are_mended_for_the_index_only() -
     raw = "The e\ufb03cient light-\nhouse\u00a0keeper re\u00adpaired  the\r\nwell-known  lamp in FY2022 ........ 14"
     [made] = chunks(raw)
     assert made.text == raw
-    assert normalised(raw) == "The efficient lighthouse keeper repaired the well-known lamp in FY2022 … 14"
-    assert normalised("inter\ufffe\r\nnational co\x02operation") == "international cooperation"
+    assert normalize(raw) == "The efficient lighthouse keeper repaired the well-known lamp in FY2022 … 14"
+    assert normalize("inter\ufffe\r\nnational co\x02operation") == "international cooperation"
     assert "FY 2022" in lexical_text(raw)
-    assert normalised("Anglo-\nSaxon") == "Anglo- Saxon"
+    assert normalize("Anglo-\nSaxon") == "Anglo- Saxon"
 
 
 def test_sentences_are_told_from_abbreviations() -> None:
@@ -150,8 +150,8 @@ def test_the_first_chunks_carry_what_stands_for_page_and_document() -> None:
 
 
 def test_a_name_becomes_words() -> None:
-    assert title_of("AT-200_manual.v2.pdf") == "AT 200 manual v2"
-    assert title_of("___.pdf") == ""
+    assert title_from_name("AT-200_manual.v2.pdf") == "AT 200 manual v2"
+    assert title_from_name("___.pdf") == ""
 
 
 HOSTILE_PAGES = {

@@ -17,7 +17,7 @@ from docx import Document as DocxDocument
 from documents.media_types import DOCX, HTML, MARKDOWN, PDF, PLAIN, detect
 from errors import DocumentError, UnsupportedFile
 from rag.ingest import extraction, reader_pool
-from rag.ingest.extraction import Limits, Usage, close_readers, read_document
+from rag.ingest.extraction import ExtractionLimits, ResourceUsage, close_readers, read_document
 from rag.ingest.reader_pool import ReaderFailed
 from tests.support import hostile
 from tests.support.pdfs import write_pdf
@@ -37,7 +37,7 @@ def written(path: Path, data: bytes) -> Path:
     return path
 
 
-def outcome(path: Path, *, media_type: str = PDF, limits: Limits | None = None) -> str:
+def outcome(path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None) -> str:
     """Read a file to its end; return the reason it failed for, or `read`."""
     try:
         text = read_document(path, media_type=media_type, limits=limits)
@@ -54,7 +54,9 @@ def test_what_pdfium_cannot_read_pypdf_does(monkeypatch: pytest.MonkeyPatch, pdf
     # A reader that dies on the second page, as pdfium does where it gets no more memory.
     plain = extraction._read_with
 
-    def dying(reader: str, path: Path, limits: Limits, usage: Usage, *, skip: int) -> Iterator[object]:
+    def dying(
+        reader: str, path: Path, limits: ExtractionLimits, usage: ResourceUsage, *, skip: int
+    ) -> Iterator[object]:
         for number, item in enumerate(plain(reader, path, limits, usage, skip=skip)):
             if reader == "pdfium" and number == 2:
                 raise ReaderFailed(DocumentError("broken", "died"))
@@ -69,13 +71,13 @@ def test_what_pdfium_cannot_read_pypdf_does(monkeypatch: pytest.MonkeyPatch, pdf
 
 def test_limits_on_pages_and_text(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "a.pdf", ["Some words on a page. " * 50] * 4)
-    assert outcome(path, limits=Limits(max_pages=4)) == "read"
-    assert outcome(path, limits=Limits(max_pages=3)) == "too_long"
-    assert outcome(path, limits=Limits(max_text_bytes=2_000)) == "too_large"
+    assert outcome(path, limits=ExtractionLimits(max_pages=4)) == "read"
+    assert outcome(path, limits=ExtractionLimits(max_pages=3)) == "too_long"
+    assert outcome(path, limits=ExtractionLimits(max_text_bytes=2_000)) == "too_large"
     text = written(tmp_path / "a.txt", b"word " * 10_000)
-    assert outcome(text, media_type=PLAIN, limits=Limits(max_text_bytes=60_000)) == "read"
-    assert outcome(text, media_type=PLAIN, limits=Limits(max_text_bytes=40_000)) == "too_large"
-    assert outcome(text, media_type=PLAIN, limits=Limits(max_text_bytes=4_000)) == "too_large"
+    assert outcome(text, media_type=PLAIN, limits=ExtractionLimits(max_text_bytes=60_000)) == "read"
+    assert outcome(text, media_type=PLAIN, limits=ExtractionLimits(max_text_bytes=40_000)) == "too_large"
+    assert outcome(text, media_type=PLAIN, limits=ExtractionLimits(max_text_bytes=4_000)) == "too_large"
 
 
 def test_a_walk_that_is_given_up_leaves_no_process(pdf: Path) -> None:
@@ -93,8 +95,8 @@ def test_a_walk_that_is_given_up_leaves_no_process(pdf: Path) -> None:
 def test_the_reader_ends_with_the_worker(tmp_path: Path) -> None:
     path = written(tmp_path / "slow.pdf", hostile.slow_text())
     code = (
-        "from pathlib import Path; from rag.ingest.extraction import read_document, Limits\n"
-        f"read_document(Path({str(path)!r}), limits=Limits(cpu_seconds=60)).pages.__next__()"
+        "from pathlib import Path; from rag.ingest.extraction import read_document, ExtractionLimits\n"
+        f"read_document(Path({str(path)!r}), limits=ExtractionLimits(cpu_seconds=60)).pages.__next__()"
     )
     from tests.support.processes import PYTHON, ROOT
 
@@ -126,7 +128,7 @@ def test_the_limits_are_real(tmp_path: Path) -> None:
     """A fork that takes no more memory than it may is killed by the kernel's own count of its CPU time."""
     path = written(tmp_path / "slow.pdf", hostile.slow_text())
     began = time.monotonic()
-    assert outcome(path, limits=Limits(cpu_seconds=1)) == "timeout"
+    assert outcome(path, limits=ExtractionLimits(cpu_seconds=1)) == "timeout"
     assert time.monotonic() - began < 15
     assert -signal.SIGXCPU in extraction._CPU_SIGNALS
 

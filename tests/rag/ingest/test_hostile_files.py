@@ -16,7 +16,14 @@ import pytest
 
 from errors import DocumentError
 from rag.ingest import extraction
-from rag.ingest.extraction import MOST_PER_CPU, WAIT_PER_CPU, Limits, Usage, close_readers, read_document
+from rag.ingest.extraction import (
+    MAX_CPU_FACTOR,
+    WAIT_FACTOR,
+    ExtractionLimits,
+    ResourceUsage,
+    close_readers,
+    read_document,
+)
 from rag.ingest.readers import PDF
 from settings import Settings
 from tests.support.hostile_pdfs import STRUCTURES, actions
@@ -27,7 +34,7 @@ from tests.support.processes import ROOT
 
 SECONDS = 30
 MEMORY = 768 << 20
-QUICK = Limits(cpu_seconds=1)
+QUICK = ExtractionLimits(cpu_seconds=1)
 REASONS = {"read", "broken", "encrypted", "too_long", "too_large", "timeout"}
 # pypdf reads these when pdfium gives up, so they are tried on it, too: what it holds most of its own limits against.
 FOR_PYPDF = (
@@ -44,7 +51,9 @@ def _no_reader_left() -> Iterator[None]:
     close_readers()
 
 
-def outcome(path: Path, *, media_type: str = PDF, limits: Limits | None = None, usage: Usage | None = None) -> str:
+def outcome(
+    path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None, usage: ResourceUsage | None = None
+) -> str:
     """Read a file to its end; return the reason it failed for, or `read`."""
     try:
         for page in read_document(path, media_type=media_type, limits=limits, usage=usage).pages:
@@ -57,13 +66,13 @@ def outcome(path: Path, *, media_type: str = PDF, limits: Limits | None = None, 
 
 def assert_bounded(path: Path, outcomes: set[str], *, media_type: str = PDF) -> None:
     """Read a file; fail when it takes too much, or ends in another way."""
-    usage = Usage()
+    usage = ResourceUsage()
     began = time.monotonic()
     with peak_of_readers() as peak:
         reason = outcome(path, media_type=media_type, limits=QUICK, usage=usage)
     assert time.monotonic() - began <= SECONDS
     assert 0 < max(usage.peak_bytes, peak.bytes) <= MEMORY
-    assert usage.cpu_seconds <= QUICK.most_cpu_seconds + 3  # the kernel counts whole seconds, for each reader
+    assert usage.cpu_seconds <= QUICK.max_total_cpu_seconds + 3  # the kernel counts whole seconds, for each reader
     # With so little time a second reader may not get to its end.
     assert reason in outcomes | ({"timeout"} if outcomes != {"read"} else set()) <= REASONS
 
@@ -104,9 +113,9 @@ def test_the_corpus_is_large_enough() -> None:
 
 
 def test_the_defaults_leave_room_below_the_bounds() -> None:
-    defaults = Limits()
-    assert defaults.cpu_seconds * WAIT_PER_CPU <= SECONDS - 5, "room for a process to start and to end"
-    assert defaults.most_cpu_seconds <= defaults.cpu_seconds * WAIT_PER_CPU
+    defaults = ExtractionLimits()
+    assert defaults.cpu_seconds * WAIT_FACTOR <= SECONDS - 5, "room for a process to start and to end"
+    assert defaults.max_total_cpu_seconds <= defaults.cpu_seconds * WAIT_FACTOR
     assert defaults.memory_bytes <= MEMORY - (128 << 20), "room for the reader itself"
     fields = Settings.model_fields
     assert fields["extract_seconds"].default == defaults.cpu_seconds
@@ -119,28 +128,28 @@ def test_pages_earn_no_time_without_end(tmp_path: Path) -> None:
     """Of 5,000 slow pages each would earn more than it takes; the file ends all the same."""
     path = tmp_path / "shared.pdf"
     path.write_bytes(shared_work())
-    usage = Usage()
+    usage = ResourceUsage()
     assert outcome(path, limits=QUICK, usage=usage) == "timeout"
-    assert usage.cpu_seconds <= MOST_PER_CPU * QUICK.cpu_seconds + 1
+    assert usage.cpu_seconds <= MAX_CPU_FACTOR * QUICK.cpu_seconds + 1
 
 
 def test_both_readers_share_the_time_of_a_file(tmp_path: Path) -> None:
     """A file that both readers give up on does not get the time of two."""
     path = tmp_path / "slow.pdf"
     path.write_bytes(shared_work())
-    usage = Usage(cpu_seconds=QUICK.most_cpu_seconds)
+    usage = ResourceUsage(cpu_seconds=QUICK.max_total_cpu_seconds)
     assert outcome(path, limits=QUICK, usage=usage) == "timeout"
     assert usage.waited_seconds == 0, "no reader is started once the time is used up"
-    usage = Usage(waited_seconds=QUICK.cpu_seconds * WAIT_PER_CPU)
+    usage = ResourceUsage(waited_seconds=QUICK.cpu_seconds * WAIT_FACTOR)
     assert outcome(path, limits=QUICK, usage=usage) == "timeout"
 
 
 def test_honest_pages_earn_their_time(tmp_path: Path) -> None:
     path = tmp_path / "long.pdf"
     path.write_bytes(shared(b"<< /Length 44 >>\nstream\nBT /A 12 Tf 10 10 Td (Words of a page.) Tj ET\nendstream"))
-    usage = Usage()
+    usage = ResourceUsage()
     assert outcome(path, usage=usage) == "read"
-    assert 0 < usage.cpu_seconds < Limits().cpu_seconds
+    assert 0 < usage.cpu_seconds < ExtractionLimits().cpu_seconds
 
 
 class _Canary(BaseHTTPRequestHandler):

@@ -1,27 +1,31 @@
-"""What a question is about, and whether a text speaks of it."""
+"""The terms of a question, and how relevant a text is to them."""
 
 from __future__ import annotations
 
 import pytest
 
 from client.qdrant.bm25 import Bm25Encoder
-from rag.search.relevance import RELEVANT, QueryTerms, content_terms, own_terms
+from rag.search.relevance import MIN_RELEVANCE, QueryTerms, content_terms, follow_up_terms
 
 TERMS = Bm25Encoder().terms
 LENS = "Clean the lens with a soft damp cloth. Do not use alcohol."
 CHARGE = "A full charge takes three hours. The ring turns green."
 
 
-def wanted(question: str, *texts: str, own: str | None = None) -> QueryTerms:
-    """Return the terms of a question over these texts: a term is the rarer the fewer of them hold it."""
-    held = [TERMS(text) for text in texts]
-    rarity = {term: len(texts) / sum(term in one for one in held) for one in held for term in one}
+def query_terms(question: str, *texts: str, follow_up: str | None = None) -> QueryTerms:
+    """Return the question's terms, with an IDF that is higher the fewer of these texts contain the term."""
+    terms_by_text = [TERMS(text) for text in texts]
+    idf = {
+        term: len(texts) / sum(term in other for other in terms_by_text) for terms in terms_by_text for term in terms
+    }
     terms = content_terms(question, TERMS)
-    return QueryTerms(terms, {term: rarity[term] for term in terms & rarity.keys()}, own=own_terms(own, TERMS))
+    known = {term: idf[term] for term in terms & idf.keys()}
+    return QueryTerms(terms, known, follow_up=follow_up_terms(follow_up, TERMS))
 
 
-def relevant(question: str, text: str, *others: str, own: str | None = None) -> bool:
-    return wanted(question, text, *others, own=own).relevance(text, TERMS) > RELEVANT
+def is_relevant(question: str, text: str, *others: str, follow_up: str | None = None) -> bool:
+    """Return True if `text` answers the question, in a collection of `text` and `others`."""
+    return query_terms(question, text, *others, follow_up=follow_up).relevance(text, TERMS) > MIN_RELEVANCE
 
 
 @pytest.mark.parametrize(
@@ -41,40 +45,40 @@ def relevant(question: str, text: str, *others: str, own: str | None = None) -> 
         ("Сколько люменов?", "люменов"),
     ],
 )
-def test_words_of_asking_are_no_part_of_what_is_asked_about(question: str, about: str) -> None:
+def test_stop_words_are_no_content_terms(question: str, about: str) -> None:
     assert content_terms(question, TERMS) == TERMS(about)
 
 
-def test_a_question_of_nothing_but_words_of_asking_keeps_them() -> None:
+def test_a_question_of_stop_words_only_keeps_them() -> None:
     assert content_terms("What is needed?", TERMS) == TERMS("needed")
 
 
-def test_a_word_that_stands_nowhere_does_not_refuse_what_holds_the_others_together() -> None:
-    assert relevant("Which soft tissue cleans the lens?", LENS, CHARGE)
-    assert not relevant("Which tissue cleans a telescope?", LENS, CHARGE)
-    assert not relevant("Which telescope?", LENS, CHARGE)
+def test_an_unknown_word_is_forgiven_when_the_others_stand_together() -> None:
+    assert is_relevant("Which soft tissue cleans the lens?", LENS, CHARGE)
+    assert not is_relevant("Which tissue cleans a telescope?", LENS, CHARGE)
+    assert not is_relevant("Which telescope?", LENS, CHARGE)
 
 
-def test_words_far_apart_are_less_than_words_close_together() -> None:
+def test_terms_far_apart_are_less_relevant_than_terms_close_together() -> None:
     apart = "The lens is round. Rain fell. It fell again. The night was dark. A cloth hung there."
-    question = wanted("lens cloth", LENS, apart)
+    question = query_terms("lens cloth", LENS, apart)
     assert question.relevance(LENS, TERMS) > question.relevance(apart, TERMS) > 0
 
 
-def test_a_short_question_without_its_rarest_word_is_about_something_else() -> None:
+def test_a_text_without_the_rarest_term_does_not_answer_a_short_question() -> None:
     wage = "We raise the minimum wage. Every worker has a right to a decent living."
     others = ("The minimum wage rose.", "A minimum was set for each wage.", "Sweden joined the alliance.")
-    assert relevant("What is the minimum wage?", wage, *others)
-    assert not relevant("What is the minimum wage in Sweden?", wage, *others)
+    assert is_relevant("What is the minimum wage?", wage, *others)
+    assert not is_relevant("What is the minimum wage in Sweden?", wage, *others)
 
 
-def test_a_follow_up_is_answered_by_what_speaks_of_its_own_words_only() -> None:
-    assert relevant("And the ring? full charge", CHARGE, LENS, own="And the ring?")
-    assert not relevant("And the moon? full charge", CHARGE, LENS, own="And the moon?")
-    assert not relevant("And the moon? lens cloth", LENS, own="And the moon?")
-    assert relevant("And when? full charge", CHARGE, LENS, own="And when?")
-    # What answers it alone is not spoilt by the words added.
-    assert relevant("How green? lens soft damp cloth alcohol", CHARGE, LENS, own="How green?")
+def test_a_text_without_a_term_of_the_follow_up_does_not_answer_it() -> None:
+    assert is_relevant("And the ring? full charge", CHARGE, LENS, follow_up="And the ring?")
+    assert not is_relevant("And the moon? full charge", CHARGE, LENS, follow_up="And the moon?")
+    assert not is_relevant("And the moon? lens cloth", LENS, follow_up="And the moon?")
+    assert is_relevant("And when? full charge", CHARGE, LENS, follow_up="And when?")
+    # A text that answers the follow-up alone stays relevant when unrelated words are added to the question.
+    assert is_relevant("How green? lens soft damp cloth alcohol", CHARGE, LENS, follow_up="How green?")
 
 
 CHINESE = (
@@ -92,7 +96,7 @@ KOREAN = (
 
 
 @pytest.mark.parametrize(
-    ("question", "texts", "is_relevant"),
+    ("question", "texts", "answered"),
     [
         ("保修期多长？", CHINESE, True),
         ("充电需要多长时间？", CHINESE, True),
@@ -106,7 +110,5 @@ KOREAN = (
         ("가격은 얼마인가요?", KOREAN, False),
     ],
 )
-def test_words_are_found_where_no_space_is_between_them(
-    question: str, texts: tuple[str, str], is_relevant: bool
-) -> None:
-    assert relevant(question, *texts) is is_relevant
+def test_terms_are_found_in_languages_without_spaces(question: str, texts: tuple[str, str], answered: bool) -> None:
+    assert is_relevant(question, *texts) is answered

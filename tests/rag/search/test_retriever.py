@@ -21,7 +21,7 @@ from queues.wiring import Store
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
 from rag.search.fusion import SearchResults, fuse
-from rag.search.neighbours import joined
+from rag.search.neighbours import join_chunks
 from rag.search.retriever import Retriever
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Document, Page, Query, SearchFilter
@@ -109,9 +109,7 @@ def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: S
         found = [store.find(question, store.embed(question), chosen, 50) for store in stores]
         expected = found[0]
         for other in found[1:]:
-            assert {t: round(w, 3) for t, w in other.rarity.items()} == {
-                t: round(w, 3) for t, w in expected.rarity.items()
-            }
+            assert {t: round(w, 3) for t, w in other.idf.items()} == {t: round(w, 3) for t, w in expected.idf.items()}
             assert {u: round(s, 3) for u, s in other.documents.items()} == {
                 u: round(s, 3) for u, s in expected.documents.items()
             }
@@ -123,8 +121,8 @@ class TestContract:
         chosen = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
         question = "How long does the battery of the lamp last at medium brightness?"
         found = store.find(question, store.embed(question), chosen, 50)
-        assert found.meaning is not None
-        for one in (found.words, found.meaning, found.pages):
+        assert found.dense is not None
+        for one in (found.sparse, found.dense, found.pages):
             assert one
             assert all(p.chunk.name == "handbook.pdf" and 5 <= p.chunk.page <= 6 for p in one)
 
@@ -151,8 +149,8 @@ class TestContract:
         terms = Bm25Encoder().terms
         found = store.find("lamp flicker zzz", None, MINE, 10)
         [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
-        assert unknown not in found.rarity
-        assert found.rarity[flicker] > found.rarity[lamp] > 0
+        assert unknown not in found.idf
+        assert found.idf[flicker] > found.idf[lamp] > 0
 
     def test_searching_before_anything_is_stored(self, open_store: Open, store: Store) -> None:
         empty = open_store("embedded" if isinstance(store, EmbeddedStore) else "langchain")
@@ -202,7 +200,7 @@ def test_the_model_sees_whole_passages_within_its_budget(open_store: Open) -> No
 
 def test_chunks_that_do_not_touch_are_not_joined() -> None:
     first, _, third, *_ = chunks_of("long.pdf", [LONG])
-    assert joined(first, third) is None
+    assert join_chunks(first, third) is None
     other = third.model_copy(update={"page": 2, "start": 0, "end": 5, "text": "Other"})
-    assert joined(first, other) is None
-    assert joined(first, first) == first
+    assert join_chunks(first, other) is None
+    assert join_chunks(first, first) == first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rag.text.language import content_words, differ_in_language, phrases
+from rag.text.language import are_in_different_languages, content_words, phrases
 from rag.text.phrases import PHRASES
 from rag.text.stop_words import ASKING, GOING_ON, REFERRING, TELLING
 
@@ -65,6 +65,6 @@ def test_words_of_content_are_told_once_and_as_written() -> None:
 
 def test_texts_in_different_letters_differ_in_language() -> None:
     english = "The lamp is charged with the cable that is in the box."
-    assert differ_in_language("Лампа заряжается кабелем из коробки.", english)
-    assert not differ_in_language("Лампа заряжается кабелем.", "Батарея держится девять часов.")
-    assert not differ_in_language("The lamp is green.", english)
+    assert are_in_different_languages("Лампа заряжается кабелем из коробки.", english)
+    assert not are_in_different_languages("Лампа заряжается кабелем.", "Батарея держится девять часов.")
+    assert not are_in_different_languages("The lamp is green.", english)
