@@ -1,16 +1,8 @@
 """Every setting of the program, read once; the only package that reads the environment."""
 
-from settings.model import (
-    DEFAULT_VALKEY_URL,
-    LEXICAL_MODEL,
-    LOCAL_MODEL,
-    ROOT,
-    Settings,
-    get_settings,
-    is_loopback,
-    load_settings,
-    without_password,
-)
+from settings.addresses import is_loopback, without_password
+from settings.model import DEFAULT_VALKEY_URL, LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings, load_settings
+from settings.values import ROOT
 
 __all__ = [
     "DEFAULT_VALKEY_URL",

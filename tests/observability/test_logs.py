@@ -15,7 +15,8 @@ from tests.support.processes import PYTHON, ROOT, environment
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 START = """
-import logging, os, sys, threading, warnings, logs
+import logging, os, sys, threading, warnings
+from observability import logs
 from settings import load_settings
 logs.configure(load_settings())
 """

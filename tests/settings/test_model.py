@@ -1,4 +1,4 @@
-"""Settings: what is read, and the sentence a wrong one gets."""
+"""Settings: the order of their sources, and the error message of an invalid value."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from settings import Settings, load_settings, without_password
 from tests.conftest import MakeSettings
 from tests.support.processes import PYTHON, ROOT, environment
 
-ReadAnew = Callable[..., Settings]
+ReadSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadAnew:
-    """Read settings from a `.env` with this text and an environment with just these of our variables."""
+def read_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ReadSettings:
+    """Return a function that reads settings from a `.env` file with a given text and given variables only."""
     for name in [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
 
-    def read(file: str, **variables: str) -> Settings:
-        (tmp_path / ".env").write_text(file)
+    def read(env_file: str, **variables: str) -> Settings:
+        (tmp_path / ".env").write_text(env_file)
         with monkeypatch.context() as patch:
             for name, value in variables.items():
                 patch.setenv(name, value)
@@ -96,7 +96,7 @@ def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monk
     ],
 )
 @pytest.mark.usefixtures("make_settings")
-def test_a_senseless_value_stops_with_a_sentence_that_names_it(
+def test_an_invalid_value_raises_an_error_that_names_its_variable(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, value)
@@ -109,7 +109,9 @@ def test_a_senseless_value_stops_with_a_sentence_that_names_it(
 @pytest.mark.parametrize(
     "url", ["redis://:hush/2@h:1", "redis://:hu[sh@h", "redis://:hush\u2100@h", "redis://u:hush@h:x"]
 )
-def test_no_sentence_repeats_a_password(url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_error_message_repeats_a_password(
+    url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (("VALKEY_URL", url), ("DATABASE_URL", url.replace("redis", "postgresql"))):
         monkeypatch.setenv(name, value)
         with pytest.raises(SettingsError) as caught:
@@ -127,20 +129,20 @@ def test_no_sentence_repeats_a_password(url: str, make_settings: MakeSettings, m
         "unix:///run/valkey.sock?db=1",
     ],
 )
-def test_what_redis_reads_is_taken_as_it_stands(url: str, make_settings: MakeSettings) -> None:
+def test_a_url_that_redis_py_reads_is_not_changed(url: str, make_settings: MakeSettings) -> None:
     assert make_settings(valkey_url=url).valkey_url == url
 
 
-def test_an_address_in_brackets_is_an_address(make_settings: MakeSettings) -> None:
+def test_the_host_is_read_without_its_brackets(make_settings: MakeSettings) -> None:
     assert make_settings(host="[::1]").host == "::1"
 
 
 @pytest.mark.parametrize("value", ["", "*", "127.0.0.1", "10.0.0.0/8, ::1"])
-def test_proxies_are_named_as_uvicorn_reads_them(value: str, make_settings: MakeSettings) -> None:
+def test_trusted_proxies_accepts_the_values_that_uvicorn_accepts(value: str, make_settings: MakeSettings) -> None:
     assert make_settings(trusted_proxies=value).trusted_proxies == value
 
 
-def test_a_key_made_up_for_a_server_that_wants_none_may_be_words(make_settings: MakeSettings) -> None:
+def test_a_key_may_contain_spaces(make_settings: MakeSettings) -> None:
     assert not make_settings(openai_api_key="not needed").offline
 
 
@@ -158,37 +160,37 @@ def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_a_key_is_never_shown(make_settings: MakeSettings) -> None:
+def test_repr_and_dump_show_no_secret(make_settings: MakeSettings) -> None:
     settings = make_settings(openai_api_key="sk-very-hush", qdrant_api_key="hush", aws_secret_access_key="hush")
     assert "hush" not in f"{settings!r}{settings}{settings.model_dump()}"
 
 
-def test_lexical_search_can_be_chosen_with_a_model(make_settings: MakeSettings) -> None:
+def test_lexical_search_can_be_set_while_a_chat_model_is_used(make_settings: MakeSettings) -> None:
     settings = make_settings(openai_base_url="http://127.0.0.1:11434/v1", embedding_model="bm25")
     assert not settings.offline
     assert settings.dense_model is None
 
 
-def test_the_url_of_a_running_embedded_valkey_is_found(make_settings: MakeSettings) -> None:
+def test_queue_url_is_that_of_the_running_embedded_valkey(make_settings: MakeSettings) -> None:
     settings = make_settings()
     settings.valkey_dir.mkdir(parents=True)
     (settings.valkey_dir / "url").write_text("redis://127.0.0.1:16400")
     assert settings.queue_url == "redis://127.0.0.1:16400"
 
 
-def test_settings_do_not_change(settings: Settings) -> None:
+def test_settings_are_immutable(settings: Settings) -> None:
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1  # type: ignore[misc]
 
 
-def test_a_printed_url_has_no_password() -> None:
+def test_without_password_hides_passwords_of_urls() -> None:
     assert without_password("redis://user:pa55@host:1/0") == "redis://user:***@host:1/0"
     assert without_password("redis://host:1") == "redis://host:1"
     assert without_password("redis://host:1?db=1&password=pa55") == "redis://host:1?db=1&password=***"
 
 
 @pytest.mark.parametrize(
-    ("file", "variables", "expected"),
+    ("env_file", "variables", "expected"),
     [
         ("VALKEY_URL=\nREDIS_URL=redis://file", {}, "redis://file"),
         ("", {"VALKEY_URL": "", "RQ_REDIS_URL": "redis://shell"}, "redis://shell"),
@@ -197,13 +199,13 @@ def test_a_printed_url_has_no_password() -> None:
         ("REDIS_URL=redis://file", {"VALKEY_URL": ""}, None),
     ],
 )
-def test_an_empty_name_hides_none_beside_it_and_the_environment_wins(
-    file: str, variables: dict[str, str], expected: str | None, read_anew: ReadAnew
+def test_the_first_name_with_a_value_counts_and_the_environment_wins(
+    env_file: str, variables: dict[str, str], expected: str | None, read_settings: ReadSettings
 ) -> None:
-    assert read_anew(file, **variables).valkey_url == expected
+    assert read_settings(env_file, **variables).valkey_url == expected
 
 
-def test_an_empty_key_in_the_environment_means_offline_whatever_the_file_says(read_anew: ReadAnew) -> None:
-    assert read_anew("OPENAI_API_KEY=sk-file\nCHAT_MODEL=other", OPENAI_API_KEY="").offline
-    assert not read_anew("OPENAI_API_KEY=sk-file").offline
-    assert read_anew("CHAT_MODEL=other", OPENAI_API_KEY="").chat_model == "other"
+def test_an_empty_variable_hides_the_value_in_the_file(read_settings: ReadSettings) -> None:
+    assert read_settings("OPENAI_API_KEY=sk-file\nCHAT_MODEL=other", OPENAI_API_KEY="").offline
+    assert not read_settings("OPENAI_API_KEY=sk-file").offline
+    assert read_settings("CHAT_MODEL=other", OPENAI_API_KEY="").chat_model == "other"
