@@ -1,1 +1,1 @@
-"""Text as such: normalisation, visibility, language and stop words. Nothing about documents or questions."""
+"""Text as such: normalization, invisible characters, language, stop words. No documents and no search."""

@@ -1,4 +1,4 @@
-"""The few sentences the program says by itself in an answer, in the languages it speaks."""
+"""The sentences that the service itself adds to an answer, by language code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 
 class Phrases(NamedTuple):
-    """What is said when nothing was found; `missing` comes before the words that stand nowhere.
+    """The sentences of one language.
 
-    `missing` is empty where a language puts no spaces between words: which of them stand nowhere is not known then.
+    `nothing_found` is the answer when no document answers the question. `missing` introduces the words of the question
+    that no document contains; it is empty for a language without spaces between words, where these words are unknown.
+    `quoted` is the header of an answer that quotes passages without a model.
     """
 
     nothing_found: str

@@ -1,9 +1,9 @@
-"""Words of questions that say nothing of their subject: small words, words that ask, and those that refer back."""
+"""Word lists by language code: stop words, which do not name the subject of a question, and negation words."""
 
 from __future__ import annotations
 
-# The commonest small words of each language written in Latin letters, which tell it from the others.
-TELLING = {
+# The commonest function words of each language written in Latin letters. They also identify the language.
+_FUNCTION = {
     "en": "the of and is are what which who when where how does did do was were this that for with why can my "
     "your it an about i do need there any tell many much has have should would could from",
     "de": "der die das und ist sind was welche welcher welches wer wann wo wie nicht ein eine von mit für warum "
@@ -26,9 +26,9 @@ TELLING = {
     "tr": "ve bir bu ne nedir hangi kim kimdir nerede nasıl neden niçin kaç için ile mi mı mu mü var mıdır midir",
 }
 
-# Words that ask, wherever they stand: they say what is wanted of a subject, seldom which. English ones stand for all
-# their forms, since they are compared as stems.
-ASKING = {
+# Words by which a question asks for something, such as "explain", wherever they stand. An English word stands for all
+# its forms, since words are compared as stems.
+_QUESTION = {
     "en": "i me we us our you your a an in on at to by as be been has had will not no if or into than too very some do "
     "many much need tell explain know want would could shall may might must please give show describe "
     "about regarding concerning available long far old often deep say said mention happen get got let see "
@@ -91,8 +91,8 @@ ASKING = {
     "أريد اشرح أخبرني اذكر صف فضلك لو أعطني حول",
 }
 
-# Words that stand for something said before.
-REFERRING = {
+# Words that refer to something mentioned before, such as "it".
+_REFERENCE = {
     "en": "it its they them their theirs this these those he she his him her hers ones same",
     "de": "er sie es ihn ihm ihr ihre ihren dessen deren davon damit dafür darin daran dazu dort dies diese "
     "dieser dieses",
@@ -114,8 +114,8 @@ REFERRING = {
     "ar": "هو هي هم ذلك هذا هذه تلك هناك",
 }
 
-# Words that, where a question begins with them, go on from the one before it.
-GOING_ON = {
+# Words that connect a question which begins with them to the question before it, such as "and".
+_CONNECTIVE = {
     "en": "and but or also then so",
     "de": "und aber oder auch dann sonst",
     "fr": "et mais ou alors",
@@ -134,4 +134,34 @@ GOING_ON = {
     "zh": "那么",
     "ko": "그리고 그럼 그러면",
     "ar": "و لكن أو",
+}
+
+# Words that negate a statement. Only for these languages.
+_NEGATION = {
+    "en": "not no never cannot none nor neither nobody nothing",
+    "de": "nicht kein keine keinen keinem keiner keines nie niemals nichts niemand weder",
+    "fr": "pas aucun aucune jamais rien ni",
+    "es": "no nunca ningún ninguno ninguna jamás nada ni",
+    "it": "non nessun nessuno nessuna mai nulla niente né",
+    "pt": "não nunca nenhum nenhuma jamais nada nem",
+    "nl": "niet geen nooit niets niemand noch",
+}
+
+
+def _split(lists: dict[str, str]) -> dict[str, frozenset[str]]:
+    return {language: frozenset(words.split()) for language, words in lists.items()}
+
+
+FUNCTION_WORDS = _split(_FUNCTION)
+QUESTION_WORDS = _split(_QUESTION)
+REFERENCE_WORDS = _split(_REFERENCE)
+CONNECTIVES = _split(_CONNECTIVE)
+NEGATION_WORDS = _split(_NEGATION)
+# All of the above but the negation words.
+STOP_WORDS = {
+    language: question_words
+    | FUNCTION_WORDS.get(language, frozenset())
+    | REFERENCE_WORDS[language]
+    | CONNECTIVES[language]
+    for language, question_words in QUESTION_WORDS.items()
 }

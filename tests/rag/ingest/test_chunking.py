@@ -21,7 +21,7 @@ from rag.ingest.chunking import (
 )
 from rag.ingest.layout import bodies
 from rag.search.neighbours import join_chunks
-from rag.text.normalize import MAX_CHARS_A_TOKEN, estimate_tokens, normalize, sentence_spans
+from rag.text.normalize import MAX_CHARS_PER_TOKEN, estimate_tokens, normalize, sentence_spans
 from schemas import Chunk, Document, Page
 
 DOCUMENT = Document(upload_id="u", path="/a.pdf", name="AT-200_manual.pdf")
@@ -182,7 +182,7 @@ def test_a_hostile_page_is_cut_in_linear_time_into_bounded_chunks(kind: str) -> 
         patched.setattr(chunking, "estimate_tokens", counted)
         made = chunks(HOSTILE_PAGES[kind])
     assert looked_at <= 60 * MANY
-    assert all(len(chunk.text) <= MAX_CHARS_A_TOKEN * (TABLE_TOKENS + CHUNK_TOKENS) for chunk in made)
+    assert all(len(chunk.text) <= MAX_CHARS_PER_TOKEN * (TABLE_TOKENS + CHUNK_TOKENS) for chunk in made)
 
 
 def test_long_lines_at_the_edges_of_pages_are_not_kept_once_for_each_number() -> None:

@@ -1,4 +1,4 @@
-"""The program answers in the language it is asked in."""
+"""The language of a question decides the language of the service's own sentences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from rag.text.language import are_in_different_languages, content_words, phrases
 from rag.text.phrases import PHRASES
-from rag.text.stop_words import ASKING, GOING_ON, REFERRING, TELLING
+from rag.text.stop_words import CONNECTIVES, FUNCTION_WORDS, QUESTION_WORDS, REFERENCE_WORDS
 
 QUESTIONS = {
     "en": ("How long does the battery last?", "Do I need a receipt?", "Tell me about charging", "lamp", ""),
@@ -31,14 +31,14 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("language", QUESTIONS)
-def test_each_language_is_told_by_its_questions(language: str) -> None:
+def test_the_language_of_a_question_is_recognized(language: str) -> None:
     for question in QUESTIONS[language]:
         assert phrases(question) == PHRASES[language], question
 
 
-def test_every_language_has_all_its_words() -> None:
-    assert PHRASES.keys() == ASKING.keys() == REFERRING.keys() == GOING_ON.keys() == QUESTIONS.keys()
-    assert TELLING.keys() < PHRASES.keys()
+def test_every_language_has_phrases_and_word_lists() -> None:
+    assert PHRASES.keys() == QUESTION_WORDS.keys() == REFERENCE_WORDS.keys() == CONNECTIVES.keys() == QUESTIONS.keys()
+    assert FUNCTION_WORDS.keys() < PHRASES.keys()
     for phrase in PHRASES.values():
         assert phrase.nothing_found
         assert phrase.quoted
@@ -55,15 +55,15 @@ def test_every_language_has_all_its_words() -> None:
         "Γιατί;",
     ],
 )
-def test_names_in_other_letters_and_languages_that_are_not_spoken_get_english(question: str) -> None:
+def test_names_in_another_script_and_unsupported_languages_get_english(question: str) -> None:
     assert phrases(question) == PHRASES["en"]
 
 
-def test_words_of_content_are_told_once_and_as_written() -> None:
+def test_content_words_are_listed_once_and_as_written() -> None:
     assert content_words("Which Wi-Fi does the Lamp need, and which IP67 lamp?") == ["Wi-Fi", "Lamp", "IP67", "lamp"]
 
 
-def test_texts_in_different_letters_differ_in_language() -> None:
+def test_texts_in_different_scripts_are_in_different_languages() -> None:
     english = "The lamp is charged with the cable that is in the box."
     assert are_in_different_languages("Лампа заряжается кабелем из коробки.", english)
     assert not are_in_different_languages("Лампа заряжается кабелем.", "Батарея держится девять часов.")
