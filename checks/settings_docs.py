@@ -10,7 +10,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Le
 from pydantic import AliasChoices, SecretStr
@@ -183,9 +183,12 @@ def _range(field: FieldInfo, unit: str) -> str:
 
 
 def _without_none(annotation: Any) -> Any:
-    """Return the type of an annotation such as `int | None`."""
+    """Return the type in an annotation such as `int | None` or `Annotated[str, ...] | None`."""
+    if get_origin(annotation) is Literal:
+        return annotation
     kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
-    return annotation if get_origin(annotation) is Literal or len(kinds) != 1 else kinds[0]
+    kind = kinds[0] if len(kinds) == 1 else annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind  # Annotated[str, AfterValidator(...)]
 
 
 def _read(path: Path) -> str | None:

@@ -111,8 +111,7 @@ class Settings(BaseSettings):
         None,
         validation_alias=AliasChoices("VALKEY_URL", "REDIS_URL", "RQ_REDIS_URL"),
         repr=False,
-        description="URL of the Valkey or Redis server of the queues; also read from REDIS_URL and RQ_REDIS_URL. "
-        "Empty: main.py starts an embedded Valkey.",
+        description="URL of the Valkey or Redis server of the queues. Empty: main.py starts an embedded Valkey.",
     )
     qdrant_url: Annotated[str, AfterValidator(check_http_url)] | None = Field(
         None, description="URL of the Qdrant server. Empty: the embedded Qdrant in the one worker process."
