@@ -137,7 +137,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().shutdown()
         queue = self.app_state.get("queue")
         if queue is not None:
-            queue.wakeups.end_waits()
+            queue.notifier.release_waiters()
 
     # -- answers that no app gives
 

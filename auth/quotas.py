@@ -17,7 +17,7 @@ from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 
-from client.valkey.connection import deadline
+from client.valkey.connection import valkey_call
 from client.valkey.keys import quoted
 from errors import TooManyRequests, rate_limit_headers
 from schemas import Caller
@@ -69,7 +69,7 @@ class Quotas:
         """Count files that a user sends."""
         if self._uploads is None:
             return
-        async with deadline():
+        async with valkey_call():
             # Looked at first, since the library counts what it refuses, too: one form too many would use up the day.
             fits = await self._by_day.test(self._uploads, "uploads", quoted(user_id), cost=files)
             quota = await _left(self._by_day, self._uploads, "uploads", user_id)
@@ -82,14 +82,14 @@ class Quotas:
     async def require_tokens(self, user_id: str) -> None:
         """Make sure that a user has not used up the tokens of the day. Workers count them."""
         if self._tokens is not None:
-            async with deadline():
+            async with valkey_call():
                 quota = await _left(self._by_day, self._tokens, "tokens", user_id)
             if quota.left == 0:
                 raise _refusal(quota)
 
 
 async def _count(limiter: RateLimiter, item: RateLimitItem, name: str, whose: str, *, cost: int = 1) -> Quota:
-    async with deadline():
+    async with valkey_call():
         good = await limiter.hit(item, name, quoted(whose), cost=cost)
         quota = await _left(limiter, item, name, whose)
     if not good:

@@ -20,17 +20,17 @@ from rq.job import JobStatus as RqStatus
 from client.rq.backlog import RETRY_AFTER_SECONDS, count, reserve
 from client.rq.cancel import cancel
 from client.rq.dependencies import release_dependents, release_stranded
-from client.rq.event_stream import PAGE_EVENTS, Wakeups, events_key, parse_events
-from client.rq.fair_queue import owned
-from client.rq.idempotency import Idempotency, Requests
-from client.rq.ids import mint_id, minted_at
-from client.rq.listing import JobLists
+from client.rq.event_stream import PAGE_EVENTS, JobNotifier, events_key, parse_events
+from client.rq.fair_queue import record_fields
+from client.rq.idempotency import IdempotencyStore, IdempotentRequest
+from client.rq.ids import id_created_at, new_id
+from client.rq.listing import JobIndex
 from client.rq.outbox import Callback, write_outbox_entry
-from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, as_text, read_job
+from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, decode_text, read_job
 from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
 from client.rq.submit import submit
-from client.valkey.connection import deadline, of_right_type
+from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.conversations import jobs_key
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
@@ -73,9 +73,9 @@ class JobQueue:
             retry=Retry(NoBackoff(), 1),
         )
         self._valkey = redis.Redis(connection_pool=self.pool)
-        self.wakeups = Wakeups(self._valkey)
-        self.lists = JobLists(self._valkey, kept_seconds=result_ttl_seconds)
-        self.requests = Requests(self._valkey)
+        self.notifier = JobNotifier(self._valkey)
+        self.job_index = JobIndex(self._valkey, ttl_seconds=result_ttl_seconds)
+        self.idempotency = IdempotencyStore(self._valkey)
         self._stranded_skip = 0
 
     async def submit(
@@ -89,37 +89,39 @@ class JobQueue:
         job_id: str | None = None,
         after: Sequence[str] = (),
         callback: Callback | None = None,
-        once: Idempotency | None = None,
+        idempotency: IdempotentRequest | None = None,
         conversation_id: str | None = None,
         max_waiting: int | None = None,
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's `function`, else that of its kind. A job whose id is
-        there already is left as it is. `after`: jobs that have to end first, in whichever way. With `once`, a request
-        made before gives the job it gave then. `callback`: whom to tell of its end beside the owner's endpoints.
-        With `conversation_id`, the owner's job before it in that conversation has to end first, too. With
-        `max_waiting`, a job that would be more than so many of the owner's that wait is refused. Raises
-        IdempotencyConflict, JobExpired, TooManyJobs, QueueUnavailable.
+        `payload` is plain data, the only argument of the job's function: `function`, or the usual one of its kind. A
+        job whose id exists already is left as it is.
+        `after`: jobs that have to end first, well or not. `conversation_id`: the owner's previous job in that
+        conversation has to end first, too.
+        `callback`: a URL to notify of the job's end, in addition to the owner's endpoints.
+        `idempotency`: a repeated request returns the job of the first one.
+        `max_waiting`: the job is refused when more of the owner's jobs than that would wait.
+        Raises IdempotencyConflict, JobExpired, TooManyJobs, QueueUnavailable.
         """
-        if once is not None:
-            job_id = await self.requests.reserve(once, mint_id())
-            if self._outlived(minted := minted_at(job_id)):  # it may have run, and its result is no longer kept
+        if idempotency is not None:
+            job_id = await self.idempotency.reserve(idempotency, new_id())
+            if self._outlived(minted := id_created_at(job_id)):  # it may have run, and its result is no longer kept
                 raise self._missing(job_id, minted)
         job = self._job(kind, payload, function=function, job_id=job_id)
-        await self._make_room(owner, [job], kind, max_waiting)
+        await self._reserve_slots(owner, [job], kind, max_waiting)
         conversation = None if conversation_id is None else jobs_key(owner, conversation_id)
         await self._submit(
             [job], kind, priority=priority, owner=owner, after=after, conversation=conversation, callbacks=[callback]
         )
         return _submitted(job, kind)
 
-    async def repeated(self, once: Idempotency) -> str | None:
+    async def find_earlier(self, idempotency: IdempotentRequest) -> str | None:
         """Return the id of the job that a request made before gave; None for a new one, and for one cut short.
 
         Raises IdempotencyConflict, JobExpired, QueueUnavailable.
         """
-        job_id = await self.requests.find(once)
+        job_id = await self.idempotency.find(idempotency)
         if job_id is None:
             return None
         try:
@@ -144,32 +146,32 @@ class JobQueue:
         `job_ids` gives them ids made before. `max_waiting` as in `submit`: all are taken, or all refused. Raises
         TooManyJobs, QueueUnavailable.
         """
-        ids = job_ids or [mint_id() for _ in payloads]
+        ids = job_ids or [new_id() for _ in payloads]
         jobs = [self._job(kind, payload, job_id=job_id) for payload, job_id in zip(payloads, ids, strict=True)]
-        await self._make_room(owner, jobs, kind, max_waiting)
+        await self._reserve_slots(owner, jobs, kind, max_waiting)
         told: Sequence[Callback | None] = callbacks or [None] * len(jobs)
         await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
         return [_submitted(job, kind) for job in jobs]
 
-    async def waiting(self, owner: str) -> int:
+    async def count_waiting(self, owner: str) -> int:
         """Count the owner's questions and documents that wait. Raises QueueUnavailable."""
-        async with deadline():
+        async with valkey_call():
             return await count(self._valkey, owner, COUNTED)
 
-    async def make_room(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
+    async def reserve_slots(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
         """Reserve places for jobs to come with these ids. Raises TooManyJobs when more than `max_waiting` would wait.
 
         For what is submitted in several calls and yet as a whole; a single call can be told `max_waiting` itself.
         """
-        async with deadline():
+        async with valkey_call():
             places = reserve(self._valkey, owner, job_ids, queue=QUEUES[kind], most=max_waiting, queues=COUNTED)
             if await places:
                 return
         raise too_many_jobs(max_waiting)
 
-    async def _make_room(self, owner: str, jobs: Sequence[Job], kind: Kind, max_waiting: int | None) -> None:
+    async def _reserve_slots(self, owner: str, jobs: Sequence[Job], kind: Kind, max_waiting: int | None) -> None:
         if max_waiting is not None:
-            await self.make_room(owner, [job.id for job in jobs], kind, max_waiting=max_waiting)
+            await self.reserve_slots(owner, [job.id for job in jobs], kind, max_waiting=max_waiting)
 
     async def _submit(
         self,
@@ -182,7 +184,7 @@ class JobQueue:
         after: Sequence[str] = (),
         conversation: str | None = None,
     ) -> None:
-        async with deadline():
+        async with valkey_call():
             pipeline = self._valkey.pipeline(transaction=True)
             pipeline.sadd("rq:queues", _queue_key(QUEUES[kind]))
             for place, (job, callback) in enumerate(zip(jobs, callbacks, strict=True)):
@@ -193,13 +195,13 @@ class JobQueue:
                 submit(
                     pipeline,
                     job,
-                    owned(job.to_dict(), owner, priority),
+                    record_fields(job.to_dict(), owner, priority),
                     after=after,
                     conversation=conversation,
-                    kept_seconds=self._result_ttl_seconds,
+                    ttl_seconds=self._result_ttl_seconds,
                     again=place > 0,
                 )
-            self.lists.add(pipeline, owner, jobs)
+            self.job_index.add(pipeline, owner, jobs)
             await pipeline.execute()
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
@@ -209,7 +211,7 @@ class JobQueue:
         """
         queue, before, released = QUEUES["chat"], time.time() - waiting_seconds, 0
         for _ in range(MAX_STRANDED_PAGES):
-            async with deadline():
+            async with valkey_call():
                 found, self._stranded_skip = await release_stranded(
                     self._valkey, queue, before=before, skip=self._stranded_skip, limit=STRANDED_PAGE
                 )
@@ -220,16 +222,16 @@ class JobQueue:
 
     async def fetch(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Read a job; when `owner` is given, only one of theirs. Raises JobNotFound, JobExpired, QueueUnavailable."""
-        minted = minted_at(job_id)
-        async with deadline():
+        minted = id_created_at(job_id)
+        async with valkey_call():
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.hmget(Job.key_for(job_id), *FIELDS)
             pipeline.xrevrange(_results_key(job_id), count=1)
-            values, results = of_right_type(await pipeline.execute(raise_on_error=False))
+            values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
             if values is None:
                 raise self._missing(job_id, minted)
             job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-            if "status" not in job or as_text(job.get("origin")) not in KINDS:
+            if "status" not in job or decode_text(job.get("origin")) not in KINDS:
                 raise self._missing(job_id, minted)
             view = read_job(job_id, job, results[0][1] if results else {})
             if owner is not None and view.owner != owner:
@@ -256,7 +258,7 @@ class JobQueue:
         The job is read before its events, so that when it has ended no event is still to come.
         """
         job = await self.fetch(job_id)
-        async with deadline():
+        async with valkey_call():
             entries = await self._valkey.xrange(events_key(job_id), min=f"({after}", count=PAGE_EVENTS)
         return job, parse_events(entries or ())
 
@@ -269,11 +271,11 @@ class JobQueue:
         `owner`: as for `fetch`.
         """
         give_up_at = time.monotonic() + seconds
-        async with self.wakeups.watching(job_id) as watch:
+        async with self.notifier.subscribe(job_id) as watch:
             while True:
                 job = await self.fetch(job_id, owner=owner)
                 left = give_up_at - time.monotonic()
-                if until(job) or left <= 0 or self.wakeups.over:
+                if until(job) or left <= 0 or self.notifier.closing:
                     return job
                 await watch.wait(left)
 
@@ -285,22 +287,22 @@ class JobQueue:
         job = await self.fetch(job_id, owner=owner)
         if job.status.terminal:
             return job
-        async with deadline():
-            await cancel(self._valkey, job_id, queue=QUEUES[job.kind], kept_seconds=self._result_ttl_seconds)
+        async with valkey_call():
+            await cancel(self._valkey, job_id, queue=QUEUES[job.kind], ttl_seconds=self._result_ttl_seconds)
         cancelled = await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
         if cancelled.status.terminal:  # a stock worker leaves waiting what waits for a job that it stops
-            async with deadline():
+            async with valkey_call():
                 await release_dependents(self._valkey, job_id)
         return cancelled
 
     async def states(self) -> list[QueueState]:
         """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""
-        async with deadline():
+        async with valkey_call():
             return await read_states(self._valkey, list(QUEUES.values()))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.wakeups.close()
+        await self.notifier.close()
         await self._valkey.aclose()
         await self._valkey.connection_pool.disconnect()
 
@@ -311,7 +313,7 @@ class JobQueue:
         job = Job.create(
             function,
             args=(payload,),
-            id=job_id or mint_id(),
+            id=job_id or new_id(),
             origin=QUEUES[kind],
             connection=cast("Any", self._valkey),  # kept, never used: the job is only laid out here
             timeout=self._timeouts.get(kind, self._job_timeout_seconds),
@@ -324,9 +326,9 @@ class JobQueue:
         job.enqueued_at = job.created_at
         return job
 
-    def outlived(self, job_id: str) -> bool:
+    def may_have_expired(self, job_id: str) -> bool:
         """Tell whether a job with this id may have ended and been forgotten. Raises JobNotFound for no id of ours."""
-        return self._outlived(minted_at(job_id))
+        return self._outlived(id_created_at(job_id))
 
     def _outlived(self, minted: datetime | None) -> bool:
         """Tell whether a job made then may have ended and been forgotten."""

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any, BinaryIO
 
 from client.files.store import CHUNK_BYTES, FileStore
-from client.rq.ids import mint_id
+from client.rq.ids import new_id
 from client.rq.records import PROCESS, REMOVE
 from client.rq_client import JobQueue, too_many_jobs
 from client.sql.uploads import CANCELLED, UploadRepository
@@ -113,7 +113,7 @@ class DocumentService:
         new = await asyncio.to_thread(self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id)
         before = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
         if before is not None and before.status is UploadStatus.DELETING:
-            new = new.model_copy(update={"upload_id": mint_id()})
+            new = new.model_copy(update={"upload_id": new_id()})
         elif before is not None:
             return await self._replace_file(before, new)
         # Should this fail, the file stays: the row may have been written all the same, and an audit knows.
@@ -132,7 +132,7 @@ class DocumentService:
         and have its last files refused.
         """
         if self._max_waiting is not None and self._queue is not None:
-            waiting = await self._queue.waiting(user_id)
+            waiting = await self._queue.count_waiting(user_id)
             if waiting + files > self._max_waiting:
                 raise too_many_jobs(self._max_waiting)
         if self._max_stored_mb is not None:
@@ -162,7 +162,7 @@ class DocumentService:
 
     async def remove(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Delete an upload: at once from every answer, then its points, file and row. Raises UploadNotFound."""
-        job_id = mint_id()
+        job_id = new_id()
         if not _is_uuid(upload_id):
             raise _not_found()
         marked = await asyncio.to_thread(self._uploads.mark_deleting, upload_id, user_id=user_id, job_id=job_id)
@@ -258,7 +258,7 @@ class DocumentService:
         self._files.put(file_id, measured.chunks())
         now = datetime.now(UTC)
         return Upload(
-            upload_id=upload_id or mint_id(),
+            upload_id=upload_id or new_id(),
             user_id=user_id,
             file_id=file_id,
             name=name,
@@ -266,7 +266,7 @@ class DocumentService:
             bytes=measured.bytes,
             sha256=measured.sha256.hexdigest(),
             status=UploadStatus.QUEUED,
-            job_id=mint_id() if self._queue is not None else None,
+            job_id=new_id() if self._queue is not None else None,
             created_at=now,
             updated_at=now,
         )
@@ -298,7 +298,7 @@ class DocumentService:
 
     async def _requeue(self, was: Upload, *, limited: bool = False, **values: Any) -> Upload:
         """Give an upload another job, unless it has changed meanwhile; return it as it now is."""
-        job_id = mint_id() if self._queue is not None else None
+        job_id = new_id() if self._queue is not None else None
         if was.status is UploadStatus.DELETING:
             values["status"] = UploadStatus.DELETING
         if values.get("sha256", was.sha256) != was.sha256:

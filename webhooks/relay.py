@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from rq.job import Job
 
 from client.rq.outbox import PENDING, PREFIX, OutboxEntry, outbox_key, read_outbox_entry
-from client.rq.records import FIELDS, KINDS, as_text, read_job
+from client.rq.records import FIELDS, KINDS, decode_text, read_job
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
 from settings import Settings
@@ -170,7 +170,7 @@ class OutboxRelay:
         pipeline.xrevrange(f"rq:results:{job_id}", count=1)
         values, results = pipeline.execute()
         job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-        if "status" not in job or as_text(job.get("origin")) not in KINDS:
+        if "status" not in job or decode_text(job.get("origin")) not in KINDS:
             expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
             return JobView(
                 job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired

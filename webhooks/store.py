@@ -27,7 +27,7 @@ from redis.retry import Retry
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.rq.fair_queue import TURNS, owned
+from client.rq.fair_queue import TURNS, record_fields
 from client.rq.outbox import PREFIX, Callback, endpoints_key, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
@@ -236,7 +236,7 @@ class WebhookStore:
     ) -> None:
         keys = (_delivery_key(delivery.delivery_id), DUE, _message_key(delivery.message_id))
         job = self._job(delivery)
-        fields = owned(job.to_dict(), delivery.owner)
+        fields = record_fields(job.to_dict(), delivery.owner)
         pipeline.eval(
             _SAVE,
             len(keys),

@@ -14,8 +14,8 @@ from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, Scope
 from api.problems import describe
 from api.routes.chat import ChatRequest, IdempotencyKey
 from api.routes.jobs import Pending, ended
-from client.rq.idempotency import Idempotency
-from client.rq.ids import mint_id
+from client.rq.idempotency import IdempotentRequest
+from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from errors import AppError, BatchNotFound, InvalidRequest
@@ -83,10 +83,10 @@ async def ask_many(
     _check_independent(body.questions)
     # All of them before any is queued or a key is taken: what is refused leaves nothing behind.
     asked = [_asked(place, question, settings, caller) for place, question in enumerate(body.questions)]
-    once, batch_id, job_ids = None, mint_id(), [mint_id() for _ in body.questions]
+    once, batch_id, job_ids = None, new_id(), [new_id() for _ in body.questions]
     if idempotency_key is not None:
         request = {"kind": "batch", **body.model_dump(mode="json")}
-        once = Idempotency.of(idempotency_key, request, user_id=caller.user_id)
+        once = IdempotentRequest.of(idempotency_key, request, user_id=caller.user_id)
         before = await _made_before(once, queue)
         if before is not None:
             return before
@@ -95,12 +95,12 @@ async def ask_many(
     if uploads:
         await library.jobs_before(uploads, user_id=caller.sees, wait=False)
     if settings.max_queued_jobs is not None:
-        await queue.make_room(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
+        await queue.reserve_slots(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request
     # finds their ids and queues those that are not there.
     if once is not None:
-        batch_id = await queue.requests.reserve(once, batch_id)
-    job_ids = await queue.lists.make_batch(batch_id, caller.user_id, job_ids)
+        batch_id = await queue.idempotency.reserve(once, batch_id)
+    job_ids = await queue.job_index.make_batch(batch_id, caller.user_id, job_ids)
     for priority in {question.priority for question in body.questions}:
         places = [place for place, question in enumerate(body.questions) if question.priority is priority]
         await queue.submit_many(
@@ -114,16 +114,16 @@ async def ask_many(
     return BatchAccepted(batch_id=batch_id, job_ids=job_ids)
 
 
-async def _made_before(once: Idempotency, queue: JobQueue) -> BatchAccepted | None:
+async def _made_before(once: IdempotentRequest, queue: JobQueue) -> BatchAccepted | None:
     """Return the batch that a request made before gave; None for a new one, and for one cut short."""
-    batch_id = await queue.requests.find(once)
+    batch_id = await queue.idempotency.find(once)
     if batch_id is None:
         return None
     try:
-        job_ids = await queue.lists.batch(None, batch_id)
+        job_ids = await queue.job_index.batch(None, batch_id)
     except BatchNotFound:
         return None
-    complete = sum((await queue.lists.count(job_ids)).values()) == len(job_ids) or queue.outlived(batch_id)
+    complete = sum((await queue.job_index.count(job_ids)).values()) == len(job_ids) or queue.may_have_expired(batch_id)
     return BatchAccepted(batch_id=batch_id, job_ids=job_ids) if complete else None
 
 
@@ -148,7 +148,7 @@ def _asked(place: int, question: ChatRequest, settings: Settings, caller: Caller
 
 
 async def _batch(batch_id: str, queue: Queue, owner: Sees) -> list[str]:
-    return await queue.lists.batch(owner, batch_id)
+    return await queue.job_index.batch(owner, batch_id)
 
 
 Batch = Annotated[list[str], Depends(_batch)]
@@ -157,7 +157,7 @@ Batch = Annotated[list[str], Depends(_batch)]
 @router.get("/batches/{batch_id}", responses=describe(404, 422, 503))
 async def batch_state(batch_id: str, job_ids: Batch, queue: Queue) -> BatchState:
     """Count the jobs of a batch by status."""
-    counts = await queue.lists.count(job_ids)
+    counts = await queue.job_index.count(job_ids)
     by_status = {status.value: counts[status] for status in JobStatus}
     expired = len(job_ids) - sum(counts.values())
     return BatchState(batch_id=batch_id, total=len(job_ids), expired=expired, **by_status)

@@ -12,7 +12,7 @@ from api.callbacks import Metadata, WebhookUrl, callback_of
 from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, ScopedRoute, Shelf, needs
 from api.problems import describe
 from api.question_settings import Names, QuestionSettings, clean_names
-from client.rq.idempotency import Idempotency
+from client.rq.idempotency import IdempotentRequest
 from errors import InvalidRequest
 from observability import logs
 from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
@@ -132,9 +132,9 @@ async def ask(
     once = None
     if idempotency_key is not None:
         request = {"kind": "chat", **body.model_dump(mode="json"), "upload_id": body.upload_ids}
-        once = Idempotency.of(idempotency_key, request, user_id=caller.user_id)
+        once = IdempotentRequest.of(idempotency_key, request, user_id=caller.user_id)
         # Before all that may have changed since: limits, and the uploads it asks about.
-        before = await queue.repeated(once)
+        before = await queue.find_earlier(once)
         if before is not None:
             return _accepted(before, response)
     await quotas.require_tokens(caller.user_id)
@@ -146,7 +146,7 @@ async def ask(
         priority=body.priority,
         owner=caller.user_id,
         after=after,
-        once=once,
+        idempotency=once,
         callback=callback,
         conversation_id=body.conversation_id,
         max_waiting=settings.max_queued_jobs,

@@ -70,7 +70,7 @@ async def events(
 
 async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[bytes]:
     written_at = time.monotonic()
-    async with queue.wakeups.watching(job_id) as watch:
+    async with queue.notifier.subscribe(job_id) as watch:
         while True:
             try:
                 job, found = await queue.fetch_events(job_id, after)
@@ -82,7 +82,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[byt
             if not found and job.status.terminal:
                 yield _line(job.status, ended(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
-            if not found and queue.wakeups.over:
+            if not found and queue.notifier.closing:
                 return  # the process ends: the client goes on at another, or at the next
             if not found:  # else there may be another page
                 await watch.wait(HEARTBEAT_SECONDS)

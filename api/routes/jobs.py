@@ -122,7 +122,7 @@ async def recent_jobs(
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found, following = await queue.lists.recent(owner, limit=limit, before=before, status=status, kind=kind)
+    found, following = await queue.job_index.recent(owner, limit=limit, before=before, status=status, kind=kind)
     jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found]
     return JobPage(jobs=jobs, next=following)
 

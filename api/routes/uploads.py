@@ -32,8 +32,8 @@ from api.dependencies import (
 )
 from api.problems import describe
 from api.routes.chat import IdempotencyKey
-from client.rq.idempotency import Idempotency
-from client.rq.ids import mint_id
+from client.rq.idempotency import IdempotentRequest
+from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from documents.media_types import detect
@@ -150,15 +150,15 @@ async def upload(
             return _all_accepted(before, response)
     await library.require_room(user, files=len(file), more_bytes=sum(one.size or 0 for one in file))
     await quotas.count_uploads(user, len(file))
-    ids = [mint_id() for _ in file]
+    ids = [new_id() for _ in file]
     if once is not None:
-        ids = (await queue.requests.reserve(once, ",".join(ids))).removeprefix(TAKEN).split(",")
+        ids = (await queue.idempotency.reserve(once, ",".join(ids))).removeprefix(TAKEN).split(",")
     accepted = [
         await library.accept(one.file, name=one.filename or "", user_id=user, on_duplicate=choice, upload_id=upload_id)
         for one, upload_id in zip(file, ids, strict=True)
     ]
     if once is not None:
-        await queue.requests.note(once, TAKEN + ",".join(one.upload.upload_id for one in accepted))
+        await queue.idempotency.replace(once, TAKEN + ",".join(one.upload.upload_id for one in accepted))
     for taken in accepted:
         _audit("upload_repeated" if taken.duplicate else "upload_added", taken.upload)
     if callback.url:
@@ -176,7 +176,7 @@ def _all_accepted(accepted: list[Accepted], response: Response) -> UploadsAccept
 
 def _same_files(
     key: str, files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback, user: str
-) -> Idempotency:
+) -> IdempotentRequest:
     """Describe a request by all it brings; the files by name and content."""
     told = []
     for one in files:
@@ -184,15 +184,15 @@ def _same_files(
         told.append([one.filename, hashlib.file_digest(content, "sha256").hexdigest()])
         one.file.seek(0)
     request = {"kind": "upload", "files": told, "on_duplicate": on_duplicate, "callback": callback.model_dump()}
-    return Idempotency.of(key, request, user_id=user)
+    return IdempotentRequest.of(key, request, user_id=user)
 
 
-async def _taken_before(once: Idempotency, queue: JobQueue, library: DocumentService) -> list[Accepted] | None:
+async def _taken_before(once: IdempotentRequest, queue: JobQueue, library: DocumentService) -> list[Accepted] | None:
     """Return what a request made before has brought, as it now is; None for a new one, and for one cut short.
 
     Raises UploadNotFound when it was deleted since.
     """
-    ids = await queue.requests.find(once)
+    ids = await queue.idempotency.find(once)
     if ids is None or not ids.startswith(TAKEN):
         return None
     found = [await library.get(one, user_id=None) for one in ids.removeprefix(TAKEN).split(",")]

@@ -21,7 +21,7 @@ from rq.job import Job
 
 from client.rq.dependencies import AFTER
 from client.rq.event_stream import WAKE_CHANNEL, events_key
-from client.rq.records import as_text
+from client.rq.records import decode_text
 
 RQ_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -52,17 +52,17 @@ return false
 )
 
 
-async def cancel(valkey: redis.Redis, job_id: str, *, queue: str, kept_seconds: int) -> None:
+async def cancel(valkey: redis.Redis, job_id: str, *, queue: str, ttl_seconds: int) -> None:
     """Cancel a job of a queue that does not run yet, in one step; tell the worker of one that does to stop it.
 
-    The hash of a cancelled job and its events are kept for `kept_seconds`. A job that has ended stays as it is.
+    The hash of a cancelled job and its events are kept for `ttl_seconds`. A job that has ended stays as it is.
     """
     unix = time.time()
     keys = [Job.key_for(job_id), f"rq:queue:{queue}", f"rq:canceled:{queue}", f"rq:deferred:{queue}"]
     keys += [f"rq:scheduled:{queue}", events_key(job_id)]
-    arguments: list[str | int | float] = [job_id, datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME), kept_seconds]
-    arguments += [unix + kept_seconds, WAKE_CHANNEL, queue]
+    arguments: list[str | int | float] = [job_id, datetime.fromtimestamp(unix, UTC).strftime(RQ_TIME), ttl_seconds]
+    arguments += [unix + ttl_seconds, WAKE_CHANNEL, queue]
     worker = await valkey.eval(_CANCEL, len(keys), *keys, *arguments)
     if worker:
         command = json.dumps({"command": "stop-job", "job_id": job_id})
-        await valkey.publish(PUBSUB_CHANNEL_TEMPLATE % as_text(worker), command)
+        await valkey.publish(PUBSUB_CHANNEL_TEMPLATE % decode_text(worker), command)

@@ -144,7 +144,7 @@ return {released, #found < tonumber(ARGV[4]) and 0 or tonumber(ARGV[3]) + #found
 
 async def release_dependents(valkey: Any, job_id: str) -> int:
     """Put jobs on their queues that have waited for this one, which has ended; return how many. Raises RedisError."""
-    return int(await valkey.eval(_RELEASE_DEPENDENTS, 0, job_id, rq_now()))
+    return int(await valkey.eval(_RELEASE_DEPENDENTS, 0, job_id, rq_timestamp()))
 
 
 async def release_stranded(valkey: Any, queue: str, *, before: float, skip: int, limit: int) -> tuple[int, int]:
@@ -153,10 +153,10 @@ async def release_stranded(valkey: Any, queue: str, *, before: float, skip: int,
     Looks at `limit` jobs, the oldest but `skip`. Returns how many were released, and `skip` for the next time, 0 at
     the end. It also gives those their turn that a stock worker has put on the queue.
     """
-    released, skip = await valkey.eval(_RELEASE_STRANDED, 0, queue, f"{before:.0f}", skip, limit, rq_now())
+    released, skip = await valkey.eval(_RELEASE_STRANDED, 0, queue, f"{before:.0f}", skip, limit, rq_timestamp())
     return int(released), int(skip)
 
 
-def rq_now() -> str:
+def rq_timestamp() -> str:
     """Return the time as RQ writes it."""
     return str(utcformat(now()))

@@ -174,7 +174,7 @@ def parse_events(entries: Iterable[Any]) -> list[Event]:
     return events
 
 
-class Watch:
+class JobSubscription:
     """One task's wait for one job."""
 
     def __init__(self) -> None:
@@ -198,31 +198,31 @@ class Watch:
         self._woken.set()
 
 
-class Wakeups:
+class JobNotifier:
     """Wakes the tasks of this process that wait for a job, through one subscription.
 
-    `over`: this process is about to end, and nobody waits any more.
+    `closing`: this process is about to end, and nobody waits any more.
     """
 
     def __init__(self, valkey: aioredis.Redis) -> None:
         self._valkey = valkey
-        self._waiting: dict[str, set[Watch]] = defaultdict(set)
+        self._waiting: dict[str, set[JobSubscription]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
-        self.over = False
+        self.closing = False
 
-    def end_waits(self) -> None:
-        """Wake everybody for good: who waits looks a last time, and sees that it is `over`."""
-        self.over = True
+    def release_waiters(self) -> None:
+        """Wake everybody for good: who waits looks a last time, and sees that it is `closing`."""
+        self.closing = True
         for watches in self._waiting.values():
             for watch in watches:
                 watch.wake(ending=False)
 
     @asynccontextmanager
-    async def watching(self, job_id: str) -> AsyncIterator[Watch]:
+    async def subscribe(self, job_id: str) -> AsyncIterator[JobSubscription]:
         """Give a watch that wakes whenever something happens to the job, or may have happened unheard."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(), name="wakeups")
-        watch = Watch()
+        watch = JobSubscription()
         self._waiting[job_id].add(watch)
         try:
             yield watch

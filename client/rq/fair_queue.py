@@ -233,7 +233,7 @@ end
 ADOPT: Final = TURNS + "return adopt(ARGV[1])"
 
 
-def owned(fields: dict[str, Any], owner: str, priority: Priority = Priority.NORMAL) -> list[Any]:
+def record_fields(fields: dict[str, Any], owner: str, priority: Priority = Priority.NORMAL) -> list[Any]:
     """Return the fields and values of a job's record in turn, with whose it is and how urgent."""
     found = fields | {OWNER_FIELD: owner, "priority": priority.value}
     return [part for pair in found.items() if pair[1] is not None for part in pair]

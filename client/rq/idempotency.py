@@ -1,7 +1,7 @@
-"""The same request twice is done once: `Idempotency-Key`, kept in Valkey for 24 hours.
+"""Requests that a client may repeat: one `Idempotency-Key` gives one result, kept in Valkey for 24 hours.
 
-What a request makes gets its ids before it is made. So a crash in between leaves no id without a thing: the request
-that is sent again makes it, under the same ids.
+A request reserves the ids of the things it creates before it creates them. A crash in between therefore loses nothing:
+the repeated request creates the things under the same ids.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, cast
 
 import redis.asyncio as redis
 
-from client.rq.records import as_text
-from client.valkey.connection import deadline
+from client.rq.records import decode_text
+from client.valkey.connection import valkey_call
 from errors import IdempotencyConflict
 
-KEPT_SECONDS = 86_400
+TTL_SECONDS = 86_400
 
 # KEYS: the idempotency key. ARGV: fingerprint, seconds to keep it, a new id.
 # Returns the id that stands for the key, and 1 when its fingerprint is ours.
@@ -34,53 +34,58 @@ return {ARGV[3], 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Idempotency:
-    """What makes two requests the same: the caller's key, and a fingerprint of all the request asks for."""
+class IdempotentRequest:
+    """A request with an idempotency key: the Valkey key of its entry, and a fingerprint of all that it asks for."""
 
     key: str
     fingerprint: str
 
     @classmethod
-    def of(cls, key: str, request: Mapping[str, Any], *, user_id: str) -> Idempotency:
-        """Describe a request. Keys of two users never meet."""
+    def of(cls, key: str, request: Mapping[str, Any], *, user_id: str) -> IdempotentRequest:
+        """Describe a request. Two users with the same `key` get two entries."""
         text = json.dumps(request, sort_keys=True, ensure_ascii=True, default=str)
-        owned = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()
-        return cls(key=f"rag:idempotency:{owned}", fingerprint=hashlib.sha256(text.encode()).hexdigest())
+        digest = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()
+        return cls(key=f"rag:idempotency:{digest}", fingerprint=hashlib.sha256(text.encode()).hexdigest())
 
 
-class Requests:
-    """Requests that came with a key, and the ids each of them was given."""
+class IdempotencyStore:
+    """The ids that idempotent requests were given."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self._valkey = valkey
 
-    async def find(self, once: Idempotency) -> str | None:
-        """Return the id a request was given before. Raises IdempotencyConflict, QueueUnavailable."""
-        async with deadline():
-            known = await self._valkey.get(once.key)
-        if known is None:
-            return None
-        found, _, fingerprint = as_text(cast("bytes", known)).rpartition(" ")
-        return _own(found, same=fingerprint == once.fingerprint)
+    async def find(self, request: IdempotentRequest) -> str | None:
+        """Return the id that the request was given before; None if it is new.
 
-    async def reserve(self, once: Idempotency, new_id: str) -> str:
-        """Return the id of a request: the one it was given before, else `new_id`, noted for the next time.
-
-        An id is what the caller makes of it, without spaces. Raises as `find` does.
+        Raises IdempotencyConflict when the key came with another request, and QueueUnavailable.
         """
-        async with deadline():
-            found, same = await self._valkey.eval(_RESERVE, 1, once.key, once.fingerprint, KEPT_SECONDS, new_id)
-        return _own(as_text(found), same=bool(same))
+        async with valkey_call():
+            entry = await self._valkey.get(request.key)
+        if entry is None:
+            return None
+        stored_id, _, fingerprint = decode_text(cast("bytes", entry)).rpartition(" ")
+        if fingerprint != request.fingerprint:
+            raise _conflict()
+        return stored_id
 
-    async def note(self, once: Idempotency, made: str) -> None:
-        """Note another id for a request that was given one: what it asked for was there already."""
-        async with deadline():
-            await self._valkey.set(once.key, f"{made} {once.fingerprint}", xx=True, keepttl=True)
+    async def reserve(self, request: IdempotentRequest, new_id: str) -> str:
+        """Return the id that the request was given before; else store `new_id` for it and return that.
+
+        An id is any text without spaces. Raises as `find` does.
+        """
+        async with valkey_call():
+            stored_id, same = await self._valkey.eval(
+                _RESERVE, 1, request.key, request.fingerprint, TTL_SECONDS, new_id
+            )
+        if not same:
+            raise _conflict()
+        return decode_text(stored_id)
+
+    async def replace(self, request: IdempotentRequest, new_id: str) -> None:
+        """Replace the id of a request, for example by the id of an existing duplicate. Does nothing once it expired."""
+        async with valkey_call():
+            await self._valkey.set(request.key, f"{new_id} {request.fingerprint}", xx=True, keepttl=True)
 
 
-def _own(found: str, *, same: bool) -> str:
-    if not same:
-        raise IdempotencyConflict(
-            "this Idempotency-Key came with another request before: use a new key for a new request"
-        )
-    return found
+def _conflict() -> IdempotencyConflict:
+    return IdempotencyConflict("this Idempotency-Key came with another request before: use a new key for a new request")

@@ -1,4 +1,4 @@
-"""Ids of jobs and uploads: they tell when they were made, so that one that is gone is known from one that never was."""
+"""Ids of jobs and uploads: UUIDs that hold their creation time, so that an expired id is known from an unknown one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from errors import JobNotFound
 UUID_WITH_TIME = 7
 
 
-def mint_id() -> str:
-    """Make the id of a job or an upload."""
+def new_id() -> str:
+    """Return a new id for a job or an upload."""
     return str(uuid7())
 
 
-def minted_at(job_id: str) -> datetime | None:
-    """Return when an id was made, or None when ids of its kind do not tell. Raises JobNotFound for no id of ours."""
+def id_created_at(job_id: str) -> datetime | None:
+    """Return when an id was created; None for a UUID of a version that holds no time.
+
+    Raises JobNotFound when the text is not a UUID as `new_id` writes it.
+    """
     try:
         parsed = uuid.UUID(job_id)
     except ValueError:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import redis.asyncio as redis
 from rq.job import Job
 
-from client.rq.ids import minted_at
-from client.rq.records import KINDS, STATUSES, Kind, as_text
-from client.valkey.connection import deadline, of_right_type
+from client.rq.ids import id_created_at
+from client.rq.records import KINDS, STATUSES, Kind, decode_text
+from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.keys import quoted
 from errors import BatchNotFound, JobNotFound
 from schemas import JobStatus
@@ -40,7 +40,7 @@ EVERYBODY = "rag:jobs:*"
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class JobSummary:
     """A job in a list."""
 
     job_id: str
@@ -49,12 +49,12 @@ class Listed:
     created_at: datetime
 
 
-class JobLists:
+class JobIndex:
     """Lists of job ids in Valkey, newest first. Jobs that are no longer kept are left out of what is read."""
 
-    def __init__(self, valkey: redis.Redis, *, kept_seconds: int) -> None:
+    def __init__(self, valkey: redis.Redis, *, ttl_seconds: int) -> None:
         self._valkey = valkey
-        self._kept_seconds = kept_seconds + EXTRA_SECONDS
+        self._kept_seconds = ttl_seconds + EXTRA_SECONDS
 
     def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
         """Add jobs to their owner's list, and to everybody's."""
@@ -66,20 +66,20 @@ class JobLists:
 
     async def recent(
         self, owner: str | None, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None
-    ) -> tuple[list[Listed], str | None]:
+    ) -> tuple[list[JobSummary], str | None]:
         """Return up to `limit` of an owner's jobs, newest first, from those older than the job `before`.
 
         With them comes `before` of the next call, None at the end. Where few of very many match there are fewer than
         `limit`, or none, though more may follow. `owner` None gives everybody's.
         """
         key = EVERYBODY if owner is None else _owner_key(owner)
-        found: list[Listed] = []
+        found: list[JobSummary] = []
         held: list[str] = []
-        async with deadline():
+        async with valkey_call():
             start = await self._place_after(key, before)
             for _ in range(MOST_LOOKED_AT // PAGE):
                 page = cast("list[bytes]", await self._valkey.zrevrange(key, start, start + PAGE - 1))
-                ids = [as_text(one) for one in page]
+                ids = [decode_text(one) for one in page]
                 jobs, gone = await self._look(ids)
                 found += [job for job in jobs if status in {None, job.status} and kind in {None, job.kind}]
                 if len(found) > limit:
@@ -102,7 +102,7 @@ class JobLists:
         if place is not None:
             return cast("int", place) + 1
         try:
-            minted = minted_at(job_id)
+            minted = id_created_at(job_id)
         except JobNotFound:
             minted = None
         later = "-inf" if minted is None else f"({minted.timestamp()}"
@@ -110,16 +110,16 @@ class JobLists:
 
     async def make_batch(self, batch_id: str, owner: str, job_ids: Sequence[str]) -> list[str]:
         """Remember jobs, in order, as a batch of `owner`; return those it has, which are others if it was there."""
-        async with deadline():
+        async with valkey_call():
             kept = str(self._kept_seconds)
             held = await self._valkey.eval(_MAKE_BATCH, 1, _batch_key(batch_id), kept, owner, *job_ids)
-        return [as_text(one) for one in held]
+        return [decode_text(one) for one in held]
 
     async def batch(self, owner: str | None, batch_id: str) -> list[str]:
         """Return the ids of a batch's jobs, in order. Raises BatchNotFound, also for another owner's."""
-        async with deadline():
+        async with valkey_call():
             parts = cast("list[bytes]", await self._valkey.lrange(_batch_key(batch_id), 0, -1))
-        found = [as_text(part) for part in parts]
+        found = [decode_text(part) for part in parts]
         if not found or owner not in {None, found[0]}:
             raise BatchNotFound(f"there is no batch {batch_id!a}: check the id that POST /chat/batch gave you")
         return found[1:]
@@ -131,30 +131,30 @@ class JobLists:
             counts[job.status] += 1
         return counts
 
-    async def _looked_up(self, job_ids: Sequence[str]) -> AsyncIterator[Listed]:
+    async def _looked_up(self, job_ids: Sequence[str]) -> AsyncIterator[JobSummary]:
         for start in range(0, len(job_ids), PAGE):
-            async with deadline():
+            async with valkey_call():
                 page, _ = await self._look(job_ids[start : start + PAGE])
             for job in page:
                 yield job
 
-    async def _look(self, job_ids: Iterable[str]) -> tuple[list[Listed], list[str]]:
+    async def _look(self, job_ids: Iterable[str]) -> tuple[list[JobSummary], list[str]]:
         """Look jobs up. Returns what can be read of them, and the ids of those that are no longer kept."""
         ids = list(job_ids)
         pipeline = self._valkey.pipeline(transaction=False)
         for job_id in ids:
             pipeline.hmget(Job.key_for(job_id), "status", "origin", "created_at")
         found, gone = [], []
-        answers = of_right_type(await pipeline.execute(raise_on_error=False))
+        answers = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
         for job_id, values in zip(ids, answers, strict=True):
             if values == [None, None, None]:
                 gone.append(job_id)
             status, origin, created_at = values or (None, None, None)
-            known: Any = STATUSES.get(as_text(status)), KINDS.get(as_text(origin))
+            known: Any = STATUSES.get(decode_text(status)), KINDS.get(decode_text(origin))
             with suppress(ValueError):  # a time that is none
-                made = datetime.fromisoformat(as_text(created_at))
+                made = datetime.fromisoformat(decode_text(created_at))
                 if None not in known:
-                    found.append(Listed(job_id, known[1], known[0], made))
+                    found.append(JobSummary(job_id, known[1], known[0], made))
         return found, gone
 
 

@@ -52,10 +52,10 @@ FIELDS = (
 
 def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
     """Read what RQ stored. Whatever cannot be read makes a failed job, not an error."""
-    kind = KINDS[as_text(job["origin"])]
-    owner = as_text(job.get(OWNER_FIELD)) or LOCAL_USER
+    kind = KINDS[decode_text(job["origin"])]
+    owner = decode_text(job.get(OWNER_FIELD)) or LOCAL_USER
     try:
-        status = JobStatus.CANCELLED if _was_withdrawn(job) else STATUSES[as_text(job["status"])]
+        status = JobStatus.CANCELLED if _was_withdrawn(job) else STATUSES[decode_text(job["status"])]
         meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
         value = _return_value(result, kind) if status is JobStatus.FINISHED else None
         return JobView(
@@ -70,7 +70,7 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
             if status is JobStatus.STARTED and "progress" in meta
             else None,
             result=value,
-            failure=_failure(status, meta, result, as_text(job.get("timeout"))),
+            failure=_failure(status, meta, result, decode_text(job.get("timeout"))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, NotPlainData, ValidationError, zlib.error):
         unreadable = Failure(code="unreadable", detail="what is stored of this job cannot be read; ask again")
@@ -88,7 +88,7 @@ def _was_withdrawn(job: dict[str, bytes]) -> bool:
     """Whether a job that is said to run was cancelled while it waited: its worker is about to find that out."""
     cancelled = job.get("cancel", b"")
     ended_then = bool(cancelled) and cancelled == job.get("ended_at") and cancelled >= job.get("enqueued_at", b"")
-    return ended_then and as_text(job["status"]) == RqStatus.STARTED
+    return ended_then and decode_text(job["status"]) == RqStatus.STARTED
 
 
 def _return_value(result: dict[bytes, bytes], kind: Kind) -> dict[str, object]:
@@ -132,8 +132,8 @@ def _exceptionas_text(result: dict[bytes, bytes]) -> str:
 
 def _time(value: bytes | None) -> Any:
     """Return RQ's time stamp as pydantic reads it; pydantic refuses what is no time."""
-    return as_text(value) or None
+    return decode_text(value) or None
 
 
-def as_text(value: bytes | None) -> str:
+def decode_text(value: bytes | None) -> str:
     return value.decode(errors="replace") if value else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import redis.asyncio as redis
 
-from client.rq.records import as_text
+from client.rq.records import decode_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ async def _alive(valkey: redis.Redis, worker_keys: set[bytes]) -> tuple[str, ...
         pipeline.hmget(key, "birth", "death")
     answers = await pipeline.execute()
     return tuple(
-        as_text(key).removeprefix("rq:worker:")
+        decode_text(key).removeprefix("rq:worker:")
         for key, (birth, death) in zip(keys, answers, strict=True)
         if birth and not death
     )

@@ -52,16 +52,16 @@ def submit(
     *,
     after: Sequence[str] = (),
     conversation: str | None = None,
-    kept_seconds: int,
+    ttl_seconds: int,
     again: bool = False,
 ) -> None:
     """Add to a transaction, sync or async: write a job and put it on its queue, or let it wait.
 
-    `fields`: what `fair_queue.owned` returns. `after`: jobs that have to end first. `conversation`: the key of its
-    jobs, of which the last has to end first, too; it is kept for `kept_seconds` of a result and for as long as a job
+    `fields`: what `fair_queue.record_fields` returns. `after`: jobs that have to end first. `conversation`: the key of
+    its jobs, of which the last has to end first, too; it is kept for `ttl_seconds` of a result and for as long as a job
     may take to end. `again`: this is not the transaction's first, so that the script need not be sent once more.
     """
     keys = [job.key, events_key(job.id)] + ([] if conversation is None else [conversation])
-    arguments = [job.origin, job.id, UNENDED_SECONDS, kept_seconds + UNENDED_SECONDS, len(after), *after, *fields]
+    arguments = [job.origin, job.id, UNENDED_SECONDS, ttl_seconds + UNENDED_SECONDS, len(after), *after, *fields]
     run, script = (pipeline.evalsha, _SUBMIT_SHA) if again else (pipeline.eval, _SUBMIT)
     run(script, len(keys), *keys, *arguments)

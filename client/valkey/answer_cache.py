@@ -18,9 +18,9 @@ from schemas import Answer
 class AnswerCache:
     """A Valkey that is away, or an entry that makes no sense, is a miss."""
 
-    def __init__(self, valkey: Redis, *, kept_seconds: int) -> None:
+    def __init__(self, valkey: Redis, *, ttl_seconds: int) -> None:
         self._valkey = valkey
-        self._kept_seconds = kept_seconds
+        self._kept_seconds = ttl_seconds
 
     def get(self, key: str) -> Answer | None:
         """Return the answer kept under a key."""

@@ -1,4 +1,4 @@
-"""Talking to Valkey from the API: never for long, and with errors a client understands."""
+"""Calls from the API to Valkey: a time limit for each, and errors that a client understands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, 
 
 from errors import QueueUnavailable
 
-DEADLINE_SECONDS = 2.2
+CALL_SECONDS = 2.2
 RETRY_AFTER_SECONDS = 5
 
 
 @asynccontextmanager
-async def deadline(seconds: float = DEADLINE_SECONDS) -> AsyncIterator[None]:
-    """Bound a talk with Valkey in time, and turn its errors into QueueUnavailable."""
+async def valkey_call(seconds: float = CALL_SECONDS) -> AsyncIterator[None]:
+    """Limit the time of the Valkey calls in the block, and turn their errors into QueueUnavailable."""
     try:
         async with asyncio.timeout(seconds):
             yield
@@ -29,15 +29,17 @@ async def deadline(seconds: float = DEADLINE_SECONDS) -> AsyncIterator[None]:
         raise _unavailable("the queue cannot be reached; try again in a moment") from None
 
 
-def of_right_type(answers: Iterable[Any]) -> list[Any]:
-    """Give a pipeline's answers, None for a key under which there is something of another type. Raises RedisError."""
-    found = []
-    for answer in answers:
-        strange = isinstance(answer, ResponseError) and str(answer).startswith("WRONGTYPE")
-        if isinstance(answer, RedisError) and not strange:
-            raise answer
-        found.append(None if strange else answer)
-    return found
+def none_for_wrong_type(replies: Iterable[Any]) -> list[Any]:
+    """Return a pipeline's replies; None where a key holds the wrong type. Raises any other error among them."""
+    checked: list[Any] = []
+    for reply in replies:
+        if isinstance(reply, ResponseError) and str(reply).startswith("WRONGTYPE"):
+            checked.append(None)
+        elif isinstance(reply, RedisError):
+            raise reply
+        else:
+            checked.append(reply)
+    return checked
 
 
 def _unavailable(detail: str) -> QueueUnavailable:

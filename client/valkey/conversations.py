@@ -44,9 +44,9 @@ def jobs_key(owner: str, conversation_id: str) -> str:
 class Conversations:
     """Reads and writes turns for a worker. A Valkey that is away costs the memory of them, not the answer."""
 
-    def __init__(self, valkey: Redis, *, kept_seconds: int) -> None:
+    def __init__(self, valkey: Redis, *, ttl_seconds: int) -> None:
         self._valkey = valkey
-        self._kept_seconds = kept_seconds
+        self._kept_seconds = ttl_seconds
 
     def turns(self, owner: str, conversation_id: str, *, job_id: str) -> list[Turn]:
         """Return the last turns, oldest first, without that of the job itself, should it run again."""

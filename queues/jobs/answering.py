@@ -36,7 +36,7 @@ def answer_in_context(
     """
     if valkey is None:
         return _answer(query, use, report, say, void)
-    conversations = Conversations(valkey, kept_seconds=settings.result_ttl_seconds)
+    conversations = Conversations(valkey, ttl_seconds=settings.result_ttl_seconds)
     asked = query
     if query.conversation_id is not None:
         turns = conversations.turns(query.user_id, query.conversation_id, job_id=job_id)
@@ -63,7 +63,7 @@ def _cached(
     """Return the answer kept for this question over these documents, or make it and keep it."""
     if not query.cache:
         return answer()
-    cache = AnswerCache(valkey, kept_seconds=settings.result_ttl_seconds)
+    cache = AnswerCache(valkey, ttl_seconds=settings.result_ttl_seconds)
     key = cache_key(
         {
             "version": ANSWERS_VERSION,

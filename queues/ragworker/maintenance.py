@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from rq.intermediate_queue import IntermediateQueue
 from rq.scripts import acquire_or_refresh_lock, release_lock
 
-from client.rq import fair_queue as fair_turns
+from client.rq import fair_queue
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobTransitions
 
 log = logging.getLogger("rq.worker")
@@ -191,7 +191,7 @@ class Maintenance:
         got = acquire_or_refresh_lock(self._ledger.valkey, key, self._owner, SCHEDULER_LOCK_SECONDS)
         if got != "taken":
             self._ledger.enqueue_due(queue)
-        fair_turns.adopt(self._ledger.valkey, queue)
+        fair_queue.adopt(self._ledger.valkey, queue)
 
     def _release_schedule(self) -> None:
         try:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from client.rq.idempotency import KEPT_SECONDS
+from client.rq.idempotency import TTL_SECONDS
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from server import create_app
@@ -33,7 +33,7 @@ def test_the_same_key_and_body_give_the_same_job(api: httpx.Client, valkey: Redi
     assert answers[1].headers["Location"] == answers[0].headers["Location"]
     assert valkey.llen(QUEUE) == 1
     (key,) = valkey.keys("rag:idempotency:*")
-    assert KEPT_SECONDS - 60 < valkey.ttl(key) <= KEPT_SECONDS
+    assert TTL_SECONDS - 60 < valkey.ttl(key) <= TTL_SECONDS
 
 
 def test_a_repeated_request_changes_nothing(api: httpx.Client, valkey: Redis) -> None:

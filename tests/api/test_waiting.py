@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from redis import Redis
 from rq.job import Job
 
-from client.rq.ids import mint_id
+from client.rq.ids import new_id
 from client.rq.listing import _owner_key
 from client.rq.outbox import endpoints_key
 from client.rq.serializer import PlainSerializer
@@ -42,21 +42,21 @@ def with_queue(url: str, use: Callable[[JobQueue], Awaitable[None]]) -> None:
 @pytest.mark.parametrize("owner", ["ann", ODD])
 def test_what_waits_is_counted_until_it_is_taken_or_cancelled(owner: str, valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
-        assert await queue.waiting(owner) == 0
+        assert await queue.count_waiting(owner) == 0
         asked = await queue.submit_many("chat", [QUESTION] * 5, owner=owner)
         await queue.submit_many("chat", [QUESTION] * 3, owner="other")
         await queue.submit("document", {}, owner=owner)
         urgent = await queue.submit("chat", QUESTION, owner=owner, priority=Priority.HIGH)
         late = await queue.submit("chat", QUESTION, owner=owner, after=[asked[4].job_id])
-        assert (await queue.waiting(owner), await queue.waiting("other")) == (8, 3)
+        assert (await queue.count_waiting(owner), await queue.count_waiting("other")) == (8, 3)
         await queue.cancel(asked[2].job_id)
         await queue.cancel(late.job_id)
-        assert await queue.waiting(owner) == 6
+        assert await queue.count_waiting(owner) == 6
         (taken,) = JobTransitions(valkey, "one").take("rag_queries", ["execution"]).jobs
         assert taken.holder.job_id == urgent.job_id
-        assert await queue.waiting(owner) == 5
+        assert await queue.count_waiting(owner) == 5
         JobTransitions(valkey, "one").take("rag_queries", [f"more-{n}" for n in range(50)])
-        assert (await queue.waiting(owner), await queue.waiting("other")) == (1, 0)
+        assert (await queue.count_waiting(owner), await queue.count_waiting("other")) == (1, 0)
 
     with_queue(valkey_url, use)
 
@@ -74,7 +74,7 @@ def test_a_thousand_jobs_are_taken_together_or_not_at_all(valkey_url: str, valke
         with pytest.raises(TooManyJobs):
             await queue.submit("document", {}, owner="ann", max_waiting=1_500)
         await queue.submit("document", {}, owner="bob", max_waiting=1_500)
-        assert await queue.waiting("ann") == 1_500
+        assert await queue.count_waiting("ann") == 1_500
 
     with_queue(valkey_url, use)
 
@@ -84,17 +84,17 @@ def test_requests_at_the_same_time_do_not_get_past_the_limit(valkey_url: str) ->
         calls = [queue.submit_many("chat", [QUESTION] * 7, owner="ann", max_waiting=50) for _ in range(20)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
         refused = [answer for answer in answers if isinstance(answer, TooManyJobs)]
-        assert (len(answers) - len(refused), await queue.waiting("ann")) == (7, 49)
+        assert (len(answers) - len(refused), await queue.count_waiting("ann")) == (7, 49)
 
     with_queue(valkey_url, use)
 
 
 def test_a_request_that_is_sent_again_needs_no_room(valkey_url: str) -> None:
     async def use(queue: JobQueue) -> None:
-        job_id = mint_id()
+        job_id = new_id()
         for _ in range(3):
             await queue.submit("chat", QUESTION, owner="ann", job_id=job_id, max_waiting=1)
-        assert await queue.waiting("ann") == 1
+        assert await queue.count_waiting("ann") == 1
         with pytest.raises(TooManyJobs):
             await queue.submit("chat", QUESTION, owner="ann", max_waiting=1)
 
@@ -103,12 +103,12 @@ def test_a_request_that_is_sent_again_needs_no_room(valkey_url: str) -> None:
 
 def test_room_reserved_by_a_request_that_failed_is_given_back(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
-        await queue.make_room("ann", [mint_id() for _ in range(9)], "chat", max_waiting=10)
-        assert await queue.waiting("ann") == 9
+        await queue.reserve_slots("ann", [new_id() for _ in range(9)], "chat", max_waiting=10)
+        assert await queue.count_waiting("ann") == 9
         key = "rag:turns:rag_queries:of:ann"
         for job_id in cast("list[bytes]", valkey.zrange(key, 0, -1)):
             valkey.zincrby(key, -16, job_id.decode())
-        assert await queue.waiting("ann") == 0
+        assert await queue.count_waiting("ann") == 0
 
     with_queue(valkey_url, use)
 
@@ -161,7 +161,7 @@ def test_two_owners_never_share_a_key(one: str, other: str, first: str, second: 
 
 
 def test_conversations_of_owners_with_colons_stay_apart(valkey: Redis) -> None:
-    kept = Conversations(valkey, kept_seconds=60)
+    kept = Conversations(valkey, ttl_seconds=60)
     kept.add("a:b", "c", Turn(job_id="1", question="mine", answer="mine"))
     kept.add("a", "b:jobs", Turn(job_id="2", question="ours", answer="ours"))
     for owner, conversation in (("a", "b:c"), ("a:b", "jobs"), ("a:b:c", ""), ("a", "b")):

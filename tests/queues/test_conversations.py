@@ -122,7 +122,7 @@ def test_a_rewrite_that_makes_no_sense_is_not_used() -> None:
 
 
 def test_a_turn_made_twice_is_kept_once_and_only_the_last_few(valkey: Redis) -> None:
-    conversations = Conversations(valkey, kept_seconds=60)
+    conversations = Conversations(valkey, ttl_seconds=60)
     for n in range(10):
         for attempt in range(2):
             conversations.add("local", "c", Turn(job_id=f"j{n}", question=f"q{n}", answer=f"a{attempt}"))

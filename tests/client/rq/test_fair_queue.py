@@ -19,8 +19,8 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from uuid_utils.compat import uuid7
 
-from client.rq import fair_queue as fair_turns
-from client.rq import records as job_record
+from client.rq import fair_queue
+from client.rq import records as job_records
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions, encode_exception
 from client.rq_client import JobQueue
@@ -228,13 +228,13 @@ def test_what_is_of_low_priority_lets_its_owners_other_jobs_pass_and_nobody_else
 
 
 def test_low_priority_passes_few_where_very_many_wait(world: World) -> None:
-    low = world.submit("ann", "low", count=fair_turns.MOST_MOVED + 100)
+    low = world.submit("ann", "low", count=fair_queue.MOST_MOVED + 100)
     normal = world.submit("ann", count=3)
     assert world.waiting() == normal + low[3:] + low[:3]
 
 
 def test_what_is_of_low_priority_is_not_passed_for_ever(world: World) -> None:
-    long_ago = str(uuid7(timestamp=int(time.time()) - fair_turns.LOW_SECONDS - 1))
+    long_ago = str(uuid7(timestamp=int(time.time()) - fair_queue.LOW_SECONDS - 1))
     world.run(world.queue.submit("chat", {"query": "why?"}, owner="ann", priority=Priority.LOW, job_id=long_ago))
     low = world.submit("ann", "low", count=2)
     normal, urgent = world.submit("ann", count=2), world.submit("ann", "high", count=2)
@@ -294,7 +294,7 @@ def test_a_question_that_waited_for_another_takes_its_owners_turn(world: World) 
         finished(world, first)
     )
     assert set(world.waiting()[-2:]) == set(waits)
-    assert fair_turns.adopt(world.valkey, "rag_queries") == 2
+    assert fair_queue.adopt(world.valkey, "rag_queries") == 2
     assert world.owners(world.waiting()).startswith("Baaba")
     world.check()
 
@@ -309,7 +309,7 @@ def test_what_rq_runs_again_does_not_expire_before_its_turn(world: World) -> Non
     short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # asked for, unlike the other
     FailedJobRegistry(queue=queue).requeue(failed)
     assert world.valkey.ttl(f"rq:job:{failed}") > 0
-    assert fair_turns.adopt(world.valkey, "rag_queries") == 2
+    assert fair_queue.adopt(world.valkey, "rag_queries") == 2
     assert world.valkey.ttl(f"rq:job:{failed}") == -1
     assert world.valkey.ttl(short.key) > 0
 
@@ -362,7 +362,7 @@ def test_every_kind_of_worker_keeps_to_the_turns(
     stock: bool, world: World, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time, so that the jobs begin in the order in which they end."""
-    monkeypatch.setitem(job_record.FUNCTIONS, "chat", "tests.support.jobs.answer")
+    monkeypatch.setitem(job_records.FUNCTIONS, "chat", "tests.support.jobs.answer")
     world.submit("ann", count=12)
     world.submit("bob", count=3)
     world.submit("c:d/é %", "high", count=2)
@@ -381,7 +381,7 @@ def test_every_kind_of_worker_keeps_to_the_turns(
 def test_a_ragworker_gives_released_questions_their_turn(
     world: World, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(job_record.FUNCTIONS, "chat", "tests.support.jobs.answer")
+    monkeypatch.setitem(job_records.FUNCTIONS, "chat", "tests.support.jobs.answer")
     first = world.run(world.queue.submit("chat", {"wait": True}, owner="bob")).job_id
     late = world.run(world.queue.submit("chat", {}, owner="bob", after=[first])).job_id
     world.names |= dict.fromkeys([first, late], ("bob", "normal"))
