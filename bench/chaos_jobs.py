@@ -10,12 +10,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from rq import get_current_job
-
 from client.llm.deadline import current_deadline
 from client.qdrant.bm25 import Bm25Encoder
 from client.rq import transitions as ledger
 from queues import wiring as services
+from queues.context import current_job
 from queues.ragworker import maintenance as caretaker
 from queues.ragworker.worker import RagWorker
 from rag.search.fusion import SearchResults
@@ -87,11 +86,11 @@ class _Model:
     """Answers each run with words of its own, so that two runs of one job never give the same answer."""
 
     def complete(self, _system: str, _user: str, **_options: object) -> Completion:
-        job = get_current_job()
+        job = current_job()
         assert job is not None
-        _note("begun", job.id)
+        _note("begun", job.job_id)
         current_deadline().sleep(random.uniform(0.02, LONGEST_SECONDS))
-        _note("ended", job.id)
+        _note("ended", job.job_id)
         return Completion(text=f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}.", model="chaos")
 
 

@@ -1,9 +1,14 @@
-"""A job of ours under a worker that is not: `rq worker`, its SimpleWorker, a pool.
+"""Jobs of ours under RQ's own workers: `rq worker`, SimpleWorker, a pool. No other module knows what RQ does inside.
 
-RagWorker renews the leases of its jobs and writes their endings only while it holds them. Here the job sees to that
-itself, with a thread beside it: the thread renews the lease as long as the worker lives, and stops the job when
-it was cancelled or is another's. How a job ended is written by RQ, which begins with the job's `set_status`. So
-that is where it is looked at last, and where what came too late is dropped.
+RagWorker renews the leases of its jobs, and writes results only while it holds them. RQ does neither. So here the job
+starts a thread that renews its lease as long as the worker lives, and that stops the job when it was cancelled or when
+another worker has taken it over.
+
+RQ writes the result after the job function has returned, so two of its methods are replaced, each on one object:
+- `Job.set_status`, on the job that runs: RQ calls it while it gathers the transaction that writes the result, and
+  nothing else of ours is called that late. It asks a last time who holds the job.
+- `Pipeline.execute`, on that transaction: the only way to drop it. An exception out of `set_status` would end a
+  SimpleWorker, and would have the parent of a forked child write the job as failed.
 """
 
 from __future__ import annotations
@@ -11,132 +16,192 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import RedisError, WatchError
+from rq import get_current_job
 from rq.job import Job, JobStatus
+from rq.timeouts import JobTimeoutException
 
 from client.llm.deadline import Deadline
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
-from errors import JobCancelled, JobStopped
+from errors import JobCancelled, JobStopped, JobTimedOut
+from observability import logs
+from queues.context import JobContext, NoJob
+from schemas import Failure
+from settings import get_settings
 
 log = logging.getLogger("queues")
 
-LOOK_SECONDS = 0.5
-# The name under which RQ runs a job at once, where it is enqueued: there is no worker and no execution.
-_AT_ONCE = "sync"
+RENEW_SECONDS = 0.5
+# RQ's name for the worker of a job that runs where it is enqueued: there is no worker, and no execution.
+_INLINE = "sync"
 
 
-class Hold:
-    """The hold of one execution on its job. Use `holding`."""
+def current_job() -> JobContext:
+    """Return the job that RQ runs in this thread; NoJob when RQ runs none."""
+    job = get_current_job()
+    if job is None:
+        return NoJob()
+    return InlineJob(job) if job.worker_name in {None, "", _INLINE} else StockJob(job)
+
+
+class InlineJob(JobContext):
+    """A job that RQ runs inside the enqueuing process. No other process can take it over."""
 
     def __init__(self, job: Job) -> None:
+        ttl = job.result_ttl if job.result_ttl is not None else get_settings().result_ttl_seconds
+        super().__init__(
+            job_id=job.id,
+            queue=job.origin,
+            valkey=job.connection,
+            notes=job.meta,
+            enqueued_at=job.enqueued_at,
+            timeout_seconds=job.timeout or None,
+            result_ttl_seconds=ttl,
+        )
         self._job = job
-        self._ledger = JobTransitions(job.connection, job.worker_name or "")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Put the job's id on every log line of the block, and log how the block ended: RQ's own line has no fields."""
+        logs.configure_once(get_settings)
+        started, outcome = time.monotonic(), "failed"
+        with logs.bound(job_id=self.job_id, queue=self.queue):
+            try:
+                yield
+                outcome = "finished"
+            finally:
+                seconds = round(time.monotonic() - started, 3)
+                log.info("job %s %s", self.job_id, outcome, extra=logs.fields(outcome=outcome, seconds=seconds))
+
+    def _begin_attempt(self) -> int:
+        return int(self._job.connection.hincrby(self._job.key, "attempts", 1))
+
+    def _save_notes(self) -> None:
+        self._job.save_meta()  # type: ignore[no-untyped-call]
+
+    def _describe(self, error: Exception) -> Failure:
+        if isinstance(error, JobTimeoutException):  # RQ raises it in the midst of the job function
+            error = JobTimedOut(f"the job ran longer than {self._job.timeout} s (JOB_TIMEOUT_SECONDS)")
+        return super()._describe(error)
+
+
+class StockJob(InlineJob):
+    """A job under a worker of RQ: it renews its own lease, and its result is dropped when it has lost the job."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._transitions = JobTransitions(job.connection, job.worker_name or "")
         self._lock = threading.Lock()
-        self._begun: StockExecution | None = None
-        self._parent: int | None = None
+        self._execution: StockExecution | None = None
+        self._parent_pid: int | None = None  # of the worker, where this process is its fork
         self._deadline: Deadline | None = None
         self._stopped = False
         self._cancelled = False
-        self._done = threading.Event()
+        self._returned = threading.Event()
 
-    def begin(self) -> int:
-        """Take the job in hand; give which attempt at it this is, 0 when it is another's. Raises RedisError."""
-        with self._lock:
-            if self._begun is None:
-                self._begun = self._ledger.start_stock_execution(self._job.origin, self._job.id)
-                if self._begun.worker_pid == os.getppid():
-                    self._parent = os.getppid()
-            return self._begun.attempt
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Renew the lease within the block. Raises JobStopped when another worker has the job, JobCancelled."""
+        with super().running():
+            self._job.set_status = self._fenced(self._job.set_status)  # type: ignore[method-assign]
+            try:
+                self._check()
+                threading.Thread(target=self._keep_lease, name="lease", daemon=True).start()
+                yield
+            finally:
+                self._returned.set()
 
-    def start(self) -> None:
-        """Watch over the job from now on. Raises JobStopped when it is another's, JobCancelled when cancelled."""
-        self._job.save_meta = self._save_meta  # type: ignore[method-assign]
-        self._job.set_status = self._guarded(self._job.set_status)  # type: ignore[method-assign]
+    def _check(self) -> None:
         try:
-            if not self._look():
-                raise JobStopped("another worker has this job, or it was cancelled before it began")
-            if self._cancelled:
-                raise JobCancelled("the job was cancelled")
+            held = self._renew_lease()
         except (RedisError, OSError):
-            pass  # the thread asks again
-        threading.Thread(target=self._watch, name="hold", daemon=True).start()
+            return  # the thread asks again
+        if not held:
+            raise JobStopped("another worker has this job, or it was cancelled before it began")
+        if self._cancelled:
+            raise JobCancelled("the job was cancelled")
 
-    def end(self) -> None:
-        """Watch no more: the job's function has returned."""
-        self._done.set()
-
-    def attach(self, deadline: Deadline) -> None:
-        """Name the deadline through which the job is stopped."""
-        self._deadline = deadline
-        if self._stopped:
-            deadline.stop()
-
-    def _watch(self) -> None:
-        while not self._done.wait(LOOK_SECONDS):
-            if self._parent is not None and os.getppid() != self._parent:
-                log.error("job %s: its worker died, and nobody would hear how it ended", self._job.id)
+    def _keep_lease(self) -> None:
+        while not self._returned.wait(RENEW_SECONDS):
+            if self._parent_pid is not None and os.getppid() != self._parent_pid:
+                log.error("job %s: its worker died, and nobody would read its result", self.job_id)
                 os._exit(1)
             try:
-                if not self._look() or self._cancelled:
+                if not self._renew_lease() or self._cancelled:
                     self._stop()
             except (RedisError, OSError):
                 continue
 
-    def _look(self) -> bool:
-        """Renew the lease; see whether the job is still ours, and whether it was cancelled. Raises RedisError."""
-        holder = self._holder()
-        if holder is None:
+    def _renew_lease(self) -> bool:
+        """Renew the lease, and note a cancelled job. False when another worker has the job. Raises RedisError."""
+        execution = self._held_execution()
+        if execution is None:
             return False
-        held, cancelled = self._ledger.renew_stock_lease(holder)
+        held, cancelled = self._transitions.renew_stock_lease(execution)
         self._cancelled = self._cancelled or cancelled
         return held
 
-    def _holder(self) -> ExecutionRef | None:
-        """Name the execution; None when the job is another's. Raises RedisError."""
-        if not self.begin() or self._begun is None:
+    def _held_execution(self) -> ExecutionRef | None:
+        """Return the execution that RQ made; None when another worker has the job. Raises RedisError."""
+        if not self._begin_attempt() or self._execution is None:
             return None
-        return ExecutionRef(self._job.origin, self._job.id, self._begun.execution_id, 0.0)
+        return ExecutionRef(self.queue, self.job_id, self._execution.execution_id, 0.0)
+
+    def _begin_attempt(self) -> int:
+        with self._lock:
+            if self._execution is None:
+                self._execution = self._transitions.start_stock_execution(self.queue, self.job_id)
+                if self._execution.worker_pid == os.getppid():
+                    self._parent_pid = os.getppid()
+            return self._execution.attempt
+
+    def _save_notes(self) -> None:
+        execution = self._held_execution()
+        if execution is not None:
+            self._transitions.save_meta(execution, PlainSerializer.dumps(self.notes))
+
+    def _stop_through(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        if self._stopped:
+            deadline.stop()
 
     def _stop(self) -> None:
         self._stopped = True
-        if self._deadline is not None and not self._done.is_set():
+        if self._deadline is not None and not self._returned.is_set():
             self._deadline.stop()
 
-    def _save_meta(self) -> None:
-        holder = self._holder()
-        if holder is not None:
-            self._ledger.save_meta(holder, PlainSerializer.dumps(self._job.meta))
+    def _fenced(self, set_status: Callable[..., None]) -> Callable[..., None]:
+        """Wrap `Job.set_status` so that RQ writes the result only while this execution holds the job."""
 
-    def _guarded(self, write: Callable[..., None]) -> Callable[..., None]:
-        """Wrap `Job.set_status`: what RQ is about to write is written only if the job is still ours."""
-
-        def set_status(status: JobStatus, pipeline: Any = None) -> None:
+        def fenced_set_status(status: JobStatus, pipeline: Any = None) -> None:
             if pipeline is None:
-                write(status)
+                set_status(status)
                 return
-            # Whoever takes the job away touches what is watched (`scripts.REAP`): between this look and the writing,
-            # too. RQ watches it for a job that ended well, and then tries again.
+            # Taking a job over touches the key watched here (`JobTransitions.recover_expired`), so the transaction
+            # fails when another worker does so between this check and EXEC. For a job that finished RQ watches the
+            # key itself, and tries again; for a job that failed RQ does neither.
             if not pipeline.explicit_transaction and not pipeline.command_stack:
                 pipeline.watch(self._job.dependents_key)
                 pipeline.multi()
-                pipeline.execute = _or_nothing(pipeline.execute)
-            if not self._look():
-                log.warning("job %s is not this worker's: its ending is void", self._job.id)
-                pipeline.execute = lambda *_args, **_keywords: []
+                pipeline.execute = _ignoring_watch_error(pipeline.execute)
+            if not self._renew_lease():
+                log.warning("job %s: its result was dropped: another worker has the job", self.job_id)
+                pipeline.execute = _no_execute
             if self._cancelled and status is JobStatus.FAILED:
                 status = JobStatus.STOPPED
-            write(status, pipeline=pipeline)
+            set_status(status, pipeline=pipeline)
             pipeline.hdel(self._job.key, "cancel")
 
-        return set_status
+        return fenced_set_status
 
 
-def _or_nothing(execute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+def _ignoring_watch_error(execute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     def run(*args: Any, **keywords: Any) -> list[Any]:
         try:
             return execute(*args, **keywords)
@@ -146,15 +211,5 @@ def _or_nothing(execute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
     return run
 
 
-@contextmanager
-def holding(job: Job) -> Iterator[Hold | None]:
-    """Hold a job that a worker which is not ours runs in this thread. Gives None where RQ runs it without a worker."""
-    if not job.worker_name or job.worker_name == _AT_ONCE:
-        yield None
-        return
-    hold = Hold(job)
-    try:
-        hold.start()
-        yield hold
-    finally:
-        hold.end()
+def _no_execute(*_args: Any, **_keywords: Any) -> list[Any]:
+    return []

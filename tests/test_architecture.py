@@ -25,7 +25,7 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "rag": [{"text"}, {"ingest"}, {"search"}, {"citations"}, {"answer"}, {"eval"}],
     "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
-    "queues": [{"wiring", "health"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
+    "queues": [{"wiring", "health", "context"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
     "api": [
         {"request_log", "swagger"},
         {"problems"},

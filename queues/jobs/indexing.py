@@ -22,11 +22,10 @@ from errors import (
     ProviderError,
     StoreError,
     UploadGone,
-    UploadNotReady,
 )
 from queues.wiring import Services
 from rag.ingest.indexing import ProgressCallback, index_document
-from schemas import Document, Indexed, Progress, Query, Removed, Upload, UploadStatus, UploadTask
+from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, UploadTask
 
 ROW_SECONDS = 0.5
 
@@ -82,21 +81,6 @@ def remove_upload(task: UploadTask, use: Services) -> Removed:
     use.files.delete(upload.file_id)
     use.uploads.forget(upload.upload_id)
     return Removed(upload_id=upload.upload_id, name=upload.name)
-
-
-def require_ready(query: Query, use: Services) -> None:
-    """Make sure that the uploads a question names can be searched. Raises UploadNotReady."""
-    if query.upload_ids is None:
-        return
-    missing = set(query.upload_ids) - use.uploads.searchable(query.sees, query.upload_ids)
-    if not missing:
-        return
-    upload = use.uploads.get(min(missing), user_id=query.sees)
-    if upload is None or upload.status is UploadStatus.DELETING:
-        raise UploadNotReady("a document this question is about was deleted")
-    if upload.status is UploadStatus.FAILED:
-        raise UploadNotReady(f"{upload.name} could not be indexed: {upload.error}")
-    raise UploadNotReady(f"{upload.name} is not indexed yet; ask again once it is ready")
 
 
 def _index(upload: Upload, use: Services, report: ProgressCallback, *, fresh: bool) -> Indexed:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
-from rq.job import Job
 from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout, utcparse
 
 from client.llm.deadline import Deadline
 from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, ExecutionRef, TakenJob
+from queues.context import JobContext
 
 # What a worker runs. Writing another name to Valkey must not mean having it run.
 # A list holds an id only while its job has one of these.
@@ -29,15 +29,18 @@ class InvalidJobRecord(ValueError):
     """The record of a job makes no sense, or asks for what is not ours to do."""
 
 
-class RagJob(Job):
-    """What jobs get from rq.get_current_job(). Its notes reach Valkey only while its execution holds the job."""
+@dataclass(kw_only=True, eq=False)
+class RagWorkerJob(JobContext):
+    """A job under RagWorker, which has counted the attempt and has the notes written by its own thread."""
 
-    write_meta: Callable[[bytes], None]
     attempt: int
+    write_notes: Callable[[bytes], None]
 
-    def save_meta(self) -> None:
-        """Have `meta` written. It never raises: a job outlives an outage of Valkey."""
-        self.write_meta(PlainSerializer.dumps(self.meta))
+    def _begin_attempt(self) -> int:
+        return self.attempt
+
+    def _save_notes(self) -> None:
+        self.write_notes(PlainSerializer.dumps(self.notes))
 
 
 @dataclass(eq=False)
@@ -48,7 +51,7 @@ class Execution:
     """
 
     holder: ExecutionRef
-    job: RagJob
+    job: RagWorkerJob
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
@@ -88,16 +91,19 @@ def open_execution(
     if name not in functions:
         raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
     timeout = _timeout(fields, default_timeout_seconds)
-    job = RagJob(holder.job_id, connection=valkey, serializer=PlainSerializer)
-    job.write_meta = lambda meta: write_meta(holder, meta)
-    job.attempt = int(fields["attempts"])
-    job.created_at = _time(fields)
-    job.enqueued_at = _enqueued_at(fields)
-    job.origin = holder.queue
-    job.timeout = timeout
-    job.description = fields.get("description", b"").decode(errors="replace")
-    job.meta = _meta(fields)
-    job._status = RqStatus.STARTED  # noqa: SLF001  set_status would write it once more
+    _require_created_at(fields)
+    result_ttl = ttl(fields, "result_ttl")
+    job = RagWorkerJob(
+        job_id=holder.job_id,
+        queue=holder.queue,
+        valkey=valkey,
+        notes=_meta(fields),
+        enqueued_at=_enqueued_at(fields),
+        timeout_seconds=timeout,
+        result_ttl_seconds=result_ttl if result_ttl > 0 else DEFAULT_TTL_SECONDS,
+        attempt=int(fields["attempts"]),
+        write_notes=lambda notes: write_meta(holder, notes),
+    )
     return Execution(
         holder=holder,
         job=job,
@@ -105,7 +111,7 @@ def open_execution(
         arguments=arguments,
         keywords=keywords,
         deadline=Deadline(timeout if timeout > 0 else None),
-        result_ttl=ttl(fields, "result_ttl"),
+        result_ttl=result_ttl,
         failure_ttl=ttl(fields, "failure_ttl"),
     )
 
@@ -160,9 +166,10 @@ def _timeout(fields: Any, default_seconds: int) -> int:
         raise InvalidJobRecord(f"its timeout makes no sense: {type(error).__name__}") from None
 
 
-def _time(fields: Any) -> Any:
+def _require_created_at(fields: Any) -> None:
+    """Refuse a job without a creation time: the API could not show it."""
     try:
-        return utcparse(fields["created_at"].decode())
+        utcparse(fields["created_at"].decode())
     except (KeyError, ValueError):
         raise InvalidJobRecord("it does not say when it was created") from None
 

@@ -11,7 +11,6 @@ from contextvars import Context
 from uuid import uuid4
 
 from redis.exceptions import RedisError
-from rq.job import _job_stack
 
 from client.llm.deadline import apply_deadline
 from client.rq.serializer import NotPlainData, PlainSerializer
@@ -27,6 +26,7 @@ from client.rq.transitions import (
 )
 from errors import AppError
 from observability import logs
+from queues.context import entered
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl
 from queues.ragworker.result_writer import ResultWriter
@@ -111,7 +111,7 @@ class Executor:
     def end_expired(self) -> None:
         """Fail the jobs whose time is up."""
         for execution in self._matching(lambda execution: execution.deadline.expired):
-            seconds = execution.job.timeout
+            seconds = execution.job.timeout_seconds
             detail = f"the job ran longer than {seconds} s (JOB_TIMEOUT_SECONDS)"
             self._cut_short(execution, "failed", TIMED_OUT.format(seconds), "job_timed_out", detail)
 
@@ -145,7 +145,7 @@ class Executor:
             return
         execution.deadline.stop(cancelled=status == "stopped")
         job = execution.job
-        meta = _dumps(job.meta | {"failure": {"code": code, "detail": detail}})
+        meta = _dumps(job.notes | {"failure": {"code": code, "detail": detail}})
         self._finish(execution, JobOutcome(status, encode_exception(said), execution.failure_ttl, meta))
         log.warning("%s: %s %s: %s", execution.holder.queue, execution.holder.job_id, status, detail)
 
@@ -242,20 +242,17 @@ class Executor:
     def _outcome(self, execution: Execution) -> JobOutcome:
         job = execution.job
         started = time.monotonic()
-        logs.bind(job_id=job.id, queue=job.origin)
-        _job_stack.push(job)  # type: ignore[no-untyped-call]
+        logs.bind(job_id=job.job_id, queue=job.queue)
         try:
-            with apply_deadline(execution.deadline):
+            with apply_deadline(execution.deadline), entered(job):
                 result = encode_result(execution.call())
-            return JobOutcome("finished", result, execution.result_ttl, _dumps(job.meta), time.monotonic() - started)
+            return JobOutcome("finished", result, execution.result_ttl, _dumps(job.notes), time.monotonic() - started)
         except BaseException as error:  # a job may raise SystemExit; the worker goes on
             expected = isinstance(error, AppError)  # then the job's notes say what happened
             holder = execution.holder
             log.warning("%s: %s: %s", holder.queue, holder.job_id, type(error).__name__, exc_info=not expected)
             said = encode_exception(traceback.format_exc())
-            return JobOutcome("failed", said, execution.failure_ttl, _dumps(job.meta), time.monotonic() - started)
-        finally:
-            _job_stack.pop()  # type: ignore[no-untyped-call]
+            return JobOutcome("failed", said, execution.failure_ttl, _dumps(job.notes), time.monotonic() - started)
 
     def _finish(self, execution: Execution, ending: JobOutcome) -> None:
         self.writer.finish(execution.holder, ending)

@@ -16,10 +16,10 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 
-import queues.worker
+import queues.jobs.answering
 from client.rq.event_stream import EventWriter, events_key
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobOutcome, JobTransitions, encode_result
-from queues.stock import Hold
+from queues.stock import StockJob
 from schemas import Answer
 from settings import Settings
 from tests.api.test_api import ask
@@ -70,21 +70,21 @@ def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *,
             raise LookupError
         return Answer(text="ours", sources=[], answered=True)
 
-    monkeypatch.setattr(queues.worker, "answer_in_context", answer)
+    monkeypatch.setattr(queues.jobs.answering, "answer_in_context", answer)
 
 
 def before_it_is_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something between the last look at the job and the writing of how it ended."""
-    look, done = Hold._look, list[bool]()
+    renew_lease, done = StockJob._renew_lease, list[bool]()
 
-    def look_and_act(self: Hold) -> bool:
-        found = look(self)
-        if self._done.is_set() and not done:
+    def renew_and_act(self: StockJob) -> bool:
+        held = renew_lease(self)
+        if self._returned.is_set() and not done:
             done.append(True)
             act()
-        return found
+        return held
 
-    monkeypatch.setattr(Hold, "_look", look_and_act)
+    monkeypatch.setattr(StockJob, "_renew_lease", renew_and_act)
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["and ends it", "and has it"])

@@ -12,12 +12,13 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 
 from redis import Redis
-from rq import Queue, get_current_job
+from rq import Queue
 from rq.job import Job
 
 from client.llm.deadline import current_deadline
 from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
+from queues.context import current_job
 from queues.ragworker import maintenance as caretaker
 from queues.ragworker.worker import RagWorker
 from settings import Settings
@@ -80,15 +81,15 @@ def meet(_place: int) -> bool:
 
 
 def who() -> dict[str, str]:
-    """Say which job this is, as RQ tells it, and leave a note that nobody else may see."""
-    job = get_current_job()
+    """Return the id of the current job, and the note of an earlier job where one leaked into this one."""
+    job = current_job()
     assert job is not None
     found = _note.get()
-    _note.set(job.id)
+    _note.set(job.job_id)
     time.sleep(0.01)
-    again = get_current_job()
+    again = current_job()
     assert again is not None
-    return {"id": again.id, "found": found}
+    return {"id": again.job_id, "found": found}
 
 
 def hang_in_socket(port: int) -> str:

@@ -1,0 +1,173 @@
+"""The job that a job function runs for, in the same form under every kind of worker.
+
+| class          | module                     | the job runs                                               |
+|----------------|----------------------------|------------------------------------------------------------|
+| `RagWorkerJob` | queues.ragworker.execution | under RagWorker                                            |
+| `StockJob`     | queues.stock               | under a worker of RQ: `rq worker`, SimpleWorker, a pool    |
+| `InlineJob`    | queues.stock               | inside the enqueuing process: RQ's `Queue(is_async=False)` |
+| `NoJob`        | here                       | nowhere: somebody calls a job function directly            |
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+
+from client.llm.deadline import Deadline, job_deadline
+from client.rq.event_stream import EventWriter
+from errors import AppError
+from observability import logs
+from schemas import Failure, Progress
+
+PROGRESS_SECONDS = 0.25
+
+
+@dataclass(kw_only=True, eq=False)
+class JobContext(ABC):
+    """What a job function may know of its job and publish about it.
+
+    Attributes:
+        job_id: empty outside any job.
+        queue: the name of the queue, empty outside any job.
+        valkey: the connection to the queues; None outside any job.
+        notes: what is stored beside the job's state: its progress and its failure. Plain data.
+        enqueued_at: None when the record does not say.
+        timeout_seconds: None for no limit.
+        result_ttl_seconds: how long the events are kept after the job has ended, as long as the result.
+
+    """
+
+    job_id: str
+    queue: str
+    valkey: Redis | None
+    notes: dict[str, Any] = field(default_factory=dict)
+    enqueued_at: datetime | None = None
+    timeout_seconds: float | None = None
+    result_ttl_seconds: int = 0
+    _events: EventWriter | None = field(default=None, init=False)
+    _stage: str = field(default="", init=False)
+    _reported_at: float = field(default=0.0, init=False)
+
+    # -- for job functions
+
+    @contextmanager
+    def reporting(self, *, max_calls: int | None = None) -> Iterator[None]:
+        """Open the job's events, limit its time and its calls of a model, and note why it failed."""
+        self._open_events()
+        try:
+            with job_deadline(self.timeout_seconds, max_calls=max_calls) as deadline:
+                self._stop_through(deadline)
+                yield
+        except Exception as error:
+            self._note(failure=self._describe(error).model_dump())
+            raise
+        finally:
+            if self._events is not None:
+                self._events.close()
+
+    def report(self, progress: Progress) -> None:
+        """Publish progress: each stage once, and within a stage at most every PROGRESS_SECONDS."""
+        now = time.monotonic()
+        if progress.stage != self._stage or now - self._reported_at >= PROGRESS_SECONDS:
+            data = progress.model_dump(mode="json", exclude_none=True)
+            self._note(progress=data)
+            self.write_event("progress", data)
+            self._stage, self._reported_at = progress.stage, now
+
+    def write_event(self, kind: str, data: dict[str, Any]) -> None:
+        """Append an event to the job's stream."""
+        if self._events is not None:
+            self._events.write(kind, data)
+
+    def discard_tokens(self) -> None:
+        """Have readers of the events discard the tokens so far: the answer starts again."""
+        if self._events is not None:
+            self._events.start()
+
+    def seconds_queued(self) -> float | None:
+        """Return the seconds from enqueueing to now; None when unknown."""
+        if self.enqueued_at is None:
+            return None
+        return max(0.0, (datetime.now(UTC) - self.enqueued_at).total_seconds())
+
+    # -- for the kinds of worker
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Do what the worker leaves to the job while its function runs. Raises JobStopped, JobCancelled."""
+        yield
+
+    @abstractmethod
+    def _begin_attempt(self) -> int:
+        """Return the number of this attempt, from 1; 0 when another worker has the job. May raise RedisError."""
+
+    @abstractmethod
+    def _save_notes(self) -> None:
+        """Write the notes to Valkey, unless another worker has the job."""
+
+    def _stop_through(self, deadline: Deadline) -> None:  # noqa: B027  RagWorker knows the deadline already
+        """Take the deadline to end when the job has to stop."""
+
+    def _describe(self, error: Exception) -> Failure:
+        """Return what a user may read about an exception of the job function."""
+        if isinstance(error, AppError):
+            return Failure(code=_code(error), detail=error.detail)
+        return Failure(code="internal", detail="the job failed inside; the worker's log says why")
+
+    def _note(self, **notes: dict[str, Any]) -> None:
+        self.notes.update(notes)
+        self._save_notes()
+
+    def _open_events(self) -> None:
+        if self.valkey is None:
+            return
+        self._events = EventWriter(
+            self.valkey, self.job_id, result_ttl_seconds=self.result_ttl_seconds, begin=self._begin_attempt
+        )
+        self._events.start()
+        logs.bind(attempt=self._events.attempt)
+
+
+class NoJob(JobContext):
+    """The context of a job function that is called outside any job: nothing is published."""
+
+    def __init__(self) -> None:
+        super().__init__(job_id="", queue="", valkey=None)
+
+    def _begin_attempt(self) -> int:
+        return 1
+
+    def _save_notes(self) -> None:
+        pass
+
+
+_current: ContextVar[JobContext | None] = ContextVar("job", default=None)
+
+
+def current_job() -> JobContext | None:
+    """Return the job that RagWorker runs in this thread; None elsewhere."""
+    return _current.get()
+
+
+@contextmanager
+def entered(job: JobContext) -> Iterator[None]:
+    """Make a job the current one within the block."""
+    token = _current.set(job)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _code(error: AppError) -> str:
+    """Turn a class name into a code: NothingIndexed becomes nothing_indexed."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
