@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
-from cli import terminal
 from client.files import data_dir
 from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
-from observability import logs
+from observability import commands, logs
 from schemas import Indexed, JobStatus, Progress, UploadTask, user
 from settings import Settings, load_settings
 
@@ -280,7 +279,7 @@ async def _follow(queue: JobQueue, job_id: str, report: ProgressCallback) -> Ind
     while not job.status.terminal:
         overdue = job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS
         if overdue and not await _taken(queue):
-            raise AppError(f"no worker takes documents: run `{terminal.script('main.py')} worker`")
+            raise AppError(f"no worker takes documents: run `{commands.script('main.py')} worker`")
         await asyncio.sleep(POLL_SECONDS)
         job = await queue.fetch(job_id)
         if job.progress is not None:

@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from cli import keys, terminal
+from cli import dead_letters, keys
 from cli.processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
 from client.files import data_dir
 from client.valkey import embedded as embedded_valkey
-from errors import AppError, QueueUnavailable, SettingsError
-from observability import logs
+from errors import AppError, SettingsError
+from observability import commands, logs
 from settings import Settings, load_settings, without_password
 
 
@@ -55,44 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     for name, what in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
         part = parts.add_parser(name, help=what)
         part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-    dead = parts.add_parser("dead", help="list, retry or drop jobs that failed")
-    dead.add_argument("action", choices=["list", "retry", "drop"])
-    dead.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
-    dead.add_argument("--all", action="store_true", help="every one of them")
+    dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
     parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
     keys.add_arguments(parts.add_parser("keys", help="make, list or revoke the keys of callers"))
     audit = parts.add_parser("audit", help="find and mend what does not belong together in the stores")
     audit.add_argument("--dry-run", action="store_true", help="say what would be mended, and change nothing")
     return parser
-
-
-def _dead_letters(settings: Settings, options: argparse.Namespace) -> int:
-    """List dead letters, or retry or drop some. 1 when an id was not among them, 2 when none was named."""
-    from redis import Redis
-    from redis.exceptions import RedisError
-
-    from client.rq.dead_letters import DeadLetters
-
-    if options.action != "list" and not (options.job_ids or options.all):
-        raise AppError(f"say which jobs to {options.action}: their ids, or --all")
-    url = embedded_valkey.require_url(settings)
-    with Redis.from_url(url) as valkey:
-        letters = DeadLetters(valkey)
-        try:
-            found = letters.list()
-            if options.action == "list":
-                for letter in found:
-                    print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}")
-                print(f"{len(found)} dead letters")
-                return 0
-            chosen = [letter.job_id for letter in found] if options.all else options.job_ids
-            unknown = letters.retry(chosen) if options.action == "retry" else letters.drop(chosen)
-        except RedisError:
-            raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
-    for job_id in unknown:
-        print(f"{job_id} is no dead letter: see `{terminal.script('main.py')} dead list`", file=sys.stderr)
-    print(f"{len(chosen) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
-    return 1 if unknown else 0
 
 
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
@@ -202,8 +170,8 @@ def _banner(settings: Settings, url: str) -> str:
   queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}
   vectors  {settings.qdrant_url or f"embedded, in {settings.qdrant_dir}"}
 
-  index    {terminal.script("index.py")} PATH
-  worker   {terminal.rq_worker(shown)}   (in another terminal, as many as you like)
+  index    {commands.script("index.py")} PATH
+  worker   {commands.rq_worker(shown)}   (in another terminal, as many as you like)
 """
 
 
@@ -212,7 +180,7 @@ _PARTS = {
     "api": _run_api,
     "worker": _run_worker,
     "keys": keys.run,
-    "dead": _dead_letters,
+    "dead": dead_letters.run,
     "audit": _audit,
 }
 

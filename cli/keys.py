@@ -1,4 +1,4 @@
-"""The keys of callers: `python main.py keys create|list|revoke`."""
+"""API keys: `main.py keys create|list|revoke`."""
 
 from __future__ import annotations
 
@@ -11,47 +11,51 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from cli import terminal
 from errors import SettingsError, UploadsUnavailable
-from observability import logs
+from observability import commands, logs
 from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
 from settings import Settings
 
 if TYPE_CHECKING:
     from auth.api_keys import ApiKeyRepository
+    from client.sql.uploads import UploadRepository
 
 log = logging.getLogger("main")
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 MAX_NAME_CHARS = 255
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `keys` takes."""
+    """Add the arguments of `keys`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="make a key and print it, alone, on the last line")
-    create.add_argument("--name", required=True, type=_name, help="what it is for, as `keys list` will show it")
-    create.add_argument("--user", default="local", type=user, help="whose documents and jobs it opens (default: local)")
+    create = actions.add_parser("create", help="make a key; the last line of the output is the key alone")
+    create.add_argument("--name", required=True, type=_name, help="what the key is for; `keys list` shows it")
+    create.add_argument(
+        "--user", default="local", type=user, help="user whose documents the key opens (default: local)"
+    )
     create.add_argument(
         "--scope",
         action="append",
         nargs="+",
         choices=[scope.value for scope in KeyScope],
-        help="what it allows; `admin` is everything, of every user (default: query and upload)",
+        help="what the key allows; `admin` allows everything, for every user (default: query and upload)",
     )
-    create.add_argument("--days", type=_days, help="how long it is good (default: until it is revoked)")
-    actions.add_parser("list", help="list the keys; what they are is not kept")
+    create.add_argument("--days", type=_days, help="days until the key expires (default: never)")
+    actions.add_parser("list", help="list the keys, without their secret text, which is not stored")
     actions.add_parser("revoke", help="revoke keys").add_argument("key_ids", nargs="+", metavar="ID")
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
-    """Do what was asked; 1 when a key to revoke is not there."""
-    with _open(settings) as keys:
-        return {"create": _create, "list": _list, "revoke": _revoke}[options.action](keys, options)
+    """Create, list or revoke keys. Returns 1 when a key to revoke does not exist."""
+    with _open(settings) as (keys, uploads):
+        if options.action == "create":
+            return _create(keys, uploads, options)
+        return _list(keys) if options.action == "list" else _revoke(keys, options)
 
 
 def require_guard(settings: Settings) -> None:
-    """Refuse to serve other machines without asking who they are, once the list of keys can be read.
+    """Refuse to serve other machines without authentication. Waits until the list of keys can be read.
 
     Raises SettingsError.
     """
@@ -60,58 +64,76 @@ def require_guard(settings: Settings) -> None:
     if _any_key(settings):
         return
     raise SettingsError(
-        f"HOST {settings.host} can be reached from other machines, and nobody would be asked who they are: make a key "
-        f"with `{terminal.script('main.py')} keys create --name NAME`, or set AUTH_REQUIRED=1, "
-        "or ALLOW_ANONYMOUS=1 if all may come in"
+        f"HOST {settings.host} can be reached from other machines, and every caller would be let in without a key: "
+        f"make a key with `{commands.script('main.py')} keys create --name NAME`, or set AUTH_REQUIRED=1, "
+        "or set ALLOW_ANONYMOUS=1 to let everybody in"
     )
 
 
 def _any_key(settings: Settings) -> bool:
-    """Tell whether there is a key, as soon as the database of keys answers."""
-    said = False
+    """Return True if there is a key. Waits until the database answers."""
+    warned = False
     while True:
         try:
-            with _open(settings) as keys:
+            with _open(settings) as (keys, _):
                 return bool(keys.all())
         except UploadsUnavailable as error:
-            if not said:
+            if not warned:
                 log.warning("HOST %s waits for the list of keys: %s", settings.host, error.detail)
-            said = True
-            time.sleep(AGAIN_SECONDS)
+            warned = True
+            time.sleep(RETRY_SECONDS)
 
 
 @contextmanager
-def _open(settings: Settings) -> Iterator[ApiKeyRepository]:
+def _open(settings: Settings) -> Iterator[tuple[ApiKeyRepository, UploadRepository]]:
     # Imported here: SQLAlchemy takes 0.3 s, which main.py would pay before it starts anything.
     from auth.api_keys import ApiKeyRepository
     from client.sql.database import Database
+    from client.sql.uploads import UploadRepository
 
     database = Database(settings)
     try:
-        yield ApiKeyRepository(database)
+        yield ApiKeyRepository(database), UploadRepository(database)
     finally:
         database.close()
 
 
-def _create(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
+def _create(keys: ApiKeyRepository, uploads: UploadRepository, options: argparse.Namespace) -> int:
     scopes = frozenset(KeyScope(scope) for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
-    expires_at = datetime.now(UTC) + timedelta(days=options.days) if options.days else None
+    now = datetime.now(UTC)
+    expires_at = now + timedelta(days=options.days) if options.days else None
+    has_admin = KeyScope.ADMIN in scopes or any(KeyScope.ADMIN in key.scopes and key.good(now) for key in keys.all())
     key, text = keys.create(options.name, user_id=options.user, scopes=scopes, expires_at=expires_at)
     logs.audit("key_created", key_id=key.key_id, user_id=key.user_id, scopes=sorted(scopes))
-    _settle()
-    print(f"key {key.key_id} of user {key.user_id}: {', '.join(sorted(scopes))}; {_until(key)}")
-    print("It is shown only now. Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
+    _wait_for_api()
+    print(f"key {key.key_id} of user {key.user_id}: {', '.join(sorted(scopes))}; {_validity(key)}")
+    if not has_admin:
+        print(
+            "Every call now needs a key, yours too, and no key has the scope admin yet: "
+            f"make yours with `{commands.script('main.py')} keys create --scope admin --name NAME`."
+        )
+    if KeyScope.ADMIN not in scopes and (sentence := _documents_of_others(uploads.count_by_user(), key.user_id)):
+        print(sentence)
+    print("The key is shown only now. Send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`.")
     print(text)
     return 0
 
 
-def _list(keys: ApiKeyRepository, _options: argparse.Namespace) -> int:
+def _documents_of_others(counts: dict[str, int], user_id: str) -> str:
+    """Return a sentence for a user without documents, who may miss those of another user; empty for all others."""
+    if counts.get(user_id) or not counts:
+        return ""
+    owners = [f"{name} owns {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:3]]
+    return f"User {user_id} owns 0 documents and sees no others: {', '.join(owners)}."
+
+
+def _list(keys: ApiKeyRepository) -> int:
     found = keys.all()
     for key in found:
         scopes = ",".join(sorted(key.scopes))
         made = f"made {key.created_at:%Y-%m-%d}"
-        print(f"{key.key_id}  {key.name!a}  user {key.user_id!a}  {scopes}  {made}  {_until(key)}")
-    print(f"{len(found)} keys")
+        print(f"{key.key_id}  {key.name!a}  user {key.user_id!a}  {scopes}  {made}  {_validity(key)}")
+    print(f"{len(found)} key{'' if len(found) == 1 else 's'}")
     return 0
 
 
@@ -120,21 +142,21 @@ def _revoke(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
     for key_id in known:
         logs.audit("key_revoked", key_id=key_id)
     if known:
-        _settle()
+        _wait_for_api()
     for key_id in set(options.key_ids) - set(known):
-        print(f"{key_id} is no key: see `{terminal.script('main.py')} keys list`", file=sys.stderr)
+        print(f"{key_id} is not a key: see `{commands.script('main.py')} keys list`", file=sys.stderr)
     print(f"{len(known)} revoked")
     return 0 if len(known) == len(options.key_ids) else 1
 
 
-def _settle() -> None:
-    """Wait until every process of the API has read the change, so that it holds when this command ends."""
+def _wait_for_api() -> None:
+    """Wait until every API process has read the change, so that the change holds when this command ends."""
     from auth.api_keys import REFRESH_SECONDS
 
     time.sleep(REFRESH_SECONDS)
 
 
-def _until(key: ApiKey) -> str:
+def _validity(key: ApiKey) -> str:
     if key.revoked_at is not None:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at is None:

@@ -1,1 +1,1 @@
-"""What operators see: log lines, the audit log, and the redaction of secrets."""
+"""What operators see: log lines, the audit log, redaction of secrets, and the commands to type."""

@@ -12,6 +12,7 @@ from api.problems import MEDIA_TYPE, problem_response
 from client.qdrant.health import Condition, vector_store_condition
 from client.rq.status import QueueState
 from errors import QueueUnavailable
+from observability import commands
 
 router = APIRouter(tags=["health"])
 
@@ -83,12 +84,12 @@ async def ready(queue: Queue, settings: CurrentSettings) -> Ready | Response:
 
 def _warnings(states: list[QueueState], condition: Condition) -> list[str]:
     warnings = [
-        f"no worker listens on {state.name} ({state.waiting} waiting): run `python main.py worker`"
+        f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
         for state in states
         if not state.workers and (state.waiting or state.name == NEEDED_QUEUE)
     ]
     if condition == "empty":
-        warnings.append("nothing is indexed yet: run `python index.py PATH`")
+        warnings.append(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
     if condition == "unavailable":
         warnings.append("the Qdrant server does not answer: check QDRANT_URL and QDRANT_API_KEY")
     return warnings

@@ -41,6 +41,7 @@ from client.qdrant.points import (
 )
 from client.qdrant.queries import Hit, VectorQuery, gather, plan, sparse_vectors, weights_of
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
+from observability import commands
 from rag.ingest.chunking import indexed_text
 from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
@@ -217,7 +218,7 @@ class EmbeddedStore(Searching):
             if self._exists():
                 return qdrant.EdgeShard.load(str(self._path))
             if create is None:
-                raise NothingIndexed("nothing is indexed yet: run `python index.py PATH` with a PDF or a folder")
+                raise NothingIndexed(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
             return self._create(create)
         except BaseException:
             self._turns.release()

@@ -38,6 +38,7 @@ from client.qdrant.points import (
 from client.qdrant.queries import Hit, VectorQuery, gather, plan, sparse_vectors
 from client.qdrant.tls import trusted
 from errors import NothingIndexed, StoreUnavailable
+from observability import commands
 from rag.ingest.chunking import indexed_text
 from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
@@ -275,7 +276,7 @@ def _store_errors() -> Iterator[None]:
 
 
 def _nothing_indexed() -> NothingIndexed:
-    return NothingIndexed("nothing is indexed yet: run `python index.py PATH` with a PDF or a folder")
+    return NothingIndexed(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
 
 
 def connect(settings: Settings) -> QdrantClient:

@@ -186,6 +186,13 @@ class UploadRepository:
         with self._database.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(kept)).scalar_one())
 
+    def count_by_user(self) -> dict[str, int]:
+        """Return how many uploads each user has, without those that are being deleted."""
+        kept = UploadRow.status != UploadStatus.DELETING
+        query = select(UploadRow.user_id, func.count()).where(kept).group_by(UploadRow.user_id)
+        with self._database.reading() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
     def hidden(self, user_id: str | None) -> tuple[str, ...]:
         """Return the uploads that may have chunks stored but must not be found: being deleted, or half indexed."""
         half = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))

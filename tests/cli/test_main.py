@@ -365,6 +365,34 @@ def test_the_first_takes_the_port_that_clients_expect_and_the_second_another(
         second.stop()
 
 
+def test_a_restart_takes_the_same_port_so_that_worker_terminals_stay_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = free_port()
+    monkeypatch.setattr(embedded_valkey, "DEFAULT_PORT", default)
+    urls = []
+    with socket.create_server(("127.0.0.1", default)):
+        for _ in range(2):
+            server = EmbeddedValkey(tmp_path)
+            assert server.start()
+            urls.append(server.url)
+            server.stop()
+    server = EmbeddedValkey(tmp_path)  # the default port is free now; terminals still name the other one
+    assert server.start()
+    urls.append(server.url)
+    server.stop()
+    assert urls == [urls[0]] * 3
+    assert urls[0] != f"redis://127.0.0.1:{default}"
+
+
+@pytest.mark.parametrize("text", ["", "0", "70000", "no number"])
+def test_a_damaged_record_of_the_port_is_ignored(text: str, tmp_path: Path) -> None:
+    (tmp_path / "port").write_text(text)
+    server = EmbeddedValkey(tmp_path)
+    assert server.start()
+    server.stop()
+
+
 def test_api_and_worker_can_be_run_apart(tmp_path: Path, pdf: Path) -> None:
     index(pdf, tmp_path / "data")
     port = str(free_port())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cli import terminal
 from main import _banner as banner
+from observability import commands
 from tests.conftest import MakeSettings
 from tests.support.processes import ROOT
 
@@ -17,24 +17,24 @@ from tests.support.processes import ROOT
 def test_in_the_project_s_folder_they_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(ROOT / ".venv" / "bin" / "python"))
     monkeypatch.chdir(ROOT)
-    assert terminal.script("index.py") == ".venv/bin/python index.py"
-    assert terminal.rq_worker("redis://h:1") == ".venv/bin/rq worker --url redis://h:1 rag_queries"
+    assert commands.script("index.py") == ".venv/bin/python index.py"
+    assert commands.rq_worker("redis://h:1") == ".venv/bin/rq worker --url redis://h:1 rag_queries"
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.chdir(tmp_path)
-    assert terminal.program("rq") == "./rq"
+    assert commands.program("rq") == "./rq"
 
 
 def test_elsewhere_they_say_where_things_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", "/opt/my tools/python")
-    assert terminal.script("main.py") == f"'/opt/my tools/python' {ROOT}/main.py"
-    assert terminal.rq_worker("redis://h:1").endswith(f"rag_queries --path {ROOT}")
+    assert commands.script("main.py") == f"'/opt/my tools/python' {ROOT}/main.py"
+    assert commands.rq_worker("redis://h:1").endswith(f"rag_queries --path {ROOT}")
 
 
 def test_a_worker_started_elsewhere_takes_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(
-        ["sh", "-c", f"{terminal.program('rq')} worker --help"], capture_output=True, text=True, check=True
+        ["sh", "-c", f"{commands.program('rq')} worker --help"], capture_output=True, text=True, check=True
     )
     assert "--path" in done.stdout
 

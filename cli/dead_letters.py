@@ -1,0 +1,55 @@
+"""Jobs that failed: `main.py dead list|retry|drop`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from client.rq.dead_letters import DeadLetters
+from client.valkey import embedded
+from errors import AppError, QueueUnavailable
+from observability import commands
+from settings import Settings, without_password
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `dead`."""
+    parser.add_argument("action", choices=["list", "retry", "drop"])
+    parser.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
+    parser.add_argument("--all", action="store_true", help="all dead letters")
+
+
+def run(settings: Settings, options: argparse.Namespace) -> int:
+    """List dead letters, or retry or drop some of them. Returns 1 when an id is not a dead letter.
+
+    Raises AppError when neither an id nor --all is given, QueueUnavailable when Valkey does not answer.
+    """
+    if options.action != "list" and not (options.job_ids or options.all):
+        raise AppError(f"say which jobs to {options.action}: their ids, or --all")
+    url = embedded.require_url(settings)
+    try:
+        with Redis.from_url(url) as valkey:
+            letters = DeadLetters(valkey)
+            return _list(letters) if options.action == "list" else _change(letters, options)
+    except RedisError:
+        raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
+
+
+def _list(letters: DeadLetters) -> int:
+    found = letters.list()
+    for letter in found:
+        print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}")
+    print(f"{len(found)} dead letter{'' if len(found) == 1 else 's'}")
+    return 0
+
+
+def _change(letters: DeadLetters, options: argparse.Namespace) -> int:
+    job_ids = [letter.job_id for letter in letters.list()] if options.all else options.job_ids
+    unknown = letters.retry(job_ids) if options.action == "retry" else letters.drop(job_ids)
+    for job_id in unknown:
+        print(f"{job_id} is not a dead letter: see `{commands.script('main.py')} dead list`", file=sys.stderr)
+    print(f"{len(job_ids) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
+    return 1 if unknown else 0
