@@ -23,6 +23,7 @@ from client.valkey import embedded as embedded_valkey
 from errors import AppError, SettingsError
 from observability import commands, logs
 from settings import Settings, load_settings, without_password
+from settings.stop_times import ORPHANED_WORKER_SECONDS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,11 +87,11 @@ def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
-    from queues.run import LEFT_BEHIND_SECONDS, run_worker
+    from queues.run import run_worker
 
     _require_database(settings)
     with _queue_url(settings) as url:
-        run_worker(settings, url=url, patience_seconds=LEFT_BEHIND_SECONDS if options.supervised else 0.0)
+        run_worker(settings, url=url, patience_seconds=ORPHANED_WORKER_SECONDS if options.supervised else 0.0)
     return 0
 
 

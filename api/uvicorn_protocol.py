@@ -15,14 +15,13 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.middleware.security_headers import COMMON
 from settings import Settings
+from settings.stop_times import API_GRACE_SECONDS
 
 # A question of 4,000 characters of four bytes each, percent-encoded as a query parameter, takes 48,000.
 MAX_URL_BYTES = 50_000
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 KEEP_ALIVE_SECONDS = 5
-# How long requests may go on once the process is told to end; main.py kills it after 30 s.
-GRACE_SECONDS = 20
 
 _TITLES = {
     400: ("Bad request", "this is no valid HTTP request"),
@@ -222,7 +221,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "http": GuardedProtocol,
         "ws": "none",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
-        "timeout_graceful_shutdown": GRACE_SECONDS,
+        "timeout_graceful_shutdown": API_GRACE_SECONDS,
         "server_header": False,
         "proxy_headers": bool(proxies),
         "forwarded_allow_ips": proxies or None,

@@ -21,11 +21,11 @@ from types import FrameType
 from client.valkey import embedded as embedded_valkey
 from errors import SettingsError
 from settings import ROOT, Settings
+from settings.stop_times import PROCESS_STOP_SECONDS
 
 log = logging.getLogger("main")
 
 TICK_SECONDS = 0.2
-GRACE_SECONDS = 30.0
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
@@ -112,7 +112,7 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
         finally:  # while Valkey is still kept running: they write what they finish
             for child in children:
                 child.terminate()
-            deadline = time.monotonic() + GRACE_SECONDS
+            deadline = time.monotonic() + PROCESS_STOP_SECONDS
             for child in children:
                 child.wait(deadline)
 

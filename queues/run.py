@@ -12,7 +12,7 @@ from client.qdrant.tls import in_the_clear
 from client.rq.records import QUEUES
 from errors import SettingsError, StoreInUse
 from queues import wiring as services
-from queues.ragworker.worker import GRACE_SECONDS, RagWorker
+from queues.ragworker.worker import RagWorker
 from queues.wiring import Services
 from settings import Settings
 from webhooks.relay import RelayThread, open_events
@@ -20,8 +20,6 @@ from webhooks.relay import RelayThread, open_events
 log = logging.getLogger("rq.worker")
 
 AGAIN_SECONDS = 0.5
-# A worker whose main.py was killed has the store until its jobs have ended or were handed back, and it has closed.
-LEFT_BEHIND_SECONDS = GRACE_SECONDS + 15.0
 
 
 def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -> None:

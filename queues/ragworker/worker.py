@@ -67,13 +67,12 @@ from queues.ragworker.commands import CommandListener
 from queues.ragworker.executor import Executor
 from queues.ragworker.maintenance import Maintenance
 from settings import Settings, get_settings
+from settings.stop_times import WORKER_GRACE_SECONDS
 
 TICK_SECONDS = 0.1
 # Python lets a thread that computes go on for 5 ms while others wait, which kept questions waiting for ingestion. With
 # 0.2 ms 300 threads did nothing but switch; with 1 ms they lost a tenth at most.
 SWITCH_SECONDS = 0.001
-# After the first signal jobs may go on for so long; main.py kills after 30 s.
-GRACE_SECONDS = 25.0
 # A pool and the terminal both pass on one Ctrl-C.
 SAME_SIGNAL_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
@@ -88,7 +87,7 @@ class RagWorker(BaseWorker):
     """An RQ worker that runs WORKER_CONCURRENCY jobs at once: `rq worker -w queues.RagWorker rag_queries`."""
 
     functions: ClassVar[frozenset[str]] = ALLOWED
-    grace_seconds: ClassVar[float] = GRACE_SECONDS
+    grace_seconds: ClassVar[float] = WORKER_GRACE_SECONDS
 
     def __init__(
         self, queues: Any, name: str | None = None, *args: Any, settings: Settings | None = None, **kwargs: Any
