@@ -20,21 +20,22 @@ from settings import Settings, load_settings
 from tests.support import acl
 from tests.support.openai_stub import OpenAIStub, openai_stub, serving
 from tests.support.pdfs import write_pdf
-from tests.support.processes import environment, processes_of, wait_until
+from tests.support.processes import environment, free_port, processes_of, wait_until
 
 MakeSettings = Callable[..., Settings]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Take the embedded Valkey's default port for the whole run, without listening.
+    """Keep the embedded Valkeys of this run away from their default port, which others on this machine may want, too.
 
-    Else the one test that had it would lose it to another whenever it kills its server.
+    A server that a test kills would lose the port to whoever starts next: to another test, or to another run.
     """
     if not hasattr(config, "workerinput"):  # in the process that starts the others
-        holder = socket.socket()
+        holder = socket.socket()  # for the processes that tests start: taken for the whole run, without listening
         config.add_cleanup(holder.close)
-        with suppress(OSError):  # a Valkey of the machine's own has it
+        with suppress(OSError):  # somebody has it already
             holder.bind(("127.0.0.1", embedded_valkey.DEFAULT_PORT))
+    embedded_valkey.DEFAULT_PORT = free_port()  # for the servers of this process
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from client.valkey.embedded import EmbeddedValkey
 from tests.queues.test_chat import answer
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.processes import PYTHON, ROOT, Running, environment, free_port, refused, running, wait_until
+from tests.support.valkeys import wait_until_on_disk
 
 
 class Service:
@@ -144,7 +144,8 @@ def test_a_killed_part_comes_back_and_no_job_is_lost(victim: str, tmp_path: Path
         before = started.children()[victim]
         waiting = [started.api.post("/chat", params={"query": "When was it built?"}).json()["job_id"]]
         if victim == "valkey":
-            time.sleep(1.1)  # its file is synced once a second
+            with Redis.from_url(started.valkey_url) as valkey:
+                wait_until_on_disk(valkey)
         os.kill(before, signal.SIGKILL)
         wait_until(lambda: started.children().get(victim, before) != before, what=f"another {victim}")
         wait_until(started.ready, seconds=40, what="readiness")

@@ -21,7 +21,7 @@ from rq.suspension import resume, suspend
 from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
 from queues.ragworker import maintenance as caretaker
-from queues.ragworker.worker import shares
+from queues.ragworker.worker import SAME_SIGNAL_SECONDS, shares
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support import jobs
@@ -67,6 +67,7 @@ def test_registries_and_records_are_rqs_own(valkey: Redis, settings: Settings) -
         assert found.started_at is not None
         assert [execution.worker_name for execution in found.get_executions()] == [worker.name]
         assert StartedJobRegistry("rag_queries", connection=valkey).get_job_ids() == [job.id]
+        wait_until(lambda: valkey.hget(worker.key, "state") == b"busy", what="the heartbeat that says so")
         info = rq_info(settings)
         assert "1 executing" in info
         assert worker.name in info
@@ -95,13 +96,11 @@ def test_nothing_of_one_job_reaches_another(valkey: Redis, valkey_url: str, make
 
 def test_a_job_that_hangs_in_a_socket_ends_at_its_deadline(valkey: Redis, settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, working(settings):
-        port = server.getsockname()[1]
-        began = time.monotonic()
+        port = server.getsockname()[1]  # nothing ever comes from there
         hanging = [enqueue(valkey, "hang_in_socket", port, job_timeout=1) for _ in range(3)]
         assert ended(*hanging) == ["failed"] * 3
-        assert time.monotonic() - began < 3
         assert "JobTimeoutException" in str(hanging[0].latest_result().exc_string)  # type: ignore[union-attr]
-        wait_until(lambda: jobs.returned.count(port) == 3, seconds=1, what="the return of the threads")
+        wait_until(lambda: jobs.returned.count(port) == 3, what="the return of the threads")
         assert ended(enqueue(valkey, "nothing")) == ["finished"]
 
 
@@ -109,10 +108,13 @@ def test_a_job_that_cannot_be_interrupted_ends_all_the_same_and_costs_no_place(
     valkey: Redis, valkey_url: str, make_settings: MakeSettings
 ) -> None:
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=1)):
-        job = enqueue(valkey, "sleep", 4, job_timeout=1)
+        jobs.returned.clear()
+        job = enqueue(valkey, "wait", job_timeout=1)
         after = enqueue(valkey, "nothing")
-        assert ended(job, after, seconds=3) == ["failed", "finished"]
-        time.sleep(max(0.0, 4.2 - (time.time() - job.created_at.timestamp())))  # it has returned by now
+        assert ended(job, after) == ["failed", "finished"]
+        assert jobs.RELEASE not in jobs.returned  # the job's thread is still in its function
+        jobs.release()
+        wait_until(lambda: jobs.RELEASE in jobs.returned)
     assert status(job) == "failed"
     assert Result.count(job) == 1
 
@@ -121,13 +123,11 @@ def test_stop_job_and_cancel_reach_running_jobs(valkey: Redis, settings: Setting
     with socket.create_server(("127.0.0.1", 0)) as server, working(settings):
         stopped, canceled, other = (enqueue(valkey, "hang_in_socket", server.getsockname()[1]) for _ in range(3))
         wait_until(lambda: len(started(valkey)) == 3)
-        began = time.monotonic()
         send_stop_job_command(valkey, stopped.id, serializer=PlainSerializer)
         Job.fetch(canceled.id, connection=valkey, serializer=PlainSerializer).cancel()
-        wait_until(lambda: status(stopped) == "stopped", seconds=1)
+        wait_until(lambda: status(stopped) == "stopped")
         assert status(canceled) == "canceled"
-        wait_until(lambda: len(started(valkey)) == 1, seconds=1)
-        assert time.monotonic() - began < 2
+        wait_until(lambda: len(started(valkey)) == 1)
         assert status(other) == "started"
         send_stop_job_command(valkey, other.id, serializer=PlainSerializer)
         ended(other)
@@ -153,16 +153,17 @@ def test_a_failing_job_is_where_rq_looks_for_it_and_can_be_requeued(valkey: Redi
 
 def test_the_first_signal_drains_and_the_second_hands_back(valkey: Redis, settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, working(settings) as worker:
-        drained = enqueue(valkey, "sleep", 0.5)
+        drained = enqueue(valkey, "wait")
         held = [enqueue(valkey, "hang_in_socket", server.getsockname()[1]) for _ in range(2)]
         wait_until(lambda: len(started(valkey)) == 3)
         worker.request_stop(15, None)
         worker.request_stop(15, None)  # the same Ctrl-C, once more
-        time.sleep(0.3)  # the worker looks ten times a second
+        wait_until(lambda: worker._engine is not None and worker._engine._stopping.is_set())
         late = enqueue(valkey, "nothing")
+        jobs.release()
         assert ended(drained) == ["finished"]
         assert [status(job) for job in held] == ["started"] * 2
-        time.sleep(1.0)
+        time.sleep(SAME_SIGNAL_SECONDS)
         worker.request_stop(15, None)
         wait_until(lambda: all(status(job) == "queued" for job in held))
         wait_until(lambda: not valkey.sismember("rq:workers", worker.key))
@@ -177,7 +178,7 @@ def test_the_shutdown_command_and_suspension_work(valkey: Redis, settings: Setti
     suspend(valkey)
     with working(settings) as worker:
         job = enqueue(valkey, "nothing")
-        time.sleep(0.3)
+        time.sleep(0.3)  # enough for a worker to take a job, if it did
         assert status(job) == "queued"
         resume(valkey)
         assert ended(job) == ["finished"]
@@ -271,9 +272,13 @@ def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, valkey_url: str, m
         waiting = [enqueue(valkey, "sleep", 0.3) for _ in range(60)]
         wait_until(lambda: len(started(valkey)) >= 10)
         delivery = enqueue(valkey, "nothing", queue="rag_webhooks")
-        assert ended(delivery, seconds=1) == ["finished"]
+        assert ended(delivery) == ["finished"]
         jobs.release()
         assert set(ended(*flood, *waiting)) == {"finished"}
+    for job in [delivery, *waiting]:
+        job.refresh()  # type: ignore[no-untyped-call]
+    before = [job for job in waiting if job.ended_at < delivery.started_at]  # type: ignore[operator]
+    assert len(before) < len(waiting) / 2
 
 
 def test_a_killed_workers_jobs_run_again_elsewhere(valkey: Redis, settings: Settings, tmp_path: Path) -> None:
@@ -282,10 +287,8 @@ def test_a_killed_workers_jobs_run_again_elsewhere(valkey: Redis, settings: Sett
         held = [enqueue(valkey, "count", settings.queue_url, f"rag:run-{n}", 1.0) for n in range(4)]
         wait_until(lambda: [valkey.get(f"rag:run-{n}:begun") for n in range(4)] == [b"1"] * 4)
         killed.kill()
-        began = time.monotonic()
     with working(settings):
         assert ended(*held) == ["finished"] * 4
-    assert time.monotonic() - began < 10
     assert [job.return_value() for job in held] == [2] * 4
     assert not started(valkey)
 
