@@ -1,7 +1,7 @@
-"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` one part.
+"""Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` run one part.
 
-`main.py keys create|list|revoke` looks after the keys of callers, `main.py dead list|retry|drop` after the jobs that
-failed. `main.py eval FILE` measures answers.
+The other commands manage a service: `keys` its API keys, `dead` its failed jobs, `audit` its stores; `eval` measures
+its answers. Each is a module of cli/.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def _parser() -> argparse.ArgumentParser:
         part = parts.add_parser(name, help=what)
         part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
-    parts.add_parser("eval", help="measure answers; `main.py eval --help` tells how")
-    keys.add_arguments(parts.add_parser("keys", help="make, list or revoke the keys of callers"))
-    audit = parts.add_parser("audit", help="find and mend what does not belong together in the stores")
-    audit.add_argument("--dry-run", action="store_true", help="say what would be mended, and change nothing")
+    parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
+    keys.add_arguments(parts.add_parser("keys", help="create, list or revoke API keys"))
+    audit = parts.add_parser("audit", help="find and repair inconsistencies between the stores")
+    audit.add_argument("--dry-run", action="store_true", help="print what would be repaired, and change nothing")
     return parser
 
 
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
-    if settings.database_url is not None:  # else it is in DATA_DIR, which was tried
+    if settings.database_url is not None:  # SQLite is in DATA_DIR, which was tried before
         _require_database(settings)
     settings = settings.model_copy(update={"port": _listen(settings)})
     run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
@@ -105,20 +105,20 @@ def _audit(settings: Settings, options: argparse.Namespace) -> int:
 
 @contextmanager
 def _queue_url(settings: Settings) -> Iterator[str]:
-    """Give the URL of the queues. SIGTERM, too, then ends an embedded Valkey that this process has started."""
+    """Yield the URL of the queues. An embedded Valkey that this process started also ends on SIGTERM."""
     if settings.valkey_url is None:
-        # uvicorn shuts down and then raises it once more, which would end this process with the server left running.
-        signal.signal(signal.SIGTERM, _end)
+        # uvicorn shuts down and then raises SIGTERM again, which would end this process before its Valkey.
+        signal.signal(signal.SIGTERM, _exit)
     with embedded_valkey.serving(settings) as url:
         yield url
 
 
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+def _exit(_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(0)
 
 
 def _require_database(settings: Settings) -> None:
-    """Make sure that there can be a list of uploads. Raises SettingsError."""
+    """Open the database once, so that a wrong DATABASE_URL stops the start. Raises SettingsError."""
     # Imported here: SQLAlchemy takes 0.3 s, which main.py would pay before it starts anything.
     from client.sql.database import Database
 
@@ -130,24 +130,27 @@ def _require_database(settings: Settings) -> None:
 
 
 def _listen(settings: Settings) -> int:
-    """Return the port to listen on, a free one for 0, if all who reach it may come in. Raises SettingsError."""
-    nowhere = (
+    """Return the port to listen on; a free one if PORT is 0.
+
+    Raises SettingsError if the address cannot be used, or if other machines would be let in without authentication.
+    """
+    not_ours = (
         f"HOST {settings.host} is no address of this machine: "
         "set it to 127.0.0.1, or to 0.0.0.0 for every address this machine has"
     )
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise SettingsError(nowhere) from None
+        raise SettingsError(not_ours) from None
     keys.require_guard(settings)
-    family, kind, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
+    family, kind, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise SettingsError(nowhere) from None
+                raise SettingsError(not_ours) from None
             raise SettingsError(
                 f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
                 "stop what uses it, or set PORT to another"
@@ -156,7 +159,7 @@ def _listen(settings: Settings) -> int:
 
 
 def _banner(settings: Settings, url: str) -> str:
-    """Say what runs where, and what to type next."""
+    """Return what is printed after the start: what runs where, and the commands to type next."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (only compared)
     host = f"[{host}]" if ":" in host else host
     shown = without_password(url)

@@ -1,8 +1,8 @@
 """The processes of `python main.py`: an embedded Valkey where none is configured, the API, and workers.
 
-A process that ends is started again, so that killing one costs no more than its restart. When this process is
-told to stop it stops the others in the order in which they need each other; when it is killed they notice, since
-their standard input closes, and stop by themselves.
+A process that ends is started again, so that a kill costs no more than a restart. When this process is asked to stop,
+it stops the others before Valkey, which they still write to. When this process is killed, the others notice that their
+standard input has closed, and stop by themselves.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TICK_SECONDS = 0.2
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
-# Exit status of a process that cannot work as configured: starting it again would not help.
+# Exit status of a process that cannot work with its settings. A restart would not help.
 EXIT_CONFIG = 2
 
 
@@ -55,7 +55,7 @@ class ManagedProcess:
         )
 
     def keep_alive(self) -> None:
-        """Start the process again if it ended. Raises SettingsError when it said that it cannot work."""
+        """Start the process again if it ended. Raises SettingsError when it ended because of a wrong setting."""
         if self._process is None:
             if time.monotonic() >= self._restart_at:
                 self.start()
@@ -77,21 +77,23 @@ class ManagedProcess:
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
-        """Wait for the process to end; kill it when the deadline, in monotonic seconds, has passed."""
+        """Wait for the process to end, and kill it after the deadline, in monotonic seconds."""
         if self._process is None:
             return
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("the %s did not stop in time and was killed; what it ran is taken up again", self.name)
+            log.warning(
+                "the %s did not stop in time and was killed; its jobs run again after the next start", self.name
+            )
             self._process.kill()
             self._process.wait()
 
 
 def run_all(settings: Settings, started: Callable[[str], None]) -> None:
-    """Run everything until SIGINT or SIGTERM. `started` is called with the URL of the queues.
+    """Run everything until SIGINT or SIGTERM. Calls `started` with the URL of the queues.
 
-    Raises SettingsError when a part cannot work as configured.
+    Raises SettingsError when a part cannot work with its settings.
     """
     stop = threading.Event()
     _on_stop_signal(stop)
@@ -109,7 +111,7 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
             while not stop.wait(TICK_SECONDS):
                 for child in children:
                     child.keep_alive()
-        finally:  # while Valkey is still kept running: they write what they finish
+        finally:  # Valkey still runs here, so that the others can write the results of their last jobs
             for child in children:
                 child.terminate()
             deadline = time.monotonic() + PROCESS_STOP_SECONDS
@@ -118,7 +120,7 @@ def run_all(settings: Settings, started: Callable[[str], None]) -> None:
 
 
 def stop_with_parent() -> None:
-    """End this process as SIGTERM would, once the process that started it is gone."""
+    """Send SIGTERM to this process when the process that started it is gone."""
 
     def watch() -> None:
         with suppress(OSError):
@@ -130,7 +132,7 @@ def stop_with_parent() -> None:
 
 
 def stop_with_terminal() -> None:
-    """Have SIGHUP, the end of the terminal, end this process as SIGTERM would, unless `nohup` has it ignored."""
+    """Let SIGHUP, the end of the terminal, end this process as SIGTERM does, unless `nohup` ignores SIGHUP."""
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda _number, _frame: signal.raise_signal(signal.SIGTERM))
 
