@@ -1,11 +1,11 @@
-"""The errors users see. Each knows its HTTP status, a short title, and what to do in its detail.
+"""The errors that users see. Each has an HTTP status and a short title; its detail says what happened and what to do.
 
 AppError
-├── SettingsError              a setting makes no sense: the start stops
+├── SettingsError              a setting has a bad value: the program does not start
 ├── RequestError
 │   ├── Unauthenticated        401
-│   ├── Forbidden              403, the key does not allow it
-│   ├── TooManyRequests        429, a limit of the caller's is reached
+│   ├── Forbidden              403, the key lacks the scope
+│   ├── TooManyRequests        429, the caller has reached a limit
 │   ├── InvalidRequest         422
 │   ├── IdempotencyConflict    422
 │   ├── PayloadTooLarge        413
@@ -14,32 +14,32 @@ AppError
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
-│   ├── WebhookNotFound        404, no such endpoint or delivery
-│   ├── WebhookConflict        409, what is asked of an endpoint cannot be now
-│   ├── WebhookUrlRefused      422, a webhook may not go there
-│   ├── TooManyJobs            429, as many jobs of the user wait as may
-│   └── UploadNotReady         409, a question names an upload that cannot be searched yet
-├── StreamEnded                204, there is nothing after the last event
+│   ├── WebhookNotFound        404, an unknown endpoint or delivery
+│   ├── WebhookConflict        409, the state of an endpoint or delivery does not allow the request
+│   ├── WebhookUrlRefused      422, webhooks may not be sent to the URL
+│   ├── TooManyJobs            429, too many jobs of the user are waiting
+│   └── UploadNotReady         409, a question names an upload that search cannot find yet
+├── StreamEnded                204, the reader has seen the last event
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
-├── IdentityUnavailable        503, the public keys of the identity provider
-├── UploadsUnavailable         503, the database with the list of uploads
-├── FilesUnavailable           503, the file store
-│   └── FileMissing            a file that should be there
-├── UploadGone                 an upload was deleted, or taken over, while a job worked on it
-├── JobTimedOut                the job ran into its time limit
-├── JobStopped                 the job was taken from this worker
-│   └── JobCancelled           somebody cancelled the job
-├── StoreError                 the vector store
-│   ├── NothingIndexed         there is no collection yet
+├── IdentityUnavailable        503, the public keys of the identity provider cannot be read
+├── UploadsUnavailable         503, the SQL database does not answer
+├── FilesUnavailable           503, the file store does not answer
+│   └── FileMissing            404, the file store has lost the file of an upload
+├── UploadGone                 409, the upload was deleted, or another job took it over, while a job worked on it
+├── JobTimedOut                the job reached its time limit
+├── JobStopped                 another worker has taken over the job
+│   └── JobCancelled           a user cancelled the job
+├── StoreError                 503, the vector store failed
+│   ├── NothingIndexed         the collection does not exist yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
-│   └── StoreUnavailable       it does not answer
-├── ProviderError              the model provider
+│   └── StoreUnavailable       the vector store does not answer
+├── ProviderError              502, the model provider failed
 │   ├── ProviderKeyRejected
 │   ├── ModelNotFound
 │   ├── ProviderRateLimited
 │   ├── ProviderTimeout
 │   └── ProviderUnavailable
-└── DocumentError              a file that cannot be indexed, with a `reason`
+└── DocumentError              422, the file cannot be indexed; `reason` is for programs
     └── UnsupportedFile        415
 """
 
@@ -50,7 +50,7 @@ from typing import ClassVar
 
 
 class AppError(Exception):
-    """A failure with a sentence for the user. The sentence never holds a secret or a stack trace."""
+    """A failure with a sentence for the user. The sentence never contains a secret or a stack trace."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -76,7 +76,7 @@ class Unauthenticated(RequestError):
 
 
 class TooManyRequests(RequestError):
-    """A limit that passes with time. `headers` go with the answer."""
+    """A limit that passes with time. `headers` are sent with the response."""
 
     status = 429
     title = "Too many requests"
@@ -86,9 +86,9 @@ class TooManyRequests(RequestError):
         self.headers = dict(headers or {})
 
 
-def rate_limit_headers(name: str, policy: str, *, left: int, seconds: int) -> dict[str, str]:
-    """Return the RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10): `left` for so many seconds."""
-    return {"RateLimit-Policy": f'"{name}";{policy}', "RateLimit": f'"{name}";r={left};t={seconds}'}
+def rate_limit_headers(name: str, policy: str, *, remaining: int, reset_seconds: int) -> dict[str, str]:
+    """Return the RateLimit header fields (draft-ietf-httpapi-ratelimit-headers-10)."""
+    return {"RateLimit-Policy": f'"{name}";{policy}', "RateLimit": f'"{name}";r={remaining};t={reset_seconds}'}
 
 
 class Forbidden(RequestError):
@@ -97,7 +97,7 @@ class Forbidden(RequestError):
 
 
 class InvalidRequest(RequestError):
-    """A request that does not validate; `problems` pairs a field with what is wrong with it."""
+    """A request that does not validate. `problems` holds pairs of a field and what is wrong with the field."""
 
     status = 422
     title = "Invalid request"
@@ -158,7 +158,7 @@ class WebhookConflict(RequestError):
 
 
 class WebhookUrlRefused(RequestError):
-    """A URL that no webhook is sent to. The detail goes on after a field's name: "must start with https://"."""
+    """A URL to which no webhook is sent. The detail continues the name of the field: "must start with https://"."""
 
     status = 422
     title = "Webhook URL refused"

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from client.files import data_dir
 from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
 from observability import commands, logs
-from schemas import Indexed, JobStatus, Progress, UploadTask, user
+from schemas import Indexed, JobStatus, Progress, UploadTask, parse_user_id
 from settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PATH",
         help="a document (PDF, DOCX, HTML, Markdown, text), or a folder searched for them",
     )
-    parser.add_argument("--user", default="local", type=user, help="whose documents they become (default: local)")
+    parser.add_argument(
+        "--user", default="local", type=parse_user_id, help="whose documents they become (default: local)"
+    )
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # which may know less than file names hold
         if isinstance(stream, io.TextIOWrapper):

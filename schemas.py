@@ -1,4 +1,4 @@
-"""The nouns of the program as frozen pydantic models. What crosses the queue is one of these, as plain data."""
+"""The nouns of the program as frozen pydantic models. Jobs carry them through the queue as plain data."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ DEFAULT_K = 6
 MAX_ANSWER_TOKENS = 32_768
 
 
-def clean_text(value: str) -> str:
+def check_text(value: str) -> str:
+    """Return the text unchanged. Raises ValueError for NUL characters and lone surrogates."""
     if "\x00" in value:
-        raise ValueError("must not hold a NUL character")
+        raise ValueError("must not contain a NUL character")
     if any("\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError("must be valid Unicode: it holds a lone surrogate")
+        raise ValueError("must be valid Unicode: it contains a lone surrogate")
     return value
 
 
-QuestionText = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS),
-    AfterValidator(clean_text),
-]
+_QueryLength = StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS)
+QuestionText = Annotated[str, _QueryLength, AfterValidator(check_text)]
 
 
 class Frozen(BaseModel):
+    """The base of the models: immutable, and unknown fields are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JobStatus(StrEnum):
-    """What clients see. `finished`, `failed` and `cancelled` are terminal: they never change."""
+    """The status that clients see. `finished`, `failed` and `cancelled` are terminal: they never change."""
 
     QUEUED = "queued"
     STARTED = "started"
@@ -48,25 +48,25 @@ class JobStatus(StrEnum):
 
 
 class Priority(StrEnum):
-    """Order within a queue: `high` enters at the front."""
+    """The order within a queue: `high` enters at the front."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
 
 
-UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(clean_text)]
+UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(check_text)]
 
 
-def user(text: str) -> str:
-    """Check the name of a user given on a command line. Raises ValueError."""
+def parse_user_id(text: str) -> str:
+    """Check the user that a command line names, and return it. Raises ValueError."""
     if not text.isprintable():
         raise ValueError("must be printable")
     return TypeAdapter(UserId).validate_python(text)
 
 
 class KeyScope(StrEnum):
-    """What a caller may do: ask, bring documents, or both for everybody."""
+    """What a caller may do: ask (`query`), upload documents (`upload`), or both for every user (`admin`)."""
 
     QUERY = "query"
     UPLOAD = "upload"
@@ -77,24 +77,24 @@ DEFAULT_SCOPES = frozenset({KeyScope.QUERY, KeyScope.UPLOAD})
 
 
 class Caller(Frozen):
-    """Who calls: the user, what proves it, and what it allows. `key_id` is empty for somebody without a key."""
+    """The user who calls, the key that proves it, and the scopes it grants. `key_id` is empty without a key."""
 
     user_id: UserId = "local"
     key_id: str = ""
     scopes: frozenset[KeyScope] = DEFAULT_SCOPES
 
-    def may(self, *scopes: KeyScope) -> bool:
-        """Tell whether one of these scopes is given. An admin has them all."""
+    def has_scope(self, *scopes: KeyScope) -> bool:
+        """Return True if the caller has at least one of the scopes. An admin has all."""
         return KeyScope.ADMIN in self.scopes or not self.scopes.isdisjoint(scopes)
 
     @property
-    def sees(self) -> str | None:
-        """Whose resources the caller sees: one user's, or None for everybody's."""
+    def visible_owner(self) -> str | None:
+        """The user whose resources the caller sees; None for everybody's."""
         return None if KeyScope.ADMIN in self.scopes else self.user_id
 
 
 class ApiKey(Frozen):
-    """A key as it is kept: all but itself. `sha256` is the hash of its text, in hexadecimal."""
+    """The record of an API key. The key itself is not stored: `sha256` is the hash of its text, in hexadecimal."""
 
     key_id: str
     name: str
@@ -105,13 +105,13 @@ class ApiKey(Frozen):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
-    def good(self, now: datetime) -> bool:
-        """Tell whether it opens anything now."""
+    def is_valid(self, now: datetime) -> bool:
+        """Return True if the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class Query(Frozen):
-    """A question as it travels to a worker. `everyone`: every user's documents may answer it, not its user's alone."""
+    """A question as it travels to a worker. With `everyone`, the documents of every user may answer it."""
 
     query: QuestionText
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
@@ -125,20 +125,19 @@ class Query(Frozen):
     model: str | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS)
-
     conversation_id: str | None = None
     cache: bool = True
 
     @property
-    def sees(self) -> str | None:
-        """Whose documents: one user's, or None for everybody's."""
+    def visible_owner(self) -> str | None:
+        """The user whose documents may answer; None for everybody's."""
         return None if self.everyone else self.user_id
 
     @property
-    def chosen(self) -> SearchFilter:
-        """Which chunks the answer may stand on. No other code chooses whose."""
+    def search_filter(self) -> SearchFilter:
+        """The chunks that may support the answer. No other code decides whose documents a question searches."""
         return SearchFilter(
-            user_id=self.sees,
+            user_id=self.visible_owner,
             upload_ids=self.upload_ids,
             names=self.names,
             first_page=self.first_page,
@@ -147,7 +146,7 @@ class Query(Frozen):
 
 
 class UploadStatus(StrEnum):
-    """Where an upload is. `queued` and `processing` end in `ready` or `failed`; `deleting` ends in nothing."""
+    """The state of an upload. `queued` and `processing` end in `ready` or `failed`; `deleting` ends with the row."""
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -159,8 +158,8 @@ class UploadStatus(StrEnum):
 class Upload(Frozen):
     """A file in the list of uploads.
 
-    `job_id` is the job that works on it or last did, None when index.py itself does. `indexed_at` is when it last
-    became ready, None when it never was: only then, and while it is not being deleted, its chunks are found.
+    `job_id` is the job that works on it or did so last; None if index.py does the work. `indexed_at` is when it last
+    became ready, None if it never did. Search finds its chunks only if `indexed_at` is set and no delete has begun.
     """
 
     upload_id: str
@@ -184,14 +183,14 @@ class Upload(Frozen):
 
 
 class UploadTask(Frozen):
-    """What a job is to bring to the state its row asks for, as it travels to a worker."""
+    """The upload that a job brings to the state its row asks for, as the task travels to a worker."""
 
     upload_id: str
     user_id: str = "local"
 
 
 class Document(Frozen):
-    """A file being indexed. `path` is where this process can read it."""
+    """A file being indexed. `path` is a local path that this process can read."""
 
     upload_id: str
     path: str
@@ -201,7 +200,7 @@ class Document(Frozen):
 
 
 class Indexed(Frozen):
-    """What indexing a document gave. `chunks` is the number of points now stored for it."""
+    """The result of indexing a document. `chunks` is the number of points now stored for it."""
 
     upload_id: str
     name: str
@@ -210,7 +209,7 @@ class Indexed(Frozen):
 
 
 class Removed(Frozen):
-    """What is left to say of an upload that was deleted."""
+    """The result of deleting an upload."""
 
     upload_id: str
     name: str
@@ -227,8 +226,8 @@ class Page(Frozen):
 class Chunk(Frozen):
     """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
 
-    `section` is the heading it stands under. The last two serve indexing and are not stored: the text of the whole
-    page, on its first chunk, and of the document's first pages, on the document's.
+    `section` is the heading above the chunk. Two fields serve indexing and are not stored: `page_text`, the whole page,
+    on the page's first chunk; `opening`, the document's first pages, on the document's first chunk.
     """
 
     id: str
@@ -247,17 +246,17 @@ class Chunk(Frozen):
 
 
 class Passage(Frozen):
-    """A chunk that a search found. Higher scores are better; the scale is the engine's own."""
+    """A chunk that a search found. Higher scores are better; the scale differs between engines."""
 
     chunk: Chunk
     score: float
 
 
 class SearchFilter(Frozen):
-    """Which chunks may be found: one user's, of any upload, name and page where those are None.
+    """The chunks that a search may find. A field that is None does not restrict the search.
 
-    `user_id` has no default, so that nobody searches everything by leaving it out: None, everybody's, is said aloud.
-    Never those of the `hidden` uploads.
+    `user_id` has no default, so that no caller searches everybody's documents by leaving the argument out. Chunks of
+    the `hidden` uploads are never found.
     """
 
     user_id: str | None
@@ -269,18 +268,18 @@ class SearchFilter(Frozen):
 
 
 class Source(Frozen):
-    """A passage an answer stands on. `quote` is an exact part of the text of that page."""
+    """A passage that supports an answer. `quote` is an exact part of the text of its page."""
 
-    n: int = Field(description="The number by which the answer cites it, as in [1].")
+    n: int = Field(description="The number by which the answer cites the source, as in [1].")
     upload_id: str
     name: str = Field(description="Name of the document.")
     page: int = Field(description="Page of the document, counted from 1.")
-    page_label: str = Field(description="Number printed on that page, such as iv.")
-    quote: str = Field(description="Exact text of that page.")
+    page_label: str = Field(description="Number printed on the page, such as iv.")
+    quote: str = Field(description="Exact text of the page.")
     score: float = Field(description="How well the passage fits the question, 0 to 1.")
-    start: int = Field(0, description="Where the quote begins in the text of that page, in characters.")
-    end: int = Field(0, description="Where the quote ends there.")
-    section: str = Field("", description="Heading the passage stands under.")
+    start: int = Field(0, description="Where the quote begins in the text of the page, in characters.")
+    end: int = Field(0, description="Where the quote ends in the text of the page, in characters.")
+    section: str = Field("", description="Heading above the passage.")
 
 
 class Usage(Frozen):
@@ -292,7 +291,7 @@ class Usage(Frozen):
 
 
 class Completion(Frozen):
-    """What a chat model said, which model it was, and what it cost."""
+    """The text that a chat model wrote, the name of the model, and the tokens used."""
 
     text: str
     model: str
@@ -300,7 +299,7 @@ class Completion(Frozen):
 
 
 class Turn(Frozen):
-    """A question of a conversation, as it reads alone, and its answer."""
+    """A question of a conversation, rewritten so that it can be understood alone, and its answer."""
 
     job_id: str
     question: str
@@ -308,7 +307,7 @@ class Turn(Frozen):
 
 
 class Used(Frozen):
-    """What a question was answered with. `model` is None when the answer was quoted and not generated."""
+    """The settings with which a question was answered. `model` is None if the answer was quoted and not generated."""
 
     k: int
     min_score: float | None = None
@@ -319,33 +318,30 @@ class Used(Frozen):
     model: str | None = None
     temperature: float | None = None
     max_tokens: int | None = None
-    embedding_model: str | None = Field(None, description="None when search was by words alone.")
-    reranker: str = Field("none", description="What ordered the passages: an endpoint's model, or `closeness`.")
-    passages: int = Field(0, description="How many passages the answer could stand on.")
+    embedding_model: str | None = Field(None, description="None if the search was by words alone.")
+    reranker: str = Field("none", description="What ordered the passages: the model of an endpoint, or `closeness`.")
+    passages: int = Field(0, description="Number of passages that the answer could use.")
 
 
 class Link(Frozen):
     """An image or a link in an answer. The service never fetches one."""
 
     kind: Literal["image", "link"] = Field(
-        description="`image`: what shows the answer may fetch it by itself, as also frames and style sheets in HTML; "
-        "`link`: only when followed."
+        description="`image`: a viewer may fetch it by itself, also a frame or style sheet; `link`: only if followed."
     )
-    url: str = Field(description="As it stands in the answer; it may be relative, and of any scheme.")
+    url: str = Field(description="The URL as the answer gives it; it may be relative, and of any scheme.")
     text: str = Field(description="The words of the link or the image.")
-    in_sources: bool = Field(description="Whether this very URL stands in a passage that the answer was made from.")
+    in_sources: bool = Field(description="True if a passage that the answer was made from contains exactly this URL.")
 
 
 class Answer(Frozen):
-    """An answer to a question. `answered` is True when a source supports at least a part of it.
+    """An answer to a question. `answered` is True if a source supports at least a part of the answer.
 
-    It is False when nothing relevant was found, when the model says so in whatever words, and when no source supports
-    what it says instead; `sources` is then empty, and the text cites nothing.
-
-    `cached` tells that the same question was answered before over the same documents. `rewritten` is the question as
-    it was searched for, where a conversation made that another. `unsupported` counts citations that were taken out
-    because their source does not support them. `times` are seconds in each stage: queue, embed, search, rerank, model.
-    `links` are all images and links in the text.
+    `answered` is False if nothing relevant was found, if the model says so in any words, and if no source supports
+    what the model says instead. `sources` is then empty, and the text cites nothing.
+    `cached` is True if the same question was answered before over the same documents. `rewritten` is the question that
+    was searched for, if the conversation changed it. `unsupported` counts citations that were removed because their
+    source does not support them. `times` holds seconds for each stage: queue, embed, search, rerank, model.
     """
 
     text: str
@@ -361,7 +357,7 @@ class Answer(Frozen):
 
 
 class Progress(Frozen):
-    """How far a started job is: `done` of `total` pages, or only the stage when it cannot be counted."""
+    """How far a started job is: `done` of `total` pages, or only the stage if there is nothing to count."""
 
     stage: str
     done: int | None = None
@@ -369,14 +365,14 @@ class Progress(Frozen):
 
 
 class Failure(Frozen):
-    """Why a job failed: a sentence for the user, and a code for programs."""
+    """Why a job failed: `detail` is a sentence for the user, `code` is for programs."""
 
     code: str
     detail: str
 
 
 class Event(Frozen):
-    """Something that happened to a job. `id` orders events and is where a reader goes on."""
+    """Something that happened to a job. Events are ordered by `id`; a reader resumes after the last one it has seen."""
 
     id: str
     type: str
@@ -384,10 +380,10 @@ class Event(Frozen):
 
 
 class JobView(Frozen):
-    """A job as the queue knows it.
+    """A job as the queue stores it.
 
-    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also when no job
-    of the queue ended of late.
+    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also if no job of
+    the queue ended in the last minute.
     """
 
     job_id: str

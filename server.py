@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel
+from starlette.types import ASGIApp
 
-from api import problems
-from api import swagger as docs
-from api.dependencies import State
-from api.middleware.auth import Authentication, Authenticator, describe_auth
+from api import openapi, problems, swagger
+from api.dependencies import AppState
+from api.middleware.auth import Authentication, Authenticator
 from api.middleware.body_limits import AddressCheck, BodyLimit
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
@@ -36,109 +35,68 @@ log = logging.getLogger("api")
 
 SETTLE_SECONDS = 10.0
 VERSION = "0.1.0"
-# What web pages of CORS_ORIGINS may send and read. Cookies never: there are none.
+# The headers that web pages of CORS_ORIGINS may send and read. There are no cookies to allow.
 CORS_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"]
 CORS_EXPOSED = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 
-DESCRIPTION = """Ask questions of your own documents and get answers with the page they stand on.
+DESCRIPTION = """Ask questions of your own documents and get answers with the pages that support them.
 
 `POST /chat` takes the question and answers at once with a job id. Poll `GET /job-status/{job_id}` until the status
 is `finished`, or `GET /result/{job_id}` until it answers 200. Every failure is a problem document (RFC 9457)."""
 
 
-class Greeting(BaseModel):
-    status: Literal["Server is up and running"] = "Server is up and running"
-    service: Literal["RAG Query API"] = "RAG Query API"
+class RagApi(FastAPI):
+    """The FastAPI app, with a complete OpenAPI document and two layers around Starlette's middleware."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Set up the app without its middleware and routes; create_app adds both."""
+        self._auth_required = settings.auth_required or settings.takes_tokens
+        self._completed: dict[str, Any] | None = None
+        super().__init__(
+            title="RAG Query API",
+            version=VERSION,
+            description=DESCRIPTION,
+            lifespan=_lifespan(settings),
+            docs_url=None,
+            redoc_url=None,
+            openapi_url="/openapi.json" if settings.docs_enabled else None,
+            responses=problems.openapi_problems(400, 403, 408, 414, 421, 431, 500),
+        )
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Wrap Starlette's stack. Its outermost layer makes the 500, which needs headers and a log line too."""
+        return SecurityHeaders(RequestLog(super().build_middleware_stack()))
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document. FastAPI builds it on the first call, and again after a route was added."""
+        document = super().openapi()
+        if document is not self._completed:
+            openapi.complete(document, auth_required=self._auth_required)
+            self._completed = document
+        return document
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the app. It connects to Valkey with the first request that needs it."""
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
-        for sentence in in_the_clear(settings):
-            log.warning(sentence)
-        queue = JobQueue(
-            settings.queue_url,
-            job_timeout_seconds=settings.job_timeout_seconds,
-            result_ttl_seconds=settings.result_ttl_seconds,
-            ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
-        )
-        database = Database(settings)
-        listed, files = UploadRepository(database), open_file_store(settings)
-        library = DocumentService(
-            listed, files, queue, max_waiting=settings.max_queued_jobs, max_stored_mb=settings.max_stored_mb
-        )
-        told = open_events(settings)
-        sweep = RelayThread(told)
-        sweep.start()
-        settling = asyncio.create_task(_settle_for_ever(library))
-        try:
-            await asyncio.to_thread(database.prepare)
-            yield State(
-                settings=settings,
-                queue=queue,
-                uploads=listed,
-                files=files,
-                library=library,
-                webhooks=told.store,
-                quotas=Quotas(settings, queue.pool),
-                gate=Authenticator(settings, ApiKeyCache(ApiKeyRepository(database))),
-            )
-        finally:
-            settling.cancel()
-            with suppress(asyncio.CancelledError):
-                await settling
-            await asyncio.to_thread(sweep.stop)
-            await queue.close()
-            listed.close()
-
-    app = FastAPI(
-        title="RAG Query API",
-        version=VERSION,
-        description=DESCRIPTION,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/openapi.json" if settings.docs_enabled else None,
-        responses=problems.describe(400, 403, 408, 414, 421, 431, 500),
-    )
-    larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
-    # The last one added is the first to see a request.
-    app.add_middleware(HeadRequests)
-    app.add_middleware(Authentication)
-    app.add_middleware(BodyLimit, larger=larger)
-    _guard_edge(app, settings)
-    problems.install(app)
+    """Build the app. It connects to Valkey with the first request that needs Valkey."""
+    app = RagApi(settings)
+    _add_middleware(app, settings)
+    problems.install_handlers(app)
     if settings.docs_enabled:
-        docs.install(app)
-    for part in (chat, batches, jobs, events, uploads, webhooks, health):
-        app.include_router(part.router)
-
-    @app.get("/", tags=["health"])
-    async def greeting() -> Greeting:
-        """Tell that the server runs."""
-        return Greeting()
-
-    _complete_document(app, settings)
+        swagger.install(app)
+    for module in (chat, batches, jobs, events, uploads, webhooks, health):
+        app.include_router(module.router)
     return app
 
 
-async def _settle_for_ever(library: DocumentService) -> None:
-    """Look, again and again, for uploads whose job was lost."""
-    while True:
-        await asyncio.sleep(SETTLE_SECONDS)
-        try:
-            await library.settle_all()
-        except AppError as error:
-            log.warning("uploads could not be looked through: %s", error.detail)
-
-
-def _guard_edge(app: FastAPI, settings: Settings) -> None:
-    """Wrap the app in what every request meets first. The last one added is the outermost."""
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Add the layers that a request passes before its route. The layer added last sees a request first."""
+    app.add_middleware(HeadRequests)
+    app.add_middleware(Authentication)
+    larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    app.add_middleware(BodyLimit, larger=larger)
     app.add_middleware(AddressCheck)
-    # While all may come in, a web page in the browser of one of them must not. Beyond loopback, names are not known
-    # unless they are set.
+    # Where everybody may call without a key, a foreign web page in somebody's browser must not. Beyond the loopback
+    # interface the server's names are unknown unless ALLOWED_HOSTS lists them.
     hosts = settings.hosts if settings.on_loopback else settings.hosts or None
     app.add_middleware(BrowserGuard, hosts=hosts, origins=settings.origins)
     if settings.origins:
@@ -149,23 +107,81 @@ def _guard_edge(app: FastAPI, settings: Settings) -> None:
             allow_headers=CORS_HEADERS,
             expose_headers=CORS_EXPOSED,
         )
-    inner = app.build_middleware_stack
-    # Outside of Starlette's own, which answers what nobody caught: that answer needs its headers and its line, too.
-    app.build_middleware_stack = lambda: SecurityHeaders(RequestLog(inner()))  # type: ignore[method-assign]
 
 
-def _complete_document(app: FastAPI, settings: Settings) -> None:
-    """Put into the OpenAPI document what routes do not say: the Problem schema, and how callers authenticate."""
-    made = app.openapi
+def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[AppState]]:
+    """Return the context manager that opens what the app uses when the app starts, and closes it at the end."""
 
-    def openapi() -> dict[str, Any]:
-        document = made()
-        schemas = document["components"]["schemas"]
-        problem = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas |= problem.pop("$defs", {}) | {"Problem": problem}
-        question = next(one for one in document["paths"]["/chat"]["post"]["parameters"] if one["name"] == "query")
-        question["examples"] = {"question": {"value": chat.EXAMPLE}}  # FastAPI has no place for it in a model
-        describe_auth(document, required=settings.auth_required or settings.takes_tokens)
-        return document
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[AppState]:
+        for warning in in_the_clear(settings):
+            log.warning(warning)
+        database = Database(settings)
+        upload_repository, files = UploadRepository(database), open_file_store(settings)
+        queue = _open_queue(settings)
+        documents = DocumentService(
+            upload_repository,
+            files,
+            queue,
+            max_waiting=settings.max_queued_jobs,
+            max_stored_mb=settings.max_stored_mb,
+        )
+        relay = open_events(settings)
+        async with AsyncExitStack() as stack:  # closes in reverse order
+            stack.callback(upload_repository.close)
+            stack.push_async_callback(queue.close)
+            await stack.enter_async_context(_relaying(RelayThread(relay)))
+            await stack.enter_async_context(_settling(documents))
+            await asyncio.to_thread(database.prepare)
+            yield AppState(
+                settings=settings,
+                queue=queue,
+                uploads=upload_repository,
+                files=files,
+                documents=documents,
+                webhooks=relay.store,
+                quotas=Quotas(settings, queue.pool),
+                authenticator=Authenticator(settings, ApiKeyCache(ApiKeyRepository(database))),
+            )
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    return lifespan
+
+
+def _open_queue(settings: Settings) -> JobQueue:
+    return JobQueue(
+        settings.queue_url,
+        job_timeout_seconds=settings.job_timeout_seconds,
+        result_ttl_seconds=settings.result_ttl_seconds,
+        ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
+    )
+
+
+@asynccontextmanager
+async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
+    """Run the thread that turns ended jobs into webhooks."""
+    thread.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(thread.stop)
+
+
+@asynccontextmanager
+async def _settling(documents: DocumentService) -> AsyncIterator[None]:
+    """Run the task that looks for uploads whose job was lost."""
+    task = asyncio.create_task(_settle_forever(documents))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _settle_forever(documents: DocumentService) -> None:
+    while True:
+        await asyncio.sleep(SETTLE_SECONDS)
+        try:
+            await documents.settle_all()
+        except AppError as error:
+            log.warning("uploads could not be checked for lost jobs: %s", error.detail)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from client.rq.outbox import Callback
 from errors import InvalidRequest, WebhookUrlRefused
-from schemas import clean_text
+from schemas import check_text
 from settings import Settings
 from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url
 
@@ -21,8 +21,8 @@ WebhookUrl = Annotated[
         description="Where to POST the result when the job ends; signed with the secret of GET /webhooks/secret.",
     ),
 ]
-_Key = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(clean_text)]
-_Value = Annotated[str, StringConstraints(max_length=512), AfterValidator(clean_text)]
+_Key = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
+_Value = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 Metadata = Annotated[
     dict[_Key, _Value], Field(max_length=MAX_METADATA, description="Texts of your own that webhooks carry back to you.")
 ]

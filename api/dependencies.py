@@ -1,6 +1,8 @@
-"""What routes ask for, by name.
+"""The dependencies that routes ask for.
 
-All of it is async, though nothing here waits: FastAPI sends a sync dependency through a thread, 0.1 ms for each.
+Naming: `<Type>Dep` is a dependency that gives a `<Type>`. Where the type is a plain string, the name says its meaning:
+`UserIdDep`, `VisibleOwnerDep`. Every dependency is async although none waits: FastAPI runs a sync dependency in a
+thread, which costs 0.1 ms each.
 """
 
 from __future__ import annotations
@@ -24,79 +26,81 @@ from settings import Settings
 from webhooks.store import WebhookStore
 
 
-class State(TypedDict):
-    """What lives as long as the app."""
+class AppState(TypedDict):
+    """The objects that live as long as the app. Each request reads them from `request.state`."""
 
     settings: Settings
     queue: JobQueue
     uploads: UploadRepository
     files: FileStore
-    library: DocumentService
+    documents: DocumentService
     webhooks: WebhookStore
-    gate: Authenticator
+    authenticator: Authenticator
     quotas: Quotas
 
 
-def _state(name: str) -> Any:
-    """Make a dependency of something in the state: the app's, or what middleware has put there for this request."""
+def _from_state(name: str) -> Any:
+    """Make a dependency that reads `request.state`: a member of AppState, or what middleware set for this request."""
 
-    async def get(request: Request) -> Any:
+    async def read(request: Request) -> Any:
         return getattr(request.state, name)
 
-    return Depends(get)
+    return Depends(read)
 
 
-CurrentSettings = Annotated[Settings, _state("settings")]
-Queue = Annotated[JobQueue, _state("queue")]
-Uploads = Annotated[UploadRepository, _state("uploads")]
-Files = Annotated[FileStore, _state("files")]
-Shelf = Annotated[DocumentService, _state("library")]
-Webhooks = Annotated[WebhookStore, _state("webhooks")]
-Allowance = Annotated[Quotas, _state("quotas")]
-CallerNow = Annotated[Caller, _state("caller")]
+SettingsDep = Annotated[Settings, _from_state("settings")]
+JobQueueDep = Annotated[JobQueue, _from_state("queue")]
+UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
+FileStoreDep = Annotated[FileStore, _from_state("files")]
+DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
+WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
+QuotasDep = Annotated[Quotas, _from_state("quotas")]
+CallerDep = Annotated[Caller, _from_state("caller")]
 
 
-async def _user(caller: CallerNow) -> str:
+async def _user_id(caller: CallerDep) -> str:
     return caller.user_id
 
 
-async def _sees(caller: CallerNow) -> str | None:
-    return caller.sees
+async def _visible_owner(caller: CallerDep) -> str | None:
+    return caller.visible_owner
 
 
-# Whose is what a request makes; and whose resources it may see: None is everybody's.
-User = Annotated[str, Depends(_user)]
-Sees = Annotated[str | None, Depends(_sees)]
+# The user who owns what the request creates.
+UserIdDep = Annotated[str, Depends(_user_id)]
+# The user whose resources the caller may see; None for everybody's.
+VisibleOwnerDep = Annotated[str | None, Depends(_visible_owner)]
 
 
-class _Scopes:
-    """What lets in only callers with one of these scopes."""
+class _ScopeCheck:
+    """A dependency that admits only callers with one of the scopes."""
 
     def __init__(self, scopes: Sequence[KeyScope]) -> None:
         self._scopes = scopes
 
-    async def __call__(self, caller: CallerNow) -> None:
-        if not caller.may(*self._scopes):
+    async def __call__(self, caller: CallerDep) -> None:
+        if not caller.has_scope(*self._scopes):
             logs.audit("refused", status=Forbidden.status, needs=list(self._scopes))
-            raise Forbidden(f"the key needs the scope {' or '.join(self._scopes)} for this")
+            needed = " or ".join(self._scopes)
+            raise Forbidden(f"the key lacks the scope {needed}: use a key that has it")
 
 
-def needs(*scopes: KeyScope) -> Any:
-    """Make a dependency of a `ScopedRoute` that lets in only callers with one of these scopes."""
-    return Depends(_Scopes(scopes))
+def require_scope(*scopes: KeyScope) -> Any:
+    """Make a dependency for a `ScopedRoute` that admits only callers with one of the scopes."""
+    return Depends(_ScopeCheck(scopes))
 
 
 class ScopedRoute(APIRoute):
-    """A route that looks at the caller's scopes before it reads the body: FastAPI reads that before any dependency."""
+    """A route that checks the caller's scopes before the body is read. FastAPI reads the body before dependencies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
-        answer = super().get_route_handler()
-        checks = [one.dependency for one in self.dependencies if isinstance(one.dependency, _Scopes)]
+        """Return the function that answers a request."""
+        handle = super().get_route_handler()
+        checks = [depends.dependency for depends in self.dependencies if isinstance(depends.dependency, _ScopeCheck)]
 
-        async def handle(request: Request) -> Response:
+        async def handle_checked(request: Request) -> Response:
             for check in checks:
                 await check(request.state.caller)
-            return await answer(request)
+            return await handle(request)
 
-        return handle
+        return handle_checked

@@ -1,4 +1,7 @@
-"""Failures as `application/problem+json` (RFC 9457)."""
+"""Errors as `application/problem+json` (RFC 9457). Every error response of the app is made here.
+
+What the client sent is never repeated, except the name of an unknown field if the name is a short identifier.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,12 @@ from errors import AppError, InvalidRequest, TooManyRequests
 log = logging.getLogger("api")
 
 MEDIA_TYPE = "application/problem+json"
-# What FastAPI raises, with status 400, for a body that is not even text, or nested too deeply to parse.
+# FastAPI raises this, with status 400, for a body that is not text, or is nested too deeply to parse.
 _UNPARSABLE = "There was an error parsing the body"
-# Where a field may be one thing or another, pydantic names the kind it tried: `upload_id.list[str].3`.
-_ALTERNATIVE = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
-_WHERE = {"query", "body", "path", "header"}
-_PLAIN_WORDS = {
+# For a field of several types, pydantic adds the type that it tried to the location: `upload_id.list[str].3`.
+_TYPE_TRIED = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
+_PARTS_OF_REQUEST = {"query", "body", "path", "header"}
+_MESSAGES = {
     "json_invalid": "is not valid JSON",
     "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
     "extra_forbidden": "holds a field that is not known",
@@ -57,27 +60,13 @@ class Problem(BaseModel):
 def problem_response(
     status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """Render a problem; `members` are added to it."""
+    """Make the response of a problem. `members` are added to the problem's own."""
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail} | members
     return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def describe(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries of the problems a route may answer with."""
-    schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}
-
-
-def install(app: FastAPI) -> None:
-    """Have every failure of the app rendered as a problem."""
-    app.exception_handler(AppError)(_app_error)
-    app.exception_handler(RequestValidationError)(_invalid)
-    app.exception_handler(HTTPException)(_http_error)
-    app.exception_handler(Exception)(_unexpected)
-
-
-def problem(error: AppError) -> Response:
-    """Render an error."""
+def error_response(error: AppError) -> Response:
+    """Make the response of an error, with the headers that belong to its kind."""
     if error.status == HTTPStatus.NO_CONTENT:
         return Response(status_code=error.status)
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
@@ -91,49 +80,63 @@ def problem(error: AppError) -> Response:
     return problem_response(error.status, error.title, error.detail, headers=headers, **members)
 
 
-async def _app_error(_request: Request, error: AppError) -> Response:
-    return problem(error)
+def openapi_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI entries of the problems with which a route may answer."""
+    schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}
 
 
-async def _invalid(_request: Request, error: RequestValidationError) -> Response:
-    return problem(InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+def install_handlers(app: FastAPI) -> None:
+    """Have every error of the app answered with a problem."""
+    app.exception_handler(AppError)(_handle_app_error)
+    app.exception_handler(RequestValidationError)(_handle_validation_error)
+    app.exception_handler(HTTPException)(_handle_http_exception)
+    app.exception_handler(Exception)(_handle_unexpected)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code == HTTPStatus.BAD_REQUEST:  # only for bodies; of forms it tells which limit they break
-        said = "is not valid JSON" if error.detail == _UNPARSABLE else error.detail
-        return problem(InvalidRequest([("body", said)]))
-    phrase = HTTPStatus(error.status_code).phrase
+async def _handle_app_error(_request: Request, error: AppError) -> Response:
+    return error_response(error)
+
+
+async def _handle_validation_error(_request: Request, error: RequestValidationError) -> Response:
+    return error_response(InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+
+
+async def _handle_http_exception(request: Request, error: HTTPException) -> Response:
+    # Only a body gives 400. For a form, the detail names the limit that the form exceeds.
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        message = _MESSAGES["json_invalid"] if error.detail == _UNPARSABLE else error.detail
+        return error_response(InvalidRequest([("body", message)]))
     details = {
-        404: "there is nothing at this address" + ("; /docs lists what there is" if request.app.openapi_url else ""),
+        404: "no route has this address" + (": /docs lists the routes" if request.app.openapi_url else ""),
         405: "this address takes other methods",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return problem_response(error.status_code, phrase, detail, headers=error.headers)
+    return problem_response(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error in %s %s", request.method, route_of(request.scope), exc_info=error)
-    return problem_response(500, AppError.title, "the server failed; its log says why")
+    return problem_response(500, AppError.title, "the server failed: its log names the cause")
 
 
 def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
-    """Name the field and say what is wrong, in words that hold nothing of what was sent."""
+    """Return the field and what is wrong with it, in words that hold nothing of what was sent."""
     kind, location = str(error["type"]), list(error["loc"])
     if "metadata" in location:
-        location = location[: location.index("metadata") + 1]  # then comes a key the sender made up
+        location = location[: location.index("metadata") + 1]  # the next part is a key that the client made up
     if kind == "json_invalid" and location[0] == "body":
-        location = location[:1]  # then comes a position
-    elif kind == "extra_forbidden":  # then comes a name the sender made up
+        location = location[:1]  # the next part is a position in the text
+    elif kind == "extra_forbidden":  # the last part is a name that the client made up
         location = ["query string"] if location[0] == "query" else location[:1]
     if "Expected UploadFile" in str(error["msg"]):
         kind = "file"
-    message = _PLAIN_WORDS.get(kind) or str(error["msg"]).removeprefix("Value error, ")
-    return _field(location), message
+    message = _MESSAGES.get(kind) or str(error["msg"]).removeprefix("Value error, ")
+    return _field_name(location), message
 
 
-def _field(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if not _ALTERNATIVE.fullmatch(str(part))]
-    if len(parts) > 1 and parts[0] in _WHERE:
+def _field_name(location: Sequence[Any]) -> str:
+    parts = [str(part) for part in location if not _TYPE_TRIED.fullmatch(str(part))]
+    if len(parts) > 1 and parts[0] in _PARTS_OF_REQUEST:
         parts = parts[1:]
     return ".".join(parts) or "body"

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints, model_validator
 
 from errors import InvalidRequest
-from schemas import MAX_ANSWER_TOKENS, clean_text
+from schemas import MAX_ANSWER_TOKENS, check_text
 from settings import Settings
 
 MAX_NAMES = 100
@@ -18,7 +18,7 @@ Names = Annotated[list[Name], Field(min_length=1, max_length=MAX_NAMES)]
 def clean_names(names: str | list[str] | None) -> str | list[str] | None:
     """Check the text of names. Raises ValueError."""
     for name in [names] if isinstance(names, str) else names or []:
-        clean_text(name)
+        check_text(name)
     return names
 
 

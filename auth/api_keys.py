@@ -1,7 +1,7 @@
-"""API keys in SQL: made, listed, revoked, and found again by the hash of what a caller brings.
+"""API keys in SQL: create, list and revoke them, and find a caller's key by its hash.
 
-A key is `rag_` and 256 random bits. Only its SHA-256 is kept: there is nothing to guess in 256 bits, so a hash made
-to be slow would only cost each request. Rows are never deleted, so that revoking the last key opens nothing.
+A key is `rag_` and 256 random bits. Only its SHA-256 is stored: 256 bits cannot be guessed, so a slow hash would only
+cost each request. Rows are never deleted, so that revoking the last key does not open the server to everybody.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from schemas import ApiKey, Caller, KeyScope
 
 PREFIX = "rag_"
 KEY_BYTES = 32
-# How long a process goes on with what it last read of the keys: `keys create` and `keys revoke` wait for it to pass.
+# How old the keys that a process has in memory may be. `keys create` and `keys revoke` wait this long.
 REFRESH_SECONDS = 1.0
 
 
 class ApiKeyRepository:
-    """The keys. Safe for threads and many processes. Every method raises UploadsUnavailable."""
+    """The table of keys. Safe for threads and many processes. Every method raises UploadsUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -37,14 +37,14 @@ class ApiKeyRepository:
     def create(
         self, name: str, *, user_id: str, scopes: Iterable[KeyScope], expires_at: datetime | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key; return what is kept of it, and its text, which is not."""
+        """Create a key; return its record, and its text, which is not stored."""
         text = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         key = ApiKey(
             key_id=str(uuid7()),
             name=name,
             user_id=user_id,
             scopes=frozenset(scopes),
-            sha256=_hash(text),
+            sha256=_sha256(text),
             created_at=datetime.now(UTC),
             expires_at=expires_at,
         )
@@ -54,33 +54,33 @@ class ApiKeyRepository:
         return key, text
 
     def all(self) -> list[ApiKey]:
-        """Return every key, oldest first, also those that expired or were revoked."""
+        """Return every key, oldest first; expired and revoked keys too."""
         with self._database.reading() as connection:
             rows = connection.execute(select(*ApiKeyRow.__table__.columns).order_by(ApiKeyRow.key_id))
-            return [_key(row) for row in rows]
+            return [_from_row(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
-        """Revoke a key, for good; False when there is none with this id."""
-        changed = (
+        """Revoke a key for good; False if no key has this id."""
+        revoked = (
             update(ApiKeyRow)
             .where(ApiKeyRow.key_id == key_id)
             .values(revoked_at=func.coalesce(ApiKeyRow.revoked_at, datetime.now(UTC)))
             .returning(ApiKeyRow.key_id)
         )
         with self._database.writing() as connection:
-            return connection.execute(changed).first() is not None
+            return connection.execute(revoked).first() is not None
 
     def version(self) -> str:
-        """Name the state of the list; whatever is added or revoked renames it."""
+        """Return a text that changes whenever a key is created or revoked."""
         counts = select(func.count(), func.count(ApiKeyRow.revoked_at), func.max(ApiKeyRow.key_id))
         with self._database.reading() as connection:
             return "/".join(map(str, connection.execute(counts).one()))
 
 
 class ApiKeyCache:
-    """The keys as a process of the API knows them, at most REFRESH_SECONDS old, without a query for each request.
+    """The keys in the memory of one API process, at most REFRESH_SECONDS old: no query for each request.
 
-    While the database is away, those it knew last stay good.
+    While the database is unavailable, the keys that were read last stay valid.
     """
 
     def __init__(self, keys: ApiKeyRepository) -> None:
@@ -90,20 +90,20 @@ class ApiKeyCache:
         self._read_at = float("-inf")
         self._refreshing = asyncio.Lock()
 
-    async def any(self) -> bool:
-        """Tell whether a key was ever made. Raises UploadsUnavailable."""
+    async def has_keys(self) -> bool:
+        """Return True if a key was ever created. Raises UploadsUnavailable."""
         await self._refresh()
         return bool(self._by_hash)
 
     async def caller(self, text: str) -> Caller | None:
-        """Return whom a key belongs to; None when it opens nothing. Raises UploadsUnavailable."""
+        """Return the caller whom a key stands for; None if the key is unknown or invalid. Raises UploadsUnavailable."""
         await self._refresh()
-        digest = _hash(text)
-        found = self._by_hash.get(digest)
-        if found is None or not hmac.compare_digest(found[0].sha256, digest):
+        sha256 = _sha256(text)
+        cached = self._by_hash.get(sha256)
+        if cached is None or not hmac.compare_digest(cached[0].sha256, sha256):
             return None
-        key, caller = found
-        return caller if key.good(datetime.now(UTC)) else None
+        key, caller = cached
+        return caller if key.is_valid(datetime.now(UTC)) else None
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._read_at < REFRESH_SECONDS:
@@ -131,10 +131,10 @@ def _caller(key: ApiKey) -> Caller:
     return Caller(user_id=key.user_id, key_id=key.key_id, scopes=key.scopes)
 
 
-def _hash(text: str) -> str:
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _key(row: Any) -> ApiKey:
-    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's own name for a row as a mapping
+def _from_row(row: Any) -> ApiKey:
+    values = dict(row._mapping)  # noqa: SLF001  SQLAlchemy's name for a row as a mapping
     return ApiKey.model_validate(values | {"scopes": frozenset(values["scopes"].split())})

@@ -1,7 +1,7 @@
-"""How much a caller may ask for, counted in Valkey by the library `limits`, for all processes of the API and workers.
+"""Limits on what a caller may ask for, counted in Valkey by the library `limits` for all API and worker processes.
 
-Requests are counted by key, over a window that slides; uploads and tokens by user, over a day that begins with the
-first of them.
+Requests are counted for each key over a sliding minute. Uploads and tokens are counted for each user over a day that
+begins with the first of them.
 """
 
 from __future__ import annotations
@@ -24,94 +24,96 @@ from schemas import Caller
 from settings import Settings
 
 PREFIX = "rag:limits"
+_SETTINGS = {"requests": "REQUESTS_PER_MINUTE", "uploads": "UPLOADS_PER_DAY", "tokens": "TOKENS_PER_DAY"}
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """What is left of one limit: `left` of `most` in a window of `seconds`, which ends in `reset_seconds`."""
+    """The state of one limit: `remaining` of `limit` in a window of `window_seconds` that ends in `reset_seconds`."""
 
     name: str
-    most: int
-    seconds: int
-    left: int
+    limit: int
+    window_seconds: int
+    remaining: int
     reset_seconds: int
 
     def headers(self) -> Mapping[str, str]:
         """Return the RateLimit header fields."""
-        policy = f"q={self.most};w={self.seconds}"
-        return rate_limit_headers(self.name, policy, left=self.left, seconds=self.reset_seconds)
+        policy = f"q={self.limit};w={self.window_seconds}"
+        return rate_limit_headers(self.name, policy, remaining=self.remaining, reset_seconds=self.reset_seconds)
 
 
 class Quotas:
-    """The limits that the settings set; what they do not is without limit. Shares the connections of `pool`.
+    """The limits that the settings set. A limit without a setting does not exist. Shares the connections of `pool`.
 
-    Every method raises TooManyRequests, whose quota tells when to come back, and QueueUnavailable.
+    Every method raises TooManyRequests, which holds the time to wait, and QueueUnavailable.
     """
 
     def __init__(self, settings: Settings, pool: redis.ConnectionPool) -> None:
         options: dict[str, Any] = {"connection_pool": pool}
         storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=PREFIX, **options)
-        self._by_second = SlidingWindowCounterRateLimiter(storage)
-        self._by_day = FixedWindowRateLimiter(storage)
-        minute, uploads, tokens = settings.requests_per_minute, settings.uploads_per_day, settings.tokens_per_day
-        self._requests = RateLimitItemPerMinute(minute) if minute else None
+        self._per_minute = SlidingWindowCounterRateLimiter(storage)
+        self._per_day = FixedWindowRateLimiter(storage)
+        requests, uploads, tokens = settings.requests_per_minute, settings.uploads_per_day, settings.tokens_per_day
+        self._requests = RateLimitItemPerMinute(requests) if requests else None
         self._uploads = RateLimitItemPerDay(uploads) if uploads else None
-        self._tokens = tokens_item(tokens) if tokens else None
+        self._tokens = token_limit(tokens) if tokens else None
 
     async def count_request(self, caller: Caller) -> Quota | None:
-        """Count a request; return what is left, None when requests have no limit."""
+        """Count a request and return what is left; None if requests have no limit."""
         if self._requests is None:
             return None
-        whose = caller.key_id or caller.user_id
-        return await _count(self._by_second, self._requests, "requests", whose)
+        return await _count(self._per_minute, self._requests, "requests", caller.key_id or caller.user_id)
 
     async def count_uploads(self, user_id: str, files: int) -> None:
-        """Count files that a user sends."""
+        """Count files that a user uploads."""
         if self._uploads is None:
             return
         async with valkey_call():
-            # Looked at first, since the library counts what it refuses, too: one form too many would use up the day.
-            fits = await self._by_day.test(self._uploads, "uploads", quoted(user_id), cost=files)
-            quota = await _left(self._by_day, self._uploads, "uploads", user_id)
+            # `hit` also counts what it refuses: without this test, one form with too many files would use up the day.
+            fits = await self._per_day.test(self._uploads, "uploads", quoted(user_id), cost=files)
+            quota = await _read(self._per_day, self._uploads, "uploads", user_id)
         if files > self._uploads.amount:
-            quota = replace(quota, reset_seconds=quota.seconds)  # waiting will not help, nor is it begun to be waited
+            # No window is long enough. Name a whole one, for the current one may end in a moment.
+            quota = replace(quota, reset_seconds=quota.window_seconds)
         if not fits:
-            raise _refusal(quota)
-        await _count(self._by_day, self._uploads, "uploads", user_id, cost=files)
+            raise _too_many(quota)
+        await _count(self._per_day, self._uploads, "uploads", user_id, cost=files)
 
     async def require_tokens(self, user_id: str) -> None:
-        """Make sure that a user has not used up the tokens of the day. Workers count them."""
+        """Refuse a user who has used up the tokens of the day. Workers count the tokens."""
         if self._tokens is not None:
             async with valkey_call():
-                quota = await _left(self._by_day, self._tokens, "tokens", user_id)
-            if quota.left == 0:
-                raise _refusal(quota)
+                quota = await _read(self._per_day, self._tokens, "tokens", user_id)
+            if quota.remaining == 0:
+                raise _too_many(quota)
 
 
-async def _count(limiter: RateLimiter, item: RateLimitItem, name: str, whose: str, *, cost: int = 1) -> Quota:
+async def _count(limiter: RateLimiter, item: RateLimitItem, name: str, subject: str, *, cost: int = 1) -> Quota:
+    """Count `cost` for a key or a user and return what is left. Raises TooManyRequests."""
     async with valkey_call():
-        good = await limiter.hit(item, name, quoted(whose), cost=cost)
-        quota = await _left(limiter, item, name, whose)
-    if not good:
-        raise _refusal(quota)
+        within_limit = await limiter.hit(item, name, quoted(subject), cost=cost)
+        quota = await _read(limiter, item, name, subject)
+    if not within_limit:
+        raise _too_many(quota)
     return quota
 
 
-async def _left(limiter: RateLimiter, item: RateLimitItem, name: str, whose: str) -> Quota:
-    seen = await limiter.get_window_stats(item, name, quoted(whose))
-    reset_seconds = max(1, math.ceil(seen.reset_time - time.time()))
-    return Quota(name, item.amount, item.get_expiry(), max(0, seen.remaining), reset_seconds)
+async def _read(limiter: RateLimiter, item: RateLimitItem, name: str, subject: str) -> Quota:
+    window = await limiter.get_window_stats(item, name, quoted(subject))
+    reset_seconds = max(1, math.ceil(window.reset_time - time.time()))
+    return Quota(name, item.amount, item.get_expiry(), max(0, window.remaining), reset_seconds)
 
 
-def _refusal(quota: Quota) -> TooManyRequests:
-    what = {"requests": "REQUESTS_PER_MINUTE", "uploads": "UPLOADS_PER_DAY", "tokens": "TOKENS_PER_DAY"}[quota.name]
+def _too_many(quota: Quota) -> TooManyRequests:
     return TooManyRequests(
-        f"the limit of {quota.most} {quota.name} is reached ({what}): come back in {quota.reset_seconds} s",
+        f"the limit of {quota.limit} {quota.name} is reached ({_SETTINGS[quota.name]}): "
+        f"try again in {quota.reset_seconds} s",
         retry_after_seconds=quota.reset_seconds,
         headers=quota.headers(),
     )
 
 
-def tokens_item(tokens: int) -> RateLimitItem:
-    """Describe the limit of tokens, as API and workers both count it."""
-    return RateLimitItemPerDay(tokens)
+def token_limit(tokens_per_day: int) -> RateLimitItem:
+    """Return the limit on tokens in the form in which both the API and the workers count it."""
+    return RateLimitItemPerDay(tokens_per_day)

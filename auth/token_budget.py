@@ -1,4 +1,7 @@
-"""What answers cost, counted and held to the limit by workers. Imported only where tokens have a limit."""
+"""The tokens that answers cost: workers count them and hold users to the daily limit.
+
+Imported only where TOKENS_PER_DAY is set, for the import costs 40 ms.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,36 @@ from limits.strategies import FixedWindowRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 
-from auth.quotas import PREFIX, tokens_item
+from auth.quotas import PREFIX, token_limit
 from client.valkey.keys import quoted
 from errors import TooManyRequests
 
 log = logging.getLogger("worker")
 
 
-def require(valkey: Redis, *, user_id: str, most: int) -> None:
-    """Make sure that a user has tokens left today. Raises TooManyRequests; not while Valkey is away."""
-    item = tokens_item(most)
+def require_tokens(valkey: Redis, *, user_id: str, limit: int) -> None:
+    """Refuse a user who has no tokens left today. Raises TooManyRequests; does nothing while Valkey is unavailable."""
+    item = token_limit(limit)
     try:
-        spent = _limiter(valkey).get_window_stats(item, "tokens", quoted(user_id))
+        window = _limiter(valkey).get_window_stats(item, "tokens", quoted(user_id))
     except (RedisError, OSError):
-        log.warning("tokens could not be counted: Valkey does not answer")
+        log.warning("the tokens of a user could not be read: Valkey does not answer")
         return
-    if spent.remaining <= 0:
-        left = max(1, math.ceil(spent.reset_time - time.time()))
+    if window.remaining <= 0:
+        reset_seconds = max(1, math.ceil(window.reset_time - time.time()))
         raise TooManyRequests(
-            f"the {most} tokens of the day were used up before this question's turn came (TOKENS_PER_DAY): "
-            f"ask again in {left} s",
-            retry_after_seconds=left,
+            f"the {limit} tokens of the day were used up before this question's turn (TOKENS_PER_DAY): "
+            f"ask again in {reset_seconds} s",
+            retry_after_seconds=reset_seconds,
         )
 
 
-def spend(valkey: Redis, *, user_id: str, tokens: int, most: int) -> None:
-    """Count tokens that a user's question cost. A Valkey that is away costs the count, not the answer."""
+def count_tokens(valkey: Redis, *, user_id: str, tokens: int, limit: int) -> None:
+    """Count the tokens of a user's question. If Valkey is unavailable the count is lost, not the answer."""
     try:
-        _limiter(valkey).hit(tokens_item(most), "tokens", quoted(user_id), cost=tokens)
+        _limiter(valkey).hit(token_limit(limit), "tokens", quoted(user_id), cost=tokens)
     except (RedisError, OSError):
-        log.warning("%d tokens could not be counted: Valkey does not answer", tokens)
+        log.warning("%d tokens were not counted: Valkey does not answer", tokens)
 
 
 def _limiter(valkey: Redis) -> FixedWindowRateLimiter:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from errors import SettingsError, UploadsUnavailable
 from observability import commands, logs
-from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, user
+from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, parse_user_id
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; the last line of the output is the key alone")
     create.add_argument("--name", required=True, type=_name, help="what the key is for; `keys list` shows it")
     create.add_argument(
-        "--user", default="local", type=user, help="user whose documents the key opens (default: local)"
+        "--user", default="local", type=parse_user_id, help="user whose documents the key opens (default: local)"
     )
     create.add_argument(
         "--scope",
@@ -102,7 +102,9 @@ def _create(keys: ApiKeyRepository, uploads: UploadRepository, options: argparse
     scopes = frozenset(KeyScope(scope) for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
     now = datetime.now(UTC)
     expires_at = now + timedelta(days=options.days) if options.days else None
-    has_admin = KeyScope.ADMIN in scopes or any(KeyScope.ADMIN in key.scopes and key.good(now) for key in keys.all())
+    has_admin = KeyScope.ADMIN in scopes or any(
+        KeyScope.ADMIN in key.scopes and key.is_valid(now) for key in keys.all()
+    )
     key, text = keys.create(options.name, user_id=options.user, scopes=scopes, expires_at=expires_at)
     logs.audit("key_created", key_id=key.key_id, user_id=key.user_id, scopes=sorted(scopes))
     _wait_for_api()
@@ -161,7 +163,7 @@ def _validity(key: ApiKey) -> str:
         return f"revoked {key.revoked_at:%Y-%m-%d}"
     if key.expires_at is None:
         return "good until revoked"
-    return f"{'good until' if key.good(datetime.now(UTC)) else 'expired'} {key.expires_at:%Y-%m-%d %H:%M} UTC"
+    return f"{'good until' if key.is_valid(datetime.now(UTC)) else 'expired'} {key.expires_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _name(text: str) -> str:

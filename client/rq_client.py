@@ -353,7 +353,7 @@ def too_many_jobs(most: int) -> TooManyJobs:
         f"{most} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
         retry_after_seconds=RETRY_AFTER_SECONDS,
         headers=rate_limit_headers(
-            "queued-jobs", f'q={most};qu="concurrent-requests"', left=0, seconds=RETRY_AFTER_SECONDS
+            "queued-jobs", f'q={most};qu="concurrent-requests"', remaining=0, reset_seconds=RETRY_AFTER_SECONDS
         ),
     )
 

@@ -146,8 +146,8 @@ class DocumentService:
                     headers=rate_limit_headers(
                         "stored-bytes",
                         f'q={self._max_stored_mb * MIB};qu="content-bytes"',
-                        left=free,
-                        seconds=FULL_SECONDS,
+                        remaining=free,
+                        reset_seconds=FULL_SECONDS,
                     ),
                 )
 

@@ -32,6 +32,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings"},
         {"routes"},
+        {"openapi"},
     ],
 }
 # Arrows that the floors allow and the design forbids.

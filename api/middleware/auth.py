@@ -1,19 +1,19 @@
-"""Who calls. Every path but the few in `OPEN` needs a key or a token, once the server wants any.
+"""Authentication: every path but the few in `PUBLIC` needs a key or a token, once the server asks for keys.
 
-It is middleware and not a dependency of each route, so that a route somebody adds is closed from its first day, and
-that a body is not read before it is known who sends it.
+This is middleware and not a dependency of each route for two reasons: a new route is closed from its first day, and
+no body is read before its sender is known.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import describe, problem
+from api.problems import error_response
 from auth.api_keys import PREFIX, ApiKeyCache
 from auth.jwt import JwtVerifier
 from auth.quotas import Quotas
@@ -22,129 +22,119 @@ from observability import logs
 from schemas import Caller
 from settings import Settings
 
-# The greeting, the probes, and the page that asks for the key.
-OPEN: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json"})
-OPEN_FOLDER: Final = "/static-offline-docs/"
+# The greeting, the probes, the page that asks for the key, and the icon that browsers fetch by themselves.
+PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
+PUBLIC_FOLDER: Final = "/static-offline-docs/"
 ANONYMOUS: Final = Caller()
 MAX_CREDENTIAL_BYTES = 16 * 1024
-# Keys and addresses that are remembered within a minute.
-MAX_USES = 10_000
+# Pairs of key and address that are remembered within a minute.
+MAX_KEY_USES = 10_000
 
-_HOW = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+_SEND_A_KEY = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+_GET_A_KEY = (
+    "the operator makes an admin's key with `main.py keys create --scope admin --name NAME` first, "
+    "then one for each user with `main.py keys create --user USER --name NAME`"
+)
 
 
 class Authenticator:
-    """Decides who a request comes from."""
+    """Finds out who sent a request."""
 
-    def __init__(self, settings: Settings, keyring: ApiKeyCache) -> None:
-        self._required = settings.auth_required or settings.takes_tokens
-        self._keyring = keyring
+    def __init__(self, settings: Settings, keys: ApiKeyCache) -> None:
+        self._always_required = settings.auth_required or settings.takes_tokens
+        self._keys = keys
         self._tokens = JwtVerifier(settings)
 
-    async def wants_keys(self) -> bool:
-        """Tell whether callers have to say who they are. Raises UploadsUnavailable."""
-        return self._required or await self._keyring.any()
+    async def requires_key(self) -> bool:
+        """Return True if callers must authenticate. Raises UploadsUnavailable."""
+        return self._always_required or await self._keys.has_keys()
 
-    async def admit(self, headers: list[tuple[bytes, bytes]]) -> Caller:
+    async def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Caller:
         """Return the caller. Raises Unauthenticated, IdentityUnavailable, UploadsUnavailable."""
-        if not await self.wants_keys():
+        if not await self.requires_key():
             return ANONYMOUS
         credential = _credential(headers)
         if credential is None:
-            raise Unauthenticated(f"this server answers to those it knows: {_HOW}")
-        if self._tokens.taken and not credential.startswith(PREFIX):
+            raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}")
+        if self._tokens.enabled and not credential.startswith(PREFIX):
             return await self._tokens.caller(credential)
-        caller = await self._keyring.caller(credential)
+        caller = await self._keys.caller(credential)
         if caller is None:
-            raise Unauthenticated("the key is wrong, expired or revoked: ask whoever runs this server for another")
+            raise Unauthenticated(f"the key is wrong, expired or revoked: get another; {_GET_A_KEY}")
         return caller
 
 
 class Authentication:
-    """ASGI middleware that puts the caller into the state of a request, or answers 401, or 429 to too many."""
+    """ASGI middleware that puts the caller into the request's state. It answers 401, or 429 beyond the rate limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._uses = _Uses()
+        self._key_uses = _KeyUseLog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or is_open(scope["path"]):
+        if scope["type"] != "http" or is_public(scope["path"]):
             await self._app(scope, receive, send)
             return
-        gate: Authenticator = scope["state"]["gate"]
+        authenticator: Authenticator = scope["state"]["authenticator"]
         quotas: Quotas = scope["state"]["quotas"]
         try:
-            caller = scope["state"]["caller"] = await gate.admit(scope["headers"])
+            caller = scope["state"]["caller"] = await authenticator.authenticate(scope["headers"])
             logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except AppError as error:
-            logs.audit("refused", status=error.status, client=_address(scope))
-            await problem(error)(scope, receive, send)
+            logs.audit("refused", status=error.status, client=_client_address(scope))
+            await error_response(error)(scope, receive, send)
             return
-        self._uses.note(caller, _address(scope))
-        await self._app(scope, receive, send if quota is None else _with(quota.headers(), send))
+        self._key_uses.add(caller, _client_address(scope))
+        await self._app(scope, receive, send if quota is None else _adding_headers(quota.headers(), send))
 
 
-class _Uses:
-    """Tells the audit log of the use of keys: each from each address, once a minute."""
+class _KeyUseLog:
+    """Writes to the audit log that a key was used: once a minute for each pair of key and address."""
 
     def __init__(self) -> None:
         self._minute = 0
-        self._told: set[tuple[str, str]] = set()
+        self._logged: set[tuple[str, str]] = set()
 
-    def note(self, caller: Caller, address: str) -> None:
+    def add(self, caller: Caller, address: str) -> None:
         if not caller.key_id:
             return
         minute = int(time.time() // 60)
-        if minute != self._minute or len(self._told) >= MAX_USES:
-            self._minute, self._told = minute, set()
-        if (caller.key_id, address) not in self._told:
-            self._told.add((caller.key_id, address))
+        if minute != self._minute or len(self._logged) >= MAX_KEY_USES:
+            self._minute, self._logged = minute, set()
+        if (caller.key_id, address) not in self._logged:
+            self._logged.add((caller.key_id, address))
             logs.audit("key_used", key_id=caller.key_id, user_id=caller.user_id, client=address)
 
 
-def _address(scope: Scope) -> str:
+def is_public(path: str) -> bool:
+    """Return True if a path answers everybody, without a key."""
+    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+
+
+def _client_address(scope: Scope) -> str:
     return scope["client"][0] if scope.get("client") else ""
 
 
-def _with(headers: Mapping[str, str], send: Send) -> Send:
-    async def send_with(message: Message) -> None:
+def _adding_headers(added: Mapping[str, str], send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            sent = MutableHeaders(scope=message)
-            for name, value in headers.items():  # both fields are lists: a refusal by another limit has its own
-                sent[name] = f"{sent[name]}, {value}" if name in sent else value
+            headers = MutableHeaders(scope=message)
+            for name, value in added.items():
+                # The RateLimit fields are lists: a refusal by another limit has set its own entry.
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value
         await send(message)
 
-    return send_with
-
-
-def is_open(path: str) -> bool:
-    """Tell whether a path answers everybody."""
-    return path in OPEN or path.startswith(OPEN_FOLDER)
-
-
-def describe_auth(document: dict[str, Any], *, required: bool) -> None:
-    """Put into the OpenAPI document how callers say who they are, and what happens when they do not."""
-    document["components"]["securitySchemes"] = {
-        "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
-        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
-    }
-    ways: list[dict[str, list[str]]] = [{"Bearer": []}, {"X-API-Key": []}]
-    refusals = {str(status): said for status, said in describe(401, 403, 429).items()}
-    for path, methods in document["paths"].items():
-        if not is_open(path):
-            for operation in methods.values():
-                operation["security"] = ways if required else [{}, *ways]
-                operation["responses"] = refusals | operation["responses"]
+    return send_with_headers
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return what a caller brings, from the first header that has something."""
-    found: dict[bytes, str] = {}
+    """Return the caller's key or token: of `Authorization: Bearer`, else of `X-API-Key`. None without either."""
+    values: dict[bytes, str] = {}
     for name, value in headers:
         if name in {b"authorization", b"x-api-key"} and len(value) <= MAX_CREDENTIAL_BYTES:
-            found.setdefault(name, value.decode("latin-1").strip())
-    kind, _, credential = found.get(b"authorization", "").partition(" ")
-    if kind.lower() == "bearer" and credential.strip():
+            values.setdefault(name, value.decode("latin-1").strip())
+    scheme, _, credential = values.get(b"authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credential.strip():
         return credential.strip()
-    return found.get(b"x-api-key") or None
+    return values.get(b"x-api-key") or None

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem, problem_response
+from api.problems import error_response, problem_response
 from errors import InvalidRequest, PayloadTooLarge, RequestError, RequestTimedOut
 
 MAX_BODY_BYTES = 64 * 1024
@@ -117,12 +117,12 @@ class AddressCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if not _is_text(scope.get("raw_path") or b""):
-                await problem(RequestError("the address is not valid UTF-8"))(scope, receive, send)
+                await error_response(RequestError("the address is not valid UTF-8"))(scope, receive, send)
                 return
             if not _is_text(scope["query_string"]):
                 named = _PARAMETER.match(next(p for p in scope["query_string"].split(b"&") if not _is_text(p)))
                 field = named[1].decode() if named else "query string"
-                await problem(InvalidRequest([(field, "must be valid UTF-8")]))(scope, receive, send)
+                await error_response(InvalidRequest([(field, "must be valid UTF-8")]))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -46,7 +46,7 @@ class BrowserGuard:
         self._origins = frozenset(origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not await _wants_keys(scope):
+        if scope["type"] == "http" and not await _requires_key(scope):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
             if not self._is_ours(host):
@@ -89,9 +89,9 @@ class Cors(CORSMiddleware):
         return problem_response(answer.status_code, "Bad request", detail, headers=headers)
 
 
-async def _wants_keys(scope: Scope) -> bool:
-    gate: Authenticator = scope["state"]["gate"]
+async def _requires_key(scope: Scope) -> bool:
+    authenticator: Authenticator = scope["state"]["authenticator"]
     try:
-        return await gate.wants_keys()
-    except AppError:  # whether there are any cannot be told
+        return await authenticator.requires_key()
+    except AppError:  # the keys cannot be read: guard as if there were none
         return False

@@ -10,8 +10,17 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.callbacks import callback_of
-from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, ScopedRoute, Sees, Shelf, needs
-from api.problems import describe
+from api.dependencies import (
+    CallerDep,
+    DocumentServiceDep,
+    JobQueueDep,
+    QuotasDep,
+    ScopedRoute,
+    SettingsDep,
+    VisibleOwnerDep,
+    require_scope,
+)
+from api.problems import openapi_problems
 from api.routes.chat import ChatRequest, IdempotencyKey
 from api.routes.jobs import Pending, ended
 from client.rq.idempotency import IdempotentRequest
@@ -22,7 +31,7 @@ from errors import AppError, BatchNotFound, InvalidRequest
 from schemas import Caller, JobStatus, KeyScope
 from settings import Settings
 
-router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
+router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[require_scope(KeyScope.QUERY)])
 
 MAX_QUESTIONS = 1_000
 # 1,000 questions of 4,000 characters of up to 4 bytes each.
@@ -66,14 +75,14 @@ class JsonLines(StreamingResponse):
     media_type = "application/jsonl"
 
 
-@router.post("/chat/batch", status_code=202, responses=describe(404, 409, 413, 422, 503))
+@router.post("/chat/batch", status_code=202, responses=openapi_problems(404, 409, 413, 422, 503))
 async def ask_many(
     body: BatchRequest,
-    queue: Queue,
-    settings: CurrentSettings,
-    library: Shelf,
-    caller: CallerNow,
-    quotas: Allowance,
+    queue: JobQueueDep,
+    settings: SettingsDep,
+    library: DocumentServiceDep,
+    caller: CallerDep,
+    quotas: QuotasDep,
     idempotency_key: IdempotencyKey = None,
 ) -> BatchAccepted:
     """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
@@ -93,7 +102,7 @@ async def ask_many(
     await quotas.require_tokens(caller.user_id)
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
-        await library.jobs_before(uploads, user_id=caller.sees, wait=False)
+        await library.jobs_before(uploads, user_id=caller.visible_owner, wait=False)
     if settings.max_queued_jobs is not None:
         await queue.reserve_slots(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request
@@ -147,15 +156,15 @@ def _asked(place: int, question: ChatRequest, settings: Settings, caller: Caller
         raise InvalidRequest([(f"questions.{place}.{field}", said) for field, said in error.problems]) from None
 
 
-async def _batch(batch_id: str, queue: Queue, owner: Sees) -> list[str]:
+async def _batch(batch_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> list[str]:
     return await queue.job_index.batch(owner, batch_id)
 
 
 Batch = Annotated[list[str], Depends(_batch)]
 
 
-@router.get("/batches/{batch_id}", responses=describe(404, 422, 503))
-async def batch_state(batch_id: str, job_ids: Batch, queue: Queue) -> BatchState:
+@router.get("/batches/{batch_id}", responses=openapi_problems(404, 422, 503))
+async def batch_state(batch_id: str, job_ids: Batch, queue: JobQueueDep) -> BatchState:
     """Count the jobs of a batch by status."""
     counts = await queue.job_index.count(job_ids)
     by_status = {status.value: counts[status] for status in JobStatus}
@@ -163,8 +172,8 @@ async def batch_state(batch_id: str, job_ids: Batch, queue: Queue) -> BatchState
     return BatchState(batch_id=batch_id, total=len(job_ids), expired=expired, **by_status)
 
 
-@router.get("/batches/{batch_id}/results", response_class=JsonLines, responses=describe(404, 422, 503))
-async def batch_results(job_ids: Batch, queue: Queue) -> JsonLines:
+@router.get("/batches/{batch_id}/results", response_class=JsonLines, responses=openapi_problems(404, 422, 503))
+async def batch_results(job_ids: Batch, queue: JobQueueDep) -> JsonLines:
     """Download the results of a batch as JSON Lines, a line for each job in order, also for those not yet ended."""
     return JsonLines(_lines(job_ids, queue))
 

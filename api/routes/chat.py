@@ -9,8 +9,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringC
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, callback_of
-from api.dependencies import Allowance, CallerNow, CurrentSettings, Queue, ScopedRoute, Shelf, needs
-from api.problems import describe
+from api.dependencies import (
+    CallerDep,
+    DocumentServiceDep,
+    JobQueueDep,
+    QuotasDep,
+    ScopedRoute,
+    SettingsDep,
+    require_scope,
+)
+from api.problems import openapi_problems
 from api.question_settings import Names, QuestionSettings, clean_names
 from client.rq.idempotency import IdempotentRequest
 from errors import InvalidRequest
@@ -18,7 +26,7 @@ from observability import logs
 from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
 from settings import Settings
 
-router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[needs(KeyScope.QUERY)])
+router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[require_scope(KeyScope.QUERY)])
 
 MAX_UPLOADS = 100
 UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
@@ -69,7 +77,7 @@ class ChatRequest(_Question):
             query=self.query,
             k=self.k,
             user_id=caller.user_id,
-            everyone=caller.sees is None,
+            everyone=caller.visible_owner is None,
             upload_ids=self.upload_ids,
             conversation_id=self.conversation_id,
             **self.for_query(settings),
@@ -113,13 +121,13 @@ class Accepted(BaseModel):
     message: str = "Your query has been queued for processing"
 
 
-@router.post("/chat", status_code=202, responses=describe(404, 409, 410, 413, 422, 503))
+@router.post("/chat", status_code=202, responses=openapi_problems(404, 409, 410, 413, 422, 503))
 async def ask(
-    queue: Queue,
-    settings: CurrentSettings,
-    library: Shelf,
-    caller: CallerNow,
-    quotas: Allowance,
+    queue: JobQueueDep,
+    settings: SettingsDep,
+    library: DocumentServiceDep,
+    caller: CallerDep,
+    quotas: QuotasDep,
     response: Response,
     parameters: Annotated[ChatParameters, Query()],
     body: Annotated[ChatRequest | None, Body()] = None,
@@ -139,7 +147,7 @@ async def ask(
             return _accepted(before, response)
     await quotas.require_tokens(caller.user_id)
     uploads = body.upload_ids
-    after = await library.jobs_before(uploads, user_id=caller.sees, wait=body.after_upload) if uploads else []
+    after = await library.jobs_before(uploads, user_id=caller.visible_owner, wait=body.after_upload) if uploads else []
     job = await queue.submit(
         "chat",
         payload,

@@ -11,15 +11,17 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.dependencies import Queue, ScopedRoute, Sees, needs
-from api.problems import describe
+from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep, require_scope
+from api.problems import openapi_problems
 from api.routes.jobs import ended
 from client.rq.event_stream import FIRST, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
 from schemas import JobView, KeyScope
 
-router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(
+    route_class=ScopedRoute, tags=["jobs"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
+)
 
 HEARTBEAT_SECONDS = 15.0
 # The id of the last event: whoever has it has seen all.
@@ -32,7 +34,7 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-async def _watched(job_id: str, queue: Queue, owner: Sees) -> JobView:
+async def _watched(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobView:
     return await queue.fetch(job_id, owner=owner)
 
 
@@ -53,10 +55,10 @@ def _after(
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventStream,
-    responses={204: {"description": "Nothing comes after Last-Event-ID"}, **describe(404, 410, 422, 503)},
+    responses={204: {"description": "Nothing comes after Last-Event-ID"}, **openapi_problems(404, 410, 422, 503)},
 )
 async def events(
-    job: Annotated[JobView, Depends(_watched)], after: Annotated[str, Depends(_after)], queue: Queue
+    job: Annotated[JobView, Depends(_watched)], after: Annotated[str, Depends(_after)], queue: JobQueueDep
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
 

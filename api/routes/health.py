@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether its parts are there."""
+"""The greeting, and whether the service and its parts work: GET /, /health and /ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import CurrentSettings, Queue
+from api.dependencies import JobQueueDep, SettingsDep
 from api.problems import MEDIA_TYPE, problem_response
 from client.qdrant.health import Condition, vector_store_condition
 from client.rq.status import QueueState
@@ -16,8 +16,13 @@ from observability import commands
 
 router = APIRouter(tags=["health"])
 
-# Nobody needs to listen on a queue that is not used yet: only questions are sure to come.
-NEEDED_QUEUE = "rag_queries"
+# Only questions are sure to come: the other queues need no worker before their first job.
+REQUIRED_QUEUE = "rag_queries"
+
+
+class Greeting(BaseModel):
+    status: Literal["Server is up and running"] = "Server is up and running"
+    service: Literal["RAG Query API"] = "RAG Query API"
 
 
 class Health(BaseModel):
@@ -25,7 +30,7 @@ class Health(BaseModel):
 
 
 class QueuePart(BaseModel):
-    """One queue: how many jobs wait on it, and how many workers listen."""
+    """One queue: how many jobs wait on it, and how many workers listen to it."""
 
     name: str
     waiting: int
@@ -39,17 +44,28 @@ class Parts(BaseModel):
 
 
 class Ready(BaseModel):
-    """`ready` when questions are taken and answered; `degraded` when they are taken but `warnings` say what lacks."""
+    """`ready`: questions are accepted and answered. `degraded`: `warnings` say what is missing."""
 
     status: Literal["ready", "degraded"]
     parts: Parts
     queues: list[QueuePart]
-    warnings: list[str] = Field(description="What to do about each part that is not there.")
+    warnings: list[str] = Field(description="For each part that is missing, what to do.")
+
+
+@router.get("/")
+async def greeting() -> Greeting:
+    """Say that the server runs."""
+    return Greeting()
+
+
+@router.get("/favicon.ico", include_in_schema=False, status_code=204)
+async def favicon() -> None:
+    """Answer browsers, which ask for an icon by themselves, that there is none."""
 
 
 @router.get("/health")
 async def health() -> Health:
-    """Tell that the API process lives."""
+    """Say that the API process runs."""
     return Health()
 
 
@@ -57,14 +73,14 @@ async def health() -> Health:
     "/ready",
     responses={
         503: {
-            "description": "Valkey is away: no question can be taken",
+            "description": "Valkey is unavailable: no question can be accepted",
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     },
     response_model=Ready,
 )
-async def ready(queue: Queue, settings: CurrentSettings) -> Ready | Response:
-    """Tell, part by part, whether Valkey, workers and the vector store are there."""
+async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
+    """Report the state of Valkey, the workers and the vector store."""
     condition = await vector_store_condition(settings)
     try:
         states = await queue.states()
@@ -73,10 +89,10 @@ async def ready(queue: Queue, settings: CurrentSettings) -> Ready | Response:
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return problem_response(error.status, error.title, error.detail, headers=headers, parts=parts.model_dump())
     warnings = _warnings(states, condition)
-    listening = any(state.workers for state in states if state.name == NEEDED_QUEUE)
+    has_workers = any(state.workers for state in states if state.name == REQUIRED_QUEUE)
     return Ready(
         status="degraded" if warnings else "ready",
-        parts=Parts(valkey="ready", workers="ready" if listening else "none", vector_store=condition),
+        parts=Parts(valkey="ready", workers="ready" if has_workers else "none", vector_store=condition),
         queues=[QueuePart(name=s.name, waiting=s.waiting, workers=len(s.workers)) for s in states],
         warnings=warnings,
     )
@@ -86,7 +102,7 @@ def _warnings(states: list[QueueState], condition: Condition) -> list[str]:
     warnings = [
         f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
         for state in states
-        if not state.workers and (state.waiting or state.name == NEEDED_QUEUE)
+        if not state.workers and (state.waiting or state.name == REQUIRED_QUEUE)
     ]
     if condition == "empty":
         warnings.append(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")

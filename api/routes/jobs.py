@@ -8,15 +8,17 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import Queue, ScopedRoute, Sees, needs
-from api.problems import describe
+from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep, require_scope
+from api.problems import openapi_problems
 from client.rq.records import Kind
 from client.rq_client import JobQueue
 from errors import InvalidRequest
 from observability import logs
 from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
 
-router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(
+    route_class=ScopedRoute, tags=["jobs"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
+)
 
 RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60
@@ -93,16 +95,16 @@ class Pending(BaseModel):
     status: JobStatus
 
 
-@router.get("/job-status/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def job_status(job_id: str, queue: Queue, owner: Sees, wait: Wait = 0) -> JobState:
+@router.get("/job-status/{job_id}", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
+async def job_status(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, wait: Wait = 0) -> JobState:
     """Tell where a job is; with `wait`, as soon as its status changes."""
     return _state(await _changed(job_id, queue, wait, owner=owner))
 
 
-@router.get("/job-status", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
+@router.get("/job-status", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
 async def job_status_by_parameter(
-    queue: Queue,
-    owner: Sees,
+    queue: JobQueueDep,
+    owner: VisibleOwnerDep,
     job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
     wait: Wait = 0,
 ) -> JobState:
@@ -112,10 +114,10 @@ async def job_status_by_parameter(
     return _state(await _changed(job_id, queue, wait, owner=owner))
 
 
-@router.get("/jobs", responses=describe(422, 503))
+@router.get("/jobs", responses=openapi_problems(422, 503))
 async def recent_jobs(
-    queue: Queue,
-    owner: Sees,
+    queue: JobQueueDep,
+    owner: VisibleOwnerDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
     before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
@@ -127,8 +129,8 @@ async def recent_jobs(
     return JobPage(jobs=jobs, next=following)
 
 
-@router.delete("/jobs/{job_id}", responses=describe(404, 410, 422, 503), response_model_exclude_none=True)
-async def cancel(job_id: str, queue: Queue, owner: Sees) -> JobState:
+@router.delete("/jobs/{job_id}", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
+async def cancel(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobState:
     """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
     cancelled = await queue.cancel(job_id, owner=owner)
     logs.audit("job_cancelled", job_id=job_id, status=cancelled.status)
@@ -137,11 +139,13 @@ async def cancel(job_id: str, queue: Queue, owner: Sees) -> JobState:
 
 @router.get(
     "/result/{job_id}",
-    responses={202: {"model": Pending, "description": "Not yet"}, **describe(404, 410, 422, 503)},
+    responses={202: {"model": Pending, "description": "Not yet"}, **openapi_problems(404, 410, 422, 503)},
     response_model=JobResult | Pending,
     response_model_exclude_none=True,
 )
-async def result(job_id: str, queue: Queue, owner: Sees, response: Response, wait: Wait = 0) -> JobResult | Pending:
+async def result(
+    job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, response: Response, wait: Wait = 0
+) -> JobResult | Pending:
     """Give a job's answer and its sources; 202 until it has ended. With `wait`, as soon as it has."""
     job = await queue.wait(job_id, wait, owner=owner, until=lambda seen: seen.status.terminal)
     if not job.status.terminal:

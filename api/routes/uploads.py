@@ -18,19 +18,19 @@ from pydantic import BaseModel, Field
 import schemas
 from api.callbacks import WebhookUrl, callback_of
 from api.dependencies import (
-    Allowance,
-    CurrentSettings,
-    Files,
-    Queue,
+    DocumentServiceDep,
+    FileStoreDep,
+    JobQueueDep,
+    QuotasDep,
     ScopedRoute,
-    Sees,
-    Shelf,
-    Uploads,
-    User,
-    Webhooks,
-    needs,
+    SettingsDep,
+    UploadRepositoryDep,
+    UserIdDep,
+    VisibleOwnerDep,
+    WebhookStoreDep,
+    require_scope,
 )
-from api.problems import describe
+from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKey
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from io import BytesIO
 
 router = APIRouter(route_class=ScopedRoute, tags=["uploads"])
-CHANGES = [needs(KeyScope.UPLOAD)]
-READS = [needs(KeyScope.UPLOAD, KeyScope.QUERY)]
+CHANGES = [require_scope(KeyScope.UPLOAD)]
+READS = [require_scope(KeyScope.UPLOAD, KeyScope.QUERY)]
 
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
@@ -119,16 +119,16 @@ class UploadPage(BaseModel):
     dependencies=CHANGES,
     status_code=202,
     form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
-    responses=describe(404, 413, 415, 422, 503),
+    responses=openapi_problems(404, 413, 415, 422, 503),
     response_model_exclude_none=True,
 )
 async def upload(
-    library: Shelf,
-    webhooks: Webhooks,
-    settings: CurrentSettings,
-    user: User,
-    quotas: Allowance,
-    queue: Queue,
+    library: DocumentServiceDep,
+    webhooks: WebhookStoreDep,
+    settings: SettingsDep,
+    user: UserIdDep,
+    quotas: QuotasDep,
+    queue: JobQueueDep,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
     on_duplicate: Duplicate = OnDuplicate.SKIP,
@@ -207,10 +207,10 @@ async def _tell(accepted: list[Accepted], callback: Callback, webhooks: WebhookS
             await anyio.to_thread.run_sync(tell)
 
 
-@router.get("/uploads", dependencies=READS, responses=describe(422, 503), response_model_exclude_none=True)
+@router.get("/uploads", dependencies=READS, responses=openapi_problems(422, 503), response_model_exclude_none=True)
 async def uploads(
-    listed: Uploads,
-    owner: Sees,
+    listed: UploadRepositoryDep,
+    owner: VisibleOwnerDep,
     status: Annotated[UploadStatus | None, Query(description="Only those with this status.")] = None,
     name: Annotated[str | None, Query(max_length=255, description="Only those with this in their name.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_LIMIT)] = PAGE_LIMIT,
@@ -224,9 +224,12 @@ async def uploads(
 
 
 @router.get(
-    "/uploads/{upload_id}", dependencies=READS, responses=describe(404, 422, 503), response_model_exclude_none=True
+    "/uploads/{upload_id}",
+    dependencies=READS,
+    responses=openapi_problems(404, 422, 503),
+    response_model_exclude_none=True,
 )
-async def upload_state(upload_id: str, library: Shelf, owner: Sees) -> UploadView:
+async def upload_state(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadView:
     """Tell how far an upload is."""
     return _view(await library.get(upload_id, user_id=owner))
 
@@ -234,10 +237,12 @@ async def upload_state(upload_id: str, library: Shelf, owner: Sees) -> UploadVie
 @router.get(
     "/uploads/{upload_id}/file",
     dependencies=READS,
-    responses=describe(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
+    responses=openapi_problems(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
     response_class=StreamingResponse,
 )
-async def upload_file(upload_id: str, library: Shelf, files: Files, owner: Sees) -> StreamingResponse:
+async def upload_file(
+    upload_id: str, library: DocumentServiceDep, files: FileStoreDep, owner: VisibleOwnerDep
+) -> StreamingResponse:
     """Give the uploaded file back, byte for byte."""
     found = await library.get(upload_id, user_id=owner)
     chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, found.file_id)
@@ -252,16 +257,18 @@ async def upload_file(upload_id: str, library: Shelf, files: Files, owner: Sees)
     return StreamingResponse(chunks, media_type=found.media_type, headers=headers)
 
 
-@router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=describe(404, 422, 503))
-async def delete_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
+@router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503))
+async def delete_upload(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
     """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
     removed = await library.remove(upload_id, user_id=owner)
     _audit("upload_deleted", removed)
     return _accepted(Accepted(upload=removed, duplicate=False, queued=True))
 
 
-@router.post("/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=describe(404, 422, 503))
-async def reindex_upload(upload_id: str, library: Shelf, owner: Sees) -> UploadAccepted:
+@router.post(
+    "/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503)
+)
+async def reindex_upload(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
     """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
     found = await library.reindex(upload_id, user_id=owner)
     _audit("upload_reindexed", found)

@@ -11,18 +11,20 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from uuid_utils.compat import uuid7
 
 from api.callbacks import policy_of
-from api.dependencies import CurrentSettings, ScopedRoute, Sees, User, Webhooks, needs
-from api.problems import describe
+from api.dependencies import ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep, require_scope
+from api.problems import openapi_problems
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
 from observability import logs
-from schemas import KeyScope, clean_text
+from schemas import KeyScope, check_text
 from webhooks.models import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, moment
 from webhooks.sender import new_secret
 from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, addresses_of, parse_url
 from webhooks.store import EVERYONE, rq_job_id
 
 # Routes are sync: they run in threads, since resolving names and the store they use block.
-router = APIRouter(route_class=ScopedRoute, tags=["webhooks"], dependencies=[needs(KeyScope.QUERY, KeyScope.UPLOAD)])
+router = APIRouter(
+    route_class=ScopedRoute, tags=["webhooks"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
+)
 
 RESOLVE_SECONDS = 2.0
 EXAMPLE = "https://example.com/hooks/rag"
@@ -37,7 +39,7 @@ class EndpointRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": EXAMPLE}]})
 
     url: str = Field(max_length=MAX_URL_CHARS, description="Where to POST: https, on a public host.")
-    description: Annotated[str, StringConstraints(max_length=256), AfterValidator(clean_text)] = ""
+    description: Annotated[str, StringConstraints(max_length=256), AfterValidator(check_text)] = ""
     events: list[EventType] = Field([], max_length=len(EventType), description="Which events to send; empty for all.")
 
 
@@ -88,9 +90,11 @@ class DeliveryList(BaseModel):
     deliveries: list[DeliveryView]
 
 
-@router.post("/webhooks", status_code=201, responses=describe(409, 413, 422, 503), response_model_exclude_none=True)
+@router.post(
+    "/webhooks", status_code=201, responses=openapi_problems(409, 413, 422, 503), response_model_exclude_none=True
+)
 def register(
-    body: EndpointRequest, webhooks: Webhooks, user: User, settings: CurrentSettings, response: Response
+    body: EndpointRequest, webhooks: WebhookStoreDep, user: UserIdDep, settings: SettingsDep, response: Response
 ) -> NewEndpoint:
     """Register an endpoint that is told when jobs end. The answer holds its secret, once."""
     _check(body.url, policy_of(settings))
@@ -109,22 +113,22 @@ def register(
     return NewEndpoint(**_view(endpoint).model_dump(), secret=endpoint.secret)
 
 
-@router.get("/webhooks", responses=describe(503), response_model_exclude_none=True)
-def endpoints(webhooks: Webhooks, owner: Sees) -> EndpointList:
+@router.get("/webhooks", responses=openapi_problems(503), response_model_exclude_none=True)
+def endpoints(webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointList:
     """List your endpoints."""
     return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.endpoints(owner)])
 
 
-@router.get("/webhooks/secret", responses=describe(503))
-def secret(webhooks: Webhooks, user: User) -> Secret:
+@router.get("/webhooks/secret", responses=openapi_problems(503))
+def secret(webhooks: WebhookStoreDep, user: UserIdDep) -> Secret:
     """Show the secret that signs webhooks to a `webhook_url` given with a job."""
     return Secret(secret=webhooks.default_secret(user))
 
 
-@router.get("/webhooks/deliveries", responses=describe(422, 503), response_model_exclude_none=True)
+@router.get("/webhooks/deliveries", responses=openapi_problems(422, 503), response_model_exclude_none=True)
 def deliveries(
-    webhooks: Webhooks,
-    owner: Sees,
+    webhooks: WebhookStoreDep,
+    owner: VisibleOwnerDep,
     job_id: Annotated[str | None, Query(max_length=64, description="Only those about this job.")] = None,
     limit: Limit = 50,
     offset: Offset = 0,
@@ -139,10 +143,10 @@ def deliveries(
 @router.post(
     "/webhooks/deliveries/{delivery_id}/redeliver",
     status_code=202,
-    responses=describe(404, 409, 422, 503),
+    responses=openapi_problems(404, 409, 422, 503),
     response_model_exclude_none=True,
 )
-def redeliver(delivery_id: str, webhooks: Webhooks, owner: Sees) -> DeliveryView:
+def redeliver(delivery_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> DeliveryView:
     """Send a webhook again now, with the same id, and on the whole schedule again if that fails."""
     delivery = webhooks.delivery(delivery_id, owner=owner)
     if webhooks.body(delivery) is None:
@@ -165,30 +169,34 @@ def redeliver(delivery_id: str, webhooks: Webhooks, owner: Sees) -> DeliveryView
     return _delivery(again)
 
 
-@router.get("/webhooks/{endpoint_id}", responses=describe(404, 422, 503), response_model_exclude_none=True)
-def endpoint(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> EndpointView:
+@router.get("/webhooks/{endpoint_id}", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True)
+def endpoint(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointView:
     """Show an endpoint."""
     return _view(webhooks.endpoint(endpoint_id, owner=owner))
 
 
-@router.delete("/webhooks/{endpoint_id}", status_code=204, responses=describe(404, 422, 503))
-def delete(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> None:
+@router.delete("/webhooks/{endpoint_id}", status_code=204, responses=openapi_problems(404, 422, 503))
+def delete(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> None:
     """Delete an endpoint. Nothing is sent to it any more."""
     webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=owner))
     logs.audit("webhook_deleted", endpoint_id=endpoint_id)
 
 
-@router.post("/webhooks/{endpoint_id}/enable", responses=describe(404, 422, 503), response_model_exclude_none=True)
-def enable(endpoint_id: str, webhooks: Webhooks, owner: Sees) -> EndpointView:
+@router.post(
+    "/webhooks/{endpoint_id}/enable", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True
+)
+def enable(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointView:
     """Send to an endpoint again that answered 410 Gone once."""
     found = webhooks.endpoint(endpoint_id, owner=owner).model_copy(update={"disabled_at": None})
     webhooks.replace_endpoint(found)
     return _view(found)
 
 
-@router.get("/webhooks/{endpoint_id}/deliveries", responses=describe(404, 422, 503), response_model_exclude_none=True)
+@router.get(
+    "/webhooks/{endpoint_id}/deliveries", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True
+)
 def endpoint_deliveries(
-    endpoint_id: str, webhooks: Webhooks, owner: Sees, limit: Limit = 50, offset: Offset = 0
+    endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep, limit: Limit = 50, offset: Offset = 0
 ) -> DeliveryList:
     """List what was sent to an endpoint or will be."""
     webhooks.endpoint(endpoint_id, owner=owner)

@@ -42,10 +42,10 @@ def require_ready(query: Query, services: Services) -> None:
     """Raise UploadNotReady unless every upload that the question names can be searched."""
     if query.upload_ids is None:
         return
-    missing = set(query.upload_ids) - services.uploads.searchable(query.sees, query.upload_ids)
+    missing = set(query.upload_ids) - services.uploads.searchable(query.visible_owner, query.upload_ids)
     if not missing:
         return
-    upload = services.uploads.get(min(missing), user_id=query.sees)
+    upload = services.uploads.get(min(missing), user_id=query.visible_owner)
     if upload is None or upload.status is UploadStatus.DELETING:
         raise UploadNotReady("a document this question is about was deleted")
     if upload.status is UploadStatus.FAILED:
@@ -92,7 +92,7 @@ def _cached(
         {
             "version": ANSWERS_VERSION,
             # Read before the search: documents that change meanwhile make the next question miss.
-            "documents": services.uploads.state(query.sees),
+            "documents": services.uploads.state(query.visible_owner),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
             "own": own,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
@@ -123,13 +123,13 @@ def _answer(query: Query, job: JobContext, services: Services, *, own: str | Non
 def _require_tokens(user_id: str, job: JobContext, settings: Settings) -> None:
     """Raise TooManyRequests when the user's tokens of the day are used up, which they may be since the submission."""
     if settings.tokens_per_day is not None and job.valkey is not None:
-        from auth.token_budget import require  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import require_tokens  # 40 ms that a stock worker would pay for each job
 
-        require(job.valkey, user_id=user_id, most=settings.tokens_per_day)
+        require_tokens(job.valkey, user_id=user_id, limit=settings.tokens_per_day)
 
 
 def _count_tokens(answer: Answer, user_id: str, job: JobContext, settings: Settings) -> None:
     if settings.tokens_per_day is not None and job.valkey is not None and answer.usage is not None:
-        from auth.token_budget import spend  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import count_tokens  # 40 ms that a stock worker would pay for each job
 
-        spend(job.valkey, user_id=user_id, tokens=answer.usage.total_tokens, most=settings.tokens_per_day)
+        count_tokens(job.valkey, user_id=user_id, tokens=answer.usage.total_tokens, limit=settings.tokens_per_day)

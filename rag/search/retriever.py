@@ -114,7 +114,9 @@ class Retriever:
         with timer.stage("embed"):
             vector = self.store.embed(query.query)
         with timer.stage("search"):
-            results = self.store.find(query.query, vector, search_filter or query.chosen, max(CANDIDATES, query.k))
+            results = self.store.find(
+                query.query, vector, search_filter or query.search_filter, max(CANDIDATES, query.k)
+            )
             fused = fuse(query.query, results, terms)
         query_terms = QueryTerms(
             content_terms(query.query, terms), results.idf, follow_up=follow_up_terms(follow_up, terms)

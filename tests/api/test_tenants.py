@@ -253,12 +253,12 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
             user, other = chance.choice(users), chance.choice(users)
             named = [None, tuple(chance.sample(sorted(uploads), 5))][chance.random() < 0.3]
             asked = Query(query=f"What does the museum of {other} cost?", user_id=user, upload_ids=named)
-            found = visible.find(asked.query, None, asked.chosen, 8)
+            found = visible.find(asked.query, None, asked.search_filter, 8)
             assert {uploads[one] for one in found.uploads} <= {user}
             if named is None:
                 assert found.uploads
         everyone = Query(query="museum", user_id="root", everyone=True)
-        assert len({uploads[one] for one in visible.find("museum", None, everyone.chosen, 100).uploads}) > 10
+        assert len({uploads[one] for one in visible.find("museum", None, everyone.search_filter, 100).uploads}) > 10
     finally:
         store.close()
         database.close()
@@ -285,7 +285,7 @@ def _list(listed: UploadRepository, upload_id: str, user: str) -> None:
 
 def test_the_search_filter_follows_from_the_caller_and_from_nothing_else() -> None:
     asked: Callable[[Caller], Query] = lambda caller: Query(  # noqa: E731
-        query="Why?", user_id=caller.user_id, everyone=caller.sees is None
+        query="Why?", user_id=caller.user_id, everyone=caller.visible_owner is None
     )
-    assert asked(Caller(user_id="bob")).chosen.user_id == "bob"
-    assert asked(Caller(user_id="bob", scopes=frozenset(KeyScope))).chosen.user_id is None
+    assert asked(Caller(user_id="bob")).search_filter.user_id == "bob"
+    assert asked(Caller(user_id="bob", scopes=frozenset(KeyScope))).search_filter.user_id is None

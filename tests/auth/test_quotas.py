@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
-from auth.token_budget import spend
+from auth.token_budget import count_tokens
 from client.valkey.keys import quoted
 from server import create_app
 from settings import Settings
@@ -162,7 +162,7 @@ def test_questions_taken_in_while_there_were_tokens_do_not_spend_more(
 
 def test_names_of_callers_do_not_run_into_each_other(settings: Settings, valkey: Redis) -> None:
     assert quoted("a/b") != quoted("a%2Fb")
-    spend(valkey, user_id="a/1", tokens=5, most=5)
+    count_tokens(valkey, user_id="a/1", tokens=5, limit=5)
     limits = {"tokens_per_day": 5}
     with limited(settings, **limits) as api:
         assert api.post("/chat", params={"query": "Why?"}, headers=bearer(token("a"))).status_code == 202
