@@ -36,7 +36,7 @@ SLOWEST_RECOVERY_SECONDS = 30.0
 
 @dataclass
 class Plan:
-    """What is done to whom. Times in seconds."""
+    """The load of a run and the rates of its kills. Times in seconds."""
 
     seed: int
     jobs: int = 1_200
@@ -48,7 +48,7 @@ class Plan:
 
 @dataclass
 class Report:
-    """What came of it. `recoveries` in seconds, from the last kill that could matter until the job ran again."""
+    """The counts of a run. `recoveries`: seconds from the last kill that could matter until the job ran again."""
 
     acknowledged: int = 0
     terminal: int = 0
@@ -65,7 +65,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether every promise was kept."""
+        """True if no promise was broken."""
         return not self.lost and not self.conflicting and self.slowest_recovery <= SLOWEST_RECOVERY_SECONDS
 
 
@@ -166,7 +166,7 @@ class Chaos:
         raise RuntimeError("the API did not start")
 
     def _ask(self, number: int) -> str:
-        """Send a question until it is acknowledged; then look at it now and then."""
+        """Send a question until it is acknowledged, then read its state from time to time."""
         begins = self._plan.seconds * number / self._plan.jobs
         self._over.wait(max(0.0, begins - (time.monotonic() - _START)))
         while True:
@@ -186,7 +186,7 @@ class Chaos:
         return job_id
 
     def _look(self, job_id: str) -> bool:
-        """Read a job's result. True once it has ended. Notes when an ended job has changed."""
+        """Read a job's result and return True once the job has ended. Counts an ended job whose result has changed."""
         try:
             answer = self._http.get(f"/result/{job_id}")
         except httpx.HTTPError:
@@ -202,7 +202,7 @@ class Chaos:
         return True
 
     def _follow(self, asked: list[str]) -> None:
-        """Wait for the end of all, then look at each once more."""
+        """Wait until every job has ended, then read each result once more."""
         deadline = time.monotonic() + QUIET_SECONDS
         open_jobs = list(asked)
         while open_jobs and time.monotonic() < deadline:
@@ -282,7 +282,7 @@ def run(plan: Plan) -> Report:
 
 
 def main() -> int:
-    """Run with the seed of the command line, print what came of it, and fail when a promise was broken."""
+    """Run with the seed of the command line and print the counts. Fails when a promise was broken."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--jobs", type=int, default=Plan.jobs)

@@ -1,4 +1,4 @@
-"""The worker of `make chaos`: RagWorker, with a model that takes its time and notes in a file what it was asked."""
+"""The worker of `make chaos`: RagWorker, with a slow model that writes each question to a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Worker(RagWorker):
 
 
 def be_quick() -> None:
-    """Give up the dead sooner, for a test."""
+    """Give up a dead worker sooner, for a test."""
     ledger.LEASE_SECONDS = 2
     caretaker.BEAT_SECONDS = 0.2
     caretaker.REAP_SECONDS = 0.2
@@ -83,7 +83,7 @@ class _Uploads:
 
 
 class _Model:
-    """Answers each run with words of its own, so that two runs of one job never give the same answer."""
+    """A model whose every answer is different, so that two runs of one job never give the same answer."""
 
     def complete(self, _system: str, _user: str, **_options: object) -> Completion:
         job = current_job()

@@ -41,13 +41,13 @@ SAMPLE = ROOT / "samples" / "handbook.pdf"
 LIGHT_USERS = 8
 TIMES = 100
 QUESTION = {"query": "How long does the battery last?", "k": 6, "user_id": "local", "cache": False}
-# One in so many of the flooder's jobs is followed to its end: to follow each would be a load of its own.
+# One in this many of the flooder's jobs is followed to its end. To follow every job would add load.
 FOLLOWED = 20
 
 
 @dataclass
 class Asked:
-    """What became of questions: seconds from submission to result, and how many were asked and never answered."""
+    """Times of questions: seconds from submission to result, and the number that were never answered."""
 
     seconds: list[float] = field(default_factory=list)
     asked: int = 0
@@ -122,7 +122,7 @@ async def _index(settings: Settings, queue: JobQueue) -> None:
 
 
 async def _light(queue: JobQueue, seconds: float, every: float) -> Asked:
-    """Have the light users ask for so long, each at its own moments, and wait for all their answers."""
+    """Let each light user ask at its own times for the given seconds, and wait for all answers."""
     asked = Asked()
     users = [_user(queue, f"light-{number}", seconds, every, asked) for number in range(LIGHT_USERS)]
     await asyncio.gather(*users)

@@ -28,7 +28,7 @@ WORST = 5
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a file took, and what came of it."""
+    """The time and the memory that a file took, and how reading it ended."""
 
     name: str
     kilobytes: float

@@ -1,4 +1,4 @@
-"""A small HTTP client for load: raw sockets of asyncio, since a full client would be what is measured."""
+"""A small HTTP client for load tests on raw asyncio sockets: a full client would cost more than the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Connection:
         return cls(*await asyncio.open_connection(parts.hostname, parts.port), headers or {})
 
     async def send(self, method: str, path: str) -> int:
-        """Send a request; return the status of its answer. The headers are then read, the body is not."""
+        """Send a request and return the status. Afterwards the headers are read and the body is not."""
         fixed = "Host: 127.0.0.1\r\nContent-Length: 0\r\n"
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{fixed}{self._headers}\r\n".encode())
         await self._writer.drain()
@@ -39,11 +39,11 @@ class Connection:
         return await self.send(method, path), await self.rest()
 
     async def rest(self) -> bytes:
-        """Read the body of an answer that tells its length."""
+        """Read the body of a response with a Content-Length."""
         return await self.reader.readexactly(self._length)
 
     async def again(self) -> None:
-        """Connect once more, to the same address."""
+        """Connect again to the same address."""
         self.close()
         host, port = self._writer.get_extra_info("peername")[:2]
         self.reader, self._writer = await asyncio.open_connection(host, port)
@@ -62,7 +62,7 @@ class Connection:
 
 
 async def requests_per_second(base_url: str, path: str, *, connections: int, seconds: float) -> float:
-    """Ask for a path over and over on so many connections."""
+    """Request a path repeatedly on the given number of connections."""
     count = 0
     end = time.monotonic() + seconds
 

@@ -38,7 +38,7 @@ WORDS = (
     *("lamp", "keeper", "harbour", "tide", "engine", "signal", "coast", "winter", "ledger", "rope", "granite"),
     *("lantern", "voyage", "beacon", "chart"),
 )
-# What a hosted embedding model takes for a batch; a stub that answers at once would hide what two workers gain.
+# The time of a hosted embedding model for a batch. A stub without delay would hide what a second worker gains.
 EMBEDDING_SECONDS = 0.1
 
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def make_pdf(path: Path, pages: int) -> Path:
-    """Write a PDF of so many pages, each of 40 lines, no two the same."""
+    """Write a PDF with the given number of pages. Each has 40 lines, and no two pages are equal."""
     canvas = Canvas(str(path), invariant=True)
     for page in range(pages):
         for line in range(LINES_A_PAGE):
@@ -122,7 +122,7 @@ def _print_scaling(folder: Path, count: int) -> None:
     for workers in (1, 2):
         with _running(folder / f"scale-{workers}", QDRANT_URL=server) as (client, environment), ExitStack() as stack:
             for start in range(0, count, FILES_A_REQUEST):
-                # A PDF may be followed by anything: so each is another file, of the same work.
+                # Bytes after the end of a PDF are ignored: each copy is a different file with the same work.
                 named = [
                     (f"small-{n}.pdf", body + b"\n%% " + str(n).encode())
                     for n in range(start, min(start + FILES_A_REQUEST, count))

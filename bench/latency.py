@@ -44,7 +44,7 @@ bare = FastAPI()
 
 @bare.post("/")
 async def _nothing() -> dict[str, str]:
-    """The least a FastAPI route can do."""
+    """The cheapest possible FastAPI route."""
     return {"status": "queued"}
 
 

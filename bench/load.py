@@ -53,7 +53,7 @@ LIMITS = {"REQUESTS_PER_MINUTE": "10000000", "MAX_QUEUED_JOBS": "10000000", "TOK
 
 @dataclass
 class Service:
-    """A service under load, and what was seen of it. Times in seconds."""
+    """A service under load, and its measurements. Times in seconds."""
 
     name: str
     url: str
@@ -168,7 +168,7 @@ async def _steady(service: Service, *, seconds: float, kept: bool) -> None:
 
 
 async def _full(service: Service, *, seconds: float) -> float:
-    """Ask as fast as questions are accepted; return how many a second were."""
+    """Ask as fast as questions are accepted, and return the accepted questions per second."""
     end = time.perf_counter() + seconds
     accepted = 0
 
@@ -183,7 +183,7 @@ async def _full(service: Service, *, seconds: float) -> float:
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
     with Redis.from_url(service.valkey_url) as valkey:
         valkey.flushall()
-    await asyncio.sleep(2.0)  # those that run
+    await asyncio.sleep(2.0)  # until the running jobs have ended
     return accepted / seconds
 
 
@@ -196,7 +196,7 @@ async def _drained(service: Service) -> None:
             break
         await asyncio.sleep(0.1)
     connection.close()
-    await asyncio.sleep(2.0)  # those that run
+    await asyncio.sleep(2.0)  # until the running jobs have ended
 
 
 def _print(services: list[Service], slices: int) -> None:

@@ -14,12 +14,12 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 TICKS = os.sysconf("SC_CLK_TCK")
-_UTIME = 11  # of /proc/PID/stat, behind the name; then stime, and both for children that have ended
+_UTIME = 11  # index in /proc/PID/stat after the name; then stime, and both times of ended children
 
 
 @dataclass
 class Program:
-    """A process and all it started."""
+    """A process and all its descendants."""
 
     process: subprocess.Popen[bytes]
 
@@ -32,7 +32,7 @@ class Program:
         return sum(sum(map(int, _stat(pid)[_UTIME : _UTIME + 4])) for pid in self.pids()) / TICKS
 
     def megabytes(self) -> float:
-        """Return the memory of the session, pages that are shared counted once."""
+        """Return the memory of the session in MiB. Shared pages are counted once."""
         return sum(_pss_kilobytes(pid) for pid in self.pids()) / 1024
 
 
@@ -57,7 +57,7 @@ def program(
 
 
 def wait_for(condition: Callable[[], object], *, seconds: float) -> bool:
-    """Wait for a condition. False when it did not come true."""
+    """Wait for a condition. Returns False if it did not become true in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():

@@ -1,4 +1,4 @@
-"""How fast queues run jobs, in one run: `make bench-queue`. Needs Linux, for /proc.
+"""The speed of job queues, all measured in one run: `make bench-queue`. Needs Linux, for /proc.
 
 Three tables: jobs that do nothing, jobs that wait a second as for a model, and full questions with a stubbed
 provider. Everything runs on 127.0.0.1 of this machine, so compare the rows with each other and not with other
@@ -155,7 +155,7 @@ class Bench:
         config: list[str] | None = None,
         **options: Any,
     ) -> None:
-        """Measure stock workers for a while: from the first job's end, as they have far too many to do."""
+        """Measure stock workers from the end of their first job, with more jobs than they can run."""
         self.enqueue(function, arguments, 10_000)
         environment = self.environment(10**9, 1, seconds) | options
         command = [RQ, "worker", *(config or []), "--quiet", "--url", self.url, "bench"]
@@ -195,7 +195,7 @@ class Bench:
         }
 
     def note(self, name: str, table: str, result: Path, worker: Program) -> None:
-        """Wait for what the jobs measured, and add the memory."""
+        """Wait for the measurements of the jobs, and add the memory."""
         if not wait_for(lambda: result.exists() or worker.process.poll() is not None, seconds=RUN_SECONDS):
             print(f"  {name:32} did not end in {RUN_SECONDS:.0f} s")
             return

@@ -16,7 +16,7 @@ def job() -> None:
 
 
 def question(payload: dict[str, Any]) -> dict[str, Any]:
-    """Answer a question in full but for the search, which only waits."""
+    """Answer a question in full, except that the search only waits."""
     from rag.answer.pipeline import answer_query
     from schemas import Query
 

@@ -1,4 +1,4 @@
-"""How well and how fast search finds: `make bench-retrieval`.
+"""The quality and the speed of search: `make bench-retrieval`.
 
 Quality on the questions that ship with the project, or on a folder of PDFs and a file of questions of your own, by
 words alone and with the embedding models at hand. Speed of a filtered, hybrid search over made-up chunks.
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def quality(settings: Settings, folder: Path, file: Path) -> None:
-    """Print how well each way to search does on a file of questions."""
+    """Print the quality of each kind of search on a file of questions."""
     questions = read_questions(file.read_text(encoding="utf-8").splitlines())
     print(f"{len(questions)} questions of {file.name} over {folder}")
     print(f"{'search by':<24}{'@1':>8}{'@3':>8}{'@5':>8}{'@10':>8}{'MRR':>8}{'quoted':>9}{'refused':>9}{'wrongly':>9}")
@@ -128,7 +128,7 @@ def measure(name: str, store: Store, words: Words, size: int) -> None:
 
 
 def one_search(store: Store, question: str, chosen: SearchFilter) -> float:
-    """Return how long a search took, in milliseconds, without the making of the question's vector."""
+    """Return the milliseconds of a search, without the time to embed the question."""
     vector = store.embed(question)
     started = time.perf_counter()
     store.find(question, vector, chosen, CANDIDATES)
@@ -149,7 +149,7 @@ class RandomVectors:
 
 
 class Words:
-    """Text of made-up words, as often used as those of a language: the n-th in 1 of n cases (Zipf)."""
+    """Text of made-up words with the frequencies of a language: the n-th word has frequency 1/n (Zipf)."""
 
     def __init__(self) -> None:
         self._random = random.Random(11)

@@ -1,4 +1,4 @@
-"""The program under a benchmark or demonstration: started as a user starts it, and ended with all it started."""
+"""The service under a benchmark: started as a user starts it, and ended with all its processes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def service(part: str, log: Path, environment: dict[str, str]) -> Iterator[httpx
 
 
 def wait_for_answer(call: Callable[[], object]) -> None:
-    """Call until a server answers, whatever it says."""
+    """Call until a server answers, with any status."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:

@@ -46,13 +46,13 @@ _valkey = Redis.from_url(get_settings().queue_url)
 
 @app.get("/bare")
 async def bare() -> dict[str, str]:
-    """The least a FastAPI route can do."""
+    """The cheapest possible FastAPI route."""
     return {"status": "queued"}
 
 
 @app.get("/fetch/{job_id}")
 def fetch(job_id: str) -> dict[str, str]:
-    """What /job-status would be through RQ alone."""
+    """/job-status as RQ alone would answer it."""
     job = Job.fetch(job_id, connection=_valkey, serializer=PlainSerializer)
     return {"job_id": job.id, "status": str(job.get_status()), "created_at": str(job.created_at)}
 

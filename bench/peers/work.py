@@ -1,4 +1,4 @@
-"""What every peer runs, and how it says how fast that went. Runs in the peers' own virtual environment.
+"""The job that every peer runs, and how its speed is reported. Runs in the peers' own virtual environment.
 
 The first job starts the clock, or the end of job number BENCH_WARM; the last one writes what was measured to the
 file named in BENCH_RESULT.
