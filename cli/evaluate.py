@@ -1,4 +1,4 @@
-"""Measure answers on questions whose right pages are known: `python main.py eval FILE`"""
+"""Measure answers on questions whose right pages are known: `main.py eval FILE`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from documents.discovery import find_documents
+from documents.media_types import detect
 from errors import DocumentError, InvalidRequest
 from queues.wiring import Services, open_services
 from rag.answer.pipeline import answer_query
@@ -21,17 +23,16 @@ from rag.ingest.indexing import index_document
 from schemas import MAX_K, Answer, Document, Indexed, Progress, Query
 from settings import Settings, load_settings
 
-# Pages counted by hit@10 must be asked for.
-RANKED = 10
+# The least number of passages to search for, so that hit@10 can be counted.
+MIN_RANKED = 10
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the questions of a file, print the figures and write the report. 1 when a floor was not reached."""
+    """Ask the questions of a file, print the figures and write the report; 1 when hit@5 is below the floor."""
     options = _parser().parse_args(arguments)
     questions = _read(options.file)
-    settings = load_settings()
-    with _services(settings, options.index) as use:
-        outcomes = run(questions, use, k=options.k, within=options.within)
+    with _open_services(load_settings(), options.index) as services:
+        outcomes = run(questions, services, k=options.k, within=options.within)
     summary = summarise(outcomes)
     width = max(len(name) for name, _ in figures(summary))
     for name, value in figures(summary):
@@ -47,67 +48,88 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(questions: Sequence[Question], use: Services, *, k: int, within: bool = False) -> list[Outcome]:
-    """Ask each question and keep what came of it. `within`: search only the upload that the question names."""
+def run(questions: Sequence[Question], services: Services, *, k: int, within: bool = False) -> list[Outcome]:
+    """Ask each question and return the outcomes. `within` searches only the upload that a question names."""
     outcomes = []
     for question in questions:
         names = (question.upload,) if within and question.upload else None
         query = Query(query=question.question, k=k, names=names)
         started = time.perf_counter()
-        answer = _answer(query, use)
+        answer = _answer(query, services)
         seconds = time.perf_counter() - started
-        found = use.retriever.retrieve(query.model_copy(update={"k": max(k, RANKED)}))
-        outcomes.append(
-            Outcome(question=question, found=pages_found(found.ranked)[:MAX_K], answer=answer, seconds=seconds)
-        )
+        result = services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
+        pages = pages_found(result.ranked)[:MAX_K]
+        outcomes.append(Outcome(question=question, found=pages, answer=answer, seconds=seconds))
     return outcomes
 
 
-def index_into(paths: Sequence[Path], use: Services) -> list[Indexed]:
-    """Index PDFs and folders of PDFs into the store of these services."""
-    files = [file for path in paths for file in (sorted(path.rglob("*.pdf")) if path.is_dir() else [path])]
-    done = []
-    for file in files:
-        document = Document(upload_id=str(uuid.uuid4()), path=str(file.resolve()), name=file.name)
+def index_into(paths: Sequence[Path], services: Services) -> list[Indexed]:
+    """Index documents, and the documents in folders, into the store of these services.
+
+    A file that cannot be indexed is reported on standard error and left out.
+    """
+    discovery = find_documents(paths)
+    if discovery.skipped:
+        print(discovery.skipped_summary, file=sys.stderr)
+    indexed = []
+    for file in discovery.files:
         try:
-            done.append(index_document(document, use.store, _silent, limits=use.limits))
+            indexed.append(index_document(_document(file), services.store, _ignore, limits=services.limits))
         except DocumentError as error:
             print(f"left out: {file}: {error.detail}", file=sys.stderr)
-    return done
+    return indexed
 
 
 @contextmanager
 def temporary_services(settings: Settings, paths: Sequence[Path], *, quoting: bool = False) -> Iterator[Services]:
-    """Open an embedded store of its own that holds just these PDFs, gone at the end; `quoting` uses no chat model."""
+    """Open a temporary embedded store with just the documents of `paths`; `quoting` does without a chat model."""
     with tempfile.TemporaryDirectory(prefix="rag-eval-") as folder:
-        use = open_services(settings, folder=Path(folder), owner=True)
+        services = open_services(settings, folder=Path(folder), owner=True)
         try:
-            index_into(paths, use)
-            yield replace(use, chat=None) if quoting else use
+            index_into(paths, services)
+            yield replace(services, chat=None) if quoting else services
         finally:
-            use.close()
+            services.close()
 
 
 @contextmanager
-def _services(settings: Settings, paths: Sequence[Path]) -> Iterator[Services]:
+def _open_services(settings: Settings, paths: Sequence[Path]) -> Iterator[Services]:
+    """Open the store of the settings, or a temporary one when documents are named."""
     if paths:
-        with temporary_services(settings, paths) as use:
-            yield use
+        with temporary_services(settings, paths) as services:
+            yield services
         return
-    use = open_services(settings)
+    services = open_services(settings)
     try:
-        yield use
+        yield services
     finally:
-        use.close()
+        services.close()
 
 
-def _answer(query: Query, use: Services) -> Answer:
+def _document(file: Path) -> Document:
+    """Return a file as a document of a new upload. Raises DocumentError."""
+    try:
+        with file.open("rb") as opened:
+            media_type = detect(opened, file.name)
+    except FileNotFoundError:
+        raise DocumentError("not_found", "there is no such file") from None
+    except OSError as error:
+        raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
+    return Document(upload_id=str(uuid.uuid4()), path=str(file), name=file.name, media_type=media_type)
+
+
+def _answer(query: Query, services: Services) -> Answer:
     return answer_query(
-        query, retriever=use.retriever, chat=use.chat, report=_silent, embedding_model=use.embedding_model
+        query,
+        retriever=services.retriever,
+        chat=services.chat,
+        report=_ignore,
+        embedding_model=services.embedding_model,
     )
 
 
 def _read(path: Path) -> list[Question]:
+    """Read a file of questions. Raises InvalidRequest for an unreadable, wrong or empty file."""
     try:
         questions = read_questions(path.read_text(encoding="utf-8").splitlines())
     except OSError as error:
@@ -117,7 +139,7 @@ def _read(path: Path) -> list[Question]:
     return questions
 
 
-def _silent(_progress: Progress) -> None:
+def _ignore(_progress: Progress) -> None:
     pass
 
 
@@ -128,9 +150,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path, help="JSON Lines: question, upload, pages, answer (or `unanswerable`)")
     parser.add_argument(
         "--index", nargs="+", type=Path, default=[], metavar="PATH",
-        help="PDFs or folders to search, in a store of their own; else what is indexed is searched",
+        help="documents, or folders of documents, to search in a temporary store; by default the indexed documents are "
+        "searched",
     )  # fmt: skip
-    parser.add_argument("--k", type=int, default=6, help="how many passages an answer may stand on (default: 6)")
+    parser.add_argument("--k", type=int, default=6, help="how many passages an answer may cite (default: 6)")
     parser.add_argument("--within", action="store_true", help="search only the upload that the question names")
     parser.add_argument("--report", type=Path, metavar="HTML", help="write a report with a plot to this file")
     parser.add_argument("--floor", type=float, help="exit with 1 when page hit@5 is below this share")

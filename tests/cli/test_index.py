@@ -1,4 +1,4 @@
-"""The command line that indexes."""
+"""`index.py`: files and folders, skipped and failed files, copies, a running server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stored(settings: Settings) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with two good PDFs, one of them deeper, and five files that cannot be indexed."""
+    """A folder with three documents, one in a subfolder, three that fail, four files to skip and a hidden folder."""
     folder = tmp_path / "documents"
     (folder / "deeper").mkdir(parents=True)
     write_pdf(folder / "one.pdf", ["The first text."])
@@ -50,28 +50,70 @@ def folder(tmp_path: Path) -> Path:
     write_pdf(folder / "scanned.pdf", ["", ""])
     write_pdf(folder / "locked.pdf", ["Secret."], password="open sesame")
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    (folder / "notes.xyz").write_text("The third text.")
     (folder / "empty.pdf").touch()
     (folder / "page.pdf").write_text("<html>")
-    (folder / "notes.xyz").write_text("not looked at")
+    (folder / "image.bin").write_bytes(b"\x89PNG\x00")
+    (folder / "image.txt").write_bytes(b"\x89PNG\x00")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("[core]")
     return folder
 
 
-def test_bad_files_are_named_with_the_reason_and_the_rest_is_indexed(settings: Settings, folder: Path) -> None:
+def test_failed_and_skipped_files_are_named_with_the_reason_and_the_others_are_indexed(
+    settings: Settings, folder: Path
+) -> None:
     done = index(settings, folder)
     assert done.returncode == 1
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("2 files, 3 pages, 3 chunks stored; 5 failed: ")
-    for name, reason in (
-        ("scanned.pdf", "no_text"),
-        ("locked.pdf", "encrypted"),
-        ("broken.pdf", "broken"),
-        ("empty.pdf", "broken"),
-        ("page.pdf", "not_a_pdf"),
-    ):
+    assert last.startswith("3 files, 4 pages, 4 chunks stored; 3 failed: ")
+    for name, reason in (("scanned.pdf", "no_text"), ("locked.pdf", "encrypted"), ("broken.pdf", "broken")):
         assert f"{name} ({reason}: " in last
-    assert "notes.xyz" not in done.stdout + done.stderr
+    assert last.endswith(
+        "; 4 skipped: empty.pdf (empty), image.bin (not a document), image.txt (not a document), page.pdf (not a PDF)"
+    )
+    assert "config" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert stored(settings) == 3
+    assert stored(settings) == 4
+
+
+def test_a_folder_gives_the_documents_that_its_files_give_when_named(settings: Settings, tmp_path: Path) -> None:
+    """The ending of a file decides nothing: a file that is indexed when named is indexed with its folder, too."""
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for name in ("notes.xyz", "table.csv", "LICENSE", "page.txt"):
+        (folder / name).write_text(f"The text of {name}.")
+    write_pdf(folder / "report.old", ["A report."])
+    named = index(settings, *folder.iterdir())
+    assert (named.returncode, named.stdout) == (0, "5 files, 5 pages, 5 chunks stored\n")
+    found = index(settings, folder)
+    assert (found.returncode, found.stdout) == (0, named.stdout)
+    assert stored(settings) == 5
+
+
+def test_a_skipped_file_is_no_failure_but_a_named_one_is(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "image.bin").write_bytes(b"\x00")
+    nothing = index(settings, folder)
+    assert (nothing.returncode, nothing.stdout) == (
+        1, "no document found; 1 skipped: image.bin (not a document)\n"
+    )  # fmt: skip
+    (folder / "handbook.pdf").write_bytes(pdf.read_bytes())
+    skipped = index(settings, folder)
+    assert (skipped.returncode, skipped.stdout) == (
+        0, "1 file, 3 pages, 3 chunks stored; 1 skipped: image.bin (not a document)\n"
+    )  # fmt: skip
+    named = index(settings, folder / "image.bin")
+    assert named.returncode == 1
+    assert "1 failed: image.bin (unsupported: files of this kind are not taken" in named.stdout
+
+
+def test_stored_files_are_not_documents_of_the_folder_that_holds_them(settings: Settings) -> None:
+    (settings.data_dir / "files").mkdir(parents=True)
+    (settings.data_dir / "files" / "copy").write_text("A stored file.")
+    (settings.data_dir.parent / "note.txt").write_text("Some text.")
+    assert index(settings, settings.data_dir.parent).stdout == "1 file, 1 page, 1 chunk stored\n"
 
 
 def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
@@ -88,7 +130,7 @@ def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
     assert stored(settings) == 1
 
 
-def test_a_file_that_is_there_from_elsewhere_is_indexed_again_for_another_model(
+def test_a_moved_file_is_indexed_again_for_another_model(
     settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
     moved = tmp_path / "moved.pdf"
@@ -119,7 +161,9 @@ def test_a_missing_file_and_an_empty_folder_fail(settings: Settings, tmp_path: P
     assert (nothing.returncode, nothing.stdout) == (1, "no document found\n")
 
 
-def test_what_is_no_file_fails_and_the_rest_is_indexed(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+def test_named_pipes_and_links_to_themselves_fail_and_the_others_are_indexed(
+    settings: Settings, tmp_path: Path, pdf: Path
+) -> None:
     (tmp_path / "itself").symlink_to("itself")
     os.mkfifo(tmp_path / "pipe.pdf")
     done = index(settings, tmp_path / "itself", "a" * 5_000, tmp_path / "pipe.pdf", pdf)
@@ -152,13 +196,13 @@ def test_a_name_that_is_not_utf_8_is_indexed_like_any_other(settings: Settings, 
     assert stored(settings) == 2
 
 
-def test_a_name_that_is_not_utf_8_keeps_apart_and_others_keep_their_id() -> None:
+def test_a_name_that_is_not_utf_8_has_an_id_of_its_own_and_others_keep_theirs() -> None:
     plain, odd, spelled = Path("/d/gr\u00f6\u00dfe.pdf"), Path("/d/\udcff.pdf"), Path("/d/\\udcff.pdf")
     assert upload_id(plain, "local") == "45ece109-a207-5720-bbd5-b5659a0d210a"
     assert len({upload_id(path, name) for path in (plain, odd, spelled) for name in ("local", "other")}) == 6
 
 
-def test_a_terminal_that_knows_only_ascii_is_told_all_the_same(settings: Settings, tmp_path: Path) -> None:
+def test_a_terminal_that_knows_only_ascii_gets_the_summary(settings: Settings, tmp_path: Path) -> None:
     broken = tmp_path / "gr\u00f6\u00dfe2.pdf"
     broken.write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
     done = index(settings, broken, PYTHONIOENCODING="ascii")
@@ -171,32 +215,32 @@ def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
     assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
 
 
-def test_a_running_worker_is_handed_the_files(
+def test_the_worker_of_a_running_server_indexes_the_files(
     api: httpx.Client, settings: Settings, folder: Path, pdf: Path, tmp_path: Path
 ) -> None:
     with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables(settings)) as worker:
         wait_until(lambda: workers(api) == 1)
         done = index(settings, folder, pdf)
         assert done.returncode == 1, worker.output
-        assert done.stdout.splitlines()[-1].startswith("3 files, 6 pages, 6 chunks stored; 5 failed: ")
+        assert done.stdout.splitlines()[-1].startswith("4 files, 7 pages, 7 chunks stored; 3 failed: ")
         assert "scanned.pdf (no text was found" in done.stdout
-        assert "its worker indexes" in done.stderr
+        assert "its worker indexes the files" in done.stderr
         assert "finished in" in worker.output
         assert "1887" in answer(api)["result"]
 
 
-def test_another_that_indexes_is_waited_for_and_no_foreign_queue_is_used(
+def test_another_index_py_is_waited_for_and_a_foreign_queue_is_not_used(
     make_settings: MakeSettings, valkey: Redis, valkey_server: ValkeyServer, pdf: Path, tmp_path: Path
 ) -> None:
     settings = make_settings()
     settings.valkey_dir.mkdir(parents=True)
-    # What a killed server left behind; its port is somebody else's now.
+    # The file of a killed server, whose port another server uses now.
     (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
     other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder(), owner=True)
     try:
         command = [PYTHON, "index.py", str(pdf)]
         with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:
-            wait_until(lambda: "another index.py is at it" in second.output, what=lambda: second.output)
+            wait_until(lambda: "another index.py uses it" in second.output, what=lambda: second.output)
             other.close()
             assert second.process.wait(30) == 0
             assert "1 file, 3 pages, 3 chunks stored" in second.output
@@ -212,8 +256,8 @@ def test_a_busy_provider_fails_the_file_and_not_the_run(
     other = write_pdf(tmp_path / "other.pdf", ["Another text."])
     done = index(settings, pdf, other, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
     assert done.returncode == 1
-    said = "1 file, 1 page, 1 chunk stored; 1 failed: lighthouse.pdf (the model provider rejected the key"
-    assert done.stdout.startswith(said)
+    summary = "1 file, 1 page, 1 chunk stored; 1 failed: lighthouse.pdf (the model provider rejected the key"
+    assert done.stdout.startswith(summary)
     assert KEY not in done.stdout + done.stderr
 
 

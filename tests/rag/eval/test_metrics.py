@@ -1,4 +1,4 @@
-"""The measuring itself, and a floor under what it measures on the sample document."""
+"""The figures of an evaluation, and a floor for the figures on the sample document."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def test_quantiles_are_values_that_were_measured() -> None:
 
 
 def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: MakeSettings) -> None:
-    """Words alone cannot tell all of these: many are asked in other words than the document's own."""
-    with evaluate.temporary_services(make_settings(), [HANDBOOK]) as use:
+    """Search by words alone cannot answer every question: many use other words than the document."""
+    with evaluate.temporary_services(make_settings(), [HANDBOOK]) as services:
         questions = read_questions(QUESTIONS.read_text().splitlines())
-        summary = summarise(evaluate.run(questions, use, k=6))
+        summary = summarise(evaluate.run(questions, services, k=6))
     assert summary.questions >= 190
     assert summary.hit[1] is not None
     assert summary.hit[1] >= 0.78
@@ -98,6 +98,28 @@ def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: Make
     assert summary.refused >= 0.86
     assert summary.wrongly_refused is not None
     assert summary.wrongly_refused <= 0.18
+
+
+def test_documents_of_every_kind_are_indexed_and_other_files_are_named(
+    make_settings: MakeSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    (folder / "lamp.md").write_text("# The lamp\n\nThe lamp turns once in twelve seconds.")
+    (folder / "tower.html").write_text("<html><script>x()</script><p>The tower is 40 metres high.</p>")
+    (folder / "image.bin").write_bytes(b"\x00")
+    questions = [
+        Question(question="How high is the tower?", upload="tower.html", pages=(1,)),
+        Question(question="How often does the lamp turn?", upload="lamp.md", pages=(1,)),
+    ]
+    paths = [folder, tmp_path / "missing.pdf"]
+    with evaluate.temporary_services(make_settings(), paths, quoting=True) as services:
+        outcomes = evaluate.run(questions, services, k=6, within=True)
+    assert [outcome.rank for outcome in outcomes] == [1, 1]
+    assert "x()" not in outcomes[0].answer.text
+    errors = capsys.readouterr().err
+    assert "1 skipped: image.bin (not a document)" in errors
+    assert "missing.pdf: there is no such file" in errors
 
 
 def test_the_command_prints_figures_and_writes_a_report(
