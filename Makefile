@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag settings webhooks
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test check fix docs bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
+.PHONY: run dev demo test coverage check fix docs bench bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -21,6 +21,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest $(PYTEST_FLAGS)
+
+# Lines and branches that the tests run, in this process and in those they start; pyproject.toml has the least allowed.
+coverage: $(VENV)/installed-dev
+	$(BIN)/pytest $(PYTEST_FLAGS) --cov
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -28,13 +28,12 @@ from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.service import DocumentService
 from errors import AppError
-from settings import Settings
+from settings import VERSION, Settings
 from webhooks.relay import RelayThread, open_events
 
 log = logging.getLogger("api")
 
 SETTLE_SECONDS = 10.0
-VERSION = "0.1.0"
 # The headers that web pages of CORS_ORIGINS may send and read. There are no cookies to allow.
 CORS_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"]
 CORS_EXPOSED = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]

@@ -3,12 +3,14 @@
 from settings.addresses import is_loopback, without_password
 from settings.model import DEFAULT_VALKEY_URL, LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings, load_settings
 from settings.values import ROOT
+from settings.version import VERSION
 
 __all__ = [
     "DEFAULT_VALKEY_URL",
     "LEXICAL_MODEL",
     "LOCAL_MODEL",
     "ROOT",
+    "VERSION",
     "Settings",
     "get_settings",
     "is_loopback",

@@ -1,22 +1,61 @@
-"""README says what the program does."""
+"""README.md and docs/ name only what exists."""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
+import pytest
 from fastapi.routing import APIRoute
 
 from server import create_app
+from settings import Settings
 from tests.conftest import MakeSettings
+from tests.support.documents import DOCUMENTS, USER_DOCUMENTS, all_snippets
 from tests.support.processes import ROOT
 
-README = (ROOT / "README.md").read_text()
+TEXTS = {str(path.relative_to(ROOT)): path.read_text() for path in DOCUMENTS}
+USER_TEXT = "\n".join(path.read_text() for path in USER_DOCUMENTS)
+ALL_TEXT = "\n".join(TEXTS.values())
+MAX_README_LINES = 130
 
 
-def test_readme_names_no_route_that_is_not_there(make_settings: MakeSettings) -> None:
-    paths = set(create_app(make_settings()).openapi()["paths"])
-    for path in re.findall(r"http://127\.0\.0\.1:8000(/[a-z-]+)", README):
-        assert path in {*paths, "/docs"} or f"{path}/{{job_id}}" in paths, path
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_links_lead_to_files_and_headings_that_exist(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (ROOT / name).parent / path if path else ROOT / name
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked.read_text()), target
+
+
+def test_every_page_is_in_the_index_and_in_the_readme() -> None:
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", TEXTS["docs/README.md"])) == pages
+    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", TEXTS["README.md"])) == pages
+
+
+def test_the_readme_is_short() -> None:
+    assert TEXTS["README.md"].count("\n") <= MAX_README_LINES
+
+
+def test_routes_in_documents_exist(make_settings: MakeSettings) -> None:
+    paths = create_app(make_settings()).openapi()["paths"]
+    known = {re.sub(r"\{\w+\}", "*", path) for path in paths} | {"/docs", "/openapi.json"}
+    named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\"]*)", USER_TEXT)
+    named += re.findall(r"`(?:GET|POST|DELETE) (/[^\s?`]*)", USER_TEXT)
+    assert len(named) > 30
+    for path in named:
+        assert re.sub(r"\{\w+\}|\$[A-Z_]+|[0-9a-f-]{36}", "*", path) in known, path
 
 
 def test_every_route_is_described(make_settings: MakeSettings) -> None:
@@ -25,7 +64,26 @@ def test_every_route_is_described(make_settings: MakeSettings) -> None:
             assert route.description, route.path
 
 
-def test_make_targets_named_in_readme_exist() -> None:
+def test_make_targets_in_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"make ([a-z]+)`", README)) <= targets
-    assert set(re.findall(r"^make ([a-z]+)", README, re.MULTILINE)) <= targets
+    named = set(re.findall(r"`make ([a-z-]+)", ALL_TEXT)) | set(re.findall(r"^make ([a-z-]+)", ALL_TEXT, re.MULTILINE))
+    assert named - {"sure"} <= targets
+    assert {target for target in targets if target.startswith("bench")} <= named
+
+
+def test_variables_in_documents_exist() -> None:
+    compose = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+    settings = {name.upper() for name in Settings.model_fields}
+    assert compose - settings <= set(re.findall(r"`([A-Z_]+)`", TEXTS["docs/deployment.md"]))
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", USER_TEXT))
+    assert named <= settings | compose | {"REDIS_URL", "RQ_REDIS_URL", "JOB_ID"}
+
+
+def test_json_in_documents_is_json() -> None:
+    for block in all_snippets("json"):
+        json.loads(block.text)
+
+
+def test_paths_in_documents_exist() -> None:
+    for name in set(re.findall(r"`((?:deploy|tests|checks|bench)/[\w./*-]+)`", ALL_TEXT)):
+        assert list(ROOT.glob(name)) or Path(ROOT / name).exists(), name

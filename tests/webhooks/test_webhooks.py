@@ -28,7 +28,7 @@ from tests.support.processes import PYTHON, ROOT, RQ, running, wait_until
 from tests.support.webhook_receiver import Received, Receiver, receiving
 from tests.webhooks.test_ssrf import HOSTILE
 
-README = (ROOT / "README.md").read_text()
+DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 URL = "https://93.184.216.34/hook"  # an address, so that no test asks a resolver
 
 
@@ -295,10 +295,10 @@ def test_a_webhook_url_may_be_a_query_parameter(
     assert got.verify(api.get("/webhooks/secret").json()["secret"])["data"]["job_id"] == job
 
 
-def test_the_receiver_of_the_readme_verifies_what_comes(
+def test_the_receiver_of_the_documents_verifies_webhooks(
     api: httpx.Client, settings: Settings, valkey: Redis, tmp_path: Path
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
     (script,) = (block for block in blocks if "whsec_" in block)
     port = find_free_port(start_port=19700)
     secret = api.get("/webhooks/secret").json()["secret"]
@@ -319,11 +319,11 @@ def listens(port: int) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/chat", "/webhooks"])
-def test_the_bodies_of_the_readme_are_taken(
+def test_the_bodies_of_the_documents_are_accepted(
     path: str, strict_api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("webhooks.ssrf.lookup", lambda *_: ["93.184.216.34"])
-    (body,) = re.findall(rf"^curl --json '(.*)' http://127\.0\.0\.1:8000{path}$", README, re.MULTILINE)
+    (body,) = re.findall(rf"^curl --json '(.*)' http://127\.0\.0\.1:8000{path}$", DOCUMENT, re.MULTILINE)
     assert strict_api.post(path, json=json.loads(body)).is_success
 
 
