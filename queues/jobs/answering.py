@@ -13,7 +13,7 @@ from errors import UploadNotReady
 from observability import logs
 from queues.context import JobContext
 from queues.wiring import Services
-from rag.answer.follow_ups import standalone
+from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import answer_query
 from schemas import Answer, Query, Turn, UploadStatus
 from settings import Settings
@@ -21,7 +21,7 @@ from settings import Settings
 log = logging.getLogger("queues")
 
 # Raise it when prompt, chunking, ranking or the check of citations change answers.
-ANSWERS_VERSION = 3
+ANSWERS_VERSION = 4
 
 
 def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
@@ -64,9 +64,16 @@ def answer_in_context(query: Query, job: JobContext, services: Services, setting
     asked = query
     if query.conversation_id is not None:
         turns = conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id)
-        asked = query.model_copy(update={"query": standalone(query.query, turns, services.chat)})
-    own = query.query if services.chat is None and asked.query != query.query else None
-    answer = _cached(asked, services, settings, job.valkey, lambda: _answer(asked, job, services, own=own), own=own)
+        asked = query.model_copy(update={"query": rewrite_follow_up(query.query, turns, services.chat)})
+    follow_up = query.query if services.chat is None and asked.query != query.query else None
+    answer = _cached(
+        asked,
+        services,
+        settings,
+        job.valkey,
+        lambda: _answer(asked, job, services, follow_up=follow_up),
+        follow_up=follow_up,
+    )
     if answer.cached:
         job.write_event("token", {"text": answer.text})
     if query.conversation_id is not None:
@@ -82,7 +89,7 @@ def _cached(
     valkey: Redis,
     answer: Callable[[], Answer],
     *,
-    own: str | None = None,
+    follow_up: str | None = None,
 ) -> Answer:
     """Return the answer kept for this question over these documents, or make it and keep it."""
     if not query.cache:
@@ -94,7 +101,7 @@ def _cached(
             # Read before the search: documents that change meanwhile make the next question miss.
             "documents": services.uploads.state(query.visible_owner),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
-            "own": own,
+            "follow_up": follow_up,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
             "reranker": [settings.rerank_url, settings.rerank_model, settings.context_tokens],
         }
@@ -107,16 +114,16 @@ def _cached(
     return made
 
 
-def _answer(query: Query, job: JobContext, services: Services, *, own: str | None = None) -> Answer:
+def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
     return answer_query(
         query,
         retriever=services.retriever,
         chat=services.chat,
         report=job.report,
         embedding_model=services.embedding_model,
-        own=own,
-        say=lambda text: job.write_event("token", {"text": text}),
-        void=job.discard_tokens,
+        follow_up=follow_up,
+        on_token=lambda text: job.write_event("token", {"text": text}),
+        on_restart=job.discard_tokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""Follow-up questions made to stand alone, so that a search can answer them."""
+"""Follow-up questions rewritten to stand alone, so that a search can answer them."""
 
 from __future__ import annotations
 
@@ -11,58 +11,64 @@ from rag.text.language import content_words, is_follow_up
 from schemas import MAX_QUERY_CHARS, Turn
 
 MAX_REWRITE_TOKENS = 300
-# Of an earlier answer the model sees so much: enough to know what "it" is.
+# The part of an earlier answer that the model sees. It is enough to know what "it" means.
 MAX_ANSWER_CHARS = 500
-# How many earlier questions lend their words to a follow-up: the last, and what that one leaned on.
-MAX_LEANED_ON = 2
+# A follow-up gets the words of this many earlier questions: the last one, and the one that the last one refers to.
+MAX_EARLIER_QUESTIONS = 2
 
 _SYSTEM = """You rewrite the last question of a conversation so that it can be understood alone.
 - Replace words like "it" or "there" by what they stand for in the turns before it.
 - Change nothing else, keep its language, and do not answer it. If it stands alone already, repeat it.
 - Reply with the question only, on one line, without links.
 - """
-# What a question gains by being rewritten: the names its words stand for, not a page of orders.
+# A rewritten question may be this much longer than the original: it gains names, not a page of instructions.
 MAX_ADDED_CHARS = 300
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|www\.|\]\s*\(|<\s*[a-z!/]", re.IGNORECASE)
 
 
-def standalone(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> str:
-    """Return the question as it reads without the turns before it, oldest first. Raises ProviderError.
+def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> str:
+    """Return the question so that it can be understood without the turns before it, which are given oldest first.
 
-    Without a model, the words of the last question are added to one that leans on it: a search by words then finds
-    what both are about. One that says by itself what it is about is left as it is.
+    Without a model, a follow-up gets the words of the last question added: a search by words then finds the subject of
+    both. A question that names its subject stays as it is.
+
+    Raises ProviderError.
     """
     if not turns:
         return question
     if chat is None:
-        return _with_last_words(question, turns) if is_follow_up(question) else question
+        return _with_earlier_words(question, turns) if is_follow_up(question) else question
     fence = Fence()
-    said = [
-        fence.around("turn", f"Question: {turn.question}\nAnswer: {turn.answer[:MAX_ANSWER_CHARS]}") for turn in turns
+    earlier = [
+        fence.wrap("turn", f"Question: {turn.question}\nAnswer: {turn.answer[:MAX_ANSWER_CHARS]}") for turn in turns
     ]
-    prompt = "\n\n".join([*said, fence.around("question", question)])
-    rewritten = chat.complete(_SYSTEM + fence.rule("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS).text.strip()
-    return rewritten if _is_question(rewritten, question) else question
+    prompt = "\n\n".join([*earlier, fence.wrap("question", question)])
+    rewritten = chat.complete(_SYSTEM + fence.explain("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS).text.strip()
+    return rewritten if _is_acceptable(rewritten, question) else question
 
 
-def _with_last_words(question: str, turns: Sequence[Turn]) -> str:
-    """Add what the last question was about, and what the one before it was while that one leaned on it in turn."""
+def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:
+    """Add the content words of the last question, and those of the question before it if the last is a follow-up."""
     added: dict[str, str] = {word.lower(): "" for word in content_words(question)}
-    leaned_on = 0
+    used_questions = 0
     for turn in reversed(turns):
         words = content_words(turn.question)
         added = {word.lower(): word for word in words} | added
-        leaned_on += bool(words)
-        if leaned_on == MAX_LEANED_ON or (words and not is_follow_up(turn.question)):
+        used_questions += bool(words)
+        if used_questions == MAX_EARLIER_QUESTIONS or (words and not is_follow_up(turn.question)):
             break
     return " ".join([question, *filter(None, added.values())])[:MAX_QUERY_CHARS].strip()
 
 
-def _is_question(rewritten: str, asked: str) -> bool:
-    """Tell whether a model's rewriting may take a question's place: earlier answers may have told it what to write."""
-    longest = min(MAX_QUERY_CHARS, len(asked) + MAX_ADDED_CHARS)
+def _is_acceptable(rewritten: str, question: str) -> bool:
+    """Return True if a rewritten question may replace the original.
+
+    Instructions hidden in earlier answers may have controlled the model, so long, multi-line or linking ones are
+    refused.
+    """
+    max_chars = min(MAX_QUERY_CHARS, len(question) + MAX_ADDED_CHARS)
     return (
-        0 < len(rewritten) <= longest
+        0 < len(rewritten) <= max_chars
         and "\n" not in rewritten
-        and (not _LINK.search(rewritten) or bool(_LINK.search(asked)))
+        and (not _LINK.search(rewritten) or bool(_LINK.search(question)))
     )

@@ -1,36 +1,24 @@
-"""A question's way to its answer."""
+"""From a question to its answer: search, ask the model, check the citations."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Protocol
 
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
-from rag.answer.prompt import NOT_ANSWERED, refusal, system_prompt, user_prompt, without_no_answer_mark
+from rag.answer.prompt import NOT_ANSWERED, parse_refusal, strip_refusal_mark, system_prompt, user_prompt
+from rag.answer.quoted_answer import quote_passages
 from rag.answer.token_stream import TokenStream
-from rag.citations.check import check_citations, source, without_citations
-from rag.citations.quotes import best_quote
+from rag.citations.check import check_citations, strip_citations
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import RetrievalResult, Retriever, StageTimer
-from rag.text.language import phrases, stop_words
-from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Source, Used
-
-NOTHING_FOUND = phrases("").nothing_found
-QUOTED_HEADER = phrases("").quoted
-MAX_QUOTED = 3
-# A passage is quoted beside the best one when its score is at least this share of the best. On 76 questions of a speech
-# among three documents, quotes from a right page and answers with at least one: 0.5 43 %, 97 %; 0.75 65 %, 97 %;
-# 0.9 80 %, 92 %.
-QUOTED_SHARE = 0.75
-MAX_MISSING = 5
-_WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
+from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Used
 
 
 class ChatModel(Protocol):
-    """Writes an answer. None stands for the configured model and the provider's defaults. Raises ProviderError."""
+    """Writes an answer. None means the configured model and the provider's defaults. Raises ProviderError."""
 
     def complete(
         self,
@@ -51,64 +39,52 @@ def answer_query(
     retriever: Retriever,
     chat: ChatModel | None,
     report: ProgressCallback,
-    chosen: SearchFilter | None = None,
+    search_filter: SearchFilter | None = None,
+    follow_up: str | None = None,
     embedding_model: str | None = None,
-    own: str | None = None,
-    say: Callable[[str], None] | None = None,
-    void: Callable[[], None] = lambda: None,
+    on_token: Callable[[str], None] | None = None,
+    on_restart: Callable[[], None] = lambda: None,
 ) -> Answer:
-    """Search, ask the model, and check what it cites. Without a model, quote the best passages instead.
+    """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
-    `chosen` narrows the search further than the query does by itself. `own` is what the user asked, where words of
-    earlier questions were added to it: an answer has to do with that. `say` gets the answer in pieces while the model
-    writes it, before its citations are checked; `void` is called when those so far are void, and it begins anew. Raises
-    NothingIndexed, ProviderError.
+    `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only reported in the answer.
+    `on_token` gets the answer in pieces while the model writes it, before its citations are checked. `on_restart` is
+    called when the pieces so far are invalid because the model begins again.
+
+    Raises NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
-    retrieved = retriever.retrieve(query, chosen, follow_up=own)
-    watch = StageTimer(dict(retrieved.seconds))
-    completion = None
-    if chat is None or not retrieved.passages:  # with a model, whether they answer is its judgement
-        answer = quoted_answer(query.query, retrieved, retriever.terms)
+    retrieved = retriever.retrieve(query, search_filter, follow_up=follow_up)
+    timer = StageTimer(dict(retrieved.seconds))
+    completion: Completion | None = None
+    if chat is None or not retrieved.passages:
+        answer = quote_passages(query.query, retrieved, retriever.terms)
     else:
+        # The model is asked even if no passage seems relevant: it judges that better than a threshold.
         report(Progress(stage="answering"))
-        fence = Fence()
-        speaker = TokenStream(say or _say_nothing, void=void)
-        with watch.stage("model"):
-            completion = chat.complete(
-                system_prompt(fence),
-                user_prompt(query.query, retrieved.passages, fence),
-                model=query.model,
-                temperature=query.temperature,
-                max_tokens=query.max_tokens,
-                on_text=speaker if say is not None else None,
-                on_restart=speaker.restart,
-            )
-        speaker.end()
-        answer = checked_answer(query.query, completion.text, retrieved.passages, retriever.terms)
-    used = Used(
-        **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
-        model=completion.model if completion else None,
-        embedding_model=embedding_model,
-        reranker=retrieved.reranked_by,
-        passages=len(retrieved.passages),
+        stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
+        with timer.stage("model"):
+            completion = _complete(chat, query, retrieved.passages, stream)
+        answer = check_answer(query.query, completion.text, retrieved.passages, retriever.terms)
+    return answer.model_copy(
+        update={
+            "used": _used(query, retrieved, completion, embedding_model),
+            "usage": completion.usage if completion else None,
+            "times": {stage: round(seconds, 4) for stage, seconds in timer.seconds.items()},
+            "links": find_links(answer.text, retrieved.passages),
+        }
     )
-    times = {stage: round(seconds, 4) for stage, seconds in watch.seconds.items()}
-    usage = completion.usage if completion else None
-    links = find_links(answer.text, retrieved.passages)
-    return answer.model_copy(update={"used": used, "usage": usage, "times": times, "links": links})
 
 
-def checked_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
-    """Turn what a model said into an answer whose citations hold.
+def check_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
+    """Return the model's text as an answer in which every citation is supported.
 
-    It counts as answered when a source supports some of it: not a refusal, in whatever words, nor what the model says
-    by itself.
+    `answered` is True if a source supports at least one claim: not for a refusal, nor for claims of the model alone.
     """
-    refused = refusal(text)
-    if refused is not None:
-        return Answer(text=without_citations(refused) or NOT_ANSWERED, answered=False)
-    checked = check_citations(without_no_answer_mark(text), passages, question, terms)
+    refusal = parse_refusal(text)
+    if refusal is not None:
+        return Answer(text=strip_citations(refusal) or NOT_ANSWERED, answered=False)
+    checked = check_citations(strip_refusal_mark(text), passages, question, terms)
     return Answer(
         text=checked.text or NOT_ANSWERED,
         sources=checked.sources,
@@ -117,45 +93,28 @@ def checked_answer(question: str, text: str, passages: list[Passage], terms: Ter
     )
 
 
-def quoted_answer(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> Answer:
-    """Answer with the passages that fit the question best, each quoted with its page, or say that none does."""
-    say = phrases(question)
-    sources: list[Source] = []
-    if retrieved.relevant:
-        for passage in _worth_quoting(retrieved.passages):
-            if not retrieved.query_terms.matches_follow_up(terms(passage.chunk.text)):
-                continue
-            quote = best_quote(passage.chunk.text, retrieved.query_terms.terms, terms, also=terms(question))
-            made = source(len(sources) + 1, passage, quote.start, quote.end)
-            if quote.held and not any(made.quote in one.quote or one.quote in made.quote for one in sources):
-                sources.append(made)
-    if not sources:
-        return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
-    lines = [f"“{' '.join(s.quote.split())}” [{s.n}] ({s.name}, {page_name(s.page, s.page_label)})" for s in sources]
-    return Answer(text="\n\n".join([say.quoted, *lines]), sources=tuple(sources))
+def _complete(chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None) -> Completion:
+    fence = Fence()
+    completion = chat.complete(
+        system_prompt(fence),
+        user_prompt(query.query, passages, fence),
+        model=query.model,
+        temperature=query.temperature,
+        max_tokens=query.max_tokens,
+        on_text=stream.add if stream else None,
+        on_restart=stream.restart if stream else lambda: None,
+    )
+    if stream is not None:
+        stream.end()
+    return completion
 
 
-def _say_nothing(_text: str) -> None:
-    pass
-
-
-def page_name(number: int, label: str) -> str:
-    """Name a page as its reader would: by its printed label, with its place in the file where the two differ."""
-    return f"page {number}" if label == str(number) else f"page {label} (number {number} in the file)"
-
-
-def _worth_quoting(passages: list[Passage]) -> list[Passage]:
-    best = max((passage.score for passage in passages), default=0.0)
-    return [passage for passage in passages if passage.score >= QUOTED_SHARE * best][:MAX_QUOTED]
-
-
-def _nothing_found(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> str:
-    """Say that nothing was found, and which words of the question stand nowhere."""
-    say = phrases(question)
-    held: frozenset[int] = frozenset()
-    for passage in retrieved.ranked:
-        held |= terms(passage.chunk.text)
-    asking = terms(" ".join(sorted(stop_words(question))))
-    words = {word: terms(word) for word in _WORD.findall(question) if say.missing}
-    missing = [word for word, wanted in words.items() if wanted - asking and not wanted & held][:MAX_MISSING]
-    return f"{say.nothing_found} {say.missing} {', '.join(missing)}." if missing else say.nothing_found
+def _used(query: Query, retrieved: RetrievalResult, completion: Completion | None, embedding_model: str | None) -> Used:
+    """Return the settings and models that the answer was made with."""
+    return Used(
+        **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
+        model=completion.model if completion else None,
+        embedding_model=embedding_model,
+        reranker=retrieved.reranked_by,
+        passages=len(retrieved.passages),
+    )

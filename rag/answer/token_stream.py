@@ -1,70 +1,70 @@
-"""An answer told while it is being written."""
+"""An answer passed on while the model writes it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from rag.answer.prompt import AFTER_THE_MARK, NO_ANSWER_MARK, without_no_answer_mark
+from rag.answer.prompt import MARK_SEPARATORS, REFUSAL_MARK, strip_refusal_mark
 
-# At most one piece in this time: each costs a write, and nobody reads faster.
+# The least time between two pieces: each costs a write, and nobody reads faster.
 PIECE_SECONDS = 0.05
-_MARKS = tuple(mark.lower() for mark in (NO_ANSWER_MARK, f"**{NO_ANSWER_MARK}**"))
-_LONGEST_MARK = max(map(len, _MARKS))
+_MARKS = tuple(mark.lower() for mark in (REFUSAL_MARK, f"**{REFUSAL_MARK}**"))
+_MAX_MARK_CHARS = max(map(len, _MARKS))
 
 
 class TokenStream:
-    """Passes text on in pieces, the first at once, the others PIECE_SECONDS apart; `end` passes on the rest.
+    """Passes text on in pieces: the first piece at once, the others at least PIECE_SECONDS apart.
 
-    The mark of a refusal is left out, wherever it stands; what may yet turn out to be its beginning is held back.
-    `void` is called when what was passed on of an answer is void, and another begins.
+    The refusal mark is left out, and text that may be the beginning of a mark is held back until more text arrives.
+    `on_restart` is called when another answer begins and pieces of the last one were already passed on.
     """
 
     def __init__(
         self,
-        say: Callable[[str], None],
+        on_token: Callable[[str], None],
         *,
-        void: Callable[[], None] = lambda: None,
+        on_restart: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._say = say
-        self._void = void
+        self._on_token = on_token
+        self._on_restart = on_restart
         self._clock = clock
-        self._waiting = ""
-        self._said_at = float("-inf")
-        self._begun = False
+        self._buffer = ""
+        self._passed_on_at = float("-inf")
+        self._started = False
 
-    def __call__(self, text: str) -> None:
+    def add(self, text: str) -> None:
         """Take the next part of the answer."""
-        self._waiting += text
-        if self._clock() - self._said_at >= PIECE_SECONDS:
-            self._flush(_held_back(self._waiting))
+        self._buffer += text
+        if self._clock() - self._passed_on_at >= PIECE_SECONDS:
+            self._flush(_chars_to_hold_back(self._buffer))
 
     def restart(self) -> None:
-        """Begin with another answer."""
-        if self._begun:
-            self._void()
-        self._waiting, self._begun, self._said_at = "", False, float("-inf")
+        """Drop the answer so far; another one begins."""
+        if self._started:
+            self._on_restart()
+        self._buffer, self._started, self._passed_on_at = "", False, float("-inf")
 
     def end(self) -> None:
-        """Pass on what is left."""
+        """Pass on the rest."""
         self._flush(0)
 
     def _flush(self, held_back: int) -> None:
-        """Pass on what waits but for its last `held_back` characters."""
-        upto = len(self._waiting) - held_back
-        text = without_no_answer_mark(self._waiting[:upto])
-        if not self._begun:
-            text = text.lstrip(AFTER_THE_MARK if len(text) < upto else None)
-        self._waiting = self._waiting[upto:]
+        """Pass on the buffer except its last `held_back` characters."""
+        size = len(self._buffer) - held_back
+        text = strip_refusal_mark(self._buffer[:size])
+        if not self._started:
+            text = text.lstrip(MARK_SEPARATORS if len(text) < size else None)
+        self._buffer = self._buffer[size:]
         if text:
-            self._begun, self._said_at = True, self._clock()
-            self._say(text)
+            self._started, self._passed_on_at = True, self._clock()
+            self._on_token(text)
 
 
-def _held_back(text: str) -> int:
-    """Return how many characters at the end of a text may be the beginning of the mark."""
-    for size in range(min(len(text), _LONGEST_MARK), 0, -1):
+def _chars_to_hold_back(text: str) -> int:
+    """Return how many characters at the end of a text may be the beginning of a refusal mark."""
+    for size in range(min(len(text), _MAX_MARK_CHARS), 0, -1):
         tail = text[-size:].lower()
         if any(mark.startswith(tail) and mark != tail for mark in _MARKS):
             return size

@@ -1,4 +1,4 @@
-"""The figures of a text: what number each is, however it is written, and of what unit."""
+"""The figures of a text: the number and the unit of each, in any way of writing."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from decimal import Decimal
 
 from rag.text.normalize import normalize
 
-# A longer row of digits is a number by its letters only; nothing is calculated with it.
-_LONGEST_SCALED = 15
-_LONGEST_SCALE = 12
+# A number with more digits is compared as text only; nothing is calculated with it.
+_MAX_SCALED_DIGITS = 15
+_MAX_SCALE = 12
 _NUMBER = re.compile(r"\d{1,3}(?:[ '’]\d{3})+(?![\d'’])(?:[.,]\d+)?|\d+(?:[.,]\d+)*")
 _GROUPS = re.compile(r"\d{1,3}(?:[.,]\d{3})+")
 _AFTER = re.compile(r"[ -]?(°[CF]|[°%‰€£¥$]|[^\W\d_]+)\.?(?: ([^\W\d_]+|[€£¥$]))?")
 _BEFORE = re.compile(r"([€£¥$]|\b[A-Z]{3}) ?$")
 _CLOCK = re.compile(r"\b(\d{1,2})[:.]00(?!\d)(?= ?(?:[ap]\.?m|uhr|h\b|o['’]clock|[^\w.,]|$))", re.IGNORECASE)
-# An hour of the afternoon is that of a clock of 24 hours, too.
+# 3 pm also reads as 15.
 _AFTERNOON = re.compile(r"(?::\d\d)? ?p\.? ?m\b", re.IGNORECASE)
 _NOON = 12
 _MORNING_HOURS = frozenset(map(str, range(1, _NOON)))
-# The number before a line of a list, or of a step: none of what the line says.
+# The number of a list item or a step is not a figure of the text.
 _IN_A_LIST = re.compile(
     r"(?m)^[ \t]*(?:[-*•+][ \t]+)?(?:\*\*)?"
     r"(?:(?:step|schritt|étape|paso|passo|stap)[ \t]+\d{1,3}\b|\d{1,3}[.)](?=\s|$))",
@@ -119,11 +119,11 @@ _IN_WORDS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number in a text, from `start` to `end` of it.
+    """A number in a text, at `start` to `end`.
 
-    `readings` are what it may be as a plain decimal: 1.500 is 1500 or 1.5. `parts` are the numbers of which a date or
-    a version is made. `units` and `scales` are what its neighbours make of it, empty when unknown; `scaled` are the
-    readings with its scale.
+    `readings` holds its possible values as plain decimals: 1.500 is 1500 or 1.5. `parts` holds the numbers of a date or
+    version. `units` and `scales` (powers of ten, such as 6 for million) come from the words around it and are empty if
+    unknown. `scaled` holds the readings multiplied by the scale.
     """
 
     start: int
@@ -136,14 +136,14 @@ class Figure:
 
     @property
     def kind(self) -> frozenset[str]:
-        """What it counts: its units, or that it looks like a year; empty when unknown."""
+        """The units, or YEAR for a number that looks like a year; empty if unknown."""
         if self.units or self.scales or self.end - self.start != _YEAR_DIGITS:
             return self.units
         years = {n for n in self.readings if n.isdecimal() and _FIRST_YEAR <= int(n) <= _LAST_YEAR}
         return YEAR if years else self.units
 
-    def is_said_by(self, other: Figure) -> bool:
-        """Tell whether another figure is the same number, and of no other unit."""
+    def matches(self, other: Figure) -> bool:
+        """Return True if the other figure is the same number without another unit or scale."""
         return (
             bool(self.readings & other.readings)
             and (not self.units or not other.units or bool(self.units & other.units))
@@ -152,23 +152,23 @@ class Figure:
 
 
 def figures(text: str) -> list[Figure]:
-    """Return the numbers of a text (as of `on_one_line`), those in digits and those in English words but for `one`."""
-    found = [_in_digits(text, match) for match in _NUMBER.finditer(text)]
+    """Return the figures of a text that `normalize_line` returned: digits, and English number words except `one`."""
+    found = [_parse_digits(text, match) for match in _NUMBER.finditer(text)]
     for match in _IN_WORDS.finditer(text):
         counts = {"thousand", "million"} & {match[0].lower()} and re.search(
             r"\d ?$", text[max(0, match.start() - 2) : match.start()]
         )
         if match[0].lower() != "one" and not counts:
-            found += [_figure(text, match.start(), match.end(), {str(n)}) for n in _values(match[0].lower())]
+            found += [_figure(text, match.start(), match.end(), {str(n)}) for n in _parse_words(match[0].lower())]
     return found
 
 
-def on_one_line(text: str) -> str:
-    """Return a text as its figures are read: normalised, without the numbers of lists, and 9:00 as 9."""
+def normalize_line(text: str) -> str:
+    """Return a text normalised for `figures`: without list numbers, and with 9 for 9:00."""
     return _CLOCK.sub(r"\1", normalize(_IN_A_LIST.sub("", text)))
 
 
-def _in_digits(text: str, match: re.Match[str]) -> Figure:
+def _parse_digits(text: str, match: re.Match[str]) -> Figure:
     raw = match[0]
     joined = re.sub(r"[ '’]", "", raw)
     parts = frozenset(_plain(part) for part in raw.split(" ")) if " " in raw else frozenset[str]()
@@ -192,7 +192,7 @@ def _in_digits(text: str, match: re.Match[str]) -> Figure:
 
 
 def _figure(text: str, start: int, end: int, readings: set[str], parts: frozenset[str] = frozenset()) -> Figure:
-    """Add what the words around a number make of it."""
+    """Return the figure with the unit and scale that the words around it give."""
     units, scales = frozenset[str](), frozenset[str]()
     if (after := _AFTER.match(text, end)) is not None:
         first, second = after[1].lower(), (after[2] or "").lower()
@@ -218,25 +218,25 @@ def _currency(word: str | None) -> frozenset[str]:
 
 
 def is_unit(word: str) -> bool:
-    """Tell whether a word is the name or the sign of a unit, `GBP` or `km`."""
+    """Return True if a word is the name or sign of a unit, such as `GBP` or `km`."""
     return word.lower() in _UNITS
 
 
 def _scaled(number: str, power: int) -> str:
-    if len(number) > _LONGEST_SCALED or number.count(".") > 1 or power > _LONGEST_SCALE:
+    if len(number) > _MAX_SCALED_DIGITS or number.count(".") > 1 or power > _MAX_SCALE:
         return ""
     return _plain(format(Decimal(number).scaleb(power), "f"))
 
 
 def _plain(number: str) -> str:
-    """Return a number without the zeros that say nothing."""
+    """Return a number without leading and trailing zeros."""
     whole, _, rest = number.partition(".")
     rest = rest.rstrip("0")
     return (whole.lstrip("0") or "0") + (f".{rest}" if rest else "")
 
 
-def _values(words: str) -> Iterator[int]:
-    """Yield the numbers that stand in a row of English words: one of `three hundred and four`, two of `three four`."""
+def _parse_words(words: str) -> Iterator[int]:
+    """Yield the numbers in a run of English number words: one for `three hundred and four`, two for `three four`."""
     total, current, last = 0, -1, 0
     for word in re.split(r"[ -]", words.replace(" and ", " ")):
         n = _WRITTEN[word]
@@ -244,7 +244,7 @@ def _values(words: str) -> Iterator[int]:
             total, current = total + max(current, 1) * n, 0
         elif 0 < current < n and word == "hundred":
             current *= n
-        elif current >= 0 and _goes_on(last, n):
+        elif current >= 0 and _continues_number(last, n):
             current += n
         else:
             if current >= 0:
@@ -254,7 +254,7 @@ def _values(words: str) -> Iterator[int]:
     yield total + current
 
 
-def _goes_on(last: int, n: int) -> bool:
-    """Tell whether a word goes on with the number before it: `hundred two`, `twenty-two`, and not `two twenty`."""
+def _continues_number(last: int, n: int) -> bool:
+    """Return True if a word continues the number before it: `hundred two` and `twenty-two`, but not `two twenty`."""
     hundred, twenty, ten = _WRITTEN["hundred"], _WRITTEN["twenty"], _WRITTEN["ten"]
     return n < hundred <= last or (0 < n < ten and twenty <= last < hundred)

@@ -1,6 +1,6 @@
-"""Words of sources that a claim may say in figures: numbers, and the months of dates.
+"""Words of a passage that a claim may write in digits: numbers and the months of dates.
 
-A claim that says them in words need not be taken for one of a number.
+Only passages are read with these lists. A claim that uses such a word is not checked as a figure.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NUMBERS = {
     "трех": "3",
     "четырех": "4",
 }
-# Chinese and Japanese ones stand amid other characters.
+# Chinese and Japanese number words stand between other characters without spaces.
 _CHARACTERS = {char: str(n) for n, char in enumerate("零一二三四五六七八九十")} | {"两": "2"}
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -63,18 +63,18 @@ _MONTHS = {
     for n, word in enumerate(words.split(), start=1)
 } | {"sept": "9"}
 _ANY_MONTH = "|".join(_MONTHS)
-# A month is one beside a day or a year: `may` and `march` are words, too.
+# Only beside a day or year: `may` and `march` are also other words.
 _IN_A_DATE = re.compile(
     rf"\d(?:st|nd|rd|th|er|º)?\.?,? (?:of |de )?({_ANY_MONTH})\b|\b({_ANY_MONTH})\.?,? (?:del? )?\d", re.IGNORECASE
 )
 
 
 def numbers_in_words(text: str) -> frozenset[str]:
-    """Return the numbers that words of a text may stand for, in any language."""
+    """Return the numbers that the words of a text may mean in any of the languages."""
     words = {_NUMBERS[word] for word in map(str.lower, _WORD.findall(text)) if word in _NUMBERS}
     return frozenset(words | {_CHARACTERS[char] for char in text if char in _CHARACTERS})
 
 
 def months_in_dates(text: str) -> frozenset[str]:
-    """Return the numbers of the months that the dates of a text have by name."""
+    """Return the numbers, 1 to 12, of the months named in the dates of a text."""
     return frozenset(_MONTHS[(before or after).lower()] for before, after in _IN_A_DATE.findall(text))

@@ -1,4 +1,4 @@
-"""Quotes: the sentences of a text that say what is wanted, exactly as they stand there."""
+"""Quotes: the sentences of a text that contain the most terms of a claim or question, exactly as they stand there."""
 
 from __future__ import annotations
 
@@ -11,77 +11,80 @@ from rag.text.normalize import sentence_spans
 
 MAX_QUOTE_CHARS = 400
 MAX_QUOTE_SENTENCES = 3
-# A sentence more must bring more than this many of the wanted terms to be worth its length.
+# A further sentence must add more than this many target terms to be worth its length.
 COST_OF_A_SENTENCE = 0.9
-# What a term that is only also wanted counts, beside one that is wanted.
-ALSO = 0.25
+# The weight of a secondary term; a target term counts 1.
+SECONDARY_WEIGHT = 0.25
 _LINE_END = re.compile(r"\s*\r?\n\s*")
 _WORD_END = re.compile(r"\s+")
 
 
 class Quote(NamedTuple):
-    """A part of a text, from `start` to `end`, which holds `held` of the wanted terms."""
+    """A part of a text, from `start` to `end`, which contains `matched` of the target terms."""
 
     start: int
     end: int
-    held: int
+    matched: int
 
 
-def best_quote(text: str, wanted: frozenset[int], terms: TermExtractor, *, also: frozenset[int] = frozenset()) -> Quote:
-    """Return the run of sentences of `text` that holds most of the `wanted` terms, and then of those `also` wanted.
+def best_quote(
+    text: str, target: frozenset[int], terms: TermExtractor, *, secondary: frozenset[int] = frozenset()
+) -> Quote:
+    """Return the run of sentences of `text` that contains the most `target` terms, then the most `secondary` terms.
 
-    It is at most MAX_QUOTE_CHARS long; a sentence that is longer, such as a table, is quoted in part.
+    The quote has at most MAX_QUOTE_SENTENCES sentences and MAX_QUOTE_CHARS characters. A longer sentence, such as a
+    table, is quoted in part.
     """
-    spans = list(pieces(text))
-    found = [terms(text[start:end]) for start, end in spans]
+    spans = list(quotable_spans(text))
+    terms_of = [terms(text[start:end]) for start, end in spans]
     best, best_score = Quote(*(spans[0] if spans else (0, 0)), 0), float("-inf")
     for first in range(len(spans)):
-        held: frozenset[int] = frozenset()
+        covered: frozenset[int] = frozenset()
         for last in range(first, min(first + MAX_QUOTE_SENTENCES, len(spans))):
             start, end = spans[first][0], spans[last][1]
             if last > first and end - start > MAX_QUOTE_CHARS:
                 break
-            held |= found[last]
-            right = len(held & wanted)
-            score = right + ALSO * len(held & also) - COST_OF_A_SENTENCE * (last - first)
+            covered |= terms_of[last]
+            matched = len(covered & target)
+            score = matched + SECONDARY_WEIGHT * len(covered & secondary) - COST_OF_A_SENTENCE * (last - first)
             if score > best_score:
-                best, best_score = Quote(start, end, right), score
+                best, best_score = Quote(start, end, matched), score
     return best
 
 
-def pieces(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each sentence stands, and for one too long to be quoted each part of it."""
+def quotable_spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the span of each sentence; a sentence longer than a quote is split at line ends, then between words."""
     for start, end in sentence_spans(text):
         if end - start <= MAX_QUOTE_CHARS:
             yield start, end
             continue
-        for a, b in _split(text, start, end, _LINE_END):
-            if b - a <= MAX_QUOTE_CHARS:
-                yield a, b
+        for line_start, line_end in _split(text, start, end, _LINE_END):
+            if line_end - line_start <= MAX_QUOTE_CHARS:
+                yield line_start, line_end
             else:
-                yield from _grouped(_split(text, a, b, _WORD_END))
+                yield from _join_words(_split(text, line_start, line_end, _WORD_END))
 
 
 def _split(text: str, start: int, end: int, gap: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    for found in gap.finditer(text, start, end):
-        if found.start() > start:
-            yield start, found.start()
-        start = found.end()
+    for match in gap.finditer(text, start, end):
+        if match.start() > start:
+            yield start, match.start()
+        start = match.end()
     if start < end:
         yield start, end
 
 
-def _grouped(words: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Join words to spans of at most a quote's length; of a word longer than that only its beginning is kept."""
-    begin = upto = None
+def _join_words(words: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Join words to spans of at most MAX_QUOTE_CHARS; a longer word is cut."""
+    span_start = span_end = None
     for start, word_end in words:
         end = min(word_end, start + MAX_QUOTE_CHARS)
-        if begin is None or upto is None:
-            begin, upto = start, end
-        elif end - begin <= MAX_QUOTE_CHARS:
-            upto = end
+        if span_start is None or span_end is None:
+            span_start, span_end = start, end
+        elif end - span_start <= MAX_QUOTE_CHARS:
+            span_end = end
         else:
-            yield begin, upto
-            begin, upto = start, end
-    if begin is not None and upto is not None:
-        yield begin, upto
+            yield span_start, span_end
+            span_start, span_end = start, end
+    if span_start is not None and span_end is not None:
+        yield span_start, span_end

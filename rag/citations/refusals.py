@@ -1,10 +1,10 @@
-"""How models say in their own words that the sources do not hold the answer."""
+"""Refusals: sentences in which a model says that the sources do not contain the answer."""
 
 from __future__ import annotations
 
 import re
 
-# Words that stand in the patterns below for any of several, by language.
+# Each word in capitals stands in the patterns below for any of its alternatives, by language.
 _WORDS = {
     "en": {
         "SOURCES": "sources? documents? passages? context texts? excerpts? materials? information data files? pages?",
@@ -127,8 +127,8 @@ _REFUSALS = {
 }
 
 
-def _patterns(language: str) -> list[str]:
-    """Return the patterns of a language, with each word of capitals replaced by what it stands for."""
+def _expand(language: str) -> list[str]:
+    """Return the patterns of a language with each word in capitals replaced by its alternatives."""
     words = _WORDS.get(language, {})
     return [
         re.sub(r"\b[A-Z]{2,}\b", lambda found: "|".join(words[found[0]].split()), line.strip())
@@ -136,39 +136,36 @@ def _patterns(language: str) -> list[str]:
     ]
 
 
-_REFUSING = re.compile("|".join(pattern for language in _REFUSALS for pattern in _patterns(language)), re.IGNORECASE)
-# What a refusal takes back, or what it is taken back by: `the sources do not say X, but Y`, `although they do not`.
-_BUT = re.compile(
+_REFUSAL = re.compile("|".join(pattern for language in _REFUSALS for pattern in _expand(language)), re.IGNORECASE)
+# Words that join a refusal and a statement: `the sources do not say X, but Y`, `although they do not say X, Y`.
+_CONTRAST = re.compile(
     r"[;:–—]\s|[,.]?\s*\b(?:but|however|nevertheless|still|yet|aber|sondern|jedoch|allerdings|doch|mais|cependant|"
     r"toutefois|pero|sino|sin embargo|ma|però|tuttavia|mas|porém|contudo|no entanto|maar|echter)\b,?\s*|"
     r"[，,]\s*(?:但是?|不过|然而|но\b|однако\b)|(?<=ん)が、",
     re.IGNORECASE,
 )
-_THOUGH = re.compile(
+_CONCESSION = re.compile(
     r"^\W*(?:although|though|while|whereas|even though|obwohl|während|bien que|même si|aunque|si bien|sebbene|anche se|"
     r"benché|embora|apesar|ainda que|hoewel|ofschoon|terwijl)\b",
     re.IGNORECASE,
 )
-# As much of a script without spaces as says something.
+# Enough characters to be a statement in a script without spaces.
 _UNSPACED = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]{4}")
-# A sentence longer than this refuses nothing; it bounds what the patterns can cost.
-LONGEST_REFUSAL = 400
+# A longer sentence is not searched for a refusal; this bounds the time of the patterns.
+MAX_REFUSAL_CHARS = 400
 
 
-def refuses(sentence: str) -> bool:
-    """Tell whether a sentence, or all of its parts that say anything, says that the sources do not hold the answer."""
-    return bool(sentence.strip()) and not told(sentence)
+def is_refusal(sentence: str) -> bool:
+    """Return True if a sentence only says that the sources do not contain the answer."""
+    return bool(sentence.strip()) and not strip_refusal(sentence)
 
 
-def told(sentence: str) -> str:
-    """Return what a sentence tells beside that the sources do not hold something: all of it where it does not say so.
-
-    `The sources do not say X, but Y` tells Y.
-    """
+def strip_refusal(sentence: str) -> str:
+    """Return a sentence without its refusal: Y for `The sources do not say X, but Y`, all of it if it is no refusal."""
     plain = sentence.replace("’", "'")
-    if len(plain) > LONGEST_REFUSAL or not _REFUSING.search(plain):
+    if len(plain) > MAX_REFUSAL_CHARS or not _REFUSAL.search(plain):
         return sentence
-    if _THOUGH.match(plain):
+    if _CONCESSION.match(plain):
         return sentence[plain.find(",") + 1 :] if "," in plain else sentence
-    parts = [part for part in _BUT.split(sentence) if part.strip() and not _REFUSING.search(part.replace("’", "'"))]
+    parts = [part for part in _CONTRAST.split(sentence) if part.strip() and not _REFUSAL.search(part.replace("’", "'"))]
     return ". ".join(part for part in parts if len(part.split()) > 1 or _UNSPACED.search(part))

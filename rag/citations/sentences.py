@@ -1,4 +1,4 @@
-"""The sentences of a passage, with the figures that each gives and of what it gives them."""
+"""The sentences of a passage, with the figures that each states."""
 
 from __future__ import annotations
 
@@ -7,96 +7,101 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from rag.citations.figures import YEAR, Figure, figures, is_unit, on_one_line
+from rag.citations.figures import YEAR, Figure, figures, is_unit, normalize_line
 from rag.citations.number_words import months_in_dates, numbers_in_words
-from rag.citations.quotes import pieces
+from rag.citations.quotes import quotable_spans
 from rag.citations.wording import clauses_of
 from rag.search.relevance import TermExtractor
 
-# A line that ends like no sentence and has no more terms than this is a heading.
-_HEADING_TERMS = 8
-_POINTS_BACK = re.compile(
+# A line without a full stop and with at most this many terms is a heading.
+_MAX_HEADING_TERMS = 8
+_REFERS_BACK = re.compile(
     r"\W*(?:it|they|this|these|that|those|he|she|its|their|his|her|er|sie|es|dies|diese[rs]?|il|elle|ils|elles|ce|cela|"
     r"este|esta|esto|ello|ella|questo|questa|esso|essa|ele|ela|isto|hij|zij|ze|dit|deze|het)\b",
     re.IGNORECASE,
 )
-# What is counted, after a number.
+# The word after a number, which names the things counted.
 _COUNTED = re.compile(r"\s?[^\W\d_]+")
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of a passage. `wider` are also the terms of the one before, where it points back to that."""
+    """A sentence of a passage.
+
+    `context_terms` adds the terms of the previous sentence if this one starts with a pronoun. `numbers` holds all
+    readings of its figures and number words, `months` the numbers of the months in its dates.
+    """
 
     text: str
     terms: frozenset[int]
-    wider: frozenset[int]
+    context_terms: frozenset[int]
     figures: tuple[Figure, ...]
     numbers: frozenset[str]
     months: frozenset[str]
-    tell: TermExtractor
+    extract_terms: TermExtractor
 
-    def gives(self, figure: Figure) -> bool:
-        """Tell whether this sentence says a figure, in digits or words, and of no other unit."""
-        if any(figure.is_said_by(own) for own in self.figures):
+    def states(self, figure: Figure) -> bool:
+        """Return True if this sentence states the figure, in digits or words, without another unit."""
+        if any(figure.matches(other) for other in self.figures):
             return True
-        if any(figure.readings & own.readings for own in self.figures):
+        if any(figure.readings & other.readings for other in self.figures):
             return False
-        dated = self.numbers if figure.units else self.numbers | self.months
-        return bool(figure.readings & dated) or bool(figure.parts and figure.parts <= dated)
+        numbers = self.numbers if figure.units else self.numbers | self.months
+        return bool(figure.readings & numbers) or bool(figure.parts and figure.parts <= numbers)
 
-    def heads(self, figure: Figure) -> bool:
-        """Tell whether this is a heading with a year, which is that of what stands under it."""
-        short = len(self.figures) == 1 and len(self.terms) <= _HEADING_TERMS and self.text[-1] not in ".!?;:。"
+    def is_heading_with(self, figure: Figure) -> bool:
+        """Return True if this is a heading with the figure as its year: the year counts for the text below it."""
+        short = len(self.figures) == 1 and len(self.terms) <= _MAX_HEADING_TERMS and self.text[-1] not in ".!?;:。"
         return short and bool(figure.kind & YEAR)
 
-    def gives_of_another(self, figure: Figure, said: frozenset[int]) -> bool:
-        """Tell whether the part that gives a figure has it of something else than a claim does, of the terms `said`.
+    def states_for_another(self, figure: Figure, said: frozenset[int]) -> bool:
+        """Return True if each clause that states the figure has another subject than the claim with the terms `said`.
 
-        That names then what another part gives a figure of: of `Low gives 30 lumens, high gives 400`, 400 of `low`.
+        The claim then names the subject of another clause. Example: `Low gives 30 lumens, high gives 400`, and a claim
+        of 400 lumens for `low`.
         """
-        givers = [part for part in self._parts if any(figure.is_said_by(own) for own in part[1])]
-        return bool(givers) and all(
+        stating = [terms for terms, stated in self._clauses if any(figure.matches(other) for other in stated)]
+        return bool(stating) and all(
             any(
-                said & (theirs - own) and own - theirs and not said & (own - theirs) and own & theirs
-                for theirs, given in self._parts
-                if any(other.kind == figure.kind or other.kind & figure.kind for other in given)
-                and not any(figure.is_said_by(other) for other in given)
+                said & (others - terms) and terms - others and not said & (terms - others) and terms & others
+                for others, stated in self._clauses
+                if any(other.kind == figure.kind or other.kind & figure.kind for other in stated)
+                and not any(figure.matches(other) for other in stated)
             )
-            for own, _ in givers
+            for terms in stating
         )
 
     @cached_property
-    def _parts(self) -> list[tuple[frozenset[int], list[Figure]]]:
-        """The clauses that give figures, each with its terms but for the figures and what they count."""
-        parts = [(clause, figures(clause)) for clause in clauses_of(self.text)]
-        return [(self.tell(uncounted(clause, given)), given) for clause, given in parts if given]
+    def _clauses(self) -> list[tuple[frozenset[int], list[Figure]]]:
+        """The terms and figures of each clause with figures. The terms exclude the figures and the things counted."""
+        clauses = [(clause, figures(clause)) for clause in clauses_of(self.text)]
+        return [(self.extract_terms(strip_quantities(clause, stated)), stated) for clause, stated in clauses if stated]
 
 
-def sentences_of(text: str, terms: TermExtractor) -> Iterator[Sentence]:
-    """Yield the sentences of a passage, and of one too long to be quoted the parts."""
-    before = frozenset[int]()
-    for start, end in pieces(text):
-        line = on_one_line(text[start:end])
-        own, given = terms(line), tuple(figures(line))
-        numbers = numbers_in_words(line).union(*(figure.readings | figure.parts for figure in given))
-        wider = own | before if _POINTS_BACK.match(line) else own
-        yield Sentence(line, own, wider, given, numbers, months_in_dates(line), terms)
-        before = own
+def parse_sentences(text: str, terms: TermExtractor) -> Iterator[Sentence]:
+    """Yield the sentences of a passage; a sentence too long for a quote comes in parts."""
+    previous_terms = frozenset[int]()
+    for start, end in quotable_spans(text):
+        line = normalize_line(text[start:end])
+        line_terms, stated = terms(line), tuple(figures(line))
+        numbers = numbers_in_words(line).union(*(figure.readings | figure.parts for figure in stated))
+        context_terms = line_terms | previous_terms if _REFERS_BACK.match(line) else line_terms
+        yield Sentence(line, line_terms, context_terms, stated, numbers, months_in_dates(line), terms)
+        previous_terms = line_terms
 
 
-def without_figures(found: list[Figure], clause: str) -> str:
-    """Return a text with blanks for its figures."""
+def blank_figures(stated: list[Figure], clause: str) -> str:
+    """Return a clause with spaces in place of its figures."""
     text = list(clause)
-    for figure in found:
+    for figure in stated:
         text[figure.start : figure.end] = " " * (figure.end - figure.start)
     return "".join(text)
 
 
-def uncounted(clause: str, found: list[Figure]) -> str:
-    """Return a text without its figures, the words after them, which they count, and units."""
+def strip_quantities(clause: str, stated: list[Figure]) -> str:
+    """Return a clause without its figures, the word after each figure, and units."""
     text = list(clause)
-    for figure in found:
+    for figure in stated:
         counted = _COUNTED.match(clause, figure.end)
         end = counted.end() if counted else figure.end
         text[figure.start : end] = " " * (end - figure.start)

@@ -1,10 +1,10 @@
-"""How a claim or a sentence says what it says: its parts, what it denies, the names in it."""
+"""The wording of a claim or sentence: its clauses, negations and names."""
 
 from __future__ import annotations
 
 import re
 
-from rag.citations.figures import is_unit, on_one_line
+from rag.citations.figures import is_unit, normalize_line
 from rag.text.language import capitalizes_nouns, negation_words, stop_words
 
 _CLAUSE = re.compile(
@@ -20,56 +20,56 @@ _DENIES_NOTHING = re.compile(
     r"\bnão (?:só|apenas|mais|menos)\b|\bniet (?:alleen|meer|minder)\b",
     re.IGNORECASE,
 )
-# Words that forbid, where others would say that something is not so.
+# Words that forbid; another text may use a negation for the same rule.
 _FORBIDS = re.compile(
     r"\b(?:avoid|forbidden|prohibited|banned|verboten|untersagt|vermeiden|interdite?s?|éviter|évite[zr]?|prohibid[oa]s?|"
     r"evit(?:ar|e|a|are|ate)|vietat[oaie]|proibid[oa]s?|verboden|vermijd(?:en)?)\b",
     re.IGNORECASE,
 )
 _AFTER_A_WORD = re.compile(r"(?:(?<=[^\W_] )|(?<=[^\W_], ))[^\W_]{2,}")
-# Several of these in a row, after a word that is none, or after a comma.
+# Several capitalised words in a row, after a word in lower case or a comma.
 _FULL_NAME = re.compile(r"(?:(?<=[a-zß-ÿ] )|(?<=[^\W_], ))[A-ZÀ-ÖØ-Þ][^\W\d_]+(?: [A-ZÀ-ÖØ-Þ][^\W\d_]+)+")
 _FIRST_NAME = re.compile(r"([A-ZÀ-ÖØ-Þ][^\W\d_]+) [A-ZÀ-ÖØ-Þ][^\W\d_]+")
 NO = frozenset({"no", "nein", "non", "não", "nee"})
 REPLIES = NO | {"yes", "correct", "right", "indeed", "ja", "oui", "si", "sí", "sì", "sim", "doch", "genau"}
-_LONGEST_REPLY = 60
+_MAX_REPLY_CHARS = 60
 
 
 def clauses_of(claim: str) -> list[str]:
-    """Return the parts of a claim that may each say something of its own."""
-    return [part for part in _CLAUSE.split(on_one_line(claim)) if part and part.strip()]
+    """Return the parts of a claim that may each make a statement."""
+    return [part for part in _CLAUSE.split(normalize_line(claim)) if part and part.strip()]
 
 
-def is_denied(text: str) -> bool:
-    """Tell whether a text says that something is not so."""
+def is_negated(text: str) -> bool:
+    """Return True if a text contains a negation that changes its meaning (not: `not only`, `no later`)."""
     plain = _DENIES_NOTHING.sub(" ", text)
     words = {word.lower() for word in _WORD.findall(plain)}
     return bool(words & negation_words(text)) or bool(_DENIED_AT_THE_END.search(plain))
 
 
-def says_no(text: str) -> bool:
-    """Tell whether a text says that something is not so, or may not be."""
-    return is_denied(text) or bool(_FORBIDS.search(text))
+def negates_or_forbids(text: str) -> bool:
+    """Return True if a text negates or forbids something."""
+    return is_negated(text) or bool(_FORBIDS.search(text))
 
 
 def bare_reply(claim: str) -> str:
-    """Return the reply of which a claim is no more, `yes` of `Yes, it is.`; empty of other claims."""
-    words: list[str] = [word.lower() for word in _WORD.findall(claim)] if len(claim) <= _LONGEST_REPLY else []
+    """Return the first word of a claim that is only a reply: `yes` for `Yes, it is.`; empty for other claims."""
+    words: list[str] = [word.lower() for word in _WORD.findall(claim)] if len(claim) <= _MAX_REPLY_CHARS else []
     if not words or words[0] not in REPLIES or not REPLIES.union(stop_words(claim)).issuperset(words):
         return ""
     return words[0]
 
 
-def undenied(text: str) -> str:
-    """Return a text without its words of denial."""
+def strip_negation(text: str) -> str:
+    """Return the words of a text without its negations."""
     no = negation_words(text)
     return " ".join(word for word in _WORD.findall(_DENIED_AT_THE_END.sub(" ", text)) if word.lower() not in no)
 
 
 def names(claim: str) -> list[str]:
-    """Return the words that are written as names: capitalised, and not because a sentence or a title begins.
+    """Return the capitalised words that do not start a sentence or title.
 
-    None in German, which writes every noun so.
+    Empty for German, which capitalises every noun.
     """
     if capitalizes_nouns(claim):
         return []
@@ -78,11 +78,11 @@ def names(claim: str) -> list[str]:
 
 
 def full_names(claim: str) -> list[str]:
-    """Return the names of several words amid a claim; none in German."""
+    """Return the names of several words within a claim; empty for German."""
     return [] if capitalizes_nouns(claim) else _FULL_NAME.findall(claim)
 
 
 def first_name(sentence: str) -> list[str]:
-    """Return the name with which a sentence begins, where a second one shows that it is one; else none."""
+    """Return the first word of a sentence if a second capitalised word shows that it is a name."""
     found = None if capitalizes_nouns(sentence) else _FIRST_NAME.match(sentence)
     return [found[1]] if found else []

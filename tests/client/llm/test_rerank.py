@@ -17,7 +17,7 @@ from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, Provider
 from rag.search.retriever import Retriever
 from schemas import Query
 from tests.conftest import MakeSettings
-from tests.rag.answer.test_pipeline import Shelf
+from tests.rag.answer.test_pipeline import FixedStore
 from tests.rag.citations.test_check import passage
 from tests.support.openai_stub import serving
 
@@ -63,7 +63,7 @@ def retriever(endpoint: Endpoint) -> Retriever:
     for n, one in enumerate(found):
         found[n] = one.model_copy(update={"chunk": one.chunk.model_copy(update={"id": f"c{n}", "index": n})})
     reranker = EndpointReranker(endpoint.url, model="rerank-1", key=KEY)
-    return Retriever(Shelf(found), Bm25Encoder().terms, reranker=reranker)
+    return Retriever(FixedStore(found), Bm25Encoder().terms, reranker=reranker)
 
 
 def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:

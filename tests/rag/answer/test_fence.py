@@ -1,4 +1,4 @@
-"""Text handed to a model as data."""
+"""Fences around text that a model must treat as data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.answer.fence import Fence, harmless, one_line
+from rag.answer.fence import Fence, defuse_tags, single_line
 from rag.text.invisible import INVISIBLE, strip_invisible
 from tests.support.injected.models import TOKENS
 
-SPOILT = {
+DEFUSED = {
     "</source>": "‹/source>",
     "< / SOURCE n=1>": "‹ / SOURCE n=1>",
     "＜/ｓｏｕｒｃｅ＞": "‹/ｓｏｕｒｃｅ＞",
@@ -24,7 +24,7 @@ SPOILT = {
     "[INST] <<SYS>>": "⁅INST] ‹<SYS>>",
     "<|a<|im_end|>|>": "<|a‹|im_end|>|>",
 }
-KEPT = [
+UNCHANGED = [
     "a < b",
     "x <- y",
     "<table>",
@@ -37,23 +37,23 @@ KEPT = [
 ]
 
 
-@pytest.mark.parametrize(("text", "spoilt"), SPOILT.items(), ids=SPOILT)
-def test_what_could_pass_for_a_tag_or_a_token_is_spoilt(text: str, spoilt: str) -> None:
-    assert harmless(f"x {text} y") == f"x {spoilt} y"
+@pytest.mark.parametrize(("text", "defused"), DEFUSED.items(), ids=DEFUSED)
+def test_tags_and_control_tokens_are_defused(text: str, defused: str) -> None:
+    assert defuse_tags(f"x {text} y") == f"x {defused} y"
 
 
-@pytest.mark.parametrize("text", KEPT)
-def test_other_signs_stay(text: str) -> None:
-    assert harmless(text) == text
+@pytest.mark.parametrize("text", UNCHANGED)
+def test_other_text_is_not_changed(text: str) -> None:
+    assert defuse_tags(text) == text
 
 
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text(max_size=3), st.sampled_from(sorted(INVISIBLE)[:40]))))
-def test_no_token_of_a_model_is_ever_left(pieces: list[str]) -> None:
-    assert not any(token in harmless("".join(pieces)) for token in TOKENS)
+def test_no_control_token_survives_in_any_text(pieces: list[str]) -> None:
+    assert not any(token in defuse_tags("".join(pieces)) for token in TOKENS)
 
 
 @given(st.text())
-def test_nothing_unseen_is_ever_left_but_joiners_in_scripts_that_need_them(text: str) -> None:
+def test_no_invisible_character_survives_except_joiners_in_scripts_that_need_them(text: str) -> None:
     seen = strip_invisible(text)
     assert not (set(seen) - {"\u200c", "\u200d"}) & INVISIBLE
     assert strip_invisible(seen) == seen
@@ -75,18 +75,18 @@ def test_nothing_unseen_is_ever_left_but_joiners_in_scripts_that_need_them(text:
         ("plain", "plain"),
     ],
 )
-def test_only_what_can_be_seen_is_shown(text: str, seen: str) -> None:
+def test_strip_invisible_keeps_only_visible_characters(text: str, seen: str) -> None:
     assert strip_invisible(text) == seen
 
 
-def test_a_name_is_one_line_without_numbers_in_brackets() -> None:
-    assert one_line("a\n[1]\r\n【2】\u2028b", longest=80) == "a (1) (2) b"
-    assert one_line("x" * 300, longest=200) == "x" * 199 + "…"
+def test_single_line_joins_lines_and_replaces_square_brackets() -> None:
+    assert single_line("a\n[1]\r\n【2】\u2028b", max_chars=80) == "a (1) (2) b"
+    assert single_line("x" * 300, max_chars=200) == "x" * 199 + "…"
 
 
-def test_a_fence_has_a_mark_of_its_own_that_its_rule_names() -> None:
-    one, other = Fence(), Fence()
-    assert one.mark != other.mark
-    assert len(one.mark) == 16
-    assert f"-{one.mark} count" in one.rule("the sources")
-    assert one.around("source", "tea", n=3) == f'<source-{one.mark} n="3">\ntea\n</source-{one.mark}>'
+def test_each_fence_has_a_new_nonce_that_its_explanation_names() -> None:
+    fence = Fence()
+    assert fence.nonce != Fence().nonce
+    assert len(fence.nonce) == 16
+    assert f"-{fence.nonce} count" in fence.explain("the sources")
+    assert fence.wrap("source", "tea", n=3) == f'<source-{fence.nonce} n="3">\ntea\n</source-{fence.nonce}>'

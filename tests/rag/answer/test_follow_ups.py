@@ -1,10 +1,10 @@
-"""Follow-up questions without a model: which lean on the one before, and what they gain by it."""
+"""Follow-up questions without a model: which questions are follow-ups, and the words that they gain."""
 
 from __future__ import annotations
 
 import pytest
 
-from rag.answer.follow_ups import standalone
+from rag.answer.follow_ups import rewrite_follow_up
 from schemas import Turn
 
 
@@ -12,12 +12,12 @@ def conversation(*questions: str) -> list[str]:
     turns: list[Turn] = []
     asked = []
     for n, question in enumerate(questions):
-        asked.append(standalone(question, turns, None))
+        asked.append(rewrite_follow_up(question, turns, None))
         turns.append(Turn(job_id=f"j{n}", question=question, answer="…"))
     return asked
 
 
-def test_offline_only_a_question_that_leans_on_the_last_one_gains_its_words() -> None:
+def test_without_a_model_only_a_follow_up_gains_the_words_of_the_last_question() -> None:
     assert conversation(
         "Is a power adapter included in the box?",
         "What is the capital of France?",
@@ -36,7 +36,7 @@ def test_offline_only_a_question_that_leans_on_the_last_one_gains_its_words() ->
 
 
 @pytest.mark.parametrize(
-    ("question", "leans"),
+    ("question", "is_follow_up"),
     [
         ("Und wie lange?", True),
         ("Wie schwer ist sie?", True),
@@ -51,7 +51,7 @@ def test_offline_only_a_question_that_leans_on_the_last_one_gains_its_words() ->
         ("?", True),
     ],
 )
-def test_follow_ups_are_told_in_other_languages(question: str, leans: bool) -> None:
+def test_follow_ups_are_recognised_in_other_languages(question: str, is_follow_up: bool) -> None:
     last = "Turmhöhe"
-    asked = standalone(question, [Turn(job_id="j", question=last, answer="…")], None)
-    assert asked == (f"{question} {last}" if leans else question)
+    asked = rewrite_follow_up(question, [Turn(job_id="j", question=last, answer="…")], None)
+    assert asked == (f"{question} {last}" if is_follow_up else question)

@@ -1,4 +1,4 @@
-"""From what was found to an answer: quoted, generated, or refused."""
+"""From passages to an answer: generated, quoted or refused."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import Any
 import pytest
 
 from client.qdrant.bm25 import Bm25Encoder
-from rag.answer.pipeline import NOTHING_FOUND, QUOTED_HEADER, answer_query
-from rag.answer.prompt import NO_ANSWER_MARK, NOT_ANSWERED, refusal
-from rag.answer.token_stream import TokenStream
+from rag.answer.pipeline import answer_query
+from rag.answer.prompt import NOT_ANSWERED, REFUSAL_MARK, parse_refusal
 from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
+from rag.text.language import phrases
 from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchFilter, Usage
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
 
+NOTHING_FOUND, _, QUOTED_HEADER = phrases("")
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 
 
 @dataclass
-class Shelf:
-    """A store that finds the same passages whatever is asked."""
+class FixedStore:
+    """A store that finds the same passages for every question. `filters` records the filter of each search."""
 
     passages: list[Passage]
-    asked: list[SearchFilter] = field(default_factory=list)
+    filters: list[SearchFilter] = field(default_factory=list)
 
     def embed(self, _question: str) -> list[float] | None:
         return None
 
     def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
-        self.asked.append(chosen)
+        self.filters.append(chosen)
         return SearchResults(sparse=self.passages, idf=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
@@ -39,8 +40,8 @@ class Shelf:
 
 
 @dataclass
-class Chat:
-    """A model that says the same whatever it is asked."""
+class FixedChat:
+    """A model that gives the same answer to every prompt. `calls` records the prompts and options."""
 
     answer: str
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -54,18 +55,18 @@ def silent(_progress: Progress) -> None:
     pass
 
 
-def ask(question: str, *passages: Passage, chat: Chat | None = None, **options: Any) -> Answer:
+def ask(question: str, *passages: Passage, chat: FixedChat | None = None, **options: Any) -> Answer:
     numbered = [
         Passage(chunk=found.chunk.model_copy(update={"id": f"c{n}", "index": n}), score=10.0 - n)
         for n, found in enumerate(passages)
     ]
-    retriever = Retriever(Shelf(numbered), TERMS)
+    retriever = Retriever(FixedStore(numbered), TERMS)
     return answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent)
 
 
-@pytest.mark.parametrize("said", [f"{NOT_ANSWERED} [1]", f"{NO_ANSWER_MARK} Kein König wird erwähnt.", "", " \n"])
-def test_a_model_that_finds_no_answer_cites_nothing(said: str) -> None:
-    answer = ask("Who is the king?", passage(TEA), chat=Chat(said))
+@pytest.mark.parametrize("said", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
+def test_a_marked_or_empty_refusal_cites_nothing(said: str) -> None:
+    answer = ask("Who is the king?", passage(TEA), chat=FixedChat(said))
     assert not answer.answered
     assert answer.sources == ()
     assert answer.text in {NOT_ANSWERED, "Kein König wird erwähnt."}
@@ -101,8 +102,8 @@ REFUSALS = (
 
 
 @pytest.mark.parametrize("said", REFUSALS)
-def test_a_refusal_in_a_models_own_words_cites_nothing(said: str) -> None:
-    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+def test_a_refusal_in_other_words_cites_nothing(said: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(said))
     assert (answer.answered, answer.sources, answer.unsupported) == (False, (), 0)
     assert answer.text == re.sub(r" ?\[\d\]", "", said)
 
@@ -110,16 +111,16 @@ def test_a_refusal_in_a_models_own_words_cites_nothing(said: str) -> None:
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        (f"{NO_ANSWER_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
-        (f"Sorry. **{NO_ANSWER_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
+        (f"{REFUSAL_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
+        (f"Sorry. **{REFUSAL_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
         ("[no answer]: nothing.", "nothing."),
-        (NO_ANSWER_MARK, NOT_ANSWERED),
-        (f"{NO_ANSWER_MARK} [1]", NOT_ANSWERED),
+        (REFUSAL_MARK, NOT_ANSWERED),
+        (f"{REFUSAL_MARK} [1]", NOT_ANSWERED),
         ("[1]", NOT_ANSWERED),
     ],
 )
-def test_a_refusal_is_shown_without_its_marks(said: str, text: str) -> None:
-    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=Chat(said))
+def test_a_refusal_is_shown_without_refusal_mark_and_citations(said: str, text: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(said))
     assert (answer.text, answer.answered, answer.sources) == (text, False, ())
 
 
@@ -131,27 +132,27 @@ def test_a_refusal_is_shown_without_its_marks(said: str, text: str) -> None:
         ("The sources do not say who serves tea, but it is served at four [1].", True),
         ("Although the documents do not name the house, tea is served at four [1].", True),
         ("Who serves tea is not mentioned in the sources. Tea is served at four [1].", True),
-        (f"Tea is served at four [1]. {NO_ANSWER_MARK}", True),
+        (f"Tea is served at four [1]. {REFUSAL_MARK}", True),
         ("The capital of Peru is Lima [1].", False),
         ("The capital of Peru is Lima.", False),
         ("Tea is served at nine [1].", False),
         ("Tea is served at four [7].", False),
     ],
 )
-def test_an_answer_is_one_when_a_source_supports_some_of_it(said: str, answered: bool) -> None:
-    answer = ask("When is tea served?", passage(TEA), chat=Chat(said))
+def test_answered_is_true_if_a_source_supports_a_claim(said: str, answered: bool) -> None:
+    answer = ask("When is tea served?", passage(TEA), chat=FixedChat(said))
     assert answer.answered is bool(answer.sources) is answered
-    assert NO_ANSWER_MARK not in answer.text
+    assert REFUSAL_MARK not in answer.text
 
 
-def test_nothing_found_is_said_without_asking_the_model() -> None:
-    chat = Chat("the king [1]")
+def test_without_passages_the_model_is_not_asked() -> None:
+    chat = FixedChat("the king [1]")
     answer = ask("Who is the king of Bohemia?", chat=chat)
     assert (answer.answered, answer.sources, chat.calls) == (False, (), [])
     assert answer.text.startswith(NOTHING_FOUND)
 
 
-def test_what_stands_nowhere_is_named() -> None:
+def test_words_that_no_document_contains_are_named() -> None:
     answer = ask("Which Bluetooth version does the telephone need?", passage(TEA))
     assert not answer.answered
     assert answer.text == f"{NOTHING_FOUND} No document mentions: Bluetooth, version, telephone."
@@ -179,9 +180,20 @@ def test_a_refusal_is_in_the_language_of_the_question(question: str, begins: str
 def test_a_quoted_answer_is_labelled_and_gives_pages() -> None:
     answer = ask("How long does the lamp take to turn once?", passage(LAMP, page=12, name="light.pdf"), passage(TEA))
     assert answer.text.startswith(QUOTED_HEADER)
-    assert "light.pdf, page 12" in answer.text
+    assert "light.pdf, page 12)" in answer.text
     assert [source.quote for source in answer.sources] == ["The lamp turns once in twelve seconds."]
     assert answer.usage is None
+
+
+@pytest.mark.parametrize(
+    ("label", "place"), [("2", "light.pdf, page 2 (page 12 of the file)"), ("0page", "light.pdf, page 12")]
+)
+def test_a_quoted_answer_names_pages_as_a_reader_would(label: str, place: str) -> None:
+    lamp = passage(LAMP, page=12, name="light.pdf")
+    labelled = Passage(chunk=lamp.chunk.model_copy(update={"page_label": label}), score=lamp.score)
+    answer = ask("How long does the lamp take to turn once?", labelled)
+    assert f"[1] ({place})" in answer.text
+    assert answer.sources[0].page_label == label
 
 
 def test_a_quoted_answer_is_labelled_in_the_language_of_the_question() -> None:
@@ -189,20 +201,20 @@ def test_a_quoted_answer_is_labelled_in_the_language_of_the_question() -> None:
     assert ask("Сколько часов светит лампа?", lamp).text.startswith("Цитаты из ваших документов")
 
 
-def test_words_of_asking_are_not_told_as_missing() -> None:
+def test_stop_words_are_not_named_as_missing() -> None:
     answer = ask("Could you please tell me how many dragons are available?", passage(TEA))
     assert answer.text == f"{NOTHING_FOUND} No document mentions: dragons."
     assert ask("How much?", passage(TEA)).text == NOTHING_FOUND
-    # Words do not stand apart here.
+    # Japanese puts no spaces between words.
     assert ask("竜は何匹いますか", passage(TEA)).text.endswith("見つかりませんでした。")
 
 
-def test_a_passage_that_shares_next_to_nothing_is_not_quoted() -> None:
+def test_a_passage_with_hardly_any_term_of_the_question_is_not_quoted() -> None:
     assert not ask("Which crown did the northern king wear at his wedding feast?", passage(TEA)).answered
 
 
-def test_the_result_tells_what_was_used_and_what_it_cost() -> None:
-    chat = Chat("Tea is served at four [1]. The lamp turns [2]. It is green [1].")
+def test_an_answer_reports_models_settings_usage_and_times() -> None:
+    chat = FixedChat("Tea is served at four [1]. The lamp turns [2]. It is green [1].")
     answer = ask("When is tea?", passage(TEA), chat=chat, model="big", temperature=0.3, max_tokens=99, k=2)
     assert answer.used is not None
     assert (answer.used.model, answer.used.temperature, answer.used.max_tokens, answer.used.k) == ("big", 0.3, 99, 2)
@@ -217,63 +229,24 @@ def test_the_result_tells_what_was_used_and_what_it_cost() -> None:
     }
 
 
-def test_passages_below_the_least_score_are_left_out() -> None:
+def test_passages_below_min_score_are_left_out() -> None:
     found = (passage(TEA), passage("Rain fell on the tea harvest all day.", page=2))
-    everything = ask("When is tea served?", *found, chat=Chat("Tea is served at four [1]."))
-    strict = ask("When is tea served?", *found, chat=Chat("Tea is served at four [1]."), min_score=0.6)
+    everything = ask("When is tea served?", *found, chat=FixedChat("Tea is served at four [1]."))
+    strict = ask("When is tea served?", *found, chat=FixedChat("Tea is served at four [1]."), min_score=0.6)
     assert everything.used is not None
     assert strict.used is not None
     assert (everything.used.passages, strict.used.passages) == (2, 1)
     assert ask("When is tea served?", passage("A tea."), min_score=0.99).answered is False
 
 
-def test_the_filters_of_a_question_reach_the_store() -> None:
-    shelf = Shelf([])
+def test_the_filter_of_a_question_reaches_the_store() -> None:
+    store = FixedStore([])
     query = Query(query="When?", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
-    answer_query(query, retriever=Retriever(shelf, TERMS), chat=None, report=silent)
-    assert shelf.asked == [
+    answer_query(query, retriever=Retriever(store, TERMS), chat=None, report=silent)
+    assert store.filters == [
         SearchFilter(user_id="local", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
     ]
 
 
-def test_an_answer_that_only_mentions_the_mark_late_is_an_answer() -> None:
-    assert refusal("Tea is at four [1]. The form has a field [NO ANSWER] for that.") is None
-
-
-@pytest.mark.parametrize(
-    ("parts", "said"),
-    [
-        (["Tea ", "is ", "at ", "four."], ["Tea ", "is at four."]),
-        (["[NO", " ANSWER", "] No", " king."], ["No", " king."]),
-        (["**[no ", "answer]", "**: No", " king."], ["No", " king."]),
-        (["[NO ANSWER]", " [NO ANSWER] No"], ["No"]),
-        (["Tea [1]. [NO", " ANS", "WER]", " It"], ["Tea [1]. ", " It"]),
-        (["Tea [", "1]."], ["Tea ", "[1]."]),
-        (["[1", "] says"], ["[1", "] says"]),
-        ([" ", "", "x"], ["x"]),
-        (["[NO"], ["[NO"]),
-        ([], []),
-    ],
-)
-def test_an_answer_is_told_in_pieces_while_it_is_written(parts: list[str], said: list[str]) -> None:
-    heard: list[str] = []
-    now = 100.0
-    speaker = TokenStream(heard.append, clock=lambda: now)
-    for part in parts:
-        speaker(part)
-    speaker.end()
-    assert heard == said
-
-
-def test_an_answer_that_begins_anew_makes_void_what_was_told_of_it() -> None:
-    heard: list[str] = []
-    speaker = TokenStream(heard.append, void=lambda: heard.append("(void)"), clock=lambda: 100.0)
-    speaker("  ")
-    speaker.restart()  # of which nothing was told
-    for part in ("The ", "lamp"):
-        speaker(part)
-    speaker.restart()
-    for part in (NO_ANSWER_MARK, " None."):
-        speaker(part)
-    speaker.end()
-    assert heard == ["The ", "(void)", "None."]
+def test_a_late_refusal_mark_does_not_make_a_refusal() -> None:
+    assert parse_refusal("Tea is at four [1]. The form has a field [NO ANSWER] for that.") is None

@@ -60,7 +60,7 @@ def test_a_quote_is_always_an_exact_part_of_its_text(text: str, wanted: str) -> 
     quote = best_quote(text, TERMS(wanted), TERMS)
     assert 0 <= quote.start <= quote.end <= len(text)
     assert quote.end - quote.start <= MAX_QUOTE_CHARS
-    assert quote.held == len(TERMS(text[quote.start : quote.end]) & TERMS(wanted))
+    assert quote.matched == len(TERMS(text[quote.start : quote.end]) & TERMS(wanted))
 
 
 @settings(deadline=None)  # how long it takes is another test's
@@ -79,7 +79,7 @@ def test_every_quote_emitted_is_its_pages_text_at_its_offsets(pages: list[str], 
 def test_the_quote_is_the_sentence_that_answers() -> None:
     quote = best_quote(LAMP, TERMS("From how many miles is it seen?"), TERMS)
     assert LAMP[quote.start : quote.end] == "It is seen from 21 miles away."
-    assert quote.held == 2
+    assert quote.matched == 2
 
 
 def test_a_row_of_a_long_table_is_quoted_and_not_the_table() -> None:

@@ -1,0 +1,28 @@
+"""Names of pages as a reader would write them."""
+
+from __future__ import annotations
+
+import re
+
+MAX_LABEL_CHARS = 20
+_PAGE_WORD = re.compile(r"^(?:page|p\.|pg\.)\s*", re.IGNORECASE)
+# A word such as "iv" or "Cover", or a number with perhaps a word before it and a letter after it: "12", "A-3", "5b".
+# Anything else is left over from the program that wrote the file, such as "0page".
+_PRINTED = re.compile(r"[^\W\d_]+|(?:[^\W\d_]+[-–. ]?)?\d+(?:[-–./:]\d+)*[a-z]?")
+
+
+def printed_label(label: str) -> str:
+    """Return the page label without the word "page"; empty for a label that no reader would take for a page number."""
+    label = _PAGE_WORD.sub("", " ".join(label.split()))
+    return label if len(label) <= MAX_LABEL_CHARS and _PRINTED.fullmatch(label) else ""
+
+
+def page_name(page: int, label: str) -> str:
+    """Return "page 4", or "page iv (page 6 of the file)" where the printed label differs from the place in the file.
+
+    `page` counts from 1.
+    """
+    printed = printed_label(label)
+    if not printed or printed.lstrip("0") == str(page):
+        return f"page {page}"
+    return f"page {printed} (page {page} of the file)"
