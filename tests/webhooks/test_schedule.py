@@ -166,6 +166,22 @@ def verified(world: World, secret: str, monkeypatch: pytest.MonkeyPatch) -> list
     return payloads
 
 
+def test_a_failed_attempt_is_logged_as_a_warning_with_the_time_of_the_next(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.respond = lambda _url: Outcome(503, None, 0.01)
+    world.register()
+    job_id = world.ask()
+    world.finish()
+    world.run_until(world.now + 1)
+    (delivery,) = world.deliveries(job_id)
+    warnings = [record.getMessage() for record in caplog.records if record.name == "webhooks"]
+    next_at = f"{delivery.next_attempt_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert warnings == [
+        f"delivery {delivery.delivery_id}: attempt 1 failed (the receiver answered 503); the next is at {next_at}"
+    ]
+
+
 def test_a_receiver_that_is_down_for_hours_gets_every_webhook_on_schedule(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
