@@ -22,13 +22,13 @@ from api.routes import batches, chat, events, health, jobs, uploads, webhooks
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
 from auth.quotas import Quotas
 from client.files.store import open_file_store
-from client.qdrant.tls import in_the_clear
 from client.rq_client import JobQueue
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.service import DocumentService
 from errors import AppError
 from settings import VERSION, Settings
+from settings.unencrypted import unencrypted_secrets
 from webhooks.relay import RelayThread, open_events
 
 log = logging.getLogger("api")
@@ -113,7 +113,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[AppState]:
-        for warning in in_the_clear(settings):
+        for warning in unencrypted_secrets(settings):
             log.warning(warning)
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)

@@ -33,8 +33,8 @@ class Worker(RagWorker):
         if os.environ.get("CHAOS_QUICK"):
             be_quick()
         opened = services.open_services(self.settings)
-        searcher = _Searcher(opened.lexicon)
-        retriever = Retriever(searcher, opened.lexicon.terms)
+        searcher = _Searcher(opened.bm25)
+        retriever = Retriever(searcher, opened.bm25.terms)
         fake: dict[str, Any] = {"store": searcher, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
         services.use(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
@@ -50,17 +50,17 @@ def be_quick() -> None:
 
 
 class _Searcher:
-    def __init__(self, lexicon: Bm25Encoder) -> None:
-        self._lexicon = lexicon
+    def __init__(self, bm25: Bm25Encoder) -> None:
+        self._bm25 = bm25
 
     def embed(self, _question: str) -> None:
         return None
 
-    def find(self, question: str, _vector: object, _chosen: object, _limit: int) -> SearchResults:
+    def search(self, question: str, _vector: object, _chosen: object, _limit: int) -> SearchResults:
         place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
         chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
-        rarity = dict.fromkeys(self._lexicon.terms(question), 1.0)
-        return SearchResults(sparse=[Passage(chunk=chunk, score=1.0)], idf=rarity)
+        idf = dict.fromkeys(self._bm25.terms(question), 1.0)
+        return SearchResults(sparse=[Passage(chunk=chunk, score=1.0)], idf=idf)
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []

@@ -51,7 +51,7 @@ class _Store:
     def neighbours(self, _chunks: list[Any]) -> list[Any]:
         return []
 
-    def find(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
+    def search(self, _question: str, _vector: object, _chosen: object, _limit: int) -> Any:
         from rag.search.fusion import SearchResults
         from schemas import Chunk, Passage
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from cli import evaluate
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.embedded import embedded_store
+from client.qdrant.store import VectorStore
 from errors import AppError
-from queues.wiring import Store
 from rag.eval.metrics import quantile, read_questions, summarise
 from rag.eval.report import percent
 from rag.search.fusion import CANDIDATES
@@ -79,13 +79,13 @@ def embedded(size: int) -> None:
     """Measure the engine in this process."""
     with tempfile.TemporaryDirectory(prefix="bench-retrieval-") as folder:
         words, dense = Words(), RandomVectors()
-        store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Bm25Encoder(), owner=True)
+        store = embedded_store(Path(folder), model="bench", dense=dense, bm25=Bm25Encoder(), owner=True)
         try:
             measure("embedded", store, words, size)
             store.close()
             started = time.perf_counter()
-            store = EmbeddedStore(Path(folder), model="bench", dense=dense, lexicon=Bm25Encoder())
-            store.search(words.question(), SearchFilter(user_id="local"), 6)
+            store = embedded_store(Path(folder), model="bench", dense=dense, bm25=Bm25Encoder())
+            one_search(store, words.question(), SearchFilter(user_id="local"))
             print(f"{'':>22}opened, searched and closed in {1000 * (time.perf_counter() - started):.0f} ms")
         finally:
             store.close()
@@ -93,12 +93,13 @@ def embedded(size: int) -> None:
 
 def server(settings: Settings, size: int) -> None:
     """Measure the server that QDRANT_URL names, in a collection of its own."""
+    from client.qdrant.connection import connect
     from client.qdrant.points import collection_name
-    from client.qdrant.server import QdrantStore, connect
+    from client.qdrant.server import server_store
 
     client = connect(settings)
     model = f"bench-{size}-{time.time_ns()}"
-    store = QdrantStore(client, model=model, dense=RandomVectors(), lexicon=Bm25Encoder())
+    store = server_store(client, model=model, dense=RandomVectors(), bm25=Bm25Encoder())
     try:
         measure("server", store, Words(), size)
     finally:
@@ -106,7 +107,7 @@ def server(settings: Settings, size: int) -> None:
         store.close()
 
 
-def measure(name: str, store: Store, words: Words, size: int) -> None:
+def measure(name: str, store: VectorStore, words: Words, size: int) -> None:
     """Fill a store and search it."""
     started = time.perf_counter()
     batch: list[Chunk] = []
@@ -129,11 +130,11 @@ def measure(name: str, store: Store, words: Words, size: int) -> None:
         )
 
 
-def one_search(store: Store, question: str, chosen: SearchFilter) -> float:
+def one_search(store: VectorStore, question: str, chosen: SearchFilter) -> float:
     """Return the milliseconds of a search, without the time to embed the question."""
     vector = store.embed(question)
     started = time.perf_counter()
-    store.find(question, vector, chosen, CANDIDATES)
+    store.search(question, vector, chosen, CANDIDATES)
     return 1000 * (time.perf_counter() - started)
 
 

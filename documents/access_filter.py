@@ -24,11 +24,13 @@ class AccessFilter:
         """As Store.embed."""
         return self._store.embed(question)
 
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
-        """As Store.find."""
-        hidden = self._uploads.hidden(chosen.user_id)
-        found = self._store.find(question, vector, chosen.model_copy(update={"hidden": hidden}), limit)
-        return found.only(self._uploads.searchable(chosen.user_id, found.uploads))
+    def search(
+        self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
+    ) -> SearchResults:
+        """As Store.search."""
+        hidden = self._uploads.hidden(search_filter.user_id)
+        found = self._store.search(question, vector, search_filter.model_copy(update={"hidden": hidden}), limit)
+        return found.only(self._uploads.searchable(search_filter.user_id, found.uploads))
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
         """As Store.neighbours: those of chunks that were found are of the same uploads."""

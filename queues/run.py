@@ -8,13 +8,13 @@ import time
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from client.qdrant.tls import in_the_clear
 from client.rq.records import QUEUES
 from errors import SettingsError, StoreInUse
 from queues import wiring as services
 from queues.ragworker.worker import RagWorker
 from queues.wiring import Services
 from settings import Settings
+from settings.unencrypted import unencrypted_secrets
 from webhooks.relay import RelayThread, open_events
 
 log = logging.getLogger("rq.worker")
@@ -28,8 +28,8 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     Jobs run in this process, so that it needs no fork (Windows has none), imports once, and keeps the embedded
     store open. Raises StoreInUse when another worker owns that store, after so many seconds of patience.
     """
-    for sentence in in_the_clear(settings):
-        log.warning(sentence)
+    for warning in unencrypted_secrets(settings):
+        log.warning(warning)
     services.preload(settings)
     opened = _open(settings, patience_seconds)
     services.use(opened)

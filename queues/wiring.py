@@ -6,38 +6,27 @@ import threading
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
 
 from client.files.store import FileStore, open_file_store
 from client.llm.chat import Chat, make_chat, make_embedder
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.store import VectorStore
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
 from rag.ingest.extraction import ExtractionLimits, close_readers
-from rag.ingest.indexing import ChunkStore
 from rag.search import retriever as retrieval
 from rag.search.retriever import Retriever
-from schemas import Passage, SearchFilter
 from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
-
-
-class Store(ChunkStore, retrieval.Store, Protocol):
-    """Chunks that can be written, searched and counted."""
-
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]: ...
-    def uploads(self) -> dict[tuple[str, str], int]: ...
-    def delete_everywhere(self, upload_id: str, *, user_id: str) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """What jobs need. `chat` is None when offline."""
 
-    store: Store
+    store: VectorStore
     chat: Chat | None
-    lexicon: Bm25Encoder
+    bm25: Bm25Encoder
     retriever: Retriever
     embedding_model: str | None
     uploads: UploadRepository
@@ -57,12 +46,12 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     `folder` asks for an embedded store there, whatever the settings say of the store.
     Raises StoreInUse when another process has claimed it.
     """
-    lexicon = Bm25Encoder()
-    store = _open_store(settings, lexicon, owner=owner, folder=folder)
+    bm25 = Bm25Encoder()
+    store = _open_store(settings, bm25, owner=owner, folder=folder)
     uploads = UploadRepository(Database(settings))
     retriever = Retriever(
         AccessFilter(store, uploads) if folder is None else store,
-        lexicon.terms,
+        bm25.terms,
         reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
         calibrated_cosine=settings.dense_model == LOCAL_MODEL,
@@ -70,7 +59,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     return Services(
         store=store,
         chat=make_chat(settings),
-        lexicon=lexicon,
+        bm25=bm25,
         retriever=retriever,
         embedding_model=settings.dense_model,
         uploads=uploads,
@@ -92,17 +81,18 @@ def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
     return make_reranker(settings)
 
 
-def _open_store(settings: Settings, lexicon: Bm25Encoder, *, owner: bool, folder: Path | None) -> Store:
+def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: Path | None) -> VectorStore:
     dense = make_embedder(settings)
     model = settings.dense_model or LEXICAL_MODEL
     if folder is not None or settings.qdrant_url is None:
-        from client.qdrant.embedded import EmbeddedStore
+        from client.qdrant.embedded import embedded_store
 
-        return EmbeddedStore(folder or settings.qdrant_dir, model=model, dense=dense, lexicon=lexicon, owner=owner)
+        return embedded_store(folder or settings.qdrant_dir, model=model, dense=dense, bm25=bm25, owner=owner)
     # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
-    from client.qdrant.server import QdrantStore, connect
+    from client.qdrant.connection import connect
+    from client.qdrant.server import server_store
 
-    return QdrantStore(connect(settings), model=model, dense=dense, lexicon=lexicon)
+    return server_store(connect(settings), model=model, dense=dense, bm25=bm25)
 
 
 def preload(settings: Settings) -> None:

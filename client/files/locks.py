@@ -1,4 +1,4 @@
-"""Processes taking turns at a folder that only one of them may use at a time."""
+"""Locks between processes, on files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _EXCLUSIVE_NOW = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLO
 
 
 class FileLock:
-    """A lock on a file, held by an open file of this process and dropped by the kernel when the process dies."""
+    """A lock on a file. The kernel drops the lock when the process that holds it dies."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free; also true when this object holds it already."""
+        """Take the lock if it is free. True also when this object holds it already."""
         if self._file is not None:
             return True
         file = self._path.open("a+b")
@@ -35,7 +35,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Give the lock back; nothing happens when it is not held."""
+        """Release the lock. Does nothing when this object does not hold it."""
         if self._file is not None:
             file, self._file = self._file, None
             with suppress(portalocker.LockException, OSError):
@@ -43,7 +43,7 @@ class FileLock:
             file.close()
 
     def write(self, text: str) -> None:
-        """Note in the file who holds it, for the message another process gives."""
+        """Write who holds the lock into its file, for the error message of another process."""
         if self._file is not None:
             self._file.truncate(0)
             self._file.write(text.encode())
@@ -51,44 +51,44 @@ class FileLock:
             os.fsync(self._file.fileno())
 
     def read(self) -> str:
-        """Return what the holder noted."""
+        """Return what the holder wrote; empty when the file cannot be read."""
         try:
             return self._path.read_text().strip()
         except OSError:
             return ""
 
 
-class Turns:
-    """A lock that its holder can see others waiting for, so that it can hand over between two operations.
+class HandoverLock:
+    """A lock on a folder whose holder can see that another process waits, and so hand over between two operations.
 
-    Who wants a turn first takes `next`, then waits for `turn`, then lets go of `next`. So `next` is taken
-    exactly while somebody waits.
+    A process that wants the lock first takes `next.lock`, then waits for `turn.lock`, then releases `next.lock`. So
+    `next.lock` is held exactly while a process waits.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._turn = FileLock(folder / "turn.lock")
-        self._next = FileLock(folder / "next.lock")
+        self._lock = FileLock(folder / "turn.lock")
+        self._waiting = FileLock(folder / "next.lock")
 
     def acquire(self, timeout_seconds: float) -> bool:
-        """Wait for a turn. False when it did not come in time."""
+        """Wait for the lock. False after `timeout_seconds`."""
         try:
-            return wait_for_lock(self._next, timeout_seconds) and wait_for_lock(self._turn, timeout_seconds)
+            return wait_for_lock(self._waiting, timeout_seconds) and wait_for_lock(self._lock, timeout_seconds)
         finally:
-            self._next.release()
+            self._waiting.release()
 
-    def wanted(self) -> bool:
-        """Tell whether another process waits for its turn."""
-        free = self._next.try_acquire()
-        self._next.release()
+    def contended(self) -> bool:
+        """Return True while another process waits for the lock."""
+        free = self._waiting.try_acquire()
+        self._waiting.release()
         return not free
 
     def release(self) -> None:
-        """End the turn."""
-        self._turn.release()
+        """Release the lock."""
+        self._lock.release()
 
 
 def wait_for_lock(lock: FileLock, timeout_seconds: float) -> bool:
-    """Take a lock as soon as it is free. False when that did not come in time."""
+    """Take a lock as soon as it is free. False after `timeout_seconds`, with the lock not taken."""
     deadline = time.monotonic() + timeout_seconds
     while not lock.try_acquire():
         if time.monotonic() >= deadline:

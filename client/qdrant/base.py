@@ -1,34 +1,120 @@
-"""What both engines make of the same searches: one ranking."""
+"""One description of points, filters and searches, which each engine translates for its own client.
+
+No rule about chunks, users or rankings is here or in an engine: those are in `client.qdrant.queries` and `.store`.
+"""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
-from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.points import DenseModel
-from rag.search.fusion import CANDIDATES, SearchResults, fuse
-from schemas import Chunk, Passage, SearchFilter
+from errors import NothingIndexed
+from observability import commands
+
+if TYPE_CHECKING:
+    from qdrant_edge import SparseVector
 
 
-class Searching(ABC):
-    """The part of a store that does not depend on its engine."""
+@dataclass(frozen=True, slots=True)
+class FieldMatch:
+    """A payload field that holds one of `values`. Without values no point matches."""
 
-    _dense: DenseModel | None
-    _lexicon: Bm25Encoder
+    field: str
+    values: list[str] | list[int]
 
-    @abstractmethod
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults:
-        """Find up to `limit` of the chosen chunks in each way. Raises NothingIndexed."""
 
-    @abstractmethod
-    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Return the chunks before and after each of these, in no order."""
+@dataclass(frozen=True, slots=True)
+class FieldRange:
+    """A payload field that holds a number from `first` to `last`, both included; None is no bound."""
 
-    def embed(self, question: str) -> list[float] | None:
-        """Return the vector of a question, or None when search is lexical only. Raises ProviderError."""
-        return self._dense.embed_query(question) if self._dense else None
+    field: str
+    first: int | None = None
+    last: int | None = None
 
-    def search(self, question: str, chosen: SearchFilter, k: int) -> list[Passage]:
-        """Find the `k` chunks that fit the question best among the chosen, best first. Raises NothingIndexed."""
-        found = self.find(question, self.embed(question), chosen, max(CANDIDATES, k))
-        return fuse(question, found, self._lexicon.terms)[:k]
+
+@dataclass(frozen=True, slots=True)
+class PointFilter:
+    """The points that meet every condition of `must` and none of `must_not`.
+
+    Where `should` is not empty, they also pass at least one of its filters.
+    """
+
+    must: tuple[FieldMatch | FieldRange, ...] = ()
+    must_not: tuple[FieldMatch, ...] = ()
+    should: tuple[PointFilter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VectorQuery:
+    """One search: the `limit` points whose vector named `using` is nearest to `vector`.
+
+    `with_vector` asks for the hits' own vectors instead of their payloads.
+    """
+
+    using: str
+    vector: list[float] | SparseVector
+    limit: int
+    with_vector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A point that a search found. `weights` is its sparse vector, by term, where the query asked for vectors."""
+
+    id: str
+    score: float
+    payload: Mapping[str, Any]
+    weights: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point to store. `vectors` holds dense and sparse vectors by name."""
+
+    id: str
+    vectors: Mapping[str, list[float] | SparseVector]
+    payload: dict[str, Any]
+
+
+class Engine(Protocol):
+    """One collection of points. Safe for threads.
+
+    Every method raises StoreUnavailable, and all but `upsert` and `close` raise NothingIndexed while the collection
+    does not exist. Payloads are given by the id of their point.
+    """
+
+    def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
+        """Store points, replacing those with the same ids; on return they survive a crash.
+
+        A missing collection is created, with dense vectors of `dimensions` numbers, or without any.
+        """
+
+    def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+        """Return the payloads of the points that exist."""
+
+    def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
+        """Run all queries in one batch; return the hits of each, best first."""
+
+    def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
+        """Return the payloads of up to `limit` points, in no order."""
+
+    def delete(self, where: PointFilter) -> None:
+        """Remove points from this collection."""
+
+    def delete_everywhere(self, where: PointFilter) -> None:
+        """Remove points from every collection of chunks in the same place, whatever its embedding model."""
+
+    def count(self, where: PointFilter) -> int:
+        """Count points exactly."""
+
+    def count_by(self, outer: str, inner: str) -> dict[tuple[str, str], int]:
+        """Count the points for each pair of values of two payload fields."""
+
+    def close(self) -> None:
+        """Write everything to disk and let go of the collection."""
+
+
+def nothing_indexed() -> NothingIndexed:
+    """Return the error for a collection that does not exist."""
+    return NothingIndexed(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")

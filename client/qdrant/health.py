@@ -1,4 +1,4 @@
-"""A look at the vector store from outside, for the API, which must not open it."""
+"""The state of the vector store as seen from outside, for the API, which must not open the store."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal
 
 import httpx
 
+from client.qdrant.connection import api_key, tls_verification
 from client.qdrant.points import COMPLETE, collection_name
-from client.qdrant.tls import trusted
 from settings import LEXICAL_MODEL, Settings
 
 TIMEOUT_SECONDS = 1.0
@@ -16,16 +16,16 @@ Condition = Literal["ready", "empty", "unavailable"]
 
 
 async def vector_store_condition(settings: Settings) -> Condition:
-    """Tell whether chunks can be found: `empty` means that nothing was indexed with the current embedding model."""
+    """Return whether chunks can be found. `empty`: nothing was indexed with the current embedding model."""
     name = collection_name(settings.dense_model or LEXICAL_MODEL)
     if settings.qdrant_url is None:
         return "ready" if (settings.qdrant_dir / name / COMPLETE).exists() else "empty"
-    key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
+    key = api_key(settings)
     headers = {"api-key": key} if key else {}
     try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=trusted(settings)) as http:
-            answer = await http.get(f"{settings.qdrant_url}/collections/{name}/exists", headers=headers)
-            answer.raise_for_status()
-            return "ready" if answer.json()["result"]["exists"] else "empty"
+        async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=tls_verification(settings)) as http:
+            response = await http.get(f"{settings.qdrant_url}/collections/{name}/exists", headers=headers)
+            response.raise_for_status()
+            return "ready" if response.json()["result"]["exists"] else "empty"
     except (httpx.HTTPError, ValueError, KeyError, TypeError):
         return "unavailable"

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from client.qdrant.base import Point
+from rag.ingest.chunking import indexed_text, title_from_name
 from schemas import Chunk, Passage
+
+if TYPE_CHECKING:
+    from qdrant_edge import SparseVector
+
+    from client.qdrant.bm25 import Bm25Encoder
 
 DENSE_VECTOR = "dense"
 SPARSE_VECTOR = "bm25"
-# Only on the first chunk of a page: the words of the whole page; of a document: those of its first pages.
+# Only on the first chunk of a page: the words of the whole page. Only on the first chunk of a document: the words of
+# its first pages.
 PAGE_VECTOR = "bm25-page"
 OPENING_VECTOR = "bm25-opening"
 SPARSE_VECTORS = (SPARSE_VECTOR, PAGE_VECTOR, OPENING_VECTOR)
@@ -21,35 +29,55 @@ UPLOAD_FIELD = f"{METADATA_KEY}.upload_id"
 INDEX_FIELD = f"{METADATA_KEY}.index"
 PAGE_FIELD = f"{METADATA_KEY}.page"
 NAME_FIELD = f"{METADATA_KEY}.name"
-# The number tells the layout of the points, so that an older one is left alone and not misread.
+# The payload indexes of a collection. Qdrant keeps the points of a tenant together.
+PAYLOAD_INDEXES: tuple[tuple[str, Literal["tenant", "keyword", "integer"]], ...] = (
+    (USER_FIELD, "tenant"),
+    (UPLOAD_FIELD, "keyword"),
+    (NAME_FIELD, "keyword"),
+    (INDEX_FIELD, "integer"),
+    (PAGE_FIELD, "integer"),
+)
+# The number is the version of this layout: points of an older one are left alone and not misread.
 COLLECTION_PREFIX = "documents-2-"
-# File that marks an embedded collection as made to the end.
+# The file that marks an embedded collection as completely created.
 COMPLETE = "complete"
 
 
-class DenseModel(Protocol):
-    """LangChain's Embeddings, the part that is used."""
+class EmbeddingModel(Protocol):
+    """The part of LangChain's Embeddings that is used."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
     def embed_query(self, text: str) -> list[float]: ...
 
 
 def collection_name(model: str) -> str:
-    """Name the collection of an embedding model: vectors of two models cannot be compared, so each has its own."""
+    """Name the collection of an embedding model. Vectors of two models cannot be compared, so each has a collection."""
     return COLLECTION_PREFIX + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
 
 
-def metadata_of(chunk: Chunk) -> dict[str, Any]:
-    """Return what is stored beside the text of a chunk."""
-    return chunk.model_dump(exclude={"id", "text"})
+def point_of(chunk: Chunk, dense: list[float] | None, bm25: Bm25Encoder) -> Point:
+    """Return the point to store for a chunk; `dense` is the vector of its text, if there is an embedding model."""
+    vectors: dict[str, list[float] | SparseVector] = {SPARSE_VECTOR: bm25.document_vector(indexed_text(chunk))}
+    if chunk.page_text:
+        vectors[PAGE_VECTOR] = bm25.page_vector(chunk.page_text)
+    if chunk.opening:
+        vectors[OPENING_VECTOR] = bm25.opening_vector(f"{title_from_name(chunk.name)}\n{chunk.opening}")
+    if dense is not None:
+        vectors[DENSE_VECTOR] = dense
+    return Point(chunk.id, vectors, payload_of(chunk))
 
 
 def payload_of(chunk: Chunk) -> dict[str, Any]:
-    """Return what is stored of a chunk, but its id and vectors."""
-    return {CONTENT_KEY: chunk.text, METADATA_KEY: metadata_of(chunk)}
+    """Return the payload to store for a chunk: everything but its id and its vectors."""
+    return {CONTENT_KEY: chunk.text, METADATA_KEY: chunk.model_dump(exclude={"id", "text"})}
 
 
-def passage_of(point_id: object, payload: Mapping[str, Any], score: float) -> Passage:
-    """Rebuild a passage from a stored point."""
+def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk:
+    """Rebuild a chunk from a stored point."""
     metadata = {key: value for key, value in payload[METADATA_KEY].items() if not key.startswith("_")}
-    return Passage(chunk=Chunk(id=str(point_id), text=payload[CONTENT_KEY], **metadata), score=score)
+    return Chunk(id=point_id, text=payload[CONTENT_KEY], **metadata)
+
+
+def passage_of(point_id: str, payload: Mapping[str, Any], score: float) -> Passage:
+    """Rebuild a chunk from a stored point, with the score a search gave it."""
+    return Passage(chunk=chunk_of(point_id, payload), score=score)

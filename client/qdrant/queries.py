@@ -1,111 +1,122 @@
-"""The searches that answer one question, the same for both engines, sent to each in one batch."""
+"""The filters and searches of a question, and its results, the same for both engines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
+from qdrant_edge import SparseVector
+
+from client.qdrant.base import FieldMatch, FieldRange, Hit, PointFilter, VectorQuery
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.points import DENSE_VECTOR, OPENING_VECTOR, PAGE_VECTOR, SPARSE_VECTOR, passage_of
-from rag.ingest.chunking import indexed_text, title_from_name
+from client.qdrant.points import (
+    DENSE_VECTOR,
+    INDEX_FIELD,
+    NAME_FIELD,
+    OPENING_VECTOR,
+    PAGE_FIELD,
+    PAGE_VECTOR,
+    SPARSE_VECTOR,
+    UPLOAD_FIELD,
+    USER_FIELD,
+    passage_of,
+)
 from rag.search.fusion import SearchResults
-from schemas import Chunk, Passage
+from schemas import Chunk, Passage, SearchFilter
 
-if TYPE_CHECKING:
-    from qdrant_edge import SparseVector
-
-# Terms of a question, of those looked up for their rarity. A question seldom has more than 15.
+# The inverse document frequency is looked up for at most this many terms of a question, which seldom has more than 15.
 MAX_TERMS = 32
+# How many documents are searched by the words of their first pages.
 DOCUMENTS = 50
 
-Sparse = tuple[list[int], list[float]]
+
+def points_matching(search_filter: SearchFilter) -> PointFilter:
+    """Return the filter of the points whose chunks may be found."""
+    must: list[FieldMatch | FieldRange] = []
+    if search_filter.user_id is not None:
+        must.append(FieldMatch(USER_FIELD, [search_filter.user_id]))
+    if search_filter.upload_ids is not None:
+        must.append(FieldMatch(UPLOAD_FIELD, list(search_filter.upload_ids)))
+    if search_filter.names is not None:
+        must.append(FieldMatch(NAME_FIELD, list(search_filter.names)))
+    if search_filter.first_page is not None or search_filter.last_page is not None:
+        must.append(FieldRange(PAGE_FIELD, search_filter.first_page, search_filter.last_page))
+    must_not = (FieldMatch(UPLOAD_FIELD, list(search_filter.hidden)),) if search_filter.hidden else ()
+    return PointFilter(tuple(must), must_not)
 
 
-@dataclass(frozen=True, slots=True)
-class VectorQuery:
-    """One search: the nearest `limit` points to a vector, dense or (indices, values), by the vector named `using`."""
-
-    using: str
-    vector: list[float] | Sparse
-    limit: int
-    with_vector: bool = False
+def points_of_upload(user_id: str, upload_id: str, place: FieldMatch | FieldRange | None = None) -> PointFilter:
+    """Return the filter of an upload's points, or of those at `place` in it."""
+    upload = (FieldMatch(USER_FIELD, [user_id]), FieldMatch(UPLOAD_FIELD, [upload_id]))
+    return PointFilter(upload if place is None else (*upload, place))
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A point found. `weights` is its sparse vector where that was asked for."""
-
-    id: str
-    score: float
-    payload: Mapping[str, Any]
-    weights: Mapping[int, float]
-
-
-def sparse_vectors(chunk: Chunk, lexicon: Bm25Encoder) -> dict[str, SparseVector]:
-    """Return the sparse vectors to store with a chunk, by name."""
-    vectors = {SPARSE_VECTOR: lexicon.document_vector(indexed_text(chunk))}
-    if chunk.page_text:
-        vectors[PAGE_VECTOR] = lexicon.page_vector(chunk.page_text)
-    if chunk.opening:
-        vectors[OPENING_VECTOR] = lexicon.opening_vector(f"{title_from_name(chunk.name)}\n{chunk.opening}")
-    return vectors
+def neighbour_points(chunks: Sequence[Chunk]) -> PointFilter:
+    """Return the filter of the points before and after each of the chunks. There must be at least one chunk."""
+    return PointFilter(
+        should=tuple(
+            points_of_upload(
+                chunk.user_id, chunk.upload_id, FieldMatch(INDEX_FIELD, [chunk.index - 1, chunk.index + 1])
+            )
+            for chunk in chunks
+        )
+    )
 
 
-def plan(question: str, vector: list[float] | None, lexicon: Bm25Encoder, limit: int) -> list[VectorQuery]:
-    """Return the searches for a question: by words in chunks, pages and documents, by each term, and by meaning."""
-    query = lexicon.query_vector(question)
-    probes = []
-    if query.indices:
-        words = (list(query.indices), list(query.values))
-        probes += [
+def plan(question: str, vector: list[float] | None, bm25: Bm25Encoder, limit: int) -> list[VectorQuery]:
+    """Return the searches for a question: by its words in chunks, pages and documents, by each term, and by meaning.
+
+    `vector` is the embedding of the question, None where search is lexical only. A question of stop words alone
+    without a vector has no searches.
+    """
+    words = bm25.query_vector(question)
+    queries = []
+    if words.indices:
+        queries += [
             VectorQuery(SPARSE_VECTOR, words, limit),
             VectorQuery(PAGE_VECTOR, words, limit),
             VectorQuery(OPENING_VECTOR, words, DOCUMENTS),
             *(
-                VectorQuery(SPARSE_VECTOR, ([term], [1.0]), 1, with_vector=True)
-                for term in sorted(query.indices)[:MAX_TERMS]
+                VectorQuery(SPARSE_VECTOR, SparseVector([term], [1.0]), 1, with_vector=True)
+                for term in sorted(words.indices)[:MAX_TERMS]
             ),
         ]
     if vector is not None:
-        probes.append(VectorQuery(DENSE_VECTOR, vector, limit))
-    return probes
+        queries.append(VectorQuery(DENSE_VECTOR, vector, limit))
+    return queries
 
 
-def gather(probes: Sequence[VectorQuery], answers: Sequence[Sequence[Hit]]) -> SearchResults:
-    """Put the answers of the searches together."""
-    words: list[Passage] = []
+def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]]) -> SearchResults:
+    """Put the hits of all searches of a question together."""
+    sparse: list[Passage] = []
     pages: list[Passage] = []
     documents: dict[str, float] = {}
-    rarity: dict[int, float] = {}
-    meaning = None
-    for probe, hits in zip(probes, answers, strict=True):
-        if probe.with_vector:
-            rarity.update(_rarity(probe, hits))
-        elif probe.using == SPARSE_VECTOR:
-            words = _passages(hits)
-        elif probe.using == PAGE_VECTOR:
+    idf: dict[int, float] = {}
+    dense = None
+    for query, hits in zip(queries, hits_by_query, strict=True):
+        if query.with_vector:
+            idf.update(_idf(query, hits))
+        elif query.using == SPARSE_VECTOR:
+            sparse = _passages(hits)
+        elif query.using == PAGE_VECTOR:
             pages = _passages(hits)
-        elif probe.using == OPENING_VECTOR:
+        elif query.using == OPENING_VECTOR:
             documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits)}
         else:
-            meaning = _passages(hits)
-    return SearchResults(sparse=words, dense=meaning, pages=pages, documents=documents, idf=rarity)
-
-
-def weights_of(vector: SparseVector) -> dict[int, float]:
-    """Return a sparse vector as a mapping."""
-    return dict(zip(vector.indices, vector.values, strict=True))
+            dense = _passages(hits)
+    return SearchResults(sparse=sparse, dense=dense, pages=pages, documents=documents, idf=idf)
 
 
 def _passages(hits: Sequence[Hit]) -> list[Passage]:
     return [passage_of(hit.id, hit.payload, hit.score) for hit in hits if hit.score > 0]
 
 
-def _rarity(probe: VectorQuery, hits: Sequence[Hit]) -> dict[int, float]:
-    """Return the term's weight in the collection (IDF): the score of a chunk by it alone, over its weight there."""
-    if not hits or not isinstance(probe.vector, tuple):
+def _idf(query: VectorQuery, hits: Sequence[Hit]) -> dict[int, float]:
+    """Return the inverse document frequency of a query's only term; empty when no chunk holds the term.
+
+    A chunk's score by one term is the term's weight in the chunk times its inverse document frequency.
+    """
+    if not hits or not isinstance(query.vector, SparseVector):
         return {}
-    [term], _ = probe.vector
+    [term] = query.vector.indices
     weight = hits[0].weights.get(term)
     return {term: hits[0].score / weight} if weight else {}

@@ -37,7 +37,7 @@ def audit(
 
     Safe beside running workers: points and files are listed before rows, so that what has no row then never will.
     """
-    points = use.store.uploads()
+    points = use.store.count_by_upload()
     files = dict(use.files.everything())
     rows = {upload.upload_id: upload for upload in use.uploads.everything()}
     yield from _points_without_rows(use, points, rows)

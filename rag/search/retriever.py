@@ -40,7 +40,9 @@ class Store(Protocol):
     """Searches chunks by words and by embedding. Raises NothingIndexed and other StoreErrors."""
 
     def embed(self, question: str) -> list[float] | None: ...
-    def find(self, question: str, vector: list[float] | None, chosen: SearchFilter, limit: int) -> SearchResults: ...
+    def search(
+        self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
+    ) -> SearchResults: ...
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]: ...
 
 
@@ -114,7 +116,7 @@ class Retriever:
         with timer.stage("embed"):
             vector = self.store.embed(query.query)
         with timer.stage("search"):
-            results = self.store.find(
+            results = self.store.search(
                 query.query, vector, search_filter or query.search_filter, max(CANDIDATES, query.k)
             )
             fused = fuse(query.query, results, terms)

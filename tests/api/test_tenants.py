@@ -15,7 +15,7 @@ from redis import Redis
 
 from auth.api_keys import ApiKeyRepository
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.embedded import embedded_store
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
@@ -239,7 +239,7 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
     database = Database(settings)
     listed = UploadRepository(database)
     lexicon = Bm25Encoder()
-    store = EmbeddedStore(tmp_path / "qdrant", model="bm25", dense=None, lexicon=lexicon, owner=True)
+    store = embedded_store(tmp_path / "qdrant", model="bm25", dense=None, bm25=lexicon, owner=True)
     uploads: dict[str, str] = {}
     for user in users:
         for _ in range(3):
@@ -253,12 +253,12 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
             user, other = chance.choice(users), chance.choice(users)
             named = [None, tuple(chance.sample(sorted(uploads), 5))][chance.random() < 0.3]
             asked = Query(query=f"What does the museum of {other} cost?", user_id=user, upload_ids=named)
-            found = visible.find(asked.query, None, asked.search_filter, 8)
+            found = visible.search(asked.query, None, asked.search_filter, 8)
             assert {uploads[one] for one in found.uploads} <= {user}
             if named is None:
                 assert found.uploads
         everyone = Query(query="museum", user_id="root", everyone=True)
-        assert len({uploads[one] for one in visible.find("museum", None, everyone.search_filter, 100).uploads}) > 10
+        assert len({uploads[one] for one in visible.search("museum", None, everyone.search_filter, 100).uploads}) > 10
     finally:
         store.close()
         database.close()

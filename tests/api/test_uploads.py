@@ -175,7 +175,7 @@ def test_a_deleted_upload_is_gone_from_answers_at_once_and_then_wholly(
     assert api.post(f"/uploads/{upload_id}/reindex").status_code == 404
     work(settings, jobs=1)  # the question alone: the points are still there
     with worker_services(settings) as use:
-        assert use.store.uploads() == {("local", upload_id): 3}
+        assert use.store.count_by_upload() == {("local", upload_id): 3}
     assert "1887" not in api.get(f"/result/{asked}").json()["result"]
 
     work(settings)
@@ -183,7 +183,7 @@ def test_a_deleted_upload_is_gone_from_answers_at_once_and_then_wholly(
     assert api.get("/uploads").json()["uploads"] == []
     assert list(settings.files_dir.iterdir()) == []
     with worker_services(settings) as use:
-        assert use.store.uploads() == {}
+        assert use.store.count_by_upload() == {}
     assert api.get(f"/job-status/{deleted.json()['job_id']}").json()["result"] == "lighthouse.pdf: deleted"
     assert uploaded(api, pdf) != upload_id
 

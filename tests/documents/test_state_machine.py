@@ -129,7 +129,7 @@ class UploadMachine(RuleBasedStateMachine):
     def what_is_deleted_is_not_found(self) -> None:
         if self.any_points():
             store = AccessFilter(self.use.store, self.use.uploads)
-            found = store.find("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
+            found = store.search("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
             assert not found.uploads & self.deleted
 
     def teardown(self) -> None:
@@ -156,7 +156,7 @@ class UploadMachine(RuleBasedStateMachine):
         rows = list(self.use.uploads.everything())
         ready = {("local", row.upload_id): row.chunks for row in rows if row.status is UploadStatus.READY}
         again = {("local", row.upload_id) for row in rows if row.status is UploadStatus.FAILED}
-        points = self.use.store.uploads()
+        points = self.use.store.count_by_upload()
         assert {key: count for key, count in points.items() if key not in again} == ready
         assert {row.file_id for row in rows} == {file_id for file_id, _ in self.use.files.everything()}
         assert not {row.upload_id for row in rows} & self.deleted
@@ -188,7 +188,7 @@ class UploadMachine(RuleBasedStateMachine):
         return [upload.upload_id for upload in self.use.uploads.everything()]
 
     def any_points(self) -> bool:
-        return bool(self.use.store.uploads())
+        return bool(self.use.store.count_by_upload())
 
 
 def fault(moment: tuple[int, bool]) -> Fault:

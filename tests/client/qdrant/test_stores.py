@@ -18,12 +18,13 @@ import pytest
 from qdrant_client import QdrantClient
 
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
-from client.qdrant.server import QdrantStore
+from client.qdrant.embedded import EmbeddedEngine, embedded_store
+from client.qdrant.server import server_store
+from client.qdrant.store import VectorStore
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
-from queues.wiring import Store
 from rag.ingest.chunking import chunk_pages
-from schemas import Chunk, Document, Page, SearchFilter
+from rag.search.fusion import CANDIDATES, fuse
+from schemas import Chunk, Document, Page, Passage, SearchFilter
 from tests.support.openai_stub import embedding
 from tests.support.processes import PYTHON, ROOT, environment, wait_until
 
@@ -50,21 +51,21 @@ class WordEmbeddings:
         return embedding(text)
 
 
-OpenStore = Callable[[], Store]
+OpenStore = Callable[[], VectorStore]
 
 
 @pytest.fixture(params=[(engine, hybrid) for engine in ENGINES for hybrid in (False, True)], ids=str)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
     """A store of each engine, with and without dense vectors."""
     engine, hybrid = request.param
     model = f"test-{uuid.uuid4().hex}"
     dense = WordEmbeddings() if hybrid else None
-    opened: Store
+    opened: VectorStore
     if engine == "embedded":
-        opened = EmbeddedStore(tmp_path / "qdrant", model=model, dense=dense, lexicon=Bm25Encoder())
+        opened = embedded_store(tmp_path / "qdrant", model=model, dense=dense, bm25=Bm25Encoder())
     else:
         client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-        opened = QdrantStore(client, model=model, dense=dense, lexicon=Bm25Encoder())
+        opened = server_store(client, model=model, dense=dense, bm25=Bm25Encoder())
     yield opened
     opened.close()
 
@@ -75,43 +76,49 @@ def chunks(upload: str = "u1", texts: list[str] = TEXTS, user: str = "local") ->
     return list(chunk_pages(document, pages, model="m"))
 
 
+def search(store: VectorStore, question: str, search_filter: SearchFilter, k: int) -> list[Passage]:
+    """Return the `k` chunks that fit a question best."""
+    results = store.search(question, store.embed(question), search_filter, max(CANDIDATES, k))
+    return fuse(question, results, Bm25Encoder().terms)[:k]
+
+
 class TestContract:
-    def test_a_search_finds_what_was_stored_best_first(self, store: Store) -> None:
+    def test_a_search_finds_what_was_stored_best_first(self, store: VectorStore) -> None:
         stored = chunks()
         store.upsert(stored)
-        found = store.search("What does admission to the museum cost?", MINE, 3)
+        found = search(store, "What does admission to the museum cost?", MINE, 3)
         assert found[0].chunk.model_dump() == stored[2].model_dump()
         assert [passage.score for passage in found] == sorted((p.score for p in found), reverse=True)
 
-    def test_a_search_before_anything_is_stored_says_what_to_run(self, store: Store) -> None:
+    def test_a_search_before_anything_is_stored_says_what_to_run(self, store: VectorStore) -> None:
         with pytest.raises(NothingIndexed, match=r"index\.py"):
-            store.search("museum", MINE, 3)
+            search(store, "museum", MINE, 3)
         assert store.count(MINE) == 0
         store.delete("u1", user_id="local")
 
-    def test_storing_again_overwrites(self, store: Store) -> None:
+    def test_storing_again_overwrites(self, store: VectorStore) -> None:
         store.upsert(chunks())
         store.upsert(chunks())
         assert store.count(MINE) == len(TEXTS)
 
-    def test_a_search_never_leaves_its_user(self, store: Store) -> None:
+    def test_a_search_never_leaves_its_user(self, store: VectorStore) -> None:
         store.upsert(chunks("u1", user="ann"))
         store.upsert(chunks("u2", user="bob"))
-        found = store.search("museum admission", SearchFilter(user_id="bob"), 10)
+        found = search(store, "museum admission", SearchFilter(user_id="bob"), 10)
         assert found
         assert {passage.chunk.upload_id for passage in found} == {"u2"}
-        assert store.search("museum", SearchFilter(user_id="eve"), 10) == []
-        assert store.search("museum", SearchFilter(user_id="ann", upload_ids=("u2",)), 10) == []
+        assert search(store, "museum", SearchFilter(user_id="eve"), 10) == []
+        assert search(store, "museum", SearchFilter(user_id="ann", upload_ids=("u2",)), 10) == []
 
-    def test_a_search_keeps_to_the_uploads_named(self, store: Store) -> None:
+    def test_a_search_keeps_to_the_uploads_named(self, store: VectorStore) -> None:
         for upload in ("u1", "u2", "u3"):
             store.upsert(chunks(upload))
         chosen = SearchFilter(user_id="local", upload_ids=("u1", "u3"))
-        assert {p.chunk.upload_id for p in store.search("museum", chosen, 10)} == {"u1", "u3"}
-        assert store.search("museum", SearchFilter(user_id="local", upload_ids=()), 10) == []
+        assert {p.chunk.upload_id for p in search(store, "museum", chosen, 10)} == {"u1", "u3"}
+        assert search(store, "museum", SearchFilter(user_id="local", upload_ids=()), 10) == []
         assert store.count(chosen) == 2 * len(TEXTS)
 
-    def test_delete_takes_one_upload_or_its_tail(self, store: Store) -> None:
+    def test_delete_takes_one_upload_or_its_tail(self, store: VectorStore) -> None:
         store.upsert(chunks("u1"))
         store.upsert(chunks("u2"))
         store.delete("u1", user_id="local", from_index=2)
@@ -121,33 +128,31 @@ class TestContract:
         store.delete("u1", user_id="local")
         assert store.count(MINE) == len(TEXTS)
 
-    def test_no_more_than_k_are_given(self, store: Store) -> None:
+    def test_no_more_than_k_are_given(self, store: VectorStore) -> None:
         store.upsert(chunks(texts=[f"museum number {n}" for n in range(30)]))
-        assert len(store.search("museum", MINE, 7)) == 7
+        assert len(search(store, "museum", MINE, 7)) == 7
 
-    def test_a_question_of_stop_words_is_no_error(self, store: Store) -> None:
+    def test_a_question_of_stop_words_is_no_error(self, store: VectorStore) -> None:
         store.upsert(chunks())
-        assert isinstance(store.search("the and of", MINE, 3), list)
+        assert isinstance(search(store, "the and of", MINE, 3), list)
 
 
 def test_both_engines_rank_the_same(tmp_path: Path) -> None:
-    stores: list[Store] = [
-        EmbeddedStore(tmp_path / "qdrant", model="m", dense=None, lexicon=Bm25Encoder()),
-        QdrantStore(QdrantClient(":memory:"), model="m", dense=None, lexicon=Bm25Encoder()),
+    stores: list[VectorStore] = [
+        embedded_store(tmp_path / "qdrant", model="m", dense=None, bm25=Bm25Encoder()),
+        server_store(QdrantClient(":memory:"), model="m", dense=None, bm25=Bm25Encoder()),
     ]
     rankings = []
     for store in stores:
         store.upsert(chunks())
-        found = store.search("museum of the lighthouse keeper", MINE, 4)
+        found = search(store, "museum of the lighthouse keeper", MINE, 4)
         rankings.append([(passage.chunk.page, round(passage.score, 3)) for passage in found])
         store.close()
     assert rankings[0] == rankings[1]
 
 
-def embedded(folder: Path, *, owner: bool = False, turn_timeout_seconds: float = 20) -> EmbeddedStore:
-    return EmbeddedStore(
-        folder, model="m", dense=None, lexicon=Bm25Encoder(), owner=owner, turn_timeout_seconds=turn_timeout_seconds
-    )
+def embedded(folder: Path, *, owner: bool = False, wait_seconds: float = 20) -> VectorStore:
+    return embedded_store(folder, model="m", dense=None, bm25=Bm25Encoder(), owner=owner, wait_seconds=wait_seconds)
 
 
 def test_threads_may_share_an_embedded_store(tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ def test_threads_may_share_an_embedded_store(tmp_path: Path) -> None:
         try:
             for _ in range(5):
                 store.upsert(chunks(upload))
-                assert store.search("museum", SearchFilter(user_id="local", upload_ids=(upload,)), 2)
+                assert search(store, "museum", SearchFilter(user_id="local", upload_ids=(upload,)), 2)
         except BaseException as error:  # noqa: BLE001  shown by the test
             failures.append(error)
 
@@ -201,13 +206,14 @@ def test_the_owner_hands_over_to_another_process_and_goes_on(tmp_path: Path) -> 
 def test_a_turn_that_does_not_come_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.upsert(chunks())
-    with first._open():  # holds its turn, as a long operation would
-        second = embedded(tmp_path, turn_timeout_seconds=0.2)
+    assert isinstance(first.engine, EmbeddedEngine)
+    with first.engine.shard.open():  # as a long operation would
+        second = embedded(tmp_path, wait_seconds=0.2)
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match="busy"):
-            second.search("museum", MINE, 1)
+            search(second, "museum", MINE, 1)
         assert time.monotonic() - started < 5
-    assert second.search("museum", MINE, 1)
+    assert search(second, "museum", MINE, 1)
 
 
 def test_what_was_stored_survives_kill_9(tmp_path: Path) -> None:
@@ -232,16 +238,16 @@ def test_a_collection_half_made_is_made_anew(tmp_path: Path) -> None:
     store.upsert(chunks())
     (next(tmp_path.glob("documents-*")) / "complete").unlink()
     with pytest.raises(NothingIndexed):
-        store.search("museum", MINE, 1)
+        search(store, "museum", MINE, 1)
     store.upsert(chunks())
     assert store.count(MINE) == len(TEXTS)
 
 
 def test_a_qdrant_server_that_is_away_is_named() -> None:
     client = QdrantClient(url="http://127.0.0.1:9", timeout=2, check_compatibility=False)
-    store = QdrantStore(client, model="m", dense=None, lexicon=Bm25Encoder())
+    store = server_store(client, model="m", dense=None, bm25=Bm25Encoder())
     with pytest.raises(StoreUnavailable, match="QDRANT_URL"):
-        store.search("museum", MINE, 1)
+        search(store, "museum", MINE, 1)
 
 
 def test_the_owner_notices_a_waiting_process_while_it_idles(tmp_path: Path) -> None:

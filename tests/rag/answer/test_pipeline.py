@@ -31,7 +31,7 @@ class FixedStore:
     def embed(self, _question: str) -> list[float] | None:
         return None
 
-    def find(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
+    def search(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
         self.filters.append(chosen)
         return SearchResults(sparse=self.passages, idf=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
 

@@ -13,11 +13,11 @@ from langchain_qdrant import QdrantVectorStore, RetrievalMode
 from qdrant_client import QdrantClient
 
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedStore
+from client.qdrant.embedded import EmbeddedEngine, embedded_store
 from client.qdrant.points import DENSE_VECTOR, collection_name
-from client.qdrant.server import QdrantStore
+from client.qdrant.server import server_store
+from client.qdrant.store import VectorStore
 from errors import NothingIndexed
-from queues.wiring import Store
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
 from rag.search.fusion import SearchResults, fuse
@@ -25,7 +25,7 @@ from rag.search.neighbours import join_chunks
 from rag.search.retriever import Retriever
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Document, Page, Query, SearchFilter
-from tests.client.qdrant.test_stores import ENGINES, SERVER_URL, WordEmbeddings
+from tests.client.qdrant.test_stores import ENGINES, SERVER_URL, WordEmbeddings, search
 from tests.support.processes import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
@@ -44,7 +44,7 @@ QUESTIONS = [
     "zzz",
 ]
 
-Open = Callable[[str], Store]
+Open = Callable[[str], VectorStore]
 
 
 def chunks_of(name: str, pages: list[str], *, upload: str | None = None, user: str = "local") -> list[Chunk]:
@@ -62,15 +62,17 @@ def everything() -> list[Chunk]:
 @pytest.fixture
 def open_store(tmp_path: Path) -> Iterator[Open]:
     """Open a hybrid store of the named engine, closed at the end."""
-    opened: list[Store] = []
+    opened: list[VectorStore] = []
 
-    def open_(engine: str) -> Store:
+    def open_(engine: str) -> VectorStore:
         model = f"test-{uuid.uuid4().hex}"
         if engine == "embedded":
-            store: Store = EmbeddedStore(tmp_path / model, model=model, dense=WordEmbeddings(), lexicon=Bm25Encoder())
+            store: VectorStore = embedded_store(
+                tmp_path / model, model=model, dense=WordEmbeddings(), bm25=Bm25Encoder()
+            )
         else:
             client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-            store = QdrantStore(client, model=model, dense=WordEmbeddings(), lexicon=Bm25Encoder())
+            store = server_store(client, model=model, dense=WordEmbeddings(), bm25=Bm25Encoder())
         opened.append(store)
         return store
 
@@ -80,7 +82,7 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
 
 
 @pytest.fixture(params=ENGINES)
-def store(request: pytest.FixtureRequest, open_store: Open) -> Store:
+def store(request: pytest.FixtureRequest, open_store: Open) -> VectorStore:
     """A hybrid store of each engine, with the handbook and three reports."""
     made = open_store(request.param)
     made.upsert(everything())
@@ -106,7 +108,7 @@ def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: S
     for store in stores:
         store.upsert(everything())
     for question in QUESTIONS:
-        found = [store.find(question, store.embed(question), chosen, 50) for store in stores]
+        found = [store.search(question, store.embed(question), chosen, 50) for store in stores]
         expected = found[0]
         for other in found[1:]:
             assert {t: round(w, 3) for t, w in other.idf.items()} == {t: round(w, 3) for t, w in expected.idf.items()}
@@ -117,51 +119,51 @@ def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: S
 
 
 class TestContract:
-    def test_filters_hold_in_every_search(self, store: Store) -> None:
+    def test_filters_hold_in_every_search(self, store: VectorStore) -> None:
         chosen = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
         question = "How long does the battery of the lamp last at medium brightness?"
-        found = store.find(question, store.embed(question), chosen, 50)
+        found = store.search(question, store.embed(question), chosen, 50)
         assert found.dense is not None
         for one in (found.sparse, found.dense, found.pages):
             assert one
             assert all(p.chunk.name == "handbook.pdf" and 5 <= p.chunk.page <= 6 for p in one)
 
-    def test_the_document_that_is_meant_comes_first(self, store: Store) -> None:
-        best = store.search("What was the net revenue of Oakham in fiscal year 2022?", MINE, 3)[0].chunk
+    def test_the_document_that_is_meant_comes_first(self, store: VectorStore) -> None:
+        best = search(store, "What was the net revenue of Oakham in fiscal year 2022?", MINE, 3)[0].chunk
         assert (best.name, best.page) == ("Oakham_2022_annual_report.pdf", 2)
-        best = store.search("Fennwick revenue 2021", MINE, 3)[0].chunk
+        best = search(store, "Fennwick revenue 2021", MINE, 3)[0].chunk
         assert (best.name, best.page) == ("Fennwick_2021_annual_report.pdf", 2)
 
-    def test_what_comes_back_is_what_was_stored(self, store: Store) -> None:
+    def test_what_comes_back_is_what_was_stored(self, store: VectorStore) -> None:
         stored = {chunk.id: chunk.model_dump() for chunk in everything()}
-        for passage in store.search("battery lamp revenue report", MINE, 50):
+        for passage in search(store, "battery lamp revenue report", MINE, 50):
             assert passage.chunk.model_dump() == stored[passage.chunk.id]
 
-    def test_neighbours_are_those_beside_and_of_the_same_upload(self, store: Store) -> None:
-        best = store.search(
-            "How long does the battery last?", SearchFilter(user_id="local", names=("handbook.pdf",)), 1
+    def test_neighbours_are_those_beside_and_of_the_same_upload(self, store: VectorStore) -> None:
+        best = search(
+            store, "How long does the battery last?", SearchFilter(user_id="local", names=("handbook.pdf",)), 1
         )[0].chunk
         beside = store.neighbours([best])
         assert {(c.upload_id, c.index) for c in beside} == {("handbook", best.index - 1), ("handbook", best.index + 1)}
         assert store.neighbours([]) == []
 
-    def test_a_term_found_nowhere_has_no_weight_and_a_rare_one_more_than_a_common_one(self, store: Store) -> None:
+    def test_a_term_found_nowhere_has_no_weight_and_a_rare_one_more_than_a_common_one(self, store: VectorStore) -> None:
         terms = Bm25Encoder().terms
-        found = store.find("lamp flicker zzz", None, MINE, 10)
+        found = store.search("lamp flicker zzz", None, MINE, 10)
         [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
         assert unknown not in found.idf
         assert found.idf[flicker] > found.idf[lamp] > 0
 
-    def test_searching_before_anything_is_stored(self, open_store: Open, store: Store) -> None:
-        empty = open_store("embedded" if isinstance(store, EmbeddedStore) else "langchain")
+    def test_searching_before_anything_is_stored(self, open_store: Open, store: VectorStore) -> None:
+        empty = open_store("embedded" if isinstance(store.engine, EmbeddedEngine) else "langchain")
         for question in ("museum", "the of"):
             with pytest.raises(NothingIndexed):
-                empty.find(question, None, MINE, 5)
+                empty.search(question, None, MINE, 5)
 
 
 def test_langchain_reads_the_collection() -> None:
     client, dense = QdrantClient(":memory:"), WordEmbeddings()
-    store = QdrantStore(client, model="m", dense=dense, lexicon=Bm25Encoder())
+    store = server_store(client, model="m", dense=dense, bm25=Bm25Encoder())
     store.upsert(everything())
     langchain = QdrantVectorStore(
         client,

@@ -1,34 +1,29 @@
-"""Which certificates are trusted, and which secrets would travel unencrypted."""
+"""Which secrets the settings would send unencrypted over networks of other people."""
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from settings import Settings
+from settings.model import Settings
 
-# Names that no public resolver knows: of containers and of networks of one's own (RFC 6762, 8375, 9476).
+# Endings that no public resolver knows: names of containers and of private networks (RFC 6762, 8375, 9476).
 _PRIVATE_ENDINGS = (".internal", ".local", ".localhost", ".home.arpa", ".lan", ".alt")
 
 
-def trusted(settings: Settings) -> ssl.SSLContext | bool:
-    """Return what httpx takes as `verify`: the certificates of TLS_CA_FILE alone, else True, for its own."""
-    return True if settings.tls_ca_file is None else ssl.create_default_context(cafile=settings.tls_ca_file)
-
-
-def in_the_clear(settings: Settings) -> list[str]:
-    """Say which secrets would cross other people's networks unencrypted, and what to do about it."""
+def unencrypted_secrets(settings: Settings) -> list[str]:
+    """Return a warning for each setting that sends secrets unencrypted to a public host, with what to set instead."""
     return [
         f"{variable} sends {secret} unencrypted to {host}, which is not on this machine or a private network: "
-        f"use {safe}://"
-        for variable, secret, host, safe in _unencrypted(settings)
+        f"use {scheme}://"
+        for variable, secret, host, scheme in _unencrypted(settings)
         if not _is_private(host)
     ]
 
 
 def _unencrypted(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
+    """Yield variable, secret, host and the encrypted scheme of each unencrypted address."""
     queue = urlsplit(settings.queue_url)
     if queue.scheme == "redis":
         yield "VALKEY_URL", "questions, answers and any password", queue.hostname or "localhost", "rediss"

@@ -1,0 +1,94 @@
+"""The vector store: chunks in one collection of an engine, under one embedding model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from client.qdrant.base import Engine, FieldRange
+from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, chunk_of, payload_of, point_of
+from client.qdrant.queries import gather, neighbour_points, plan, points_matching, points_of_upload
+from errors import NothingIndexed
+from rag.ingest.chunking import indexed_text
+from rag.search.fusion import SearchResults
+from schemas import Chunk, SearchFilter
+
+
+class VectorStore:
+    """Chunks that can be written, searched and counted. Safe for threads. Every method raises StoreUnavailable.
+
+    `model` names the embedding model, and so the collection; `dense` is None where search is lexical only.
+    """
+
+    def __init__(self, engine: Engine, *, model: str, dense: EmbeddingModel | None, bm25: Bm25Encoder) -> None:
+        self.model = model
+        self.engine = engine
+        self._dense = dense
+        self._bm25 = bm25
+
+    def upsert(self, chunks: Sequence[Chunk]) -> None:
+        """Store chunks, replacing those with the same ids; on return they survive a crash. Raises ProviderError."""
+        if not chunks:
+            return
+        texts = [indexed_text(chunk) for chunk in chunks]
+        vectors = self._dense.embed_documents(texts) if self._dense else [None] * len(texts)
+        points = [point_of(chunk, vector, self._bm25) for chunk, vector in zip(chunks, vectors, strict=True)]
+        self.engine.upsert(points, dimensions=len(vectors[0]) if vectors[0] else None)
+
+    def missing(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Return the chunks that are not stored, or not exactly so."""
+        try:
+            stored = self.engine.payloads([chunk.id for chunk in chunks])
+        except NothingIndexed:
+            return chunks
+        return [chunk for chunk in chunks if stored.get(chunk.id) != payload_of(chunk)]
+
+    def embed(self, question: str) -> list[float] | None:
+        """Return the vector of a question, None where search is lexical only. Raises ProviderError."""
+        return self._dense.embed_query(question) if self._dense else None
+
+    def search(
+        self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
+    ) -> SearchResults:
+        """Search in every way at once, up to `limit` chunks in each, in one batch. Raises NothingIndexed.
+
+        `vector` is what `embed` returned for the question.
+        """
+        queries = plan(question, vector, self._bm25, limit)
+        return gather(queries, self.engine.search(queries, points_matching(search_filter)))
+
+    def neighbours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Return the chunks before and after each of these in its upload, in no order. Raises NothingIndexed."""
+        if not chunks:
+            return []
+        found = self.engine.scroll(neighbour_points(chunks), limit=2 * len(chunks))
+        return [chunk_of(point_id, payload) for point_id, payload in found.items()]
+
+    def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
+        """Remove an upload's chunks, from the one numbered `from_index` on. Nothing stored is no error."""
+        with suppress(NothingIndexed):
+            self.engine.delete(points_of_upload(user_id, upload_id, FieldRange(INDEX_FIELD, first=from_index)))
+
+    def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
+        """Remove an upload's chunks, also those of other embedding models. Nothing stored is no error."""
+        with suppress(NothingIndexed):
+            self.engine.delete_everywhere(points_of_upload(user_id, upload_id))
+
+    def count(self, search_filter: SearchFilter) -> int:
+        """Count the chunks that may be found; 0 while nothing is stored."""
+        try:
+            return self.engine.count(points_matching(search_filter))
+        except NothingIndexed:
+            return 0
+
+    def count_by_upload(self) -> dict[tuple[str, str], int]:
+        """Count the chunks of every upload of every user, by (user id, upload id)."""
+        try:
+            return self.engine.count_by(USER_FIELD, UPLOAD_FIELD)
+        except NothingIndexed:
+            return {}
+
+    def close(self) -> None:
+        """Let go of the collection."""
+        self.engine.close()
