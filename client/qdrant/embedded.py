@@ -166,4 +166,6 @@ def _filter(where: PointFilter) -> qdrant.Filter:
 def _condition(condition: FieldMatch | FieldRange) -> qdrant.FieldCondition:
     if isinstance(condition, FieldRange):
         return qdrant.FieldCondition(condition.field, range=qdrant.RangeFloat(gte=condition.first, lte=condition.last))
+    if len(condition.values) == 1:  # MatchAny of one value adds 1 to 2 ms of CPU to a question among 5,000 chunks
+        return qdrant.FieldCondition(condition.field, match=qdrant.MatchValue(condition.values[0]))
     return qdrant.FieldCondition(condition.field, match=qdrant.MatchAny(condition.values))

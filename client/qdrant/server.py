@@ -190,6 +190,8 @@ def _filter(where: PointFilter) -> models.Filter:
 def _condition(condition: FieldMatch | FieldRange) -> models.FieldCondition:
     if isinstance(condition, FieldRange):
         return models.FieldCondition(key=condition.field, range=models.Range(gte=condition.first, lte=condition.last))
+    if len(condition.values) == 1:  # MatchAny of one value costs more: see the embedded engine
+        return models.FieldCondition(key=condition.field, match=models.MatchValue(value=condition.values[0]))
     return models.FieldCondition(key=condition.field, match=models.MatchAny(any=condition.values))
 
 
