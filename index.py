@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         settings = load_settings()
-        logs.configure(settings, level="WARNING")
+        logs.configure(settings, level="WARNING", audit_to_stderr=False)
         data_dir.prepare(settings)
         with Indexer(settings, options.user) as indexer:
             return _index_all(find_documents(options.paths, exclude=settings.data_dir), indexer.index)

@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments if arguments[:1] != ["eval"] else ["eval"])
     try:
         settings = load_settings()
-        logs.configure(settings)
+        # Lines of the audit log would stand between the lines that a command prints.
+        logs.configure(settings, audit_to_stderr=(options.part or "all") in _SERVICES)
         if options.supervised:
             stop_with_parent()
         stop_with_terminal()
@@ -179,6 +180,8 @@ def _banner(settings: Settings, url: str) -> str:
 """
 
 
+# The other parts are commands, which print their answer and end.
+_SERVICES = {"all", "api", "worker"}
 _PARTS = {
     "all": _run_all,
     "api": _run_api,

@@ -36,7 +36,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        logs.bind(request_id=request_id.decode())
+        logs.add_context(request_id=request_id.decode())
         started = time.perf_counter()
         status, complete = 0, False
 

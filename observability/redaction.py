@@ -1,4 +1,4 @@
-"""What a log line must not show: secrets, and values that exceptions carry in their messages."""
+"""Redaction of log lines: secrets, and the messages of exceptions, which may hold content."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from errors import AppError
 from settings import Settings
 
 HIDDEN = "***"
-# A shorter one would be found in innocent words; passwords in URLs are hidden whatever their length.
+# A shorter secret would also match in ordinary words. Passwords in URLs are hidden at any length.
 MIN_SECRET_CHARS = 6
-MOST_CHAINED = 10
+MAX_CHAINED_EXCEPTIONS = 10
 WITHHELD = "(message withheld: LOG_CONTENT=1 shows it)"
-# A shape is looked for only in lines that hold one of its marks, in lower case: that takes a microsecond.
-_SHAPES = (
+# Texts that mark a secret, in lower case, and the pattern that finds it. The pattern runs only on lines that contain a
+# mark: looking for the marks takes a microsecond.
+_SECRET_PATTERNS = (
     (("earer ", "asic "), re.compile(r"(\b(?:[Bb]earer|[Bb]asic)\s+)[^\s\"'\\,;]+")),
     (
         ("authorization", "api-key", "api_key"),
@@ -37,63 +38,63 @@ _SHAPES = (
 
 
 def make_redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return what replaces these secrets, and whatever has the shape of one, by `***`."""
-    forms = {form for secret in secrets if len(secret) >= MIN_SECRET_CHARS for form in _written(secret)}
+    """Return a function that replaces these secrets, and any text in the form of a secret, by `***`."""
+    forms = {form for secret in secrets if len(secret) >= MIN_SECRET_CHARS for form in _written_forms(secret)}
     known = re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True)))) if forms else None
 
     def redact(text: str) -> str:
         if known is not None:
             text = known.sub(HIDDEN, text)
         lower = text.lower()
-        for marks, shape in _SHAPES:
+        for marks, pattern in _SECRET_PATTERNS:
             if any(mark in lower for mark in marks):
-                text = shape.sub(rf"\1{HIDDEN}", text)
+                text = pattern.sub(rf"\1{HIDDEN}", text)
         return text
 
     return redact
 
 
 def secrets_of(settings: Settings) -> list[str]:
-    """Return every secret of the settings, the passwords of their URLs among them."""
-    found = []
+    """Return every secret of the settings, including the passwords in URLs."""
+    secrets = []
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, SecretStr):
-            found.append(value.get_secret_value())
+            secrets.append(value.get_secret_value())
         elif isinstance(value, str) and "://" in value:
-            found.append(urlsplit(value).password or "")
-    return found
+            secrets.append(urlsplit(value).password or "")
+    return secrets
 
 
 def describe_exception(error: BaseException, *, content: bool) -> str:
-    """Return the traceback of an exception and of those that led to it, without the values of variables.
+    """Return the traceback of an exception and of its causes, at most MAX_CHAINED_EXCEPTIONS.
 
-    Unless `content`, it holds the message only of an exception whose messages are known to hold no content.
+    Unless `content` is True, messages are withheld except those of exceptions known to contain no content.
     """
     if content:
         return "".join(traceback.format_exception(error)).rstrip()
     parts: list[str] = []
     seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen and len(parts) < MOST_CHAINED:
-        seen.add(id(following))
-        parts.append(_described(following))
-        hidden = following.__suppress_context__
-        following = following.__cause__ or (None if hidden else following.__context__)
-    return "\nwhich followed from\n".join(parts)
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(parts) < MAX_CHAINED_EXCEPTIONS:
+        seen.add(id(current))
+        parts.append(_traceback(current))
+        hidden = current.__suppress_context__
+        current = current.__cause__ or (None if hidden else current.__context__)
+    return "\ncaused by\n".join(parts)
 
 
-def _described(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    lines = [*traceback.format_tb(error.__traceback__), f"{name}: {_said(error)}"]
+    lines = [*traceback.format_tb(error.__traceback__), f"{name}: {_message(error)}"]
     if isinstance(error, BaseExceptionGroup):
-        lines += ["\n" + _described(one) for one in error.exceptions[:MOST_CHAINED]]
+        lines += ["\n" + _traceback(member) for member in error.exceptions[:MAX_CHAINED_EXCEPTIONS]]
     return "".join(lines)
 
 
-def _said(error: BaseException) -> str:
-    """Return the message of an exception if its kind never holds what a user sent or a service answered."""
+def _message(error: BaseException) -> str:
+    """Return the message of an exception if its type never holds what a user sent or a service answered."""
     if isinstance(error, AppError):
         return error.detail
     if isinstance(error, OSError):
@@ -105,7 +106,7 @@ def _said(error: BaseException) -> str:
     return WITHHELD
 
 
-def _written(secret: str) -> set[str]:
-    """Return a secret as it may stand in a line: as it is, in JSON, and in what repr() makes of it."""
+def _written_forms(secret: str) -> set[str]:
+    """Return a secret in each form in which a line may hold it: plain, in JSON and in repr()."""
     forms = {secret, repr(secret)[1:-1]}
     return forms | {json.dumps(form)[1:-1] for form in forms}

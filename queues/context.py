@@ -134,7 +134,7 @@ class JobContext(ABC):
             self.valkey, self.job_id, result_ttl_seconds=self.result_ttl_seconds, begin=self._begin_attempt
         )
         self._events.start()
-        logs.bind(attempt=self._events.attempt)
+        logs.add_context(attempt=self._events.attempt)
 
 
 class NoJob(JobContext):

@@ -71,7 +71,7 @@ class InlineJob(JobContext):
         """Put the job's id on every log line of the block, and log how the block ended: RQ's own line has no fields."""
         logs.configure_once(get_settings)
         started, outcome = time.monotonic(), "failed"
-        with logs.bound(job_id=self.job_id, queue=self.queue):
+        with logs.context(job_id=self.job_id, queue=self.queue):
             try:
                 yield
                 outcome = "finished"

@@ -249,8 +249,8 @@ class Settings(BaseSettings):
     )
     audit_log: Annotated[Path, AfterValidator(make_absolute)] | None = Field(
         None,
-        description="File of the audit log, beside standard error of the service. A relative path starts at the folder "
-        "of main.py. Empty: standard error only.",
+        description="File to which the service and its commands append the audit log; the service also writes it to "
+        "standard error. A relative path starts at the folder of main.py. Empty: no file.",
     )
 
     @classmethod

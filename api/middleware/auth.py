@@ -79,7 +79,7 @@ class Authentication:
         quotas: Quotas = scope["state"]["quotas"]
         try:
             caller = scope["state"]["caller"] = await authenticator.authenticate(scope["headers"])
-            logs.bind(user_id=caller.user_id, key_id=caller.key_id or None)
+            logs.add_context(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except AppError as error:
             logs.audit("refused", status=error.status, client=_client_address(scope))

@@ -163,6 +163,6 @@ async def ask(
 
 
 def _accepted(job_id: str, response: Response) -> Accepted:
-    logs.bind(job_id=job_id)
+    logs.add_context(job_id=job_id)
     response.headers["Location"] = f"/job-status/{job_id}"
     return Accepted(job_id=job_id)

@@ -238,12 +238,12 @@ def _provider_errors() -> Iterator[None]:
             "the model provider limits the rate, or the account is out of credit; try later"
         ) from None
     except openai.APIStatusError as error:
-        logs.content(log, "the model provider refused", status=error.status_code, said=error.message)
+        logs.log_content(log, "the model provider refused", status=error.status_code, said=error.message)
         raise _status_error(error.status_code, getattr(error, "code", None) or getattr(error, "type", None)) from None
     except openai.OpenAIError as error:
         raise ProviderError(f"the model provider failed: {type(error).__name__}") from None
     except ValueError as error:  # LangChain's for an answer without the fields it must have
-        logs.content(log, "the model provider's answer makes no sense", said=str(error))
+        logs.log_content(log, "the model provider's answer makes no sense", said=str(error))
         raise ProviderError("the model provider's answer makes no sense (LOG_CONTENT=1 logs why)") from None
 
 

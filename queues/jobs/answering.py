@@ -26,14 +26,14 @@ ANSWERS_VERSION = 4
 
 def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
     """Answer a question, within its user's tokens of the day, and publish its sources. Raises AppError."""
-    logs.content(log, "asked", question=query.query)
+    logs.log_content(log, "asked", question=query.query)
     require_ready(query, services)
     _require_tokens(query.user_id, job, settings)
     seconds_queued = job.seconds_queued()
     answer = answer_in_context(query, job, services, settings)
     _count_tokens(answer, query.user_id, job, settings)
     job.write_event("sources", answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"}))
-    logs.content(log, "answered", answer=answer.text)
+    logs.log_content(log, "answered", answer=answer.text)
     waited = {} if seconds_queued is None else {"queue": round(seconds_queued, 4)}
     return answer.model_copy(update={"times": waited | answer.times})
 

@@ -242,7 +242,7 @@ class Executor:
     def _outcome(self, execution: Execution) -> JobOutcome:
         job = execution.job
         started = time.monotonic()
-        logs.bind(job_id=job.job_id, queue=job.queue)
+        logs.add_context(job_id=job.job_id, queue=job.queue)
         try:
             with apply_deadline(execution.deadline), entered(job):
                 result = encode_result(execution.call())

@@ -1,4 +1,4 @@
-"""Log lines: their form, what is taken out of them, and the audit log. Each in a process of its own."""
+"""Log lines: their form, the content withheld from them, and the audit log. Each test runs a process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logs.configure(load_settings())
 
 
 def run(code: str, **variables: str) -> str:
-    """Run code after logs.configure; return what it wrote."""
+    """Run code after logs.configure; return its output."""
     done = subprocess.run(
         [PYTHON, "-c", START + code],
         cwd=ROOT,
@@ -36,21 +36,21 @@ def run(code: str, **variables: str) -> str:
     return done.stdout + done.stderr
 
 
-def lines(code: str, **variables: str) -> list[dict[str, Any]]:
+def run_json(code: str, **variables: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in run(code, LOG_FORMAT="json", **variables).splitlines()]
 
 
-def test_all_loggers_come_out_in_one_form_with_what_is_bound() -> None:
-    found = lines(
-        "logs.bind(request_id='r1')\n"
+def test_all_loggers_write_one_form_with_the_fields_of_the_context() -> None:
+    logged = run_json(
+        "logs.add_context(request_id='r1')\n"
         "logging.getLogger('api').info('asked', extra=logs.fields(status=202, user_id=None))\n"
         "logging.getLogger('uvicorn.error').info('Started on %s', 7)\n"
         "logging.getLogger('rq.worker').info('working')\n"
         "logs.audit('upload_added', upload_id='u1')\n"
-        "with logs.bound(job_id='j1'): logging.getLogger('queues').warning('slow')\n"
+        "with logs.context(job_id='j1'): logging.getLogger('queues').warning('slow')\n"
     )
-    assert [one.pop("timestamp").endswith("+00:00") for one in found] == [True] * 5
-    assert found == [
+    assert [one.pop("timestamp").endswith("+00:00") for one in logged] == [True] * 5
+    assert logged == [
         {"level": "info", "logger": "api", "event": "asked", "request_id": "r1", "status": 202},
         {"level": "info", "logger": "uvicorn.error", "event": "Started on 7", "request_id": "r1"},
         {"level": "info", "logger": "rq.worker", "event": "working", "request_id": "r1"},
@@ -76,7 +76,7 @@ def test_all_loggers_come_out_in_one_form_with_what_is_bound() -> None:
         JWT,
     ],
 )
-def test_what_has_the_shape_of_a_secret_is_hidden(text: str) -> None:
+def test_text_in_the_form_of_a_secret_is_hidden(text: str) -> None:
     redacted = make_redactor([])(f"before {text} after")
     assert "secret" not in redacted
     assert "c2lnbmF0dXJl" not in redacted
@@ -85,9 +85,9 @@ def test_what_has_the_shape_of_a_secret_is_hidden(text: str) -> None:
     assert redacted.endswith(" after")
 
 
-def test_secrets_of_the_settings_are_hidden_however_they_are_written() -> None:
+def test_secrets_of_the_settings_are_hidden_in_every_form() -> None:
     secret = 'quo"te\\back-ünïcode, long enough to sign with'
-    said = run(
+    output = run(
         "s = load_settings().jwt_secret.get_secret_value()\n"
         "logging.getLogger('api').error('it is %s, %r', s, s, extra=logs.fields(key=s, also=[s]))\n"
         "logs.audit('key_used', key=s)\n",
@@ -96,12 +96,12 @@ def test_secrets_of_the_settings_are_hidden_however_they_are_written() -> None:
         JWT_AUDIENCE="us",
         JWT_ISSUER="them",
     )
-    assert said.count("***") == 5
-    assert "back" not in said
+    assert output.count("***") == 5
+    assert "back" not in output
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_exceptions_are_told_without_what_they_say(log_format: str) -> None:
+def test_exceptions_are_logged_without_their_messages(log_format: str) -> None:
     code = (
         "def fail(question):\n"
         "    try:\n        int(question)\n"
@@ -117,36 +117,55 @@ def test_exceptions_are_told_without_what_they_say(log_format: str) -> None:
         "logging.getLogger('api').info('%d', q)\n"  # cannot be formatted
         "fail(q)\n"
     )
-    said = run(code, LOG_FORMAT=log_format)
-    assert "Canary" not in said
-    assert said.count("ValueError: (message withheld") == 3
-    assert said.count("RuntimeError: (message withheld") == 3
+    output = run(code, LOG_FORMAT=log_format)
+    assert "Canary" not in output
+    assert output.count("ValueError: (message withheld") == 3
+    assert output.count("RuntimeError: (message withheld") == 3
     for shown in ("in fail", "bad header %s", "UserWarning", "never retrieved", "a line of api could not be logged"):
-        assert shown in said
+        assert shown in output
     assert "Canary" in run(code, LOG_FORMAT=log_format, LOG_CONTENT="1")
 
 
-def test_a_text_cannot_forge_a_line() -> None:
+def test_a_message_cannot_forge_a_line() -> None:
     code = "logging.getLogger('api').warning('a\\n00:00:00 ERROR api: forged\\x1b[2J', extra=logs.fields(b='c\\nd'))"
     assert len(run(code).splitlines()) == 1
     assert "\x1b" not in run(code)
 
 
-def test_the_audit_log_is_a_file_of_its_own_too_whatever_the_level(tmp_path: Path) -> None:
+def test_audit_lines_go_to_the_audit_log_too_at_any_level(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "audit.jsonl"
     code = "for n in range(2):\n    logs.audit('upload_deleted', n=n)\n    os.rename({0!r}, {0!r} + str(n))\n"
-    found = lines(code.format(str(path)), AUDIT_LOG=str(path), LOG_LEVEL="ERROR")
-    assert [(line["logger"], line["event"], line["n"]) for line in found] == [
+    logged = run_json(code.format(str(path)), AUDIT_LOG=str(path), LOG_LEVEL="ERROR")
+    assert [(line["logger"], line["event"], line["n"]) for line in logged] == [
         ("audit", "upload_deleted", 0),
         ("audit", "upload_deleted", 1),
     ]
-    for number, line in enumerate(found):  # each in the file that was there, although it was rotated away
+    for number, line in enumerate(logged):  # each line is in the file of its time: the test rotates after each
         rotated = path.with_name(f"audit.jsonl{number}")
         assert json.loads(rotated.read_text()) == line
         assert stat.S_IMODE(rotated.stat().st_mode) == 0o600
 
 
 def test_an_audit_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
-    said = run("", AUDIT_LOG=str(tmp_path))
-    assert "AUDIT_LOG" in said
-    assert "cannot be written" in said
+    output = run("", AUDIT_LOG=str(tmp_path))
+    assert "AUDIT_LOG" in output
+    assert "cannot be written" in output
+
+
+@pytest.mark.parametrize("with_file", [False, True], ids=["no AUDIT_LOG", "AUDIT_LOG"])
+def test_a_command_prints_no_audit_lines(with_file: bool, tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    variables = {"AUDIT_LOG": str(path)} if with_file else {}
+    done = subprocess.run(
+        [PYTHON, "main.py", "keys", "create", "--name", "ci"],
+        cwd=ROOT,
+        env=environment(DATA_DIR=str(tmp_path / "data"), **variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert "{" not in done.stdout
+    events = [json.loads(line)["event"] for line in path.read_text().splitlines()] if with_file else []
+    assert events == (["key_created"] if with_file else [])
