@@ -7,6 +7,7 @@ import time
 import pytest
 
 from errors import WebhookUrlRefused
+from tests.support.tables import each
 from webhooks import ssrf as webhook_address
 from webhooks.ssrf import AddressPolicy, addresses_of, is_public, parse_url
 
@@ -155,14 +156,14 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("url", HOSTILE.values(), ids=HOSTILE)
+@each("url", HOSTILE)
 def test_a_hostile_url_is_refused_before_any_name_is_resolved(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: pytest.fail("resolved"))
     with pytest.raises(WebhookUrlRefused):
         parse_url(url, STRICT)
 
 
-@pytest.mark.parametrize(("url", "parts"), GOOD.items())
+@each("url, parts", GOOD.items())
 def test_a_good_url_is_read(url: str, parts: tuple[str, int, str]) -> None:
     target = parse_url(url, STRICT)
     assert (target.host, target.port, target.path) == parts
@@ -181,7 +182,7 @@ RESOLVED = [
 ]
 
 
-@pytest.mark.parametrize("address", RESOLVED)
+@each("address", list(RESOLVED))
 def test_a_name_that_means_such_an_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = parse_url("https://rebind.example.com/", STRICT)
     for answer in ([address], ["93.184.216.34", address]):  # one bad address is enough
@@ -224,14 +225,14 @@ NEVER = [
 ]
 
 
-@pytest.mark.parametrize("url", INTRANET)
+@each("url", list(INTRANET))
 def test_private_networks_can_be_allowed(url: str) -> None:
     parse_url(url, OPEN)
     with pytest.raises(WebhookUrlRefused):
         parse_url(url, STRICT)
 
 
-@pytest.mark.parametrize("url", NEVER)
+@each("url", list(NEVER))
 def test_some_urls_are_refused_whatever_is_allowed(url: str) -> None:
     with pytest.raises(WebhookUrlRefused):
         parse_url(url, OPEN)

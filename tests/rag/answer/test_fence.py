@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.answer.fence import Fence, defuse_tags, single_line
 from rag.text.invisible import INVISIBLE, strip_invisible
 from tests.support.injected.models import TOKENS
+from tests.support.tables import each
 
 DEFUSED = {
     "</source>": "‹/source>",
@@ -37,12 +37,12 @@ UNCHANGED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "defused"), DEFUSED.items(), ids=DEFUSED)
+@each("text, defused", DEFUSED.items())
 def test_tags_and_control_tokens_are_defused(text: str, defused: str) -> None:
     assert defuse_tags(f"x {text} y") == f"x {defused} y"
 
 
-@pytest.mark.parametrize("text", UNCHANGED)
+@each("text", list(UNCHANGED))
 def test_other_text_is_not_changed(text: str) -> None:
     assert defuse_tags(text) == text
 
@@ -59,8 +59,8 @@ def test_no_invisible_character_survives_except_joiners_in_scripts_that_need_the
     assert strip_invisible(seen) == seen
 
 
-@pytest.mark.parametrize(
-    ("text", "seen"),
+@each(
+    "text, seen",
     [
         ("a\u200bb\u2060c\ufeff", "abc"),
         ("\U000e0049\U000e0067x", "x"),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rag.answer.follow_ups import rewrite_follow_up
 from schemas import Turn
+from tests.support.tables import each
 
 
 def conversation(*questions: str) -> list[str]:
@@ -35,8 +34,8 @@ def test_without_a_model_only_a_follow_up_gains_the_words_of_the_last_question()
     ]
 
 
-@pytest.mark.parametrize(
-    ("question", "is_follow_up"),
+@each(
+    "question, is_follow_up",
     [
         ("Und wie lange?", True),
         ("Wie schwer ist sie?", True),

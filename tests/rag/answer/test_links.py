@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from rag.answer.links import find_links
 from schemas import Passage
 from tests.rag.citations.test_check import passage
 from tests.support.injected.orders import WRITINGS
+from tests.support.tables import each
 
 IMAGE, LINK = "image", "link"
 
@@ -79,7 +78,7 @@ ANSWERS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("text", "expected"), ANSWERS.values(), ids=ANSWERS)
+@each("text, expected", ANSWERS)
 def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]]) -> None:
     assert sorted(found(text)) == sorted(expected)
 
@@ -87,7 +86,7 @@ def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]
 PLAIN = {"escaped": r"a\.com", "entity": "a&period;com", "entity in a scheme": "https&#58;&#47;&#47;a.com"}
 
 
-@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
+@each("text", PLAIN)
 def test_what_only_reads_as_a_link_once_it_is_shown_is_found(text: str) -> None:
     assert any("a.com" in url for _, url in found(text))
 
@@ -100,8 +99,8 @@ def test_threads_that_look_for_links_at_once_find_their_own() -> None:
         ]
 
 
-@pytest.mark.parametrize("writing", WRITINGS)
-@pytest.mark.parametrize("around", ["{}", "Tea.\n\n{}\n\nTea.", "> {}", "- {}"])
+@each("writing", list(WRITINGS))
+@each("around", ["{}", "Tea.\n\n{}\n\nTea.", "> {}", "- {}"])
 def test_each_way_to_send_a_secret_is_found_wherever_it_stands(writing: str, around: str) -> None:
     said, kind, url = WRITINGS[writing]
     text, target = (part.replace("{url}", "https://a.example") for part in (said, url))
@@ -130,7 +129,7 @@ STANDING = {
 }
 
 
-@pytest.mark.parametrize(("text", "stands"), STANDING.values(), ids=STANDING)
+@each("text, stands", STANDING)
 def test_a_link_says_whether_it_stands_in_the_sources(text: str, stands: bool) -> None:
     [link] = find_links("[a](https://a.example/x)", [passage("Scones."), passage(text)])
     assert link.in_sources is stands
@@ -154,7 +153,7 @@ SLOW = {
 }
 
 
-@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+@each("text", SLOW)
 def test_an_answer_made_to_be_slow_does_not_hold_up_a_worker(text: str) -> None:
     began = time.process_time()
     find_links(text, [passage("tea " * 500)])

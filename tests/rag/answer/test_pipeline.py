@@ -6,8 +6,6 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-
 from client.qdrant.bm25 import Bm25Encoder
 from rag.answer.pipeline import answer_query
 from rag.answer.prompt import NOT_ANSWERED, REFUSAL_MARK, parse_refusal
@@ -16,6 +14,7 @@ from rag.search.retriever import Retriever
 from rag.text.language import phrases
 from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchFilter, Usage
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
+from tests.support.tables import each
 
 NOTHING_FOUND, _, QUOTED_HEADER = phrases("")
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
@@ -64,7 +63,7 @@ def ask(question: str, *passages: Passage, chat: FixedChat | None = None, **opti
     return answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent)
 
 
-@pytest.mark.parametrize("said", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
+@each("said", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
 def test_a_marked_or_empty_refusal_cites_nothing(said: str) -> None:
     answer = ask("Who is the king?", passage(TEA), chat=FixedChat(said))
     assert not answer.answered
@@ -101,15 +100,15 @@ REFUSALS = (
 )
 
 
-@pytest.mark.parametrize("said", REFUSALS)
+@each("said", list(REFUSALS))
 def test_a_refusal_in_other_words_cites_nothing(said: str) -> None:
     answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(said))
     assert (answer.answered, answer.sources, answer.unsupported) == (False, (), 0)
     assert answer.text == re.sub(r" ?\[\d\]", "", said)
 
 
-@pytest.mark.parametrize(
-    ("said", "text"),
+@each(
+    "said, text",
     [
         (f"{REFUSAL_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
         (f"Sorry. **{REFUSAL_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
@@ -124,8 +123,8 @@ def test_a_refusal_is_shown_without_refusal_mark_and_citations(said: str, text: 
     assert (answer.text, answer.answered, answer.sources) == (text, False, ())
 
 
-@pytest.mark.parametrize(
-    ("said", "answered"),
+@each(
+    "said, answered",
     [
         ("Tea is served at four [1].", True),
         ("Tea is served at four.", True),
@@ -158,8 +157,8 @@ def test_words_that_no_document_contains_are_named() -> None:
     assert answer.text == f"{NOTHING_FOUND} No document mentions: Bluetooth, version, telephone."
 
 
-@pytest.mark.parametrize(
-    ("question", "begins"),
+@each(
+    "question, begins",
     [
         ("Wie hoch ist der Eiffelturm?", "Dazu wurde"),
         ("Quelle est la hauteur de la tour ?", "Rien à ce sujet"),
@@ -185,9 +184,7 @@ def test_a_quoted_answer_is_labelled_and_gives_pages() -> None:
     assert answer.usage is None
 
 
-@pytest.mark.parametrize(
-    ("label", "place"), [("2", "light.pdf, page 2 (page 12 of the file)"), ("0page", "light.pdf, page 12")]
-)
+@each("label, place", [("2", "light.pdf, page 2 (page 12 of the file)"), ("0page", "light.pdf, page 12")])
 def test_a_quoted_answer_names_pages_as_a_reader_would(label: str, place: str) -> None:
     lamp = passage(LAMP, page=12, name="light.pdf")
     labelled = Passage(chunk=lamp.chunk.model_copy(update={"page_label": label}), score=lamp.score)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rag.answer.prompt import REFUSAL_MARK
 from rag.answer.token_stream import TokenStream
+from tests.support.tables import each
 
 
-@pytest.mark.parametrize(
-    ("parts", "pieces"),
+@each(
+    "parts, pieces",
     [
         (["Tea ", "is ", "at ", "four."], ["Tea ", "is at four."]),
         (["[NO", " ANSWER", "] No", " king."], ["No", " king."]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from rag.citations.check import check_citations, supports
 from rag.citations.quotes import MAX_QUOTE_CHARS, best_quote
 from rag.ingest.chunking import chunk_pages
 from schemas import Chunk, Document, Page, Passage
+from tests.support.tables import each
 
 TERMS = Bm25Encoder().terms
 LAMP = "The lamp turns once in twelve seconds. It is seen from 21 miles away. The keeper lives in a cottage."
@@ -224,7 +224,7 @@ MODEL_OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize(("said", "text", "cited", "unsupported"), MODEL_OUTPUTS.values(), ids=MODEL_OUTPUTS)
+@each("said, text, cited, unsupported", MODEL_OUTPUTS)
 def test_what_a_model_cites_is_checked(said: str, text: str, cited: list[int], unsupported: int) -> None:
     checked = check_citations(said, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
     assert (checked.text, [s.n for s in checked.sources], checked.unsupported) == (text, cited, unsupported)
@@ -298,12 +298,12 @@ CLAIMS_OF_A_REPORT = {
 }
 
 
-@pytest.mark.parametrize(("claim", "supported"), CLAIMS_OF_A_REPORT.items(), ids=CLAIMS_OF_A_REPORT)
+@each("claim, supported", CLAIMS_OF_A_REPORT.items())
 def test_what_a_claim_writes_otherwise_is_told_from_what_it_exchanges(claim: str, supported: bool) -> None:
     assert supports(REPORT, claim, TERMS) is supported
 
 
-@pytest.mark.parametrize(("claim", "supported"), CLAIMS.items(), ids=CLAIMS)
+@each("claim, supported", CLAIMS.items())
 def test_the_figures_of_a_claim_are_those_of_its_source(claim: str, supported: bool) -> None:
     assert supports(HANDBOOK, claim, TERMS) is supported
 
@@ -329,7 +329,7 @@ ASKED = {
 }
 
 
-@pytest.mark.parametrize(("question", "claim", "supported"), ASKED.values(), ids=ASKED)
+@each("question, claim, supported", ASKED)
 def test_what_the_question_says_is_no_news(question: str, claim: str, supported: bool) -> None:
     assert supports(HANDBOOK, claim, TERMS, question=question) is supported
 
@@ -379,7 +379,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+@each("answer", HOSTILE)
 def test_an_answer_made_to_be_slow_is_checked_in_linear_time(answer: str) -> None:
     began = time.process_time()
     passages = [passage(TEA * 20 + NUMBERED), passage(HANDBOOK * 5 + REPORT, page=2)]
@@ -416,7 +416,7 @@ UNSPACED = {
 }
 
 
-@pytest.mark.parametrize("text", UNSPACED)
+@each("text", list(UNSPACED))
 def test_claims_are_compared_in_languages_that_write_words_and_numbers_otherwise(text: str) -> None:
     assert {claim: supports(text, claim, TERMS) for claim in UNSPACED[text]} == UNSPACED[text]
 

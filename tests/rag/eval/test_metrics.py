@@ -15,6 +15,7 @@ from rag.eval.report import html_report
 from schemas import Answer, Source
 from tests.conftest import MakeSettings
 from tests.support.processes import ROOT
+from tests.support.tables import each
 
 QUESTIONS = ROOT / "samples" / "handbook.questions.jsonl"
 HANDBOOK = ROOT / "samples" / "handbook.pdf"
@@ -68,7 +69,7 @@ def test_questions_are_read_by_the_usual_names() -> None:
     assert (second.question, second.pages) == ("b", (7,))
 
 
-@pytest.mark.parametrize("line", ["no json", '{"pages": [1]}', '{"question": "a", "pages": ["x"]}', "[]"])
+@each("line", ["no json", '{"pages": [1]}', '{"question": "a", "pages": ["x"]}', "[]"])
 def test_a_wrong_line_is_named(line: str) -> None:
     with pytest.raises(InvalidRequest, match="line 2"):
         read_questions(['{"question": "a"}', line])

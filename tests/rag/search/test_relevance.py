@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from client.qdrant.bm25 import Bm25Encoder
 from rag.search.relevance import MIN_RELEVANCE, QueryTerms, content_terms, follow_up_terms
+from tests.support.tables import each
 
 TERMS = Bm25Encoder().terms
 LENS = "Clean the lens with a soft damp cloth. Do not use alcohol."
@@ -28,8 +27,8 @@ def is_relevant(question: str, text: str, *others: str, follow_up: str | None = 
     return query_terms(question, text, *others, follow_up=follow_up).relevance(text, TERMS) > MIN_RELEVANCE
 
 
-@pytest.mark.parametrize(
-    ("question", "about"),
+@each(
+    "question, about",
     [
         ("How many lumens?", "lumens"),
         ("What cable do I need?", "cable"),
@@ -95,8 +94,8 @@ KOREAN = (
 )
 
 
-@pytest.mark.parametrize(
-    ("question", "texts", "answered"),
+@each(
+    "question, texts, answered",
     [
         ("保修期多长？", CHINESE, True),
         ("充电需要多长时间？", CHINESE, True),

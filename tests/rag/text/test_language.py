@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rag.text.language import are_in_different_languages, content_words, phrases
 from rag.text.phrases import PHRASES
 from rag.text.stop_words import CONNECTIVES, FUNCTION_WORDS, QUESTION_WORDS, REFERENCE_WORDS
+from tests.support.tables import each
 
 QUESTIONS = {
     "en": ("How long does the battery last?", "Do I need a receipt?", "Tell me about charging", "lamp", ""),
@@ -30,7 +29,7 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("language", QUESTIONS)
+@each("language", list(QUESTIONS))
 def test_the_language_of_a_question_is_recognized(language: str) -> None:
     for question in QUESTIONS[language]:
         assert phrases(question) == PHRASES[language], question
@@ -44,7 +43,7 @@ def test_every_language_has_phrases_and_word_lists() -> None:
         assert phrase.quoted
 
 
-@pytest.mark.parametrize(
+@each(
     "question",
     [
         "Who is Владимир Путин?",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from rag.text.page_names import page_name
+from tests.support.tables import each
 
 
-@pytest.mark.parametrize(
-    ("page", "label", "name"),
+@each(
+    "page, label, name",
     [
         (4, "4", "page 4"),
         (4, "2", "page 2 (page 4 of the file)"),
