@@ -17,13 +17,13 @@ from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 
+from client.valkey import keys
 from client.valkey.connection import valkey_call
 from client.valkey.keys import quoted
 from errors import TooManyRequests, rate_limit_headers
 from schemas import Caller
 from settings import Settings
 
-PREFIX = "rag:limits"
 _SETTINGS = {"requests": "REQUESTS_PER_MINUTE", "uploads": "UPLOADS_PER_DAY", "tokens": "TOKENS_PER_DAY"}
 
 
@@ -51,7 +51,7 @@ class Quotas:
 
     def __init__(self, settings: Settings, pool: redis.ConnectionPool) -> None:
         options: dict[str, Any] = {"connection_pool": pool}
-        storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=PREFIX, **options)
+        storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=keys.QUOTAS, **options)
         self._per_minute = SlidingWindowCounterRateLimiter(storage)
         self._per_day = FixedWindowRateLimiter(storage)
         requests, uploads, tokens = settings.requests_per_minute, settings.uploads_per_day, settings.tokens_per_day

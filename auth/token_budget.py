@@ -14,7 +14,8 @@ from limits.strategies import FixedWindowRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 
-from auth.quotas import PREFIX, token_limit
+from auth.quotas import token_limit
+from client.valkey import keys
 from client.valkey.keys import quoted
 from errors import TooManyRequests
 
@@ -47,4 +48,6 @@ def count_tokens(valkey: Redis, *, user_id: str, tokens: int, limit: int) -> Non
 
 
 def _limiter(valkey: Redis) -> FixedWindowRateLimiter:
-    return FixedWindowRateLimiter(RedisStorage("redis://", key_prefix=PREFIX, connection_pool=valkey.connection_pool))
+    return FixedWindowRateLimiter(
+        RedisStorage("redis://", key_prefix=keys.QUOTAS, connection_pool=valkey.connection_pool)
+    )

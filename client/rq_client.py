@@ -1,6 +1,6 @@
-"""The queues. All knowledge of how RQ lays out jobs in Valkey, for those who submit and read them.
+"""The job queue: submit, read, watch and cancel jobs. The parts are in `client.rq`.
 
-Jobs are written as RQ 2.12 writes them, so that stock workers run them. Reading takes one round trip, and never
+Jobs are written as RQ 2.12 writes them, so that stock workers run them. Reading a job takes one round trip and never
 unpickles more than plain data.
 """
 
@@ -12,41 +12,41 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis.asyncio as redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.rq.backlog import RETRY_AFTER_SECONDS, count, reserve
+from client.rq.backlog import RETRY_AFTER_SECONDS, count_waiting, reserve_slots
 from client.rq.cancel import cancel
 from client.rq.dependencies import release_dependents, release_stranded
-from client.rq.event_stream import PAGE_EVENTS, JobNotifier, events_key, parse_events
-from client.rq.fair_queue import record_fields
+from client.rq.event_stream import PAGE_EVENTS, JobNotifier, parse_events
 from client.rq.idempotency import IdempotencyStore, IdempotentRequest
 from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
-from client.rq.outbox import Callback, write_outbox_entry
-from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, REMOVE, Kind, decode_text, read_job
+from client.rq.outbox import Callback
+from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, Kind, decode_text, read_job
 from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
-from client.rq.submit import submit
+from client.rq.submit import SUBMIT, Submission
+from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
-from client.valkey.conversations import jobs_key
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 
-# One try and one retry of 1 s each, under the deadline of `talking`: with redis-py's defaults a Valkey that swallows
+# One try and one retry of 1 s each, within the time of `valkey_call`: with redis-py's defaults a Valkey that swallows
 # packets held an enqueue for 59 s.
 SOCKET_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 64
-# Jobs that wait for others are looked at in pages, so many in one go.
+# Deferred jobs are read in pages of this size.
 STRANDED_PAGE = 500
 MAX_STRANDED_PAGES = 20
-# The queues whose jobs a user asks for, and whose waiting jobs are counted.
+# The queues whose waiting jobs count for an owner's limit: those of questions and documents.
 COUNTED = (QUEUES["chat"], QUEUES["document"])
-# The rate of a queue is taken from the jobs that ended in so many seconds.
+# The rate of a queue is that of the jobs that ended in this time.
 RATE_SECONDS = 60.0
-# How long a call that cancels waits for the worker of a running job to stop it.
+# How long `cancel` waits for the worker of a running job to stop it.
 STOP_SECONDS = 1.0
 
 
@@ -67,7 +67,7 @@ class JobQueue:
         self.pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # for a connection that others have, when there are many
+            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # until one of the connections is free
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
@@ -106,18 +106,21 @@ class JobQueue:
         """
         if idempotency is not None:
             job_id = await self.idempotency.reserve(idempotency, new_id())
-            if self._outlived(minted := id_created_at(job_id)):  # it may have run, and its result is no longer kept
-                raise self._missing(job_id, minted)
+            # The job of an earlier request may have run, and its result may have expired.
+            if self._may_have_expired(created_at := id_created_at(job_id)):
+                raise self._missing(job_id, created_at)
         job = self._job(kind, payload, function=function, job_id=job_id)
-        await self._reserve_slots(owner, [job], kind, max_waiting)
-        conversation = None if conversation_id is None else jobs_key(owner, conversation_id)
+        if max_waiting is not None:
+            await self.reserve_slots(owner, [job.id], kind, max_waiting=max_waiting)
         await self._submit(
-            [job], kind, priority=priority, owner=owner, after=after, conversation=conversation, callbacks=[callback]
+            kind,
+            owner,
+            [Submission(job, owner, priority, after=after, conversation_id=conversation_id, callback=callback)],
         )
         return _submitted(job, kind)
 
     async def find_earlier(self, idempotency: IdempotentRequest) -> str | None:
-        """Return the id of the job that a request made before gave; None for a new one, and for one cut short.
+        """Return the id of the job of an earlier, equal request; None if there is none, or if it was cut short.
 
         Raises IdempotencyConflict, JobExpired, QueueUnavailable.
         """
@@ -143,109 +146,98 @@ class JobQueue:
     ) -> list[JobView]:
         """Put jobs on their queue, each in one atomic step, and return them in order.
 
-        `job_ids` gives them ids made before. `max_waiting` as in `submit`: all are taken, or all refused. Raises
-        TooManyJobs, QueueUnavailable.
+        `job_ids`: ids that were made before. `max_waiting`: as for `submit`; all jobs are accepted or all refused.
+        Raises TooManyJobs, QueueUnavailable.
         """
         ids = job_ids or [new_id() for _ in payloads]
         jobs = [self._job(kind, payload, job_id=job_id) for payload, job_id in zip(payloads, ids, strict=True)]
-        await self._reserve_slots(owner, jobs, kind, max_waiting)
-        told: Sequence[Callback | None] = callbacks or [None] * len(jobs)
-        await self._submit(jobs, kind, priority=priority, owner=owner, callbacks=told)
+        if max_waiting is not None:
+            await self.reserve_slots(owner, ids, kind, max_waiting=max_waiting)
+        job_callbacks: Sequence[Callback | None] = callbacks or [None] * len(jobs)
+        await self._submit(
+            kind,
+            owner,
+            [
+                Submission(job, owner, priority, callback=callback)
+                for job, callback in zip(jobs, job_callbacks, strict=True)
+            ],
+        )
         return [_submitted(job, kind) for job in jobs]
 
     async def count_waiting(self, owner: str) -> int:
         """Count the owner's questions and documents that wait. Raises QueueUnavailable."""
         async with valkey_call():
-            return await count(self._valkey, owner, COUNTED)
+            return await count_waiting(self._valkey, owner, COUNTED)
 
     async def reserve_slots(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
-        """Reserve places for jobs to come with these ids. Raises TooManyJobs when more than `max_waiting` would wait.
+        """Reserve slots for jobs that will be submitted with these ids. Raises TooManyJobs if too many would wait.
 
-        For what is submitted in several calls and yet as a whole; a single call can be told `max_waiting` itself.
+        For jobs that are submitted in several calls but accepted as a whole. One call of `submit` or `submit_many` can
+        be given `max_waiting` itself.
         """
         async with valkey_call():
-            places = reserve(self._valkey, owner, job_ids, queue=QUEUES[kind], most=max_waiting, queues=COUNTED)
-            if await places:
-                return
-        raise too_many_jobs(max_waiting)
+            reserved = await reserve_slots(
+                self._valkey, owner, job_ids, queue=QUEUES[kind], max_waiting=max_waiting, queues=COUNTED
+            )
+        if not reserved:
+            raise too_many_jobs(max_waiting)
 
-    async def _reserve_slots(self, owner: str, jobs: Sequence[Job], kind: Kind, max_waiting: int | None) -> None:
-        if max_waiting is not None:
-            await self.reserve_slots(owner, [job.id for job in jobs], kind, max_waiting=max_waiting)
+    async def _submit(self, kind: Kind, owner: str, submissions: Sequence[Submission]) -> None:
+        def fill(pipeline: Pipeline) -> None:
+            pipeline.sadd(keys.QUEUES, keys.queue(QUEUES[kind]))
+            for submission in submissions:
+                submission.add_to(pipeline, result_ttl_seconds=self._result_ttl_seconds)
+            self.job_index.add(pipeline, owner, [submission.job for submission in submissions])
 
-    async def _submit(
-        self,
-        jobs: Sequence[Job],
-        kind: Kind,
-        *,
-        priority: Priority,
-        owner: str,
-        callbacks: Sequence[Callback | None],
-        after: Sequence[str] = (),
-        conversation: str | None = None,
-    ) -> None:
         async with valkey_call():
-            pipeline = self._valkey.pipeline(transaction=True)
-            pipeline.sadd("rq:queues", _queue_key(QUEUES[kind]))
-            for place, (job, callback) in enumerate(zip(jobs, callbacks, strict=True)):
-                if job.func_name != REMOVE:
-                    write_outbox_entry(pipeline, job.id, owner=owner, callback=callback, new=True)
-                # A reply that got lost makes redis-py send this again. The script then finds the id taken, which is
-                # what was wanted: its answer does not matter.
-                submit(
-                    pipeline,
-                    job,
-                    record_fields(job.to_dict(), owner, priority),
-                    after=after,
-                    conversation=conversation,
-                    ttl_seconds=self._result_ttl_seconds,
-                    again=place > 0,
-                )
-            self.job_index.add(pipeline, owner, jobs)
-            await pipeline.execute()
+            # A lost reply makes redis-py send this again. The script then finds that the job exists, and does nothing.
+            await SUBMIT.transaction_async(self._valkey, fill)
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
-        """Run questions that have waited so long for jobs that have ended; return how many. Raises QueueUnavailable.
+        """Enqueue questions that have waited this long for jobs that have ended; return how many.
 
-        Where very many wait, each call goes on where the one before it stopped.
+        Where very many wait, each call continues where the previous one stopped. Raises QueueUnavailable.
         """
         queue, before, released = QUEUES["chat"], time.time() - waiting_seconds, 0
         for _ in range(MAX_STRANDED_PAGES):
             async with valkey_call():
-                found, self._stranded_skip = await release_stranded(
+                count, self._stranded_skip = await release_stranded(
                     self._valkey, queue, before=before, skip=self._stranded_skip, limit=STRANDED_PAGE
                 )
-            released += found
+            released += count
             if not self._stranded_skip:
                 break
         return released
 
     async def fetch(self, job_id: str, *, owner: str | None = None) -> JobView:
-        """Read a job; when `owner` is given, only one of theirs. Raises JobNotFound, JobExpired, QueueUnavailable."""
-        minted = id_created_at(job_id)
+        """Read a job; with `owner`, only a job of that owner.
+
+        Raises JobNotFound, also for another owner's job, JobExpired, QueueUnavailable.
+        """
+        created_at = id_created_at(job_id)
         async with valkey_call():
             pipeline = self._valkey.pipeline(transaction=False)
-            pipeline.hmget(Job.key_for(job_id), *FIELDS)
-            pipeline.xrevrange(_results_key(job_id), count=1)
-            values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
+            pipeline.hmget(keys.job(job_id), *FIELDS)
+            pipeline.xrevrange(keys.results(job_id), count=1)
+            values, latest = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
             if values is None:
-                raise self._missing(job_id, minted)
+                raise self._missing(job_id, created_at)
             job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
             if "status" not in job or decode_text(job.get("origin")) not in KINDS:
-                raise self._missing(job_id, minted)
-            view = read_job(job_id, job, results[0][1] if results else {})
+                raise self._missing(job_id, created_at)
+            view = read_job(job_id, job, latest[0][1] if latest else {})
             if owner is not None and view.owner != owner:
-                raise self._missing(job_id, minted)
-            return await self._placed(view) if view.status is JobStatus.QUEUED else view
+                raise self._missing(job_id, created_at)
+            return await self._with_position(view) if view.status is JobStatus.QUEUED else view
 
-    async def _placed(self, job: JobView) -> JobView:
-        """Add to a waiting job its place in the queue and, from how many jobs ended of late, how long it may wait."""
+    async def _with_position(self, job: JobView) -> JobView:
+        """Add a waiting job's position, and how long it may wait at the rate at which jobs ended in the last minute."""
         name = QUEUES[job.kind]
         pipeline = self._valkey.pipeline(transaction=False)
-        pipeline.lpos(_queue_key(name), job.job_id)
-        # The registry's scores are when each job will be forgotten: its end and the retention.
+        pipeline.lpos(keys.queue(name), job.job_id)
+        # The registry's scores are expiries: each job's end and the retention.
         since = time.time() - RATE_SECONDS + self._result_ttl_seconds
-        pipeline.zcount(f"rq:finished:{name}", since, "+inf")
+        pipeline.zcount(keys.registry("finished", name), since, "+inf")
         index, ended = await pipeline.execute()
         if index is None:
             return job
@@ -253,50 +245,49 @@ class JobQueue:
         return job.model_copy(update={"position": index + 1, "expected_wait_seconds": wait and round(wait, 1)})
 
     async def fetch_events(self, job_id: str, after: str) -> tuple[JobView, list[Event]]:
-        """Read a job, and its events after the one with the id `after`, oldest first; at most PAGE_EVENTS.
+        """Read a job and up to PAGE_EVENTS of its events after the id `after`, oldest first.
 
-        The job is read before its events, so that when it has ended no event is still to come.
+        The job is read before its events: if it has ended, no event is missing.
         """
         job = await self.fetch(job_id)
         async with valkey_call():
-            entries = await self._valkey.xrange(events_key(job_id), min=f"({after}", count=PAGE_EVENTS)
+            entries = await self._valkey.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
         return job, parse_events(entries or ())
 
     async def wait(
         self, job_id: str, seconds: float, *, owner: str | None = None, until: Callable[[JobView], bool]
     ) -> JobView:
-        """Read a job as soon as `until` holds of it, or when the time is up. Woken by events, without polling.
+        """Read a job as soon as `until` holds of it, or when the time is up or this process is about to end.
 
-        The time is also up when this process is told to end.
-        `owner`: as for `fetch`.
+        Events wake the call; it does not poll. `owner`: as for `fetch`.
         """
-        give_up_at = time.monotonic() + seconds
-        async with self.notifier.subscribe(job_id) as watch:
+        end_at = time.monotonic() + seconds
+        async with self.notifier.subscribe(job_id) as subscription:
             while True:
                 job = await self.fetch(job_id, owner=owner)
-                left = give_up_at - time.monotonic()
+                left = end_at - time.monotonic()
                 if until(job) or left <= 0 or self.notifier.closing:
                     return job
-                await watch.wait(left)
+                await subscription.wait(left)
 
     async def cancel(self, job_id: str, *, owner: str | None = None) -> JobView:
-        """Cancel a job and read it: one that waits never runs, one that runs is stopped, one that has ended stays so.
+        """Cancel a job and read it: a waiting job never runs, a running job is stopped, an ended job stays as it is.
 
-        A running job may take its worker a moment to stop, so that it can still be `started` here.
+        A worker may take a moment to stop a running job, so that the returned job can still be `started`.
         """
         job = await self.fetch(job_id, owner=owner)
         if job.status.terminal:
             return job
         async with valkey_call():
             await cancel(self._valkey, job_id, queue=QUEUES[job.kind], ttl_seconds=self._result_ttl_seconds)
-        cancelled = await self.wait(job_id, STOP_SECONDS, until=lambda seen: seen.status.terminal)
-        if cancelled.status.terminal:  # a stock worker leaves waiting what waits for a job that it stops
+        cancelled = await self.wait(job_id, STOP_SECONDS, until=lambda job: job.status.terminal)
+        if cancelled.status.terminal:  # a stock worker does not release the dependents of a job that it stops
             async with valkey_call():
                 await release_dependents(self._valkey, job_id)
         return cancelled
 
     async def states(self) -> list[QueueState]:
-        """Look at each queue: how many jobs wait, and who listens. Raises QueueUnavailable."""
+        """Read each queue: how many jobs wait, and which workers listen. Raises QueueUnavailable."""
         async with valkey_call():
             return await read_states(self._valkey, list(QUEUES.values()))
 
@@ -315,27 +306,26 @@ class JobQueue:
             args=(payload,),
             id=job_id or new_id(),
             origin=QUEUES[kind],
-            connection=cast("Any", self._valkey),  # kept, never used: the job is only laid out here
+            connection=cast("Any", self._valkey),  # stored, never used: the job is only laid out here
             timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,
             status=RqStatus.QUEUED,
-            description=function.rpartition(".")[2],  # else the whole call, question and all, in every log
+            description=function.rpartition(".")[2],  # RQ would log the whole call, with the question
             serializer=PlainSerializer,
         )
         job.enqueued_at = job.created_at
         return job
 
     def may_have_expired(self, job_id: str) -> bool:
-        """Tell whether a job with this id may have ended and been forgotten. Raises JobNotFound for no id of ours."""
-        return self._outlived(id_created_at(job_id))
+        """Return True if a job with this id may have ended and expired. Raises JobNotFound for an id not of ours."""
+        return self._may_have_expired(id_created_at(job_id))
 
-    def _outlived(self, minted: datetime | None) -> bool:
-        """Tell whether a job made then may have ended and been forgotten."""
-        return minted is not None and (datetime.now(UTC) - minted).total_seconds() > self._result_ttl_seconds
+    def _may_have_expired(self, created_at: datetime | None) -> bool:
+        return created_at is not None and (datetime.now(UTC) - created_at).total_seconds() > self._result_ttl_seconds
 
-    def _missing(self, job_id: str, minted: datetime | None) -> JobNotFound | JobExpired:
-        if self._outlived(minted):
+    def _missing(self, job_id: str, created_at: datetime | None) -> JobNotFound | JobExpired:
+        if self._may_have_expired(created_at):
             return JobExpired(
                 f"job {job_id} is no longer kept: results can be read for {self._result_ttl_seconds} s "
                 "(RESULT_TTL_SECONDS). Ask again"
@@ -347,20 +337,12 @@ def _submitted(job: Job, kind: Kind) -> JobView:
     return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
 
 
-def too_many_jobs(most: int) -> TooManyJobs:
-    """Say that no more jobs of an owner may wait."""
+def too_many_jobs(limit: int) -> TooManyJobs:
+    """Return the error for an owner of whom `limit` jobs wait."""
     return TooManyJobs(
-        f"{most} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
+        f"{limit} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
         retry_after_seconds=RETRY_AFTER_SECONDS,
         headers=rate_limit_headers(
-            "queued-jobs", f'q={most};qu="concurrent-requests"', remaining=0, reset_seconds=RETRY_AFTER_SECONDS
+            "queued-jobs", f'q={limit};qu="concurrent-requests"', remaining=0, reset_seconds=RETRY_AFTER_SECONDS
         ),
     )
-
-
-def _queue_key(name: str) -> str:
-    return f"rq:queue:{name}"
-
-
-def _results_key(job_id: str) -> str:
-    return f"rq:results:{job_id}"

@@ -1,11 +1,8 @@
 """From the end of a job to its webhooks, whoever dies in between.
 
-What is to be told is written down before the job is put on its queue, in the same trip, and struck out in the same
-transaction that puts the deliveries on theirs. In between, `sweep` compares: an intent whose job has ended is
-announced. A worker that calls `job_ended` spares it the wait, no more. Deliveries have ids made of job and receiver,
-so announcing twice makes nothing twice.
-
-    rag:webhook:sweeper        whose turn it is to sweep
+An outbox entry is written in the same step that puts its job on the queue, and deleted after its deliveries are on
+theirs. In between, `sweep` compares: an entry whose job has ended is announced. A worker that calls `job_ended` only
+saves it the wait. Ids of deliveries are made of job and receiver, so announcing twice makes nothing twice.
 """
 
 from __future__ import annotations
@@ -14,22 +11,23 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final, cast
 
 from redis.exceptions import RedisError
-from rq.job import Job
 
-from client.rq.outbox import PENDING, PREFIX, OutboxEntry, outbox_key, read_outbox_entry
+from client.rq.outbox import OutboxEntry, read_outbox_entry
 from client.rq.records import FIELDS, KINDS, decode_text, read_job
+from client.valkey import keys
+from client.valkey.scripts import load
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
 from settings import Settings
 from webhooks.models import Delivery, Message, make_id, moment
-from webhooks.store import DUE, QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
+from webhooks.store import QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
 
 log = logging.getLogger("webhooks")
 
-SWEEPER: Final = f"{PREFIX}sweeper"
 SWEEP_SECONDS: Final = 1.0
 MAX_SCANNED: Final = 5_000
 MAX_ANNOUNCED: Final = 200
@@ -41,27 +39,7 @@ LATE_SECONDS: Final = 5
 LOST_SECONDS: Final = 120
 MAX_REVIVED: Final = 100
 
-# Find intents whose job has ended, or is gone. It writes only what is news. KEYS: pending. ARGV: now, from which
-# place, how many, prefix of intents, seconds after which an intent without a job is dropped.
-_FIND_ENDED = """
-local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
-local ended = {}
-for _, job in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1)) do
-  local intent = ARGV[4] .. job
-  local status = redis.pcall('HGET', 'rq:job:' .. job, 'status')
-  local seen = redis.call('HGET', intent, 'seen')
-  if type(status) == 'string' then
-    if not seen then redis.call('HSET', intent, 'seen', 1) end
-    if ENDED[status] then ended[#ended + 1] = job end
-  elseif seen then
-    ended[#ended + 1] = job
-  elseif tonumber(ARGV[1]) - tonumber(redis.call('ZSCORE', KEYS[1], job)) > tonumber(ARGV[5]) then
-    redis.call('DEL', intent)
-    redis.call('ZREM', KEYS[1], job)
-  end
-end
-return ended
-"""
+_FIND_ENDED: Final = load(Path(__file__).parent / "lua" / "find_ended.lua")
 
 
 class OutboxRelay:
@@ -95,51 +73,42 @@ class OutboxRelay:
 
     def take_turn(self, seconds: float) -> bool:
         """Ask to be the only one who sweeps, for so long. False also when there is nothing to sweep."""
-        if not self._pending() and not self._valkey.zcard(DUE):
+        if not self._pending() and not self._valkey.zcard(keys.DELIVERIES_DUE):
             return False  # and nothing was written: an idle service leaves Valkey's log alone
-        return bool(self._valkey.set(SWEEPER, "1", nx=True, px=max(1, int(seconds * 1_000))))
+        return bool(self._valkey.set(keys.OUTBOX_SWEEPER, "1", nx=True, px=max(1, int(seconds * 1_000))))
 
     def _find_ended(self) -> list[str]:
-        answer = self._valkey.eval(
-            _FIND_ENDED,
-            1,
-            PENDING,
-            repr(self._clock()),
-            str(self._place),
-            str(MAX_SCANNED),
-            outbox_key(""),
-            str(UNSEEN_SECONDS),
+        answer = _FIND_ENDED.call(
+            self._valkey,
+            [keys.OUTBOX_PENDING],
+            [repr(self._clock()), str(self._place), str(MAX_SCANNED), str(UNSEEN_SECONDS)],
         )
         self._place = self._place + MAX_SCANNED if self._place + MAX_SCANNED < self._pending() else 0
         return [job_id.decode() for job_id in cast("list[bytes]", answer)[:MAX_ANNOUNCED]]
 
     def _pending(self) -> int:
-        return self._valkey.zcard(PENDING)
+        return self._valkey.zcard(keys.OUTBOX_PENDING)
 
     def _intent(self, job_id: str) -> OutboxEntry | None:
         try:
-            return read_outbox_entry(cast("dict[bytes, bytes]", self._valkey.hgetall(outbox_key(job_id))))
+            return read_outbox_entry(cast("dict[bytes, bytes]", self._valkey.hgetall(keys.outbox_entry(job_id))))
         except ValueError:
             log.warning("what is stored of the webhook of job %s cannot be read and was dropped", job_id)
             self._forget(job_id)
             return None
 
     def _announce(self, intent: OutboxEntry) -> int:
-        """Turn an intent into deliveries. Both happen or neither."""
+        """Turn an entry into deliveries, and delete it. Returns how many."""
         job = self._job(intent.job_id)
         if not job.status.terminal:
             return 0
         now = self._clock()
         message = Message.of(job, intent.metadata)
         deliveries = self._deliveries(intent, message, now)
-        with self._valkey.pipeline(transaction=True) as pipeline:
-            if deliveries:
-                self.store.add_message(pipeline, message)
-            for delivery in deliveries:
-                self.store.add_delivery(pipeline, delivery, now=now)
-            pipeline.delete(outbox_key(intent.job_id))
-            pipeline.zrem(PENDING, intent.job_id)
-            pipeline.execute()
+        if deliveries:
+            self.store.add_deliveries(deliveries, now=now, message=message)
+        # Only then: a process that dies in between leaves the entry to the next sweep.
+        self._forget(intent.job_id)
         return len(deliveries)
 
     def _deliveries(self, intent: OutboxEntry, message: Message, now: float) -> list[Delivery]:
@@ -166,8 +135,8 @@ class OutboxRelay:
     def _job(self, job_id: str) -> JobView:
         """Read a job; one whose record has expired has failed, for all that can still be told."""
         pipeline = self._valkey.pipeline(transaction=False)
-        pipeline.hmget(Job.key_for(job_id), *FIELDS)
-        pipeline.xrevrange(f"rq:results:{job_id}", count=1)
+        pipeline.hmget(keys.job(job_id), *FIELDS)
+        pipeline.xrevrange(keys.results(job_id), count=1)
         values, results = pipeline.execute()
         job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
         if "status" not in job or decode_text(job.get("origin")) not in KINDS:
@@ -180,14 +149,17 @@ class OutboxRelay:
     def _revive(self) -> int:
         """Put attempts back on the queue whose time has passed and whose RQ job is lost, or that nobody schedules."""
         now = self._clock()
-        late = cast("list[bytes]", self._valkey.zrangebyscore(DUE, 0, now - LATE_SECONDS, start=0, num=MAX_REVIVED))
+        late = cast(
+            "list[bytes]",
+            self._valkey.zrangebyscore(keys.DELIVERIES_DUE, 0, now - LATE_SECONDS, start=0, num=MAX_REVIVED),
+        )
         return sum(self._revive_one(delivery_id.decode(), now) for delivery_id in late)
 
     def _revive_one(self, delivery_id: str, now: float) -> bool:
         try:
             delivery = self.store.delivery(delivery_id)
         except WebhookNotFound:
-            self._valkey.zrem(DUE, delivery_id)
+            self._valkey.zrem(keys.DELIVERIES_DUE, delivery_id)
             return False
         job_id = rq_job_id(delivery_id, delivery.seq)
         if not self._is_lost(job_id, now - (delivery.next_attempt_at or moment(0)).timestamp()):
@@ -196,15 +168,15 @@ class OutboxRelay:
         return self.store.save_delivery(again, expected=delivery.seq, now=now, drop=job_id)
 
     def _is_lost(self, job_id: str, late_seconds: float) -> bool:
-        status = cast("bytes | None", self._valkey.hget(f"rq:job:{job_id}", "status"))
+        status = cast("bytes | None", self._valkey.hget(keys.job(job_id), "status"))
         if status == b"queued":
-            waits = self._valkey.lpos(f"rq:queue:{QUEUE}", job_id) is not None
+            waits = self._valkey.lpos(keys.queue(QUEUE), job_id) is not None
             return not waits and late_seconds > LOST_SECONDS
         return late_seconds > LOST_SECONDS if status == b"started" else True
 
     def _forget(self, job_id: str) -> None:
-        self._valkey.delete(outbox_key(job_id))
-        self._valkey.zrem(PENDING, job_id)
+        self._valkey.delete(keys.outbox_entry(job_id))
+        self._valkey.zrem(keys.OUTBOX_PENDING, job_id)
 
 
 class RelayThread:

@@ -1,22 +1,15 @@
 """Endpoints, secrets and deliveries in Valkey. Safe for threads; connects on first use.
 
-    rag:webhook:endpoint:{id}       one endpoint, JSON
-    rag:webhook:endpoints:{owner}   set of a user's endpoints; of everybody's for the owner `*`
-    rag:webhook:secret:{owner}      signs what goes to URLs given with a job
-    rag:webhook:message:{id}        the body of an event
-    rag:webhook:delivery:{id}       hash: `record` as JSON, and `seq` beside it for scripts
-    rag:webhook:due                 deliveries that wait for an attempt, by its time
-    rag:webhook:log:{what}:{id}     deliveries of an owner, an endpoint, a job or all, by creation
-
 A delivery and the RQ job that is to try it are written by one script, so that neither is there without the other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, cast
+from pathlib import Path
+from typing import Any, Final, cast
 
 from pydantic import ValidationError
 from redis import Redis
@@ -27,18 +20,18 @@ from redis.retry import Retry
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
-from client.rq.fair_queue import TURNS, record_fields
-from client.rq.outbox import PREFIX, Callback, endpoints_key, write_outbox_entry
+from client.rq.fair_queue import LUA_CONSTANTS, record_fields
+from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
 from client.rq_client import SOCKET_TIMEOUT_SECONDS
+from client.valkey import keys
 from client.valkey.connection import RETRY_AFTER_SECONDS
-from client.valkey.keys import quoted
+from client.valkey.scripts import load
 from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
 from webhooks.models import Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
 from webhooks.sender import new_secret
 
-DUE: Final = f"{PREFIX}due"
 QUEUE: Final = QUEUES["webhook"]
 MAX_ENDPOINTS: Final = 20
 MAX_LOGGED: Final = 1_000
@@ -48,39 +41,8 @@ EVERYONE: Final = "everyone"
 JOB_TIMEOUT_SECONDS: Final = 60
 JOB_RESULT_SECONDS: Final = 3_600
 
-# Write a delivery, and the RQ job of its next attempt. KEYS: delivery, due, message. ARGV: delivery id, seq it must
-# have now ('' when it must not exist yet), seconds to keep it, now in Unix seconds, record, seq, time of the attempt
-# ('' when there is none), queue, RQ job that is no longer wanted or '', RQ job, its fields and values ...
-# Returns 1 when written.
-_SAVE = (
-    TURNS
-    + """
-if (redis.call('HGET', KEYS[1], 'seq') or '') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'record', ARGV[5], 'seq', ARGV[6])
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('EXPIRE', KEYS[3], ARGV[3])
-local queue, scheduled = 'rq:queue:' .. ARGV[8], 'rq:scheduled:' .. ARGV[8]
-if ARGV[9] ~= '' and (redis.call('ZREM', scheduled, ARGV[9]) == 1 or redis.call('LREM', queue, 1, ARGV[9]) == 1) then
-  redis.call('DEL', 'rq:job:' .. ARGV[9])
-end
-if ARGV[7] == '' then
-  redis.call('ZREM', KEYS[2], ARGV[1])
-  return 1
-end
-redis.call('ZADD', KEYS[2], ARGV[7], ARGV[1])
-redis.call('SADD', 'rq:queues', queue)
-redis.call('HSET', 'rq:job:' .. ARGV[10], unpack(ARGV, 11))
-if tonumber(ARGV[7]) > tonumber(ARGV[4]) then
-  redis.call('HSET', 'rq:job:' .. ARGV[10], 'status', 'scheduled')
-  redis.call('ZADD', scheduled, ARGV[7], ARGV[10])
-else
-  redis.call('HSET', 'rq:job:' .. ARGV[10], 'status', 'queued')
-  adopt(ARGV[8])
-  take_turn(ARGV[8], ARGV[10])
-end
-return 1
-"""
-)
+# Write a delivery, and the RQ job of its next attempt.
+SAVE_DELIVERY: Final = load(Path(__file__).parent / "lua" / "save_delivery.lua", LUA_CONSTANTS)
 
 
 def connect(url: str) -> Redis:
@@ -103,28 +65,28 @@ class WebhookStore:
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Register an endpoint. Raises WebhookConflict when its owner has MAX_ENDPOINTS already."""
         with reachable():
-            if self.valkey.scard(endpoints_key(endpoint.owner)) >= MAX_ENDPOINTS:
+            if self.valkey.scard(keys.endpoints(endpoint.owner)) >= MAX_ENDPOINTS:
                 raise WebhookConflict(f"there are {MAX_ENDPOINTS} endpoints already: delete one first")
             self._write_endpoint(endpoint)
 
     def replace_endpoint(self, endpoint: Endpoint) -> None:
         """Write an endpoint anew, if it is still there."""
         with reachable():
-            if self.valkey.exists(_endpoint_key(endpoint.endpoint_id)):
+            if self.valkey.exists(keys.endpoint(endpoint.endpoint_id)):
                 self._write_endpoint(endpoint)
 
     def endpoints(self, owner: str | None) -> list[Endpoint]:
         """List a user's endpoints, oldest first; None: everybody's."""
         with reachable():
-            ids = cast("set[bytes]", self.valkey.smembers(endpoints_key(owner)))
-            stored = self.valkey.mget([_endpoint_key(name.decode()) for name in ids]) if ids else []
+            ids = cast("set[bytes]", self.valkey.smembers(keys.endpoints(owner)))
+            stored = self.valkey.mget([keys.endpoint(name.decode()) for name in ids]) if ids else []
         found = [_endpoint(value) for value in cast("list[bytes | None]", stored)]
         return sorted((e for e in found if e is not None and owner in {None, e.owner}), key=lambda e: e.created_at)
 
     def endpoint(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
         """Read an endpoint; when `owner` is given, only one of theirs. Raises WebhookNotFound."""
         with reachable():
-            found = _endpoint(cast("bytes | None", self.valkey.get(_endpoint_key(endpoint_id))))
+            found = _endpoint(cast("bytes | None", self.valkey.get(keys.endpoint(endpoint_id))))
         if found is None or (owner is not None and found.owner != owner):
             raise WebhookNotFound("there is no such endpoint: GET /webhooks lists yours")
         return found
@@ -133,13 +95,13 @@ class WebhookStore:
         """Forget an endpoint. What is on its way to it is not sent any more."""
         with reachable(), self.valkey.pipeline() as pipeline:
             for owner in (endpoint.owner, None):
-                pipeline.srem(endpoints_key(owner), endpoint.endpoint_id)
-            pipeline.delete(_endpoint_key(endpoint.endpoint_id))
+                pipeline.srem(keys.endpoints(owner), endpoint.endpoint_id)
+            pipeline.delete(keys.endpoint(endpoint.endpoint_id))
             pipeline.execute()
 
     def default_secret(self, owner: str) -> str:
         """Return the secret for URLs given with a job, made on the first call."""
-        key = f"{PREFIX}secret:{quoted(owner)}"
+        key = keys.webhook_secret(owner)
         with reachable():
             self.valkey.set(key, new_secret(), nx=True)
             return cast("bytes", self.valkey.get(key)).decode()
@@ -153,53 +115,55 @@ class WebhookStore:
 
     def tell(self, job_id: str, *, owner: str, callback: Callback) -> None:
         """Have the end of a job told that is on its queue already, or has ended just now."""
-        with reachable(), self.valkey.pipeline(transaction=False) as pipeline:
-            write_outbox_entry(pipeline, job_id, owner=owner, callback=callback)
-            pipeline.execute()
-
-    def add_message(self, pipeline: Pipeline, message: Message) -> None:
-        """Keep the body of an event, for as long as it may be sent."""
-        pipeline.set(_message_key(message.message_id), message.body, nx=True, ex=self._keep_seconds)
+        with reachable():
+            write_outbox_entry(self.valkey, job_id, owner=owner, callback=callback)
 
     def body(self, delivery: Delivery) -> bytes | None:
         """Return what a delivery sends; None when it is no longer kept."""
         with reachable():
-            return cast("bytes | None", self.valkey.get(_message_key(delivery.message_id)))
+            return cast("bytes | None", self.valkey.get(keys.webhook_message(delivery.message_id)))
 
-    def add_delivery(self, pipeline: Pipeline, delivery: Delivery, *, now: float) -> None:
-        """Put a new delivery on the queue. Does nothing when it is there already."""
-        self._save(pipeline, delivery, expected="", now=now, due=now)
+    def add_deliveries(self, deliveries: Sequence[Delivery], *, now: float, message: Message | None = None) -> None:
+        """Put new deliveries on the queue, and keep the body of their event. Skips deliveries that exist already.
+
+        Raises RedisError.
+        """
+
+        def fill(pipeline: Pipeline) -> None:
+            if message is not None:
+                key = keys.webhook_message(message.message_id)
+                pipeline.set(key, message.body, nx=True, ex=self._keep_seconds)
+            for delivery in deliveries:
+                SAVE_DELIVERY.add_to(pipeline, *self._save_call(delivery, expected="", now=now, due=now))
+                self._log(pipeline, delivery, now=now)
+
+        SAVE_DELIVERY.transaction(self.valkey, fill)
+
+    def _log(self, pipeline: Pipeline, delivery: Delivery, *, now: float) -> None:
         places = {"owner": delivery.owner, "all": EVERYONE, "endpoint": delivery.endpoint_id, "job": delivery.job_id}
-        for what, name in places.items():
+        for kind, name in places.items():
             if not name:  # no endpoint: a URL given with the job
                 continue
-            key = _log_key(what, name)
+            key = keys.delivery_log(kind, name)
             pipeline.zadd(key, {delivery.delivery_id: delivery.created_at.timestamp()}, nx=True)
             pipeline.zremrangebyscore(key, 0, now - self._keep_seconds)
             pipeline.zremrangebyrank(key, 0, -MAX_LOGGED - 1)
             pipeline.expire(key, self._keep_seconds)
 
     def save_delivery(self, delivery: Delivery, *, expected: int, now: float, drop: str = "") -> bool:
-        """Write a delivery, and put it on the queue when it has a next attempt. False when another was faster.
+        """Write a delivery, and enqueue its next attempt if it has one. Returns False if another process was faster.
 
-        `expected` is the `seq` it was read with; `drop` an RQ job that is not to run any more.
+        `expected`: the `seq` that the delivery was read with. `drop`: an RQ job that must not run any more.
         """
-        due = delivery.next_attempt_at
-        with reachable(), self.valkey.pipeline() as pipeline:
-            self._save(
-                pipeline,
-                delivery,
-                expected=str(expected),
-                now=now,
-                due=None if due is None else due.timestamp(),
-                drop=drop,
-            )
-            return bool(pipeline.execute()[0])
+        due = None if delivery.next_attempt_at is None else delivery.next_attempt_at.timestamp()
+        script_keys, arguments = self._save_call(delivery, expected=str(expected), now=now, due=due, drop=drop)
+        with reachable():
+            return bool(SAVE_DELIVERY.call(self.valkey, script_keys, arguments))
 
     def delivery(self, delivery_id: str, *, owner: str | None = None) -> Delivery:
         """Read a delivery; when `owner` is given, only one of theirs. Raises WebhookNotFound."""
         with reachable():
-            found = _delivery(cast("bytes | None", self.valkey.hget(_delivery_key(delivery_id), "record")))
+            found = _delivery(cast("bytes | None", self.valkey.hget(keys.delivery(delivery_id), "record")))
         if found is None or (owner is not None and found.owner != owner):
             raise WebhookNotFound("there is no such delivery: GET /webhooks/deliveries lists yours")
         return found
@@ -210,37 +174,31 @@ class WebhookStore:
         When `owner` is given, only theirs.
         """
         with reachable():
-            ids = self.valkey.zrevrange(_log_key(what, name), offset, offset + limit - 1)
+            ids = self.valkey.zrevrange(keys.delivery_log(what, name), offset, offset + limit - 1)
             pipeline = self.valkey.pipeline(transaction=False)
             for delivery_id in cast("list[bytes]", ids):
-                pipeline.hget(_delivery_key(delivery_id.decode()), "record")
+                pipeline.hget(keys.delivery(delivery_id.decode()), "record")
             found = [_delivery(record) for record in pipeline.execute()]
         return [delivery for delivery in found if delivery is not None and owner in {None, delivery.owner}]
 
     def _write_endpoint(self, endpoint: Endpoint) -> None:
         with self.valkey.pipeline() as pipeline:
-            pipeline.set(_endpoint_key(endpoint.endpoint_id), endpoint.model_dump_json())
+            pipeline.set(keys.endpoint(endpoint.endpoint_id), endpoint.model_dump_json())
             for owner in (endpoint.owner, None):
-                pipeline.sadd(endpoints_key(owner), endpoint.endpoint_id)
+                pipeline.sadd(keys.endpoints(owner), endpoint.endpoint_id)
             pipeline.execute()
 
-    def _save(
-        self,
-        pipeline: Pipeline,
-        delivery: Delivery,
-        *,
-        expected: str,
-        now: float,
-        due: float | None,
-        drop: str = "",
-    ) -> None:
-        keys = (_delivery_key(delivery.delivery_id), DUE, _message_key(delivery.message_id))
+    def _save_call(
+        self, delivery: Delivery, *, expected: str, now: float, due: float | None, drop: str = ""
+    ) -> tuple[list[str], list[Any]]:
+        """Return the keys and the arguments of SAVE_DELIVERY."""
         job = self._job(delivery)
-        fields = record_fields(job.to_dict(), delivery.owner)
-        pipeline.eval(
-            _SAVE,
-            len(keys),
-            *keys,
+        script_keys = [
+            keys.delivery(delivery.delivery_id),
+            keys.DELIVERIES_DUE,
+            keys.webhook_message(delivery.message_id),
+        ]
+        arguments = [
             delivery.delivery_id,
             expected,
             str(self._keep_seconds),
@@ -251,8 +209,9 @@ class WebhookStore:
             QUEUE,
             drop,
             job.id,
-            *fields,
-        )
+            *record_fields(job.to_dict(), delivery.owner),
+        ]
+        return script_keys, arguments
 
     def _job(self, delivery: Delivery) -> Job:
         task = DeliveryTask(delivery_id=delivery.delivery_id, seq=delivery.seq)
@@ -287,22 +246,6 @@ def _tick(due: float, now: float) -> float:
     What is due now may seem up to a microsecond later: records keep no more of a time.
     """
     return math.ceil(due) if due > now + 1e-6 else now
-
-
-def _endpoint_key(endpoint_id: str) -> str:
-    return f"{PREFIX}endpoint:{endpoint_id}"
-
-
-def _message_key(message_id: str) -> str:
-    return f"{PREFIX}message:{message_id}"
-
-
-def _delivery_key(delivery_id: str) -> str:
-    return f"{PREFIX}delivery:{delivery_id}"
-
-
-def _log_key(what: str, name: str) -> str:
-    return f"{PREFIX}log:{what}:{quoted(name)}"
 
 
 def _endpoint(stored: bytes | None) -> Endpoint | None:

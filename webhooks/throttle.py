@@ -4,23 +4,19 @@ An attempt at a receiver that takes the whole time limit holds a worker's place 
 gets one attempt at a time, with a pause after each, until it answers again; the others come back a little later,
 without one of their attempts being used up. A user of such a receiver, who may have many more, has two attempts
 at a time in all: the other places are for the other users.
-
-    rag:webhook:slow:{receiver}    it did not answer in time
-    rag:webhook:probe:{receiver}   an attempt at a slow one is being made, or was just now
-    rag:webhook:held:{owner}       a receiver of theirs did not answer in time
-    rag:webhook:trying:{owner}     their attempts that are being made, by when they began
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from redis import Redis
 
-from client.rq.outbox import PREFIX
-from client.valkey.keys import quoted
+from client.valkey import keys
+from client.valkey.scripts import load
 from webhooks.models import make_id
 from webhooks.sender import ATTEMPT_SECONDS, Outcome
 from webhooks.store import reachable
@@ -30,19 +26,10 @@ PAUSE_SECONDS: Final = 15
 PROBE_SECONDS: Final = ATTEMPT_SECONDS + 5
 
 
-# How many attempts a user makes at once, of whom a receiver hung of late.
+# How many attempts may be made at once for a user with a slow receiver.
 MOST_HELD: Final = 2
 
-# KEYS: slow, probe, held, trying. ARGV: delivery, now in Unix seconds, seconds of a probe, most attempts.
-_TRY: Final = """
-redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', ARGV[2] - ARGV[3])
-local held = redis.call('EXISTS', KEYS[3]) == 1
-if held and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 0 end
-if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[3]) then return 0 end
-redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
-redis.call('EXPIRE', KEYS[4], ARGV[3])
-return 1
-"""
+_START_ATTEMPT: Final = load(Path(__file__).parent / "lua" / "start_attempt.lua")
 
 
 class Pace:
@@ -52,18 +39,17 @@ class Pace:
         self._valkey = valkey
         self._delivery_id = delivery_id
         receiver = make_id(urlsplit(url).netloc.lower())
-        self._slow = f"{PREFIX}slow:{receiver}"
-        self._probe = f"{PREFIX}probe:{receiver}"
-        self._held = f"{PREFIX}held:{quoted(owner)}"
-        self._trying = f"{PREFIX}trying:{quoted(owner)}"
+        self._slow = keys.slow_receiver(receiver)
+        self._probe = keys.receiver_probe(receiver)
+        self._held = keys.held_owner(owner)
+        self._trying = keys.owner_attempts(owner)
 
     def may_try(self) -> bool:
         """Ask to make an attempt now. After True, `tried` must say how it went."""
-        keys = (self._slow, self._probe, self._held, self._trying)
+        script_keys = (self._slow, self._probe, self._held, self._trying)
+        arguments = (self._delivery_id, time.time(), PROBE_SECONDS, MOST_HELD)
         with reachable():
-            return bool(
-                self._valkey.eval(_TRY, len(keys), *keys, self._delivery_id, time.time(), PROBE_SECONDS, MOST_HELD)
-            )
+            return bool(_START_ATTEMPT.call(self._valkey, script_keys, arguments))
 
     def tried(self, outcome: Outcome) -> None:
         """Take note of how an attempt went."""

@@ -1,7 +1,7 @@
-"""Dead letters: jobs that failed, in RQ's registries of failed jobs, until they are retried, dropped or expire.
+"""Dead letters: failed jobs in RQ's registries, until they are retried, dropped or expire.
 
-RQ keeps jobs that were cancelled while they ran in the same registries. Those are no dead letters: they stay cancelled.
-A job that is retried sends no second webhook: a delivery has the id of its job and receiver, and is made once.
+RQ keeps jobs that were cancelled while they ran in the same registries. Those are no dead letters and stay cancelled.
+A retried job sends no second webhook: a delivery's id is made of job and receiver, so it is made once.
 """
 
 from __future__ import annotations
@@ -12,35 +12,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from redis import Redis
-from rq.utils import now, utcformat
 
-from client.rq.event_stream import events_key
-from client.rq.records import QUEUES
+from client.rq.records import QUEUES, rq_timestamp
+from client.rq.scripts import load_script
 from client.rq.serializer import NotPlainData, PlainSerializer
+from client.valkey import keys
 
 # Failures that lie in the uploaded file, or in an upload that this job no longer has: another attempt fails again.
 _PERMANENT = frozenset({"document_error", "unsupported_file", "upload_gone"})
-
-# Back to the end of its list, as if it had never run. KEYS: record, registry, list. ARGV: id, now.
-_RETRY = """
-if redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' or redis.call('HGET', KEYS[1], 'status') ~= 'failed' then return 0 end
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'status', 'queued', 'enqueued_at', ARGV[2])
-redis.call('HDEL', KEYS[1], 'started_at', 'ended_at', 'worker_name', 'deaths', 'cancel', 'exc_info')
-redis.call('PERSIST', KEYS[1])
-redis.call('RPUSH', KEYS[3], ARGV[1])
-return 1
-"""
-
-# Gone for good, also when nothing but its place in the registry is left. KEYS: record, registry, results, executions,
-# events. ARGV: id.
-_DROP = """
-local status = redis.pcall('HGET', KEYS[1], 'status')
-if type(status) == 'string' and status ~= 'failed' then return 0 end
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
-redis.call('DEL', KEYS[1], KEYS[3], KEYS[4], KEYS[5])
-return 1
-"""
+_RETRY = load_script("retry_dead_letter")
+_DROP = load_script("drop_dead_letter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,37 +50,43 @@ class DeadLetters:
         self._valkey = valkey
 
     def list(self) -> list[DeadLetter]:
-        """Return them, the oldest first within each queue."""
+        """Return the dead letters of each queue, the oldest first."""
         letters = (
-            self._letter(queue, job_id.decode(errors="replace"))
+            self._read(queue, job_id.decode(errors="replace"))
             for queue in QUEUES.values()
-            for job_id in cast("list[bytes]", self._valkey.zrange(f"rq:failed:{queue}", 0, -1))
+            for job_id in cast("list[bytes]", self._valkey.zrange(keys.registry("failed", queue), 0, -1))
         )
         return [letter for letter in letters if letter is not None]
 
     def retry(self, job_ids: Iterable[str]) -> builtins.list[str]:
-        """Put jobs back on their lists, each in one step. Returns the ids that were no dead letters."""
-        moment = str(utcformat(now()))
-        return [job_id for job_id in job_ids if not self._each_queue(_RETRY, job_id, moment)]
+        """Put jobs back on their queues, each in one step. Returns the ids that are not dead letters."""
+        return [job_id for job_id in job_ids if not self._retry(job_id, rq_timestamp())]
 
     def drop(self, job_ids: Iterable[str]) -> builtins.list[str]:
-        """Delete jobs with their results. Returns the ids that were no dead letters."""
-        return [job_id for job_id in job_ids if not self._each_queue(_DROP, job_id)]
+        """Delete jobs with their results. Returns the ids that are not dead letters."""
+        return [job_id for job_id in job_ids if not self._drop(job_id)]
 
-    def _each_queue(self, script: str, job_id: str, *arguments: str) -> bool:
-        for queue in QUEUES.values():
-            beside = [f"rq:results:{job_id}", f"rq:executions:{job_id}", events_key(job_id)]
-            keys = [f"rq:job:{job_id}", f"rq:failed:{queue}", *(beside if script is _DROP else [f"rq:queue:{queue}"])]
-            if self._valkey.eval(script, len(keys), *keys, job_id, *arguments):
-                return True
-        return False
+    def _retry(self, job_id: str, now: str) -> bool:
+        return any(
+            _RETRY.call(
+                self._valkey, [keys.job(job_id), keys.registry("failed", queue), keys.queue(queue)], [job_id, now]
+            )
+            for queue in QUEUES.values()
+        )
 
-    def _letter(self, queue: str, job_id: str) -> DeadLetter | None:
-        """Read a dead letter; None when the job did not fail."""
+    def _drop(self, job_id: str) -> bool:
+        others = [keys.results(job_id), keys.executions(job_id), keys.events(job_id)]
+        return any(
+            _DROP.call(self._valkey, [keys.job(job_id), keys.registry("failed", queue), *others], [job_id])
+            for queue in QUEUES.values()
+        )
+
+    def _read(self, queue: str, job_id: str) -> DeadLetter | None:
+        """Read a dead letter; None when the job did not fail. A job without a record is reported as `unknown`."""
         code, detail = "unknown", "its record says nothing"
         ended_at = ""
-        if self._valkey.type(f"rq:job:{job_id}") == b"hash":
-            fields = self._valkey.hmget(f"rq:job:{job_id}", ["ended_at", "meta", "status"])
+        if self._valkey.type(keys.job(job_id)) == b"hash":
+            fields = self._valkey.hmget(keys.job(job_id), ["ended_at", "meta", "status"])
             ended, meta, status = cast("list[bytes | None]", fields)
             if status not in {None, b"failed"}:
                 return None
@@ -110,6 +97,7 @@ class DeadLetters:
 
 
 def _failure(meta: bytes | None) -> dict[str, object]:
+    """Return the failure that a job's notes hold; {} when they hold none or cannot be read."""
     try:
         notes = PlainSerializer.loads(meta) if meta else {}
     except NotPlainData:

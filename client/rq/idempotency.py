@@ -15,22 +15,14 @@ from typing import Any, cast
 import redis.asyncio as redis
 
 from client.rq.records import decode_text
+from client.rq.scripts import load_script
+from client.valkey import keys
 from client.valkey.connection import valkey_call
 from errors import IdempotencyConflict
 
 TTL_SECONDS = 86_400
 
-# KEYS: the idempotency key. ARGV: fingerprint, seconds to keep it, a new id.
-# Returns the id that stands for the key, and 1 when its fingerprint is ours.
-_RESERVE = """
-local known = redis.call('GET', KEYS[1])
-if known then
-    local id, fingerprint = string.match(known, '^(.*) (.*)$')
-    return {id, fingerprint == ARGV[1] and 1 or 0}
-end
-redis.call('SET', KEYS[1], ARGV[3] .. ' ' .. ARGV[1], 'EX', ARGV[2])
-return {ARGV[3], 1}
-"""
+_RESERVE = load_script("reserve_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +37,7 @@ class IdempotentRequest:
         """Describe a request. Two users with the same `key` get two entries."""
         text = json.dumps(request, sort_keys=True, ensure_ascii=True, default=str)
         digest = hashlib.sha256(f"{user_id}\0{key}".encode()).hexdigest()
-        return cls(key=f"rag:idempotency:{digest}", fingerprint=hashlib.sha256(text.encode()).hexdigest())
+        return cls(key=keys.idempotency(digest), fingerprint=hashlib.sha256(text.encode()).hexdigest())
 
 
 class IdempotencyStore:
@@ -74,8 +66,8 @@ class IdempotencyStore:
         An id is any text without spaces. Raises as `find` does.
         """
         async with valkey_call():
-            stored_id, same = await self._valkey.eval(
-                _RESERVE, 1, request.key, request.fingerprint, TTL_SECONDS, new_id
+            stored_id, same = await _RESERVE.call_async(
+                self._valkey, [request.key], [request.fingerprint, TTL_SECONDS, new_id]
             )
         if not same:
             raise _conflict()

@@ -1,50 +1,37 @@
-"""What is to be told when a job ends, written down before the job is put on its queue.
+"""The outbox: whom to notify of the end of each job, written in the same step that puts the job on its queue.
 
-rag:webhook:pending        intents by the time they were written
-rag:webhook:intent:{job}   hash: `intent` as JSON, a field `url:...` for each URL, `seen` once its job was found
+`webhooks.relay` turns an entry into deliveries once its job has ended.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from pydantic import Field
+from redis import Redis
 
-from client.valkey.keys import quoted
+from client.rq.scripts import load_script
+from client.valkey import keys
 from schemas import Frozen
 
-PREFIX: Final = "rag:webhook:"
 _URL: Final = "url:"
-PENDING: Final = f"{PREFIX}pending"
-# An owner's key holds no asterisk: it is quoted there.
-EVERYBODY: Final = f"{PREFIX}endpoints:*"
-
-# Write an intent, if there is anybody to tell. KEYS: intent, pending, endpoints of the owner, the job where it must be
-# new. ARGV: job, URL or '', intent, now.
-_INTEND = """
-if KEYS[4] and redis.call('EXISTS', KEYS[4]) == 1 then return 0 end
-if ARGV[2] == '' and redis.call('EXISTS', KEYS[3]) == 0 then return 0 end
-if ARGV[2] == '' then
-  redis.call('HSETNX', KEYS[1], 'intent', ARGV[3])
-else
-  redis.call('HSET', KEYS[1], 'intent', ARGV[3], 'url:' .. ARGV[2], 1)
-end
-redis.call('ZADD', KEYS[2], 'NX', ARGV[4], ARGV[1])
-return 1
-"""
+_WRITE: Final = load_script("write_outbox_entry")
 
 
 class Callback(Frozen):
-    """Whom to tell when a job ends, beside its owner's endpoints, and what to send along. `url` empty is nobody."""
+    """A URL to notify of a job's end, in addition to its owner's endpoints, and metadata to send along.
+
+    `url` "": only the endpoints are notified.
+    """
 
     url: str = ""
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
 class OutboxEntry(Frozen):
-    """What is to be told when a job ends: to the owner's endpoints, and to `urls`."""
+    """Whom to notify of a job's end: the owner's endpoints, and `urls`."""
 
     job_id: str
     owner: str
@@ -52,40 +39,34 @@ class OutboxEntry(Frozen):
     metadata: dict[str, str] = Field(default_factory=dict)
 
 
-def clock() -> float:
+def unix_now() -> float:
     """Return the time in Unix seconds."""
     return time.time()
 
 
-def write_outbox_entry(
-    pipeline: Any, job_id: str, *, owner: str, callback: Callback | None = None, new: bool = False
-) -> None:
-    """Add to a pipeline, sync or async, what makes the end of a job told.
+def entry_keys(job_id: str, owner: str) -> list[str]:
+    """Return the keys of the entry, of the pending entries and of the owner's endpoints, for a script."""
+    return [keys.outbox_entry(job_id), keys.OUTBOX_PENDING, keys.endpoints(owner)]
 
-    To the URL of `callback`, if there is one, and to the owner's endpoints. It does nothing where there are none.
-    Several URLs add up. `new`: only if there is no such job yet.
-    """
+
+def entry_arguments(job_id: str, owner: str, callback: Callback | None) -> list[str]:
+    """Return the URL, the entry as JSON and the time, for a script."""
     callback = callback or Callback()
-    intent = OutboxEntry(job_id=job_id, owner=owner, metadata=callback.metadata)
-    keys = [outbox_key(job_id), PENDING, endpoints_key(owner)] + ([f"rq:job:{job_id}"] if new else [])
-    pipeline.eval(_INTEND, len(keys), *keys, job_id, callback.url, intent.model_dump_json(), repr(clock()))
+    entry = OutboxEntry(job_id=job_id, owner=owner, metadata=callback.metadata)
+    return [callback.url, entry.model_dump_json(), repr(unix_now())]
+
+
+def write_outbox_entry(valkey: Redis, job_id: str, *, owner: str, callback: Callback) -> None:
+    """Write the entry of a job that is on its queue already. URLs of several calls add up. Raises RedisError.
+
+    Writes nothing where there is nobody to notify: no URL, and no endpoint of the owner.
+    """
+    _WRITE.call(valkey, entry_keys(job_id, owner), [job_id, *entry_arguments(job_id, owner, callback)])
 
 
 def read_outbox_entry(fields: Mapping[bytes, bytes]) -> OutboxEntry | None:
-    """Read an intent from its hash; None when there is none. Raises ValueError for one that makes no sense."""
+    """Read an entry from its hash; None for an empty one. Raises ValueError for one that cannot be read."""
     if b"intent" not in fields:
         return None
     urls = sorted(name.decode().removeprefix(_URL) for name in fields if name.startswith(_URL.encode()))
     return OutboxEntry.model_validate_json(fields[b"intent"]).model_copy(update={"urls": tuple(urls)})
-
-
-def outbox_key(job_id: str) -> str:
-    """Return the key of a job's intent."""
-    return f"{PREFIX}intent:{job_id}"
-
-
-def endpoints_key(owner: str | None) -> str:
-    """Return the key of the set of a user's endpoints; None: of everybody's."""
-    if owner is None:
-        return EVERYBODY
-    return f"{PREFIX}endpoints:{quoted(owner)}"

@@ -1,4 +1,4 @@
-"""What RQ stores of a job, read with suspicion: whoever can write to Valkey may have written it."""
+"""Job records as RQ stores them, read with suspicion: anybody who can write to Valkey may have written them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 from rq.job import JobStatus as RqStatus
+from rq.utils import now, utcformat
 
 from client.rq.serializer import NotPlainData, PlainSerializer
 from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
@@ -19,13 +20,13 @@ Kind = Literal["chat", "document", "webhook"]
 QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
 PROCESS: Final = "queues.worker.process_pdf"
 REMOVE: Final = "queues.worker.remove_upload"
-# What a job of each kind calls, unless told otherwise.
+# The function of a job of each kind, unless its submitter names another.
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
     "document": PROCESS,
     "webhook": "queues.worker.deliver_webhook",
 }
-# All that our own workers will call.
+# The only functions that our own workers call.
 ALLOWED: Final = frozenset({*FUNCTIONS.values(), REMOVE})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 MAX_EXCEPTION_CHARS = 4_096
@@ -41,7 +42,7 @@ STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.STOPPED: JobStatus.CANCELLED,
     RqStatus.CANCELED: JobStatus.CANCELLED,
 }
-# Not RQ's own, which leaves it alone: whose job it is. A job put there by other means has none, and is LOCAL_USER's.
+# This program's field in RQ's record: the job's owner. A job that came in another way has none and is LOCAL_USER's.
 OWNER_FIELD = "owner"
 LOCAL_USER = "local"
 FIELDS = (
@@ -51,11 +52,14 @@ FIELDS = (
 
 
 def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
-    """Read what RQ stored. Whatever cannot be read makes a failed job, not an error."""
+    """Return a job from its record and its latest result.
+
+    A record that cannot be read makes a failed job, not an error.
+    """
     kind = KINDS[decode_text(job["origin"])]
     owner = decode_text(job.get(OWNER_FIELD)) or LOCAL_USER
     try:
-        status = JobStatus.CANCELLED if _was_withdrawn(job) else STATUSES[decode_text(job["status"])]
+        status = JobStatus.CANCELLED if _cancelled_while_waiting(job) else STATUSES[decode_text(job["status"])]
         meta = PlainSerializer.loads(job["meta"]) if job.get("meta") else {}
         value = _return_value(result, kind) if status is JobStatus.FINISHED else None
         return JobView(
@@ -84,11 +88,11 @@ def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> 
         )
 
 
-def _was_withdrawn(job: dict[str, bytes]) -> bool:
-    """Whether a job that is said to run was cancelled while it waited: its worker is about to find that out."""
+def _cancelled_while_waiting(job: dict[str, bytes]) -> bool:
+    """Return True if a started job was cancelled while it waited: its worker is about to find that out."""
     cancelled = job.get("cancel", b"")
-    ended_then = bool(cancelled) and cancelled == job.get("ended_at") and cancelled >= job.get("enqueued_at", b"")
-    return ended_then and decode_text(job["status"]) == RqStatus.STARTED
+    while_waiting = bool(cancelled) and cancelled == job.get("ended_at") and cancelled >= job.get("enqueued_at", b"")
+    return while_waiting and decode_text(job["status"]) == RqStatus.STARTED
 
 
 def _return_value(result: dict[bytes, bytes], kind: Kind) -> dict[str, object]:
@@ -109,20 +113,20 @@ def _failure(
         return Failure(code="cancelled", detail="the job was cancelled")
     if status is not JobStatus.FAILED:
         return None
-    said = _exceptionas_text(result)
-    if "JobTimeoutException" in said:
+    traceback = _traceback_end(result)
+    if "JobTimeoutException" in traceback:
         return Failure(
             code="job_timed_out", detail=f"the job ran longer than {timeout_seconds} s (JOB_TIMEOUT_SECONDS)"
         )
     if "failure" in meta:
         return Failure.model_validate(meta["failure"])
-    if "AbandonedJobError" in said or "terminated unexpectedly" in said or "intermediate queue" in said:
+    if "AbandonedJobError" in traceback or "terminated unexpectedly" in traceback or "intermediate queue" in traceback:
         return Failure(code="worker_died", detail="the worker died while it ran this job; ask again")
     return Failure(code="internal", detail="the job failed inside; the worker's log says why")
 
 
-def _exceptionas_text(result: dict[bytes, bytes]) -> str:
-    """Return the end of the stored traceback, for telling kinds of failure apart. It is never shown."""
+def _traceback_end(result: dict[bytes, bytes]) -> str:
+    """Return the end of the stored traceback, to distinguish kinds of failure. It is never shown to a client."""
     packed = result.get(b"exc_string")
     if not packed:
         return ""
@@ -131,9 +135,15 @@ def _exceptionas_text(result: dict[bytes, bytes]) -> str:
 
 
 def _time(value: bytes | None) -> Any:
-    """Return RQ's time stamp as pydantic reads it; pydantic refuses what is no time."""
+    """Return RQ's timestamp for pydantic, which refuses a text that is no time."""
     return decode_text(value) or None
 
 
 def decode_text(value: bytes | None) -> str:
+    """Return stored text; "" for None. Bytes that are not UTF-8 are replaced."""
     return value.decode(errors="replace") if value else ""
+
+
+def rq_timestamp(moment: datetime | None = None) -> str:
+    """Return a time, or the time now, as RQ writes it. Such texts compare as their times do."""
+    return str(utcformat(moment or now()))

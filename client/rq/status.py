@@ -1,4 +1,4 @@
-"""How the queues are: what waits on each, and which workers listen."""
+"""The state of the queues: how many jobs wait on each, and which workers listen."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import redis.asyncio as redis
 
 from client.rq.records import decode_text
+from client.valkey import keys
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One queue: `waiting` jobs, and the names of the `workers` that listen on it."""
+    """One queue: the number of `waiting` jobs, and the names of the `workers` that listen."""
 
     name: str
     waiting: int
@@ -20,28 +21,29 @@ class QueueState:
 
 
 async def read_states(valkey: redis.Redis, names: Sequence[str]) -> list[QueueState]:
-    """Look at the queues of these names."""
+    """Read the states of the queues of these names."""
     pipeline = valkey.pipeline(transaction=False)
     for name in names:
-        pipeline.llen(f"rq:queue:{name}")
-        pipeline.smembers(f"rq:workers:{name}")
-    answers = await pipeline.execute()
+        pipeline.llen(keys.queue(name))
+        pipeline.smembers(keys.queue_workers(name))
+    replies = await pipeline.execute()
     return [
-        QueueState(name=name, waiting=waiting, workers=await _alive(valkey, keys))
-        for name, waiting, keys in zip(names, answers[::2], answers[1::2], strict=True)
+        QueueState(name=name, waiting=waiting, workers=await _alive(valkey, worker_keys))
+        for name, waiting, worker_keys in zip(names, replies[::2], replies[1::2], strict=True)
     ]
 
 
 async def _alive(valkey: redis.Redis, worker_keys: set[bytes]) -> tuple[str, ...]:
+    """Return the names of the workers that were born and have not died."""
     if not worker_keys:
         return ()
-    keys = sorted(worker_keys)
+    ordered = sorted(worker_keys)
     pipeline = valkey.pipeline(transaction=False)
-    for key in keys:
+    for key in ordered:
         pipeline.hmget(key, "birth", "death")
-    answers = await pipeline.execute()
+    replies = await pipeline.execute()
     return tuple(
-        decode_text(key).removeprefix("rq:worker:")
-        for key, (birth, death) in zip(keys, answers, strict=True)
+        keys.worker_name(decode_text(key))
+        for key, (birth, death) in zip(ordered, replies, strict=True)
         if birth and not death
     )

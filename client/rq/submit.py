@@ -1,67 +1,62 @@
-"""Putting a job into Valkey: its record, what it waits for or its place on the queue, and the first of its events.
+"""Submitting a job: its record, its outbox entry, its place on the queue or its dependencies, and its first event.
 
-It is one script, so that a job is there as a whole or not at all, and so that turns of a conversation come in one
-order: each finds the one before it there.
+It is one script. So a job exists as a whole or not at all, a webhook is never lost between two scripts, and the jobs of
+a conversation come in one order: each finds the previous one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from rq.job import Job
 
-from client.rq.dependencies import AFTER
-from client.rq.event_stream import TELL_QUEUED, UNENDED_SECONDS, events_key
-from client.valkey.conversations import MAX_JOBS, TAKE_TURN
+from client.rq import fair_queue, outbox
+from client.rq.event_stream import UNENDED_SECONDS
+from client.rq.outbox import Callback
+from client.rq.records import REMOVE
+from client.rq.scripts import load_script
+from client.valkey import keys
+from schemas import Priority
 
-# KEYS: job, its events, jobs of its conversation if it has one. ARGV: queue, id, seconds to keep the events and the
-# jobs of the conversation, number of dependencies, their ids, then the fields of the job. A job that is there already
-# is left as it is, and so is everything else.
-_SUBMIT: Final = (
-    AFTER
-    + TAKE_TURN
-    + TELL_QUEUED
-    + """
-local queue, job, count, before = ARGV[1], ARGV[2], tonumber(ARGV[5]), {}
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 6 + count))
-for place = 6, 5 + count do before[#before + 1] = ARGV[place] end
-if KEYS[3] then before[#before + 1] = turn_before(KEYS[3], job, @JOBS@, ARGV[4]) end
-if #before > 0 then
-  redis.call('HSET', KEYS[1], 'dependency_id', before[1], 'dependency_ids', cjson.encode(before),
-    'allow_dependency_failures', 1)
-end
-if not defer(queue, job, before) then
-  adopt(queue)
-  take_turn(queue, job)
-end
-tell_queued(KEYS[2], queue, job, ARGV[3])
-return 1
-""".replace("@JOBS@", str(MAX_JOBS))
-)
+# How many jobs of a conversation are remembered.
+MAX_CONVERSATION_JOBS: Final = 50
 
-_SUBMIT_SHA: Final = hashlib.sha1(_SUBMIT.encode(), usedforsecurity=False).hexdigest()
+SUBMIT: Final = load_script("submit", fair_queue.LUA_CONSTANTS | {"MAX_CONVERSATION_JOBS": MAX_CONVERSATION_JOBS})
 
 
-def submit(
-    pipeline: Any,
-    job: Job,
-    fields: Sequence[Any],
-    *,
-    after: Sequence[str] = (),
-    conversation: str | None = None,
-    ttl_seconds: int,
-    again: bool = False,
-) -> None:
-    """Add to a transaction, sync or async: write a job and put it on its queue, or let it wait.
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job to submit.
 
-    `fields`: what `fair_queue.record_fields` returns. `after`: jobs that have to end first. `conversation`: the key of
-    its jobs, of which the last has to end first, too; it is kept for `ttl_seconds` of a result and for as long as a job
-    may take to end. `again`: this is not the transaction's first, so that the script need not be sent once more.
+    `after`: jobs that have to end first. `conversation_id`: the previous job of that conversation has to end first,
+    too. `callback`: a URL to notify of the job's end.
     """
-    keys = [job.key, events_key(job.id)] + ([] if conversation is None else [conversation])
-    arguments = [job.origin, job.id, UNENDED_SECONDS, ttl_seconds + UNENDED_SECONDS, len(after), *after, *fields]
-    run, script = (pipeline.evalsha, _SUBMIT_SHA) if again else (pipeline.eval, _SUBMIT)
-    run(script, len(keys), *keys, *arguments)
+
+    job: Job
+    owner: str
+    priority: Priority = Priority.NORMAL
+    after: Sequence[str] = ()
+    conversation_id: str | None = None
+    callback: Callback | None = None
+
+    def add_to(self, pipeline: Any, *, result_ttl_seconds: int) -> None:
+        """Add the call of SUBMIT to a transaction, sync or async.
+
+        The list of a conversation's jobs outlives the results by as long as a job may take to end.
+        """
+        job, owner = self.job, self.owner
+        script_keys = [job.key, keys.events(job.id), *outbox.entry_keys(job.id, owner)]
+        if self.conversation_id is not None:
+            script_keys.append(keys.conversation_jobs(owner, self.conversation_id))
+        notify = ["", "", ""] if job.func_name == REMOVE else outbox.entry_arguments(job.id, owner, self.callback)
+        SUBMIT.add_to(
+            pipeline,
+            script_keys,
+            [
+                *(job.origin, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
+                *(len(self.after), *self.after),
+                *fair_queue.record_fields(job.to_dict(), owner, self.priority),
+            ],
+        )

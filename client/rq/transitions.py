@@ -1,11 +1,17 @@
-"""What RagWorker writes to Valkey: each step of a job as one call, over the scripts of `scripts`.
+"""The steps that a job takes in Valkey. Each step is one Lua script, so that no crash leaves a job between two of them.
 
-Nothing here retries: a call that fails may have been carried out or not, and every step can be asked for again.
+Each step but `take` is fenced: it does nothing unless the execution still holds the job, that is, unless the pair
+`{job}:{execution}` is in the registry of running jobs. Scripts also use keys that are not among their KEYS but made of
+ids; a single Valkey server allows that, and RQ does not run on a cluster either.
+
+A step that ends a job also releases the jobs that waited for it. If that fails, as crafted records can cause, the job
+has ended all the same.
+
+No method retries: a call that fails may have been carried out or not, and every step can be repeated.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 import zlib
@@ -17,43 +23,64 @@ from typing import Any, Literal, cast
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from rq.results import Result
-from rq.utils import now as rq_now
-from rq.utils import utcformat
 
-from client.rq import transition_scripts as scripts
+from client.rq import fair_queue
+from client.rq.records import rq_timestamp
+from client.rq.scripts import load_script
 from client.rq.serializer import PlainSerializer
+from client.valkey import keys
+from client.valkey.scripts import Constant, Script
 
 log = logging.getLogger("rq.worker")
 
-# An execution without a heartbeat for so long is dead. Heartbeats come every second.
+# An execution without a heartbeat for this long is dead. Heartbeats come every second.
 LEASE_SECONDS = 12
-# How long RQ's registry of started jobs keeps a pair: as long as RQ's own. RQ fails what is older, so it must
-# outlive the lease by far.
+# How long RQ's registry of running jobs keeps a pair: as long as RQ's own workers ask for. RQ fails older ones, so this
+# must be much longer than the lease.
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
-DEFAULT_TTL_SECONDS = scripts.DEFAULT_TTL_SECONDS
-STOPPED = scripts.STOPPED
-LOOK_AGAIN_SECONDS = 3_600
+# The time to live of a failed job whose record has none.
+DEFAULT_TTL_SECONDS = 86_400
+# A cancelled job that still exists is checked again after this long.
+RECHECK_SECONDS = 3_600
+STOPPED = "Job stopped by user"
 ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
 DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
+# The fields of a job's record that a worker needs to run it.
+FIELDS = (
+    "data",
+    "origin",
+    "created_at",
+    "enqueued_at",
+    "timeout",
+    "result_ttl",
+    "failure_ttl",
+    "meta",
+    "description",
+    "deaths",
+    "attempts",
+    "success_callback_name",
+    "failure_callback_name",
+    "stopped_callback_name",
+)
 
 FinalStatus = Literal["finished", "failed", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRef:
-    """A job in the hands of one execution."""
+    """The execution that holds a job. `started_at` is in Unix seconds."""
 
     queue: str
     job_id: str
     execution_id: str
-    started_at: float  # Unix seconds
+    started_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class TakenJob:
-    """A job just taken: `previous_status` is the status it had, `fields` those of scripts.FIELDS that it has."""
+    """A job just taken: the status it had before, and the FIELDS that its record has."""
 
     holder: ExecutionRef
     previous_status: str
@@ -64,8 +91,8 @@ class TakenJob:
 class JobOutcome:
     """How a job ended.
 
-    `result` is what it returned or the text of its exception, as `encode_result` and `encode_exception` give them.
-    `meta` None is left as it is.
+    `result`: the returned value as `encode_result` gives it, or the exception's text as `encode_exception` does.
+    `meta`: the notes to store; None leaves the stored ones. `seconds`: how long the job ran.
     """
 
     status: FinalStatus
@@ -77,7 +104,10 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class TakeResult:
-    """What one look at a list gave: jobs, and ids that were no jobs to run, with the reason."""
+    """The jobs taken from a list, and the ids that were dropped from it, each with the reason.
+
+    `suspended`: `rq suspend` is in effect, and nothing was taken.
+    """
 
     jobs: list[TakenJob]
     dropped: list[tuple[str, str]]
@@ -86,7 +116,7 @@ class TakeResult:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatResult:
-    """What a heartbeat told: whether the worker is known, who lost its job, and whose job was cancelled."""
+    """Whether Valkey has the worker's record, which executions lost their job, and whose job was cancelled."""
 
     worker_known: bool
     lost: list[ExecutionRef]
@@ -95,7 +125,7 @@ class HeartbeatResult:
 
 @dataclass(frozen=True, slots=True)
 class StockExecution:
-    """An execution that another kind of worker made: `attempt` 0 when the job is another's, `worker_pid` 0 unknown."""
+    """An execution by a stock worker. `attempt` 0: the job is another worker's. `worker_pid` 0: unknown."""
 
     execution_id: str
     attempt: int
@@ -103,24 +133,23 @@ class StockExecution:
 
 
 class JobTransitions:
-    """The queues' records in one Valkey. Safe for threads."""
+    """The steps of jobs, for the worker of this name. Safe for threads."""
 
     def __init__(self, valkey: Redis, worker: str) -> None:
         self.valkey = valkey
         self._worker = worker
-        self._worker_key = f"rq:worker:{worker}"
+        self._worker_key = keys.worker(worker)
 
     def wait_for_job(self, queue: str, seconds: float) -> bool:
-        """Wait until a job is on the list. It stays there: its head is moved onto the head of the same list."""
-        key = f"rq:queue:{queue}"
+        """Wait until a job is on the list. It stays there: the command moves the head of the list onto itself."""
+        key = keys.queue(queue)
         return self.valkey.blmove(key, key, int(seconds), "LEFT", "LEFT") is not None
 
     def take(self, queue: str, execution_ids: Sequence[str]) -> TakeResult:
         """Take a job for each execution id, or as many as there are."""
         unix = time.time()
-        arguments = [queue, self._worker, _now(), unix, LEASE_SECONDS, REGISTRY_SECONDS, *execution_ids]
-        keys = [f"rq:queue:{queue}", self._worker_key]
-        suspended, jobs, dropped = self._run(_TAKE, keys, arguments)
+        arguments = [queue, self._worker, rq_timestamp(), unix, LEASE_SECONDS, REGISTRY_SECONDS, *execution_ids]
+        suspended, jobs, dropped = _TAKE.call(self.valkey, [keys.queue(queue), self._worker_key], arguments)
         texts = [text.decode(errors="replace") for text in dropped]
         return TakeResult(
             jobs=[_taken(queue, unix, job) for job in jobs],
@@ -128,150 +157,122 @@ class JobTransitions:
             suspended=bool(suspended),
         )
 
-    def finish_all(self, endings: Sequence[tuple[ExecutionRef, JobOutcome]]) -> list[int | RedisError]:
-        """Write how jobs ended, in one trip.
+    def finish_all(self, outcomes: Sequence[tuple[ExecutionRef, JobOutcome]]) -> list[int | RedisError]:
+        """Write how jobs ended, in one round trip.
 
-        Gives for each 1 (written), 2 (had been written), 0 (the execution no longer holds the job: nothing was
-        written), or the error of that one.
+        Returns for each 1 (written), 2 (written before), 0 (not written: the execution does not hold the job any more),
+        or the error of its call.
         """
-        return self._run_all(_FINISH, [([self._worker_key], self._finish_arguments(*each)) for each in endings])
+        calls = [self._finish_arguments(*outcome) for outcome in outcomes]
+        pipeline = self.valkey.pipeline(transaction=False)
+        for arguments in calls:
+            _FINISH.add_to(pipeline, [self._worker_key], arguments)
+        replies = cast("list[int | RedisError]", pipeline.execute(raise_on_error=False))
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                try:
+                    replies[place] = int(_FINISH.call(self.valkey, [self._worker_key], calls[place]))
+                except ResponseError as error:
+                    replies[place] = error
+        return replies
 
     def save_meta(self, holder: ExecutionRef, meta: bytes) -> bool:
-        """Write a running job's notes. False when the execution no longer holds the job."""
-        return bool(self._run(_KEEP_META, [], [holder.queue, holder.job_id, holder.execution_id, meta]))
+        """Write a running job's notes. Returns False when the execution does not hold the job any more."""
+        return bool(_SAVE_META.call(self.valkey, (), [holder.queue, holder.job_id, holder.execution_id, meta]))
 
     def hand_back(self, holder: ExecutionRef) -> bool:
-        """Put a job back at the front of its list. False when it is not there: lost to another, or cancelled."""
-        arguments = [holder.queue, holder.job_id, holder.execution_id, _now(), time.time()]
-        return int(self._run(_HAND_BACK, [], arguments)) == 1
+        """Put a job at the front of its list. Returns False when it is not there: lost to another, or cancelled."""
+        arguments = [holder.queue, holder.job_id, holder.execution_id, rq_timestamp(), time.time()]
+        return int(_HAND_BACK.call(self.valkey, (), arguments)) == 1
 
     def hand_back_unconfirmed(self, queue: str, execution_ids: Iterable[str]) -> int:
-        """Hand back what was taken by a call whose answer was lost. Returns how many jobs that were."""
-        lost = set(execution_ids)
-        done = 0
-        for pair in cast("list[bytes]", self.valkey.zrange(f"rq:wip:{queue}", 0, -1)):
+        """Hand back the jobs that a `take` took whose reply was lost. Returns how many."""
+        unconfirmed = set(execution_ids)
+        handed_back = 0
+        for pair in cast("list[bytes]", self.valkey.zrange(keys.registry("wip", queue), 0, -1)):
             job_id, _, execution_id = pair.decode(errors="replace").partition(":")
-            if execution_id in lost:
-                done += self.hand_back(ExecutionRef(queue, job_id, execution_id, 0.0))
-        return done
+            if execution_id in unconfirmed:
+                handed_back += self.hand_back(ExecutionRef(queue, job_id, execution_id, 0.0))
+        return handed_back
 
     def heartbeat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
-        """Renew the worker and the leases."""
-        arguments: list[Any] = [_now(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
+        """Renew the worker's record and the leases of its executions."""
+        arguments: list[Any] = [rq_timestamp(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
         for holder in holders:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
-        known, *places = self._run(_BEAT, [self._worker_key], arguments)
+        known, *places = _HEARTBEAT.call(self.valkey, [self._worker_key], arguments)
         lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
         return HeartbeatResult(bool(known), lost, cancelled)
 
     def recover_expired(self, queue: str) -> list[tuple[str, str]]:
-        """Take jobs from dead executions. Gives pairs of job id and `requeued`, `dead` or `cancelled`."""
-        done = []
+        """Take the jobs from dead executions. Returns pairs of job id and `requeued`, `dead` or `cancelled`."""
+        recovered = []
         meta = PlainSerializer.dumps({"failure": DIED})
         result = _result_fields(Result.Type.FAILED, "exc_string", encode_exception(ABANDONED), self._worker)
         for job_id, execution_id in self.find_expired(queue):
-            arguments = [queue, job_id, execution_id, _now(), time.time(), MAX_ATTEMPTS, DEFAULT_TTL_SECONDS, meta]
+            limits = [MAX_ATTEMPTS, DEFAULT_TTL_SECONDS]
+            arguments = [queue, job_id, execution_id, rq_timestamp(), time.time(), *limits, meta, *result]
             try:
-                verdict = self._run(_REAP, [], [*arguments, *result]).decode()
-            except ResponseError as error:  # what stands in the way of one is no reason to leave the others
+                verdict = _RECOVER_EXPIRED.call(self.valkey, (), arguments).decode()
+            except ResponseError as error:  # an obstacle to one job must not keep the others
                 log.error("%s: %s cannot be taken from a dead worker: %s", queue, job_id, error)  # noqa: TRY400
                 continue
             if verdict in {"requeued", "dead", "cancelled"}:
-                done.append((job_id, verdict))
-        return done
+                recovered.append((job_id, verdict))
+        return recovered
 
     def find_expired(self, queue: str) -> list[tuple[str, str]]:
-        """Find pairs of job and execution whose lease has run out."""
-        pairs = [pair.decode(errors="replace").partition(":") for pair in self._run(_FIND_DEAD, [], [queue])]
+        """Return the pairs of job and execution whose lease has run out."""
+        expired = _FIND_EXPIRED.call(self.valkey, (), [queue])
+        pairs = [pair.decode(errors="replace").partition(":") for pair in expired]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
     def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
-        """Take in hand a job of which RQ's own worker of this name has made an execution, and give it a lease."""
-        execution, attempt, pid = self._run(_BEGIN, [], [queue, job_id, self._worker, LEASE_SECONDS])
+        """Claim a job that a stock worker already executes under this name, and give its execution a lease."""
+        arguments = [queue, job_id, self._worker, LEASE_SECONDS]
+        execution, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
         return StockExecution(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
     def renew_stock_lease(self, holder: ExecutionRef) -> tuple[bool, bool]:
-        """Renew the lease of such a job. Gives whether the execution holds the job, and whether it was cancelled."""
+        """Renew a stock execution's lease. Returns whether it holds the job, and whether the job was cancelled."""
         arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
-        verdict = int(self._run(_HOLD, [], arguments))
-        return verdict > 0, verdict == 2  # noqa: PLR2004  as scripts.HOLD says
+        verdict = int(_RENEW_STOCK_LEASE.call(self.valkey, (), arguments))
+        return verdict > 0, verdict == 2  # noqa: PLR2004  as the script says
 
     def restore_unstarted(self, queue: str, job_id: str) -> bool:
-        """Put a job that a stock worker took, but never started, back on its list."""
-        key = f"rq:queue:{queue}"
-        return bool(self._run(_PUT_BACK, [key, f"{key}:intermediate"], [job_id, queue]))
+        """Put a job back on its list that a stock worker took, but never started. Returns True if it was put back."""
+        script_keys = [keys.queue(queue), keys.intermediate(queue)]
+        return bool(_RESTORE_UNSTARTED.call(self.valkey, script_keys, [job_id, queue]))
 
     def enqueue_due(self, queue: str) -> int:
-        """Move jobs whose time has come from the schedule to their list. Returns how many."""
-        return int(self._run(_PROMOTE, [], [queue, _now(), int(time.time())]))
+        """Move scheduled jobs whose time has come to their list. Returns how many."""
+        return int(_ENQUEUE_DUE.call(self.valkey, (), [queue, rq_timestamp(), int(time.time())]))
 
-    def prune_cancelled(self, queue: str, most: int) -> int:
-        """Strike out cancelled jobs whose record has expired. Returns how many were looked at."""
-        return int(self._run(_FORGET_CANCELLED, [], [queue, time.time(), most, LOOK_AGAIN_SECONDS]))
+    def prune_cancelled(self, queue: str, limit: int) -> int:
+        """Remove expired jobs from the registry of cancelled ones. Checks up to `limit` jobs; returns how many."""
+        return int(_PRUNE_CANCELLED.call(self.valkey, (), [queue, time.time(), limit, RECHECK_SECONDS]))
 
-    def _finish_arguments(self, holder: ExecutionRef, ending: JobOutcome) -> list[Any]:
+    def _finish_arguments(self, holder: ExecutionRef, outcome: JobOutcome) -> list[Any]:
         unix = time.time()
-        failed = ending.status != "finished"
+        failed = outcome.status != "finished"
         kind = Result.Type.FAILED if failed else Result.Type.SUCCESSFUL
         field = "exc_string" if failed else "return_value"
         return [
-            *(holder.queue, holder.job_id, holder.execution_id, ending.status, _now(), unix, ending.ttl_seconds),
-            *(ending.meta or b"", "failed_job_count" if failed else "successful_job_count", ending.seconds),
-            *_result_fields(kind, field, ending.result, self._worker),
+            *(holder.queue, holder.job_id, holder.execution_id),
+            *(outcome.status, rq_timestamp(), unix, outcome.ttl_seconds),
+            *(outcome.meta or b"", "failed_job_count" if failed else "successful_job_count", outcome.seconds),
+            *_result_fields(kind, field, outcome.result, self._worker),
             *("execution_id", holder.execution_id, "execution_started_at", holder.started_at),
             *("execution_ended_at", unix),
         ]
 
-    def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        try:
-            return self.valkey.evalsha(script.sha, len(keys), *keys, *arguments)
-        except NoScriptError:  # Valkey was started anew
-            return self.valkey.eval(script.text, len(keys), *keys, *arguments)
-
-    def _run_all(self, script: _Script, calls: Sequence[tuple[list[str], list[Any]]]) -> list[int | RedisError]:
-        pipeline = self.valkey.pipeline(transaction=False)
-        for keys, arguments in calls:
-            pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-        answers = cast("list[int | RedisError]", pipeline.execute(raise_on_error=False))
-        for place, answer in enumerate(answers):
-            if isinstance(answer, NoScriptError):
-                try:
-                    answers[place] = int(self._run(script, *calls[place]))
-                except ResponseError as error:
-                    answers[place] = error
-        return answers
-
-
-@dataclass(frozen=True, slots=True)
-class _Script:
-    text: str
-    sha: str
-
-
-def _script(text: str) -> _Script:
-    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-_TAKE = _script(scripts.TAKE)
-_FINISH = _script(scripts.FINISH)
-_HAND_BACK = _script(scripts.HAND_BACK)
-_BEAT = _script(scripts.BEAT)
-_FIND_DEAD = _script(scripts.FIND_DEAD)
-_REAP = _script(scripts.REAP)
-_BEGIN = _script(scripts.BEGIN)
-_HOLD = _script(scripts.HOLD)
-_FORGET_CANCELLED = _script(scripts.FORGET_CANCELLED)
-_PUT_BACK = _script(scripts.PUT_BACK)
-_PROMOTE = _script(scripts.PROMOTE)
-_KEEP_META = _script(scripts.KEEP_META)
-
 
 def _taken(queue: str, unix: float, job: list[Any]) -> TakenJob:
-    job_id, execution_id, was, values = job
-    fields = {name: value for name, value in zip(scripts.FIELDS, values, strict=True) if value is not None}
+    job_id, execution_id, previous_status, values = job
+    fields = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
     holder = ExecutionRef(queue, job_id.decode(errors="replace"), execution_id.decode(), unix)
-    return TakenJob(holder, was.decode(errors="replace"), fields)
+    return TakenJob(holder, previous_status.decode(errors="replace"), fields)
 
 
 def _result_fields(kind: Result.Type, field: str, value: str, worker: str) -> list[Any]:
@@ -288,5 +289,24 @@ def encode_result(value: Any) -> str:
     return b64encode(PlainSerializer.dumps(value)).decode()
 
 
-def _now() -> str:
-    return str(utcformat(rq_now()))
+def _load(name: str) -> Script:
+    constants: dict[str, Constant] = {
+        "DEFAULT_TTL": DEFAULT_TTL_SECONDS,
+        "STOPPED": encode_exception(STOPPED),
+        "FIELDS": FIELDS,
+    }
+    return load_script(name, {**fair_queue.LUA_CONSTANTS, **constants})
+
+
+_TAKE = _load("take")
+_FINISH = _load("finish")
+_HAND_BACK = _load("hand_back")
+_HEARTBEAT = _load("heartbeat")
+_FIND_EXPIRED = _load("find_expired")
+_RECOVER_EXPIRED = _load("recover_expired")
+_START_STOCK_EXECUTION = _load("start_stock_execution")
+_RENEW_STOCK_LEASE = _load("renew_stock_lease")
+_PRUNE_CANCELLED = _load("prune_cancelled")
+_RESTORE_UNSTARTED = _load("restore_unstarted")
+_ENQUEUE_DUE = _load("enqueue_due")
+_SAVE_META = _load("save_meta")

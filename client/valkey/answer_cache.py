@@ -1,4 +1,4 @@
-"""Answers to questions that were asked before of the same documents, kept in Valkey."""
+"""Cached answers, for questions that were asked before of the same documents with the same settings."""
 
 from __future__ import annotations
 
@@ -12,30 +12,31 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client.valkey import keys
 from schemas import Answer
 
 
 class AnswerCache:
-    """A Valkey that is away, or an entry that makes no sense, is a miss."""
+    """Answers by the key that `cache_key` makes. An unreachable Valkey or an unreadable entry is a miss."""
 
     def __init__(self, valkey: Redis, *, ttl_seconds: int) -> None:
         self._valkey = valkey
-        self._kept_seconds = ttl_seconds
+        self._ttl_seconds = ttl_seconds
 
     def get(self, key: str) -> Answer | None:
-        """Return the answer kept under a key."""
+        """Return the answer under a key; None for a miss."""
         with suppress(RedisError, OSError, ValidationError):
-            found = self._valkey.get(key)
-            return None if found is None else Answer.model_validate_json(found)
+            stored = self._valkey.get(key)
+            return None if stored is None else Answer.model_validate_json(stored)
         return None
 
     def put(self, key: str, answer: Answer) -> None:
-        """Keep an answer."""
+        """Store an answer."""
         with suppress(RedisError, OSError):
-            self._valkey.set(key, answer.model_dump_json(), ex=self._kept_seconds)
+            self._valkey.set(key, answer.model_dump_json(), ex=self._ttl_seconds)
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
-    """Name the entry of all that an answer follows from: whoever asks what, of which documents, with which settings."""
+    """Return the key of an answer. `parts`: all that the answer depends on, as user, question, documents, settings."""
     text = json.dumps(parts, sort_keys=True, default=str)
-    return f"rag:answer:{hashlib.sha256(text.encode()).hexdigest()}"
+    return keys.answer(hashlib.sha256(text.encode()).hexdigest())

@@ -1,7 +1,7 @@
-"""A circuit breaker that all workers share: while the provider is down, calls fail at once instead of each in turn.
+"""A circuit breaker that all workers share: while the model provider is down, calls fail at once.
 
-pybreaker keeps its state in Valkey. It holds a lock while it makes a call, which would have one call at a time; so
-calls are made outside of it, and it is only asked before and told after.
+pybreaker keeps its state in Valkey. It holds a lock during a call, which would allow one call at a time. So calls are
+made outside of it: it is asked before a call, and informed after it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from datetime import UTC, datetime, timedelta
 import pybreaker
 from redis import Redis
 
-# So many calls in a row must fail, over all workers.
+from client.valkey import keys
+
+# How many calls in a row must fail, over all workers, to open the breaker.
 FAILURES = 10
-# Then so long passes before one call is let through to look.
+# After this pause, one call is let through as a trial.
 PAUSE_SECONDS = 15
-# State is looked up, and success noted, at most so often in a process.
+# A process reads the state, and reports a success, at most once in this time.
 FRESH_SECONDS = 0.25
-_NAMESPACE = "rag:provider"
-_TRIAL_KEY = "rag:provider:trial"
 
 
 class CircuitBreaker:
@@ -29,16 +29,16 @@ class CircuitBreaker:
         self._valkey = valkey
         self._pause_seconds = pause_seconds
         self._breaker: pybreaker.CircuitBreaker | None = None
-        self._looked_at = 0.0
-        self._noted_at = 0.0
+        self._read_at = 0.0
+        self._reported_at = 0.0
         self._state = pybreaker.STATE_CLOSED
 
     def refuses(self) -> bool:
-        """Tell whether calls are paused now. When the pause is over, one caller in all is let through."""
+        """Return True if calls are paused now. After the pause, one call of all workers is let through."""
         now = time.monotonic()
-        if self._state == pybreaker.STATE_CLOSED and now - self._looked_at < FRESH_SECONDS:
+        if self._state == pybreaker.STATE_CLOSED and now - self._read_at < FRESH_SECONDS:
             return False
-        self._looked_at = now
+        self._read_at = now
         self._state = self._shared().current_state
         if self._state == pybreaker.STATE_CLOSED:
             return False
@@ -46,28 +46,30 @@ class CircuitBreaker:
         pause = timedelta(seconds=self._pause_seconds)
         if self._state == pybreaker.STATE_OPEN and opened_at and datetime.now(UTC) < opened_at + pause:
             return True
-        return not self._valkey.set(_TRIAL_KEY, 1, nx=True, px=int(1000 * self._pause_seconds))
+        return not self._valkey.set(keys.CIRCUIT_BREAKER_TRIAL, 1, nx=True, px=int(1000 * self._pause_seconds))
 
     def succeeded(self) -> None:
-        """Note that a call was answered, if only with a refusal."""
+        """Report a call that the provider answered, also one that it refused."""
         now = time.monotonic()
-        if self._state != pybreaker.STATE_CLOSED or now - self._noted_at >= FRESH_SECONDS:
-            self._noted_at = now
+        if self._state != pybreaker.STATE_CLOSED or now - self._reported_at >= FRESH_SECONDS:
+            self._reported_at = now
             self._shared().call(lambda: None)
-            self._valkey.delete(_TRIAL_KEY)
+            self._valkey.delete(keys.CIRCUIT_BREAKER_TRIAL)
             self._state = pybreaker.STATE_CLOSED
 
     def failed(self) -> None:
-        """Note that a call was not answered, or with a failure of the server's."""
+        """Report a call that had no answer, or a server error."""
         try:
             self._shared().call(_fail)
         except (_Failure, pybreaker.CircuitBreakerError):
-            self._looked_at = 0.0
-            self._valkey.delete(_TRIAL_KEY)
+            self._read_at = 0.0
+            self._valkey.delete(keys.CIRCUIT_BREAKER_TRIAL)
 
     def _shared(self) -> pybreaker.CircuitBreaker:
         if self._breaker is None:
-            storage = pybreaker.CircuitRedisStorage(pybreaker.STATE_CLOSED, self._valkey, namespace=_NAMESPACE)
+            storage = pybreaker.CircuitRedisStorage(
+                pybreaker.STATE_CLOSED, self._valkey, namespace=keys.CIRCUIT_BREAKER
+            )
             self._breaker = pybreaker.CircuitBreaker(
                 fail_max=FAILURES, reset_timeout=self._pause_seconds, state_storage=storage
             )

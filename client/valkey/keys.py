@@ -1,13 +1,239 @@
-"""Names inside the keys of Valkey."""
+"""Every key of Valkey, by topic. No other module spells one: stored data outlives a release, so key texts never change.
+
+`rq:` keys are RQ's own, as RQ 2.12 writes them; `rag:` keys are this program's.
+"""
 
 from __future__ import annotations
 
+from typing import Final
 from urllib.parse import quote
 
 
 def quoted(name: str) -> str:
-    """Write a name of somebody's choosing so that it cannot be taken for another part of a key.
+    """Percent-encode a name that a caller chose, so that it cannot be read as another part of a key.
 
-    An owner "a:b" with a conversation "jobs" must not share a key with an owner "a" and a conversation "b".
+    Owner "a:b" with conversation "jobs" must not share a key with owner "a" and conversation "b". Lua has the same
+    function: `quoted` in client/rq/lua/fair_queue.lua.
     """
     return quote(name, safe="", errors="surrogatepass")
+
+
+# --- Jobs (RQ) ---
+
+
+def job(job_id: str) -> str:
+    """Return the key of a job's record, a hash."""
+    return f"rq:job:{job_id}"
+
+
+def results(job_id: str) -> str:
+    """Return the key of a job's results, a stream; the last entry counts."""
+    return f"rq:results:{job_id}"
+
+
+def executions(job_id: str) -> str:
+    """Return the key of the ids of a job's executions, a sorted set by expiry."""
+    return f"rq:executions:{job_id}"
+
+
+def execution(job_id: str, execution_id: str) -> str:
+    """Return the key of one execution, a hash; its field `lease_until` is this program's."""
+    return f"rq:execution:{job_id}:{execution_id}"
+
+
+# --- Queues, registries and workers (RQ) ---
+
+# The set of the keys of all queues, and of all workers.
+QUEUES: Final = "rq:queues"
+WORKERS: Final = "rq:workers"
+# Exists while `rq suspend` stops all workers from taking jobs.
+SUSPENDED: Final = "rq:suspended"
+
+
+def queue(name: str) -> str:
+    """Return the key of a queue, a list of job ids."""
+    return f"rq:queue:{name}"
+
+
+def intermediate(name: str) -> str:
+    """Return the key of the list in which a stock worker keeps a job between the queue and its start."""
+    return f"rq:queue:{name}:intermediate"
+
+
+def registry(kind: str, name: str) -> str:
+    """Return the key of a registry of a queue, a sorted set of job ids by expiry.
+
+    `kind` is RQ's name: finished, failed, canceled, deferred, scheduled, or wip for the jobs that run, whose members
+    are pairs `{job}:{execution}`.
+    """
+    return f"rq:{kind}:{name}"
+
+
+def worker(name: str) -> str:
+    """Return the key of a worker's record, a hash."""
+    return f"rq:worker:{name}"
+
+
+def worker_name(key: str) -> str:
+    """Return the name of the worker whose record has this key."""
+    return key.removeprefix(worker(""))
+
+
+def queue_workers(name: str) -> str:
+    """Return the key of the set of the keys of the workers that listen on a queue."""
+    return f"rq:workers:{name}"
+
+
+def scheduler_lock(name: str) -> str:
+    """Return the key of the lock of the process that enqueues a queue's scheduled jobs."""
+    return f"rq:scheduler-lock:{name}"
+
+
+# --- Jobs (ours) ---
+
+# The channel on which each change of a job is announced by the job's id.
+WAKE_CHANNEL: Final = "rag:wake"
+# An owner's key holds no asterisk: it is quoted there.
+ALL_JOBS: Final = "rag:jobs:*"
+
+
+def events(job_id: str) -> str:
+    """Return the key of a job's events, a stream."""
+    return f"rag:events:{job_id}"
+
+
+def owner_jobs(owner: str) -> str:
+    """Return the key of the ids of an owner's jobs, a sorted set by creation."""
+    return f"rag:jobs:{quoted(owner)}"
+
+
+def batch(batch_id: str) -> str:
+    """Return the key of a batch, a list: its owner, then the ids of its jobs."""
+    return f"rag:batch:{batch_id}"
+
+
+def idempotency(digest: str) -> str:
+    """Return the key of the entry of an idempotent request; `digest` is made of the user and their key."""
+    return f"rag:idempotency:{digest}"
+
+
+def fair_queue(name: str) -> str:
+    """Return the key of the fair order of a queue, a sorted set; client/rq/fair_queue.py describes the keys below."""
+    return f"rag:turns:{name}"
+
+
+# --- Conversations and answers ---
+
+
+def conversation(owner: str, conversation_id: str) -> str:
+    """Return the key of the last turns of a conversation, a list of JSON texts."""
+    return f"rag:conversation:{quoted(owner)}:{quoted(conversation_id)}"
+
+
+def conversation_jobs(owner: str, conversation_id: str) -> str:
+    """Return the key of the ids of a conversation's jobs, a list."""
+    return f"{conversation(owner, conversation_id)}:jobs"
+
+
+def answer(digest: str) -> str:
+    """Return the key of a cached answer, JSON; `digest` is made of all that the answer depends on."""
+    return f"rag:answer:{digest}"
+
+
+# --- Limits and the model provider ---
+
+# The prefix of the keys that the library `limits` makes.
+QUOTAS: Final = "rag:limits"
+# The library pybreaker adds the names of its keys.
+CIRCUIT_BREAKER: Final = "rag:provider"
+CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
+RATE_LIMITER: Final = "rag:provider:bucket"
+
+# --- Webhooks ---
+
+# Outbox entries whose job has not ended, by the time they were written: a sorted set of job ids.
+OUTBOX_PENDING: Final = "rag:webhook:pending"
+# Deliveries that wait for an attempt, by its time: a sorted set.
+DELIVERIES_DUE: Final = "rag:webhook:due"
+# Exists while one process sweeps the outbox.
+OUTBOX_SWEEPER: Final = "rag:webhook:sweeper"
+# An owner's key holds no asterisk: it is quoted there.
+ALL_ENDPOINTS: Final = "rag:webhook:endpoints:*"
+
+
+def outbox_entry(job_id: str) -> str:
+    """Return the key of a job's outbox entry, a hash: `intent` as JSON, `url:…` for each URL, `seen`."""
+    return f"rag:webhook:intent:{job_id}"
+
+
+def endpoint(endpoint_id: str) -> str:
+    """Return the key of one endpoint, JSON."""
+    return f"rag:webhook:endpoint:{endpoint_id}"
+
+
+def endpoints(owner: str | None) -> str:
+    """Return the key of the set of an owner's endpoint ids; None for everybody's."""
+    return ALL_ENDPOINTS if owner is None else f"rag:webhook:endpoints:{quoted(owner)}"
+
+
+def webhook_secret(owner: str) -> str:
+    """Return the key of the secret that signs deliveries to URLs given with a job."""
+    return f"rag:webhook:secret:{quoted(owner)}"
+
+
+def webhook_message(message_id: str) -> str:
+    """Return the key of the body of an event."""
+    return f"rag:webhook:message:{message_id}"
+
+
+def delivery(delivery_id: str) -> str:
+    """Return the key of a delivery, a hash: `record` as JSON, and `seq` beside it for scripts."""
+    return f"rag:webhook:delivery:{delivery_id}"
+
+
+def delivery_log(kind: str, name: str) -> str:
+    """Return the key of the delivery ids of an owner, an endpoint, a job or all, a sorted set by creation."""
+    return f"rag:webhook:log:{kind}:{quoted(name)}"
+
+
+def slow_receiver(receiver: str) -> str:
+    """Return the key that exists while a receiver is slow: it lately did not answer in time."""
+    return f"rag:webhook:slow:{receiver}"
+
+
+def receiver_probe(receiver: str) -> str:
+    """Return the key that exists during an attempt at a slow receiver, and for a pause after it."""
+    return f"rag:webhook:probe:{receiver}"
+
+
+def held_owner(owner: str) -> str:
+    """Return the key that exists while one of an owner's receivers is slow."""
+    return f"rag:webhook:held:{quoted(owner)}"
+
+
+def owner_attempts(owner: str) -> str:
+    """Return the key of an owner's deliveries that are being attempted, a sorted set by start."""
+    return f"rag:webhook:trying:{quoted(owner)}"
+
+
+# What Lua knows of the keys: scripts build `JOB .. id`, `WIP .. queue` and so on.
+LUA_CONSTANTS: Final[dict[str, str]] = {
+    "JOB": job(""),
+    "RESULTS": results(""),
+    "EXECUTIONS": executions(""),
+    "EXECUTION": execution("", "").removesuffix(":"),
+    "QUEUES": QUEUES,
+    "QUEUE": queue(""),
+    "WIP": registry("wip", ""),
+    "FINISHED_JOBS": registry("finished", ""),
+    "FAILED_JOBS": registry("failed", ""),
+    "CANCELED_JOBS": registry("canceled", ""),
+    "DEFERRED_JOBS": registry("deferred", ""),
+    "SCHEDULED_JOBS": registry("scheduled", ""),
+    "WORKER": worker(""),
+    "SUSPENDED": SUSPENDED,
+    "EVENTS": events(""),
+    "FAIR_QUEUE": fair_queue(""),
+    "OUTBOX_ENTRY": outbox_entry(""),
+    "WAKE_CHANNEL": WAKE_CHANNEL,
+}

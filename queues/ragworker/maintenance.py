@@ -10,11 +10,11 @@ from functools import partial
 from typing import cast
 
 from redis.exceptions import RedisError, ResponseError
-from rq.intermediate_queue import IntermediateQueue
 from rq.scripts import acquire_or_refresh_lock, release_lock
 
 from client.rq import fair_queue
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobTransitions
+from client.valkey import keys
 
 log = logging.getLogger("rq.worker")
 
@@ -175,7 +175,7 @@ class Maintenance:
 
     def _find_unstarted(self, queue: str, now: float) -> list[str]:
         """Find ids that have been in RQ's intermediate list for long, as far as this worker has seen."""
-        listed = cast("list[bytes]", self._ledger.valkey.lrange(_intermediate(queue), 0, -1))
+        listed = cast("list[bytes]", self._ledger.valkey.lrange(keys.intermediate(queue), 0, -1))
         known = self._unstarted.get(queue, {})
         seen = {job_id.decode(errors="replace") for job_id in listed}
         self._unstarted[queue] = {job_id: known.get(job_id, now) for job_id in seen}
@@ -187,7 +187,7 @@ class Maintenance:
 
     def _promote(self, queue: str) -> None:
         """Enqueue what is due, unless a scheduler of RQ's has the schedule."""
-        key = f"rq:scheduler-lock:{queue}"
+        key = keys.scheduler_lock(queue)
         got = acquire_or_refresh_lock(self._ledger.valkey, key, self._owner, SCHEDULER_LOCK_SECONDS)
         if got != "taken":
             self._ledger.enqueue_due(queue)
@@ -196,7 +196,7 @@ class Maintenance:
     def _release_schedule(self) -> None:
         try:
             for queue in self._queues:
-                release_lock(self._ledger.valkey, f"rq:scheduler-lock:{queue}", self._owner)
+                release_lock(self._ledger.valkey, keys.scheduler_lock(queue), self._owner)
         except (RedisError, OSError):
             pass  # it expires by itself
 
@@ -204,15 +204,10 @@ class Maintenance:
         """Forget what the registries keep of jobs that have expired, and workers that have died."""
         valkey = self._ledger.valkey
         for registry in ("finished", "failed"):
-            valkey.zremrangebyscore(f"rq:{registry}:{queue}", 0, now)
+            valkey.zremrangebyscore(keys.registry(registry, queue), 0, now)
         while self._ledger.prune_cancelled(queue, CANCELLED_AT_ONCE) == CANCELLED_AT_ONCE:
             pass  # there are more
-        keys = list(cast("set[bytes]", valkey.smembers(f"rq:workers:{queue}")))
-        for key in keys:
-            if not key.startswith(b"rq:worker:") or not valkey.exists(key):
-                valkey.srem(f"rq:workers:{queue}", key)
-                valkey.srem("rq:workers", key)
-
-
-def _intermediate(queue: str) -> str:
-    return str(IntermediateQueue.get_intermediate_queue_key(f"rq:queue:{queue}"))
+        for key in cast("set[bytes]", valkey.smembers(keys.queue_workers(queue))):
+            if not key.startswith(keys.worker("").encode()) or not valkey.exists(key):
+                valkey.srem(keys.queue_workers(queue), key)
+                valkey.srem(keys.WORKERS, key)

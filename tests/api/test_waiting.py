@@ -13,12 +13,11 @@ from redis import Redis
 from rq.job import Job
 
 from client.rq.ids import new_id
-from client.rq.listing import _owner_key
-from client.rq.outbox import endpoints_key
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import JobTransitions
 from client.rq_client import JobQueue
-from client.valkey.conversations import Conversations, jobs_key
+from client.valkey import keys
+from client.valkey.conversations import Conversations
 from client.valkey.keys import quoted
 from errors import TooManyJobs
 from schemas import Priority, Turn
@@ -154,8 +153,10 @@ NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 @given(NAMES, NAMES, NAMES, NAMES)
 def test_two_owners_never_share_a_key(one: str, other: str, first: str, second: str) -> None:
-    assert (jobs_key(one, first) == jobs_key(other, second)) == ((one, first) == (other, second))
-    for key in (_owner_key, endpoints_key, quoted):
+    assert (keys.conversation_jobs(one, first) == keys.conversation_jobs(other, second)) == (
+        (one, first) == (other, second)
+    )
+    for key in (keys.owner_jobs, keys.endpoints, keys.quoted):
         assert (key(one) == key(other)) == (one == other)
     assert ":" not in quoted(one)
 
@@ -166,7 +167,7 @@ def test_conversations_of_owners_with_colons_stay_apart(valkey: Redis) -> None:
     kept.add("a", "b:jobs", Turn(job_id="2", question="ours", answer="ours"))
     for owner, conversation in (("a", "b:c"), ("a:b", "jobs"), ("a:b:c", ""), ("a", "b")):
         assert kept.turns(owner, conversation, job_id="") == []
-    assert jobs_key("a", "b").encode() not in valkey.keys("*")
+    assert keys.conversation_jobs("a", "b").encode() not in valkey.keys("*")
 
 
 def test_webhook_secrets_of_owners_with_colons_stay_apart(valkey: Redis) -> None:

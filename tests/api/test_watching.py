@@ -18,7 +18,8 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from client.rq.event_stream import EventWriter, events_key
+from client.rq.event_stream import EventWriter
+from client.valkey import keys
 from server import create_app
 from settings import Settings
 from tests.api.test_api import ask, assert_problem
@@ -144,7 +145,7 @@ def test_events_are_kept_as_long_as_the_result(api: httpx.Client, valkey: Redis)
     writer = start(valkey, job_id)
     writer.write("token", {"text": "a"})
     finish(valkey, job_id, writer)
-    assert 0 < int(valkey.ttl(events_key(job_id))) <= 60
+    assert 0 < int(valkey.ttl(keys.events(job_id))) <= 60
 
 
 def test_streams_that_are_not_there(api: httpx.Client) -> None:

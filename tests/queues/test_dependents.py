@@ -12,6 +12,7 @@ from redis import Redis
 from rq.job import Job
 
 from client import rq_client
+from client.rq.submit import MAX_CONVERSATION_JOBS
 from client.rq.transitions import (
     MAX_ATTEMPTS,
     ExecutionRef,
@@ -21,7 +22,6 @@ from client.rq.transitions import (
     encode_result,
 )
 from client.rq_client import JobQueue
-from client.valkey.conversations import MAX_JOBS
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.api.test_api import ask
@@ -120,7 +120,7 @@ def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
     assert not world.valkey.keys("rq:job:*depende*")
 
 
-@pytest.mark.parametrize("many", [1, 3, MAX_JOBS + 1])
+@pytest.mark.parametrize("many", [1, 3, MAX_CONVERSATION_JOBS + 1])
 def test_a_turn_that_comes_after_one_was_cancelled_lets_none_overtake(many: int, world: World) -> None:
     world.submit(turn="c")
     holder = world.take()

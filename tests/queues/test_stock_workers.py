@@ -17,8 +17,9 @@ from rq.job import Job
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 
 import queues.jobs.answering
-from client.rq.event_stream import EventWriter, events_key
+from client.rq.event_stream import EventWriter
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobOutcome, JobTransitions, encode_result
+from client.valkey import keys
 from queues.stock import StockJob
 from schemas import Answer
 from settings import Settings
@@ -149,7 +150,7 @@ def test_a_job_that_is_held_is_written_as_ever(
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [badly]
     assert not valkey.keys("rq:execution*")
     assert all(0 < lease <= LEASE_SECONDS for lease in leases)
-    events = valkey.xrange(events_key(well))
+    events = valkey.xrange(keys.events(well))
     assert b'{"attempt": 1}' in [fields[b"data"] for _, fields in events]  # type: ignore[union-attr, index]
 
 
@@ -165,7 +166,7 @@ def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis
     stalled.start()
     assert not stalled.write("token", {"text": "old"})
     assert writer.write("token", {"text": "new"})
-    said = [fields[b"data"] for _, fields in valkey.xrange(events_key(job_id))][1:]  # type: ignore[union-attr, index]
+    said = [fields[b"data"] for _, fields in valkey.xrange(keys.events(job_id))][1:]  # type: ignore[union-attr, index]
     assert said == [b'{"attempt": 2}', b'{"text": "new"}']
 
 

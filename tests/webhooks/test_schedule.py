@@ -142,7 +142,7 @@ def world(valkey: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("queues.worker.attempt_delivery", attempt)
     monkeypatch.setattr("queues.worker.process_query", lambda _payload: ANSWER)
     monkeypatch.setattr("queues.jobs.delivery.clock", lambda: made.now)
-    monkeypatch.setattr("client.rq.outbox.clock", lambda: made.now)
+    monkeypatch.setattr("client.rq.outbox.unix_now", lambda: made.now)
     monkeypatch.setattr("rq.scheduler.current_timestamp", lambda: int(made.now))
     return made
 

@@ -228,7 +228,7 @@ def test_what_is_of_low_priority_lets_its_owners_other_jobs_pass_and_nobody_else
 
 
 def test_low_priority_passes_few_where_very_many_wait(world: World) -> None:
-    low = world.submit("ann", "low", count=fair_queue.MOST_MOVED + 100)
+    low = world.submit("ann", "low", count=fair_queue.MAX_MOVED + 100)
     normal = world.submit("ann", count=3)
     assert world.waiting() == normal + low[3:] + low[:3]
 
@@ -350,9 +350,7 @@ def test_webhooks_take_turns_too(world: World) -> None:
                 created_at=now,
                 next_attempt_at=now,
             )
-            with world.valkey.pipeline() as pipeline:
-                store.add_delivery(pipeline, delivery, now=now.timestamp())
-                pipeline.execute()
+            store.add_deliveries([delivery], now=now.timestamp())
     waiting = [job_id.decode() for job_id in cast("list[bytes]", world.valkey.lrange("rq:queue:rag_webhooks", 0, 5))]
     assert [job_id.split("-")[1][:3] for job_id in waiting] == ["ann", "bob", "ann", "bob", "ann", "ann"]
 

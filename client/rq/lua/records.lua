@@ -1,0 +1,13 @@
+-- Reading records that anybody who can write to Valkey may have written.
+
+-- Return a field of a job; '' where the job has none, or where its record is no hash.
+local function field(job, name)
+  local value = redis.pcall('HGET', JOB .. job, name)
+  return type(value) == 'string' and value or ''
+end
+
+-- Delete a key that holds the wrong type: a command on it would end the script half way.
+local function delete_wrong_type(key, kind)
+  local found = redis.call('TYPE', key)['ok']
+  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+end
