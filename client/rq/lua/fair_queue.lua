@@ -95,13 +95,23 @@ local function lets_pass(job, new_rank)
   return tonumber(high .. low, 16) / 1000 > redis.call('TIME')[1] - LOW_SECONDS
 end
 
--- Return the place, among an owner's jobs, of the first that lets a new job pass.
+-- Return the place, among an owner's jobs, of the first that lets a new job pass, and the number of those jobs.
+--
+-- Of the jobs that wait, those that let it pass are the last ones. A job that was taken from the list may still be among
+-- them, anywhere: a `high` job that comes later has a lower score. So a job is asked only if it waits, and else removed.
 local function find_passable(own, new_rank)
   local first, past = 0, redis.call('ZCOUNT', own, '-inf', exclusive(DEFERRED))
   local middle = past - 1  -- mostly no job lets it pass, so the last is asked first
   while first < past do
-    if lets_pass(redis.call('ZRANGE', own, middle, middle)[1], new_rank) then past = middle else first = middle + 1 end
-    middle = math.floor((first + past) / 2)
+    local job = redis.call('ZRANGE', own, middle, middle)[1]
+    if not waits(job) then
+      redis.call('ZREM', own, job)
+      past = past - 1
+      if middle >= past then middle = past - 1 end
+    else
+      if lets_pass(job, new_rank) then past = middle else first = middle + 1 end
+      middle = math.floor((first + past) / 2)
+    end
   end
   return first
 end

@@ -227,6 +227,21 @@ def test_what_is_of_low_priority_lets_its_owners_other_jobs_pass_and_nobody_else
     assert world.owners(world.waiting()).lower().startswith("a" + before)
 
 
+def test_a_taken_job_does_not_confuse_the_order_of_an_owners_high_jobs(world: World) -> None:
+    """A job that was taken from the list stays among its owner's until the next comes, with any score."""
+    world.submit("a")
+    world.submit("c")
+    world.submit("c", count=2)
+    world.take("ours")
+    world.take("ours")
+    world.submit("a")
+    world.take("ours")
+    world.submit("a", "high")
+    high = world.submit("c", "high", count=3)
+    world.check()
+    assert [job_id for job_id in world.waiting() if job_id in high] == high
+
+
 def test_low_priority_passes_few_where_very_many_wait(world: World) -> None:
     low = world.submit("ann", "low", count=fair_queue.MAX_MOVED + 100)
     normal = world.submit("ann", count=3)
