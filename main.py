@@ -99,7 +99,7 @@ def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
     from cli.audit import run_audit
 
-    lines = run_audit(settings, url=embedded_valkey.require_url(settings), mend=not options.dry_run)
+    lines = run_audit(settings, url=embedded_valkey.require_url(settings), repair=not options.dry_run)
     print("\n".join([*lines, f"{len(lines)} found"]))
     return 0
 

@@ -13,7 +13,7 @@ from typing import Any
 from client.llm.deadline import current_deadline
 from client.qdrant.bm25 import Bm25Encoder
 from client.rq import transitions as ledger
-from queues import wiring as services
+from queues import wiring
 from queues.context import current_job
 from queues.ragworker import maintenance as caretaker
 from queues.ragworker.worker import RagWorker
@@ -32,11 +32,11 @@ class Worker(RagWorker):
     def work(self, *args: Any, **kwargs: Any) -> bool:
         if os.environ.get("CHAOS_QUICK"):
             be_quick()
-        opened = services.open_services(self.settings)
+        opened = wiring.open_services(self.settings)
         searcher = _Searcher(opened.bm25)
         retriever = Retriever(searcher, opened.bm25.terms)
         fake: dict[str, Any] = {"store": searcher, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
-        services.use(dataclasses.replace(opened, **fake))
+        wiring.set_services(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""The outside services of a worker process, wired from its settings."""
+"""The outside services that jobs use, built from the settings once per process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What jobs need. `chat` is None when offline."""
+    """The services that jobs use. `chat` is None when offline, `embedding_model` None for lexical search alone."""
 
     store: VectorStore
     chat: Chat | None
@@ -34,17 +34,17 @@ class Services:
     limits: ExtractionLimits
 
     def close(self) -> None:
-        """Give back the store and the connections, and end the processes that read files."""
+        """Close the store and the connections, and end the processes that read files."""
         self.store.close()
         self.uploads.close()
         close_readers()
 
 
 def open_services(settings: Settings, *, owner: bool = False, folder: Path | None = None) -> Services:
-    """Make the services. Nothing connects before its first use, but `owner` claims the embedded store at once.
+    """Build the services. Each connects on its first use; with `owner` the embedded store is claimed at once.
 
-    `folder` asks for an embedded store there, whatever the settings say of the store.
-    Raises StoreInUse when another process has claimed it.
+    With `folder` the store is an embedded one in that folder, whatever the settings say.
+    Raises StoreInUse when another process has claimed the embedded store.
     """
     bm25 = Bm25Encoder()
     store = _open_store(settings, bm25, owner=owner, folder=folder)
@@ -76,7 +76,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
 def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
     if settings.rerank_url is None:
         return None
-    from client.llm.rerank import make_reranker  # imports httpx, 0.1 s that a stock worker would pay for each job
+    from client.llm.rerank import make_reranker  # imports httpx: a stock worker would pay 0.1 s for each job
 
     return make_reranker(settings)
 
@@ -88,7 +88,7 @@ def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: P
         from client.qdrant.embedded import embedded_store
 
         return embedded_store(folder or settings.qdrant_dir, model=model, dense=dense, bm25=bm25, owner=owner)
-    # Imported only where it is used: 0.9 s that a stock worker would pay for each job.
+    # Imported only where it is used: a stock worker would pay 0.9 s for each job.
     from client.qdrant.connection import connect
     from client.qdrant.server import server_store
 
@@ -96,7 +96,7 @@ def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: P
 
 
 def preload(settings: Settings) -> None:
-    """Import what the jobs of these settings will need, so that no job pays for it."""
+    """Import the modules that jobs with these settings need, so that no job pays for the import."""
     names = [
         "queues.worker",
         "lxml.etree",
@@ -115,8 +115,8 @@ _lock = threading.Lock()
 _current: Services | None = None
 
 
-def services() -> Services:
-    """Return the services of this process, made from its settings on the first call."""
+def get_services() -> Services:
+    """Return the services of this process, built from its settings on the first call."""
     global _current
     with _lock:
         if _current is None:
@@ -124,8 +124,8 @@ def services() -> Services:
         return _current
 
 
-def use(chosen: Services | None) -> None:
-    """Have jobs of this process use these services; None: those of its settings, made anew."""
+def set_services(services: Services | None) -> None:
+    """Have the jobs of this process use these services; with None the next job builds them from the settings."""
     global _current
     with _lock:
-        _current = chosen
+        _current = services

@@ -12,7 +12,7 @@ from queues.context import JobContext
 from queues.jobs import indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
-from queues.wiring import services
+from queues.wiring import get_services
 from schemas import Query, UploadTask
 from settings import get_settings
 from webhooks.models import DeliveryTask
@@ -22,7 +22,7 @@ from webhooks.store import connect
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
     with _reporting_job(max_calls=MAX_CALLS) as job:
-        answer = answer_question(Query.model_validate(payload), job, services(), get_settings())
+        answer = answer_question(Query.model_validate(payload), job, get_services(), get_settings())
         return answer.model_dump(mode="json")
 
 
@@ -30,14 +30,14 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
     """Index an upload, a PDF or another document. Takes an UploadTask and returns an Indexed, both as plain data."""
     with _reporting_job() as job:
         task = UploadTask.model_validate(payload)
-        indexed = indexing.index_upload(task, services(), job.report, job_id=job.job_id or None)
+        indexed = indexing.index_upload(task, get_services(), job.report, job_id=job.job_id or None)
         return indexed.model_dump(mode="json")
 
 
 def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
     """Delete an upload. Takes an UploadTask and returns a Removed, both as plain data."""
     with _reporting_job():
-        return indexing.remove_upload(UploadTask.model_validate(payload), services()).model_dump(mode="json")
+        return indexing.remove_upload(UploadTask.model_validate(payload), get_services()).model_dump(mode="json")
 
 
 def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:

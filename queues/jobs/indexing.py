@@ -1,8 +1,8 @@
-"""Indexing and deleting an upload, in step with its row in the list.
+"""Indexing and deleting an upload, in step with its row in the list of uploads.
 
-Other processes may change the row at any moment: delete the upload, or give it to another job. So the row is asked
-after every batch, and each change of it names this job. Whoever finds that the upload is to be deleted removes its
-points; so the one that writes last cleans up, in whichever order a delete and an indexing meet.
+Another process may delete the upload, or give it to another job, at any moment. So an indexing job reads the row after
+every batch, and each change of the row names the job. A job that finds its upload deleted removes the upload's points:
+in whichever order a delete and an indexing meet, the last to write cleans up.
 """
 
 from __future__ import annotations
@@ -30,38 +30,40 @@ from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, 
 ROW_SECONDS = 0.5
 
 
-def index_upload(task: UploadTask, use: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
-    """Index an upload, and have its row say what came of it.
+def index_upload(task: UploadTask, services: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
+    """Index an upload, and write the outcome into its row.
+
+    `job_id` is None outside any job.
 
     Raises:
-        UploadGone: it was deleted, or another job has it now.
-        JobStopped: the job was taken from this worker; the row is then another's.
-        AppError: it failed, and the row says so.
+        UploadGone: the upload was deleted, or another job has it now.
+        JobStopped: another worker has taken over the job, and with it the row.
+        AppError: indexing failed; the row says why.
 
     """
-    before = use.uploads.get(task.upload_id)
-    upload = use.uploads.begin(task.upload_id, job_id=job_id)
+    before = services.uploads.get(task.upload_id)
+    upload = services.uploads.begin(task.upload_id, job_id=job_id)
     if before is None or upload is None:
-        raise _gone(task, use)
+        raise _gone(task, services)
     try:
-        indexed = _index(upload, use, report, fresh=before.started_at is None)
-        # From here on the chunks are found, so they must all be there.
-        if use.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
-            raise _gone(task, use)
+        indexed = _index(upload, services, report, fresh=before.started_at is None)
+        # From here on questions find the chunks, so all chunks must be stored.
+        if services.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
+            raise _gone(task, services)
     except JobCancelled:
-        _fail(upload, use, *CANCELLED)
+        _fail(upload, services, *CANCELLED)
         raise
     except (UploadGone, JobStopped):
         raise
     except JobTimedOut:
-        _fail(upload, use, *_TIMEOUT)
+        _fail(upload, services, *_TIMEOUT)
         raise
     except AppError as error:
-        _fail(upload, use, reason=_reason(error), error=error.detail)
+        _fail(upload, services, reason=_reason(error), error=error.detail)
         raise
     except Exception as error:
-        reason, detail = _TIMEOUT if "Timeout" in type(error).__name__ else _INTERNAL  # RQ's own
-        _fail(upload, use, reason=reason, error=detail)
+        reason, detail = _TIMEOUT if "Timeout" in type(error).__name__ else _INTERNAL  # RQ's exception
+        _fail(upload, services, reason=reason, error=detail)
         raise
     return indexed
 
@@ -70,25 +72,28 @@ _TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
 _INTERNAL = ("internal", "indexing failed inside; the worker's log says why")
 
 
-def remove_upload(task: UploadTask, use: Services) -> Removed:
-    """Remove what is stored of an upload that is being deleted: points, file, row. Run again, it goes on."""
-    upload = use.uploads.get(task.upload_id)
+def remove_upload(task: UploadTask, services: Services) -> Removed:
+    """Remove the points, the file and the row of an upload that is being deleted. A second run resumes a first one.
+
+    Raises UploadGone when the upload is not being deleted.
+    """
+    upload = services.uploads.get(task.upload_id)
     if upload is not None and upload.status is not UploadStatus.DELETING:
         raise UploadGone("the upload is not to be deleted")
-    use.store.delete_everywhere(task.upload_id, user_id=task.user_id)
+    services.store.delete_everywhere(task.upload_id, user_id=task.user_id)
     if upload is None:
         return Removed(upload_id=task.upload_id, name=task.upload_id)
-    use.files.delete(upload.file_id)
-    use.uploads.forget(upload.upload_id)
+    services.files.delete(upload.file_id)
+    services.uploads.forget(upload.upload_id)
     return Removed(upload_id=upload.upload_id, name=upload.name)
 
 
-def _index(upload: Upload, use: Services, report: ProgressCallback, *, fresh: bool) -> Indexed:
+def _index(upload: Upload, services: Services, report: ProgressCallback, *, fresh: bool) -> Indexed:
     task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
     written_at = time.monotonic()
     pages_done, pages = 0, 0
 
-    def reported(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         nonlocal pages_done, pages, written_at
         report(progress)
         pages_done, pages = progress.done or 0, progress.total or 0
@@ -99,10 +104,11 @@ def _index(upload: Upload, use: Services, report: ProgressCallback, *, fresh: bo
         nonlocal written_at
         written_at = time.monotonic()
         current_deadline().check()
-        if use.uploads.progress(upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages) is None:
-            raise _gone(task, use)
+        row = services.uploads.progress(upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages)
+        if row is None:
+            raise _gone(task, services)
 
-    with use.files.local(upload.file_id) as path:
+    with services.files.local(upload.file_id) as path:
         document = Document(
             upload_id=upload.upload_id,
             path=str(path),
@@ -110,24 +116,24 @@ def _index(upload: Upload, use: Services, report: ProgressCallback, *, fresh: bo
             user_id=upload.user_id,
             media_type=upload.media_type,
         )
-        return index_document(document, use.store, reported, limits=use.limits, check=check, fresh=fresh)
+        return index_document(document, services.store, on_progress, limits=services.limits, check=check, fresh=fresh)
 
 
-def _gone(task: UploadTask, use: Services) -> UploadGone:
-    """Remove what this job stored of an upload that was deleted meanwhile; say what happened to it."""
-    upload = use.uploads.get(task.upload_id)
+def _gone(task: UploadTask, services: Services) -> UploadGone:
+    """Return the error of a job that no longer has its upload; remove the points when the upload was deleted."""
+    upload = services.uploads.get(task.upload_id)
     if upload is None or upload.status is UploadStatus.DELETING:
-        use.store.delete(task.upload_id, user_id=task.user_id)
+        services.store.delete(task.upload_id, user_id=task.user_id)
         return UploadGone("the upload was deleted")
     return UploadGone("the upload is being indexed by another job")
 
 
-def _fail(upload: Upload, use: Services, reason: str, error: str) -> None:
-    """Note a failure. Of an upload that never was ready nothing is kept but its file; else the old chunks stay."""
+def _fail(upload: Upload, services: Services, reason: str, error: str) -> None:
+    """Write a failure into the row. An upload that was ready keeps its old chunks; any other keeps only its file."""
     if upload.indexed_at is None:
         with suppress(StoreError):
-            use.store.delete(upload.upload_id, user_id=upload.user_id)
-    use.uploads.fail(upload.upload_id, job_id=upload.job_id, reason=reason, error=error)
+            services.store.delete(upload.upload_id, user_id=upload.user_id)
+    services.uploads.fail(upload.upload_id, job_id=upload.job_id, reason=reason, error=error)
 
 
 def _reason(error: AppError) -> str:

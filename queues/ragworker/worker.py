@@ -62,7 +62,7 @@ from client.rq.records import ALLOWED, QUEUES
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import WORKER_SECONDS, JobTransitions
 from observability import logs
-from queues import wiring as services
+from queues import wiring
 from queues.ragworker.commands import CommandListener
 from queues.ragworker.executor import Executor
 from queues.ragworker.maintenance import Maintenance
@@ -116,7 +116,7 @@ class RagWorker(BaseWorker):
         """Run jobs until told to stop. True when any job ended here."""
         logs.configure_once(lambda: self.settings)
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
-        services.preload(self.settings)
+        wiring.preload(self.settings)
         sys.setswitchinterval(SWITCH_SECONDS)
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ import pytest
 
 from client.llm.chat import make_chat
 from index import main as index
-from queues import wiring as services
+from queues import wiring
 from queues.worker import process_query
 from server import create_app
 from settings import Settings
@@ -40,14 +40,14 @@ def with_model(
         monkeypatch.setenv(variable, value)
     for name, pages in {"lighthouse.pdf": LIGHTHOUSE, "car.pdf": CAR}.items():
         assert index([str(write_pdf(tmp_path / name, pages))]) == 0
-    opened = services.open_services(settings, owner=True)
-    monkeypatch.setattr(services, "_current", opened)
+    opened = wiring.open_services(settings, owner=True)
+    monkeypatch.setattr(wiring, "_current", opened)
     yield settings
     opened.close()
 
 
 def upload_of(name: str) -> str:
-    return next(upload.upload_id for upload in services.services().uploads.everything() if upload.name == name)
+    return next(upload.upload_id for upload in wiring.get_services().uploads.everything() if upload.name == name)
 
 
 def ask(**payload: Any) -> dict[str, Any]:

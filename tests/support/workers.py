@@ -9,7 +9,7 @@ from redis import Redis
 from rq import SimpleWorker
 
 from client.rq.records import QUEUES
-from queues import wiring as services
+from queues import wiring
 from queues.wiring import Services
 from settings import Settings
 
@@ -17,12 +17,12 @@ from settings import Settings
 @contextmanager
 def worker_services(settings: Settings) -> Iterator[Services]:
     """Have jobs of this process use the services of these settings."""
-    opened = services.open_services(settings)
-    services.use(opened)
+    opened = wiring.open_services(settings)
+    wiring.set_services(opened)
     try:
         yield opened
     finally:
-        services.use(None)
+        wiring.set_services(None)
         opened.close()
 
 
