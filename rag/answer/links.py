@@ -1,4 +1,4 @@
-"""The images and links of an answer, as whatever shows it might understand them. Nothing here fetches anything."""
+"""The images and links of an answer, under every reading that a program which shows it may use. Fetches nothing."""
 
 from __future__ import annotations
 
@@ -18,73 +18,75 @@ if TYPE_CHECKING:
     from linkify_it import LinkifyIt
     from markdown_it import MarkdownIt
 
-LONGEST_TEXT = 200
-# Of the words of a link at most so many pieces are looked at: links in links in links are all each other's words.
-MAX_PIECES = 40
+MAX_TEXT_CHARS = 200
+# The text of a link is made of at most this many parts of HTML. In deeply nested links, each link contains the text of
+# all the others.
+MAX_TEXT_PARTS = 40
 
-# Of all in HTML that holds a URL, what a browser follows only when asked to, and what it does nothing with.
+# Attributes with a URL that a browser opens only when the user asks, and attributes that it never opens.
 _FOLLOWED = {("a", "href"), ("area", "href"), ("form", "action"), ("button", "formaction"), ("input", "formaction")}
-_SHOWN = {"alt", "title", "aria-label", "cite", "longdesc", "placeholder", "value"}
-_ADDRESSES = {
+_NEVER_OPENED = {"alt", "title", "aria-label", "cite", "longdesc", "placeholder", "value"}
+_URL_ATTRIBUTES = {
     *("src", "href", "xlink:href", "poster", "data", "background", "action", "formaction", "manifest", "dynsrc"),
     *("lowsrc", "ping", "codebase", "classid", "archive"),
 }
-_CANDIDATE = re.compile(r"[^\s,]\S*")
-_SIZE = re.compile(r"[\d.]+[wxh],?")
-_IN_STYLE = re.compile(r"(?:url\(\s*|@import\s+)[\"']?([^\"')\s;]+)", re.IGNORECASE)
-_REFRESH = re.compile(r"url\s*=\s*[\"']?([^\"'\s>]+)", re.IGNORECASE)
-# For hosts that the search for bare links does not know, such as IPv6 addresses, and any other scheme.
+_SRCSET_ITEM = re.compile(r"[^\s,]\S*")
+_SRCSET_SIZE = re.compile(r"[\d.]+[wxh],?")
+_CSS_URL = re.compile(r"(?:url\(\s*|@import\s+)[\"']?([^\"')\s;]+)", re.IGNORECASE)
+_REFRESH_URL = re.compile(r"url\s*=\s*[\"']?([^\"'\s>]+)", re.IGNORECASE)
+# For URLs that linkify-it does not find: hosts such as IPv6 addresses, and other schemes.
 _ANY_SCHEME = re.compile(r"(?<![\w+.-])(?:[a-z][a-z0-9+.-]{1,30}://|www\.)[^\s<>\"'`]+", re.IGNORECASE)
-_MAY_HOLD_ONE = re.compile(r"\w\.\w|//|@|:")
-# What a link or an image takes beside a bare URL, and what may spell one: HTML, `](`, entities and escapes.
+_MAY_CONTAIN_URL = re.compile(r"\w\.\w|//|@|:")
+# Characters of links other than bare URLs: HTML, `](`, entities and escapes.
 _MARKUP = re.compile(r"[<&\\]|\]\(")
-_AT_THE_END = ".,:;!?)]}*_"
+_TRAILING = ".,:;!?)]}*_"
+# Each opening quotation mark with the marks that may close it.
 _QUOTES = {"“": "”", "„": "“”", "‘": "’", "‚": "‘’", "«": "»", "»": "«", "‹": "›", "›": "‹", "「": "」", "『": "』"}
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
-# An image with spaces in its address is none in CommonMark, but some show it.
+# In CommonMark the URL of an image has no spaces; some programs show such an image all the same.
 _OPEN_IMAGE = re.compile(r"!\[[^\]]{0,500}\]\(\s*<?$")
-_LOOK_BACK = 510
-# Where a sentence ends without a space: `four.It`.
+_OPEN_IMAGE_CHARS = 510
+# The end of a sentence without a space: `four.It`.
 _SENTENCE_END = re.compile(r"\w+\.[A-Z][a-z]+")
-_BEFORE = re.compile(r"[\w./:@%-]$")
-_GOES_ON = re.compile(r"[\w/%&=?#+~@$-]|[.,:;!*'(]+[\w/%&=?#+~@$-]")
-_WRAPPED = re.compile(r"[ \t]*\n[ \t]*")
+_URL_BEFORE = re.compile(r"[\w./:@%-]$")
+_URL_AFTER = re.compile(r"[\w/%&=?#+~@$-]|[.,:;!*'(]+[\w/%&=?#+~@$-]")
+_LINE_BREAK = re.compile(r"[ \t]*\n[ \t]*")
 
 Kind = Literal["image", "link"]
 
 
 def find_links(text: str, passages: Sequence[Passage]) -> tuple[Link, ...]:
-    """Return every image and link that `text` holds, as Markdown, as HTML or bare, each URL of a kind once.
+    """Return every image and link of an answer: in Markdown, in HTML or bare; each URL once for each kind.
 
-    Rather one too many than one too few: also those in code, in HTML that Markdown would not take for HTML, and in
-    Markdown that is not quite right.
+    A missing link is worse than a false one. So links in code, in HTML that Markdown would not read as HTML, and in
+    slightly wrong Markdown count too.
     """
     plain = text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if not _MAY_HOLD_ONE.search(plain) and not _MARKUP.search(plain):
+    if not _MAY_CONTAIN_URL.search(plain) and not _MARKUP.search(plain):
         return ()
-    found = _Finds(frozenset(passage.chunk.name for passage in passages))
-    found.read_html(_rendered(plain))
+    collector = _LinkCollector(frozenset(passage.chunk.name for passage in passages))
+    collector.read_html(_render_markdown(plain))
     if "<" in plain:
-        found.read_html(plain)
-    found.read_text(plain)
-    if not found.said:
+        collector.read_html(plain)
+    collector.read_text(plain)
+    if not collector.links:
         return ()
-    texts = [form for passage in passages for form in _forms(passage)]
+    texts = [form for passage in passages for form in _readings(passage)]
     return tuple(
         Link(
             kind=kind,
             url=url,
-            text=one.words[:LONGEST_TEXT],
-            in_sources=any(_stands(one.literal, text) for text in texts),
+            text=link.text[:MAX_TEXT_CHARS],
+            in_sources=any(_contains_url(text, link.literal) for text in texts),
         )
-        for (kind, url), one in found.said.items()
+        for (kind, url), link in collector.links.items()
     )
 
 
-class _Tools(threading.local):
-    """What finds bare URLs and what renders Markdown: each thread's own, as they keep what they found last.
+class _Parsers(threading.local):
+    """The parsers of bare URLs and of Markdown, one pair for each thread: they keep state between calls.
 
-    Made when first needed: 0.3 ms, and the processes which read files and ask nothing need not import them for 60 ms.
+    They are built on first use. Building takes 0.3 ms, and the import 60 ms, which processes that only read files save.
     """
 
     @cached_property
@@ -99,31 +101,34 @@ class _Tools(threading.local):
 
         markdown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
         markdown.normalizeLink = lambda url: url  # type: ignore[method-assign]
-        markdown.validateLink = _any  # type: ignore[method-assign]  # else `javascript:` were none
+        markdown.validateLink = _accept  # type: ignore[method-assign]  # by default `javascript:` is not a link
         return markdown
 
 
-_tools = _Tools()
+_parsers = _Parsers()
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What an answer says of a URL: the words of the link, and the URL letter by letter."""
+class _FoundLink:
+    """The text of a link as shown, and its URL exactly as the answer spells it."""
 
-    words: str
+    text: str
     literal: str
 
 
 @dataclass(slots=True)
-class _Finds:
-    """What was found so far, in order. `names` of documents are no links, whatever they end in."""
+class _LinkCollector:
+    """The links found so far, in order.
+
+    `names` are names of documents. Part of a name is not a link, even if it reads as one: `handbook.md`.
+    """
 
     names: frozenset[str]
-    said: dict[tuple[Kind, str], _Said] = field(default_factory=dict)
-    _known: str = "\n"
+    links: dict[tuple[Kind, str], _FoundLink] = field(default_factory=dict)
+    _urls: str = "\n"  # all URLs found, one a line
 
     def read_html(self, markup: str) -> None:
-        """Add what stands in the attributes, styles and texts of HTML."""
+        """Add the URLs in the attributes, styles and texts of HTML."""
         for element in _elements(markup):
             tag = element.tag if isinstance(element.tag, str) else ""  # comments have none
             for name, value in element.attrib.items():
@@ -134,67 +139,67 @@ class _Finds:
                 self.read_text(text or "")
 
     def read_text(self, text: str) -> None:
-        """Add the URLs that stand in a text as such, but those that are known."""
-        for start, literal, url in _bare(text):
+        """Add the bare URLs of a text, except those already found."""
+        for start, literal, url in _bare_urls(text):
             if url != literal and (self._is_name(literal) or _SENTENCE_END.fullmatch(literal)):
                 continue
-            if self._knows(literal) or self._knows(url) or self._knows(_ESCAPED.sub(r"\1", unescape(literal))):
+            if self._is_known(literal) or self._is_known(url) or self._is_known(_ESCAPED.sub(r"\1", unescape(literal))):
                 continue
-            opened = _OPEN_IMAGE.search(text[max(0, start - _LOOK_BACK) : start])
+            opened = _OPEN_IMAGE.search(text[max(0, start - _OPEN_IMAGE_CHARS) : start])
             self._add("image" if opened else "link", url, None, literal)
 
     def _is_name(self, text: str) -> bool:
         return any(text in name for name in self.names)
 
-    def _knows(self, url: str) -> bool:
-        return ("link", url) in self.said or ("image", url) in self.said or url in self._known
+    def _is_known(self, url: str) -> bool:
+        return ("link", url) in self.links or ("image", url) in self.links or url in self._urls
 
     def _read_attribute(self, element: Any, tag: str, name: str, value: str) -> None:
-        if name in _ADDRESSES:
+        if name in _URL_ATTRIBUTES:
             kind: Kind = "link" if (tag, name) in _FOLLOWED else "image"
             self._add(kind, value.strip(), element)
         elif name in {"srcset", "imagesrcset"}:
-            for url in _candidates(value):
+            for url in _srcset_urls(value):
                 self._add("image", url, element)
         elif name == "style":
             self._read_style(value)
         elif name == "srcdoc":
             self.read_html(value)
         elif name == "content":
-            for url in _REFRESH.findall(value):
+            for url in _REFRESH_URL.findall(value):
                 self._add("image", url, None)
-        elif name not in _SHOWN:
-            for _, literal, url in _bare(value):  # such as a script's
+        elif name not in _NEVER_OPENED:
+            for _, literal, url in _bare_urls(value):  # for example in a script
                 self._add("image", url, None, literal)
 
     def _read_style(self, style: str) -> None:
-        for url in _IN_STYLE.findall(style):
+        for url in _CSS_URL.findall(style):
             self._add("image", url, None)
 
     def _add(self, kind: Kind, url: str, element: Any, literal: str = "") -> None:
-        """Note a URL with the words of its element; without one, they are the URL itself where it stands in a text."""
-        if url and not url.startswith("#") and (kind, url) not in self.said:
-            self.said[kind, url] = _Said(literal if element is None else _words(element), literal or url)
-            self._known += f"{url}\n"
+        """Add a URL with the text of its element; without an element, with the URL as written."""
+        if url and not url.startswith("#") and (kind, url) not in self.links:
+            self.links[kind, url] = _FoundLink(literal if element is None else _shown_text(element), literal or url)
+            self._urls += f"{url}\n"
 
 
-def _candidates(srcset: str) -> Iterator[str]:
-    for candidate in _CANDIDATE.findall(srcset):
-        if not _SIZE.fullmatch(candidate):
-            yield candidate.rstrip(",")
+def _srcset_urls(srcset: str) -> Iterator[str]:
+    for item in _SRCSET_ITEM.findall(srcset):
+        if not _SRCSET_SIZE.fullmatch(item):
+            yield item.rstrip(",")
 
 
-def _rendered(text: str) -> str:
-    """Return the HTML of a Markdown text, with its raw HTML and with each URL as it stands."""
-    return str(_tools.markdown.render(text))
+def _render_markdown(text: str) -> str:
+    """Return the HTML of a Markdown text; raw HTML and URLs are not changed."""
+    return str(_parsers.markdown.render(text))
 
 
-def _any(url: str) -> bool:
+def _accept(url: str) -> bool:
     return bool(url)
 
 
 def _elements(markup: str) -> Iterator[Any]:
-    """Yield the elements and comments of HTML in order."""
+    """Yield the elements and comments of HTML in the order of the text."""
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", recover=True, huge_tree=True, no_network=True)
@@ -202,51 +207,51 @@ def _elements(markup: str) -> Iterator[Any]:
     return iter(()) if root is None else root.iter()
 
 
-def _bare(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield where each URL stands in a text, as it stands there, and with a scheme."""
-    if not _MAY_HOLD_ONE.search(text):
+def _bare_urls(text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the offset of each URL in a text, the URL as written, and the URL with a scheme."""
+    if not _MAY_CONTAIN_URL.search(text):
         return
-    met = {match.index: match for match in _tools.finder.match(text) or []}
-    for match in met.values():
-        closing = _closing(text, match.index, match.raw)
+    matches = {match.index: match for match in _parsers.finder.match(text) or []}
+    for match in matches.values():
+        closing = _closing_quote(text, match.index, match.raw)
         yield match.index, match.raw.removesuffix(closing), match.url.removesuffix(closing)
-    for found in _ANY_SCHEME.finditer(text):
-        if found.start() not in met:
-            url = found[0].rstrip(_AT_THE_END)
-            url = url.removesuffix(_closing(text, found.start(), url))
-            yield found.start(), url, url
+    for match in _ANY_SCHEME.finditer(text):
+        if match.start() not in matches:
+            url = match[0].rstrip(_TRAILING)
+            url = url.removesuffix(_closing_quote(text, match.start(), url))
+            yield match.start(), url, url
 
 
-def _closing(text: str, start: int, url: str) -> str:
-    """Return the quotation mark at the end of a URL that closes one right before it."""
-    opened = _QUOTES.get(text[start - 1 : start], "")
-    return url[-1] if url[-1:] in opened else ""
+def _closing_quote(text: str, start: int, url: str) -> str:
+    """Return the last character of a URL if it closes a quotation mark right before the URL; else an empty text."""
+    closing = _QUOTES.get(text[start - 1 : start], "")
+    return url[-1] if url[-1:] in closing else ""
 
 
-def _words(element: Any) -> str:
-    """Return what an element shows in place of its URL."""
+def _shown_text(element: Any) -> str:
+    """Return the text that an element shows in place of its URL."""
     alt = element.get("alt") or element.get("title")
     if alt and element.tag != "a":
         return str(alt)
-    inner = (word for part in element.iter() for word in (part.get("alt") or "", part.text or "", _tail(part, element)))
-    return " ".join("".join(islice(inner, MAX_PIECES)).split())
+    texts = (text for part in element.iter() for text in (part.get("alt") or "", part.text or "", _tail(part, element)))
+    return " ".join("".join(islice(texts, MAX_TEXT_PARTS)).split())
 
 
 def _tail(part: Any, element: Any) -> str:
     return "" if part is element else part.tail or ""
 
 
-def _forms(passage: Passage) -> Iterable[str]:
-    """Return what a passage's text may be read as: as stored, as the model saw it, and with broken lines joined."""
-    seen = strip_invisible(passage.chunk.text)
-    return dict.fromkeys((passage.chunk.text, seen, _WRAPPED.sub("", seen), passage.chunk.name))
+def _readings(passage: Passage) -> Iterable[str]:
+    """Return the passage's text as stored, as the model saw it and with joined lines; and the name of its document."""
+    visible = strip_invisible(passage.chunk.text)
+    return dict.fromkeys((passage.chunk.text, visible, _LINE_BREAK.sub("", visible), passage.chunk.name))
 
 
-def _stands(url: str, text: str) -> bool:
-    """Tell whether a URL stands in a text as a whole: the head of a longer one is another."""
+def _contains_url(text: str, url: str) -> bool:
+    """Return True if a text contains the whole URL, not only as a part of a longer URL."""
     at = text.find(url)
     while at >= 0:
-        if not _BEFORE.search(text[max(0, at - 1) : at]) and not _GOES_ON.match(text, at + len(url)):
+        if not _URL_BEFORE.search(text[max(0, at - 1) : at]) and not _URL_AFTER.match(text, at + len(url)):
             return True
         at = text.find(url, at + 1)
     return False

@@ -14,7 +14,7 @@ from tests.support.tables import each
 IMAGE, LINK = "image", "link"
 
 
-def found(text: str, *passages: Passage) -> list[tuple[str, str]]:
+def kinds_and_urls(text: str, *passages: Passage) -> list[tuple[str, str]]:
     return [(link.kind, link.url) for link in find_links(text, passages)]
 
 
@@ -44,7 +44,7 @@ ANSWERS = {
     "mail": ("Write to tea@a.com.", [(LINK, "mailto:tea@a.com")]),
     "address of numbers": ("http://127.0.0.1:8/x http://[::1]/y", [(LINK, "http://127.0.0.1:8/x"), (LINK, "http://[::1]/y")]),
     "other schemes": ("obsidian://open?x=1", [(LINK, "obsidian://open?x=1")]),
-    "said twice": ("[a](https://a.example) <https://a.example> https://a.example", [(LINK, "https://a.example")]),
+    "twice": ("[a](https://a.example) <https://a.example> https://a.example", [(LINK, "https://a.example")]),
     "image and link": (
         "[![a](https://a.example/i)](https://a.example/l)",
         [(LINK, "https://a.example/l"), (IMAGE, "https://a.example/i")],
@@ -80,41 +80,41 @@ ANSWERS = {
 
 @each("text, expected", ANSWERS)
 def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]]) -> None:
-    assert sorted(found(text)) == sorted(expected)
+    assert sorted(kinds_and_urls(text)) == sorted(expected)
 
 
 PLAIN = {"escaped": r"a\.com", "entity": "a&period;com", "entity in a scheme": "https&#58;&#47;&#47;a.com"}
 
 
 @each("text", PLAIN)
-def test_what_only_reads_as_a_link_once_it_is_shown_is_found(text: str) -> None:
-    assert any("a.com" in url for _, url in found(text))
+def test_a_link_that_markdown_or_html_decodes_is_found(text: str) -> None:
+    assert any("a.com" in url for _, url in kinds_and_urls(text))
 
 
-def test_threads_that_look_for_links_at_once_find_their_own() -> None:
+def test_threads_do_not_mix_up_their_links() -> None:
     texts = [f"![a](https://a.example/{n}) and b{n}.com" for n in range(200)]
     with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(found, texts)) == [
+        assert list(threads.map(kinds_and_urls, texts)) == [
             [(IMAGE, f"https://a.example/{n}"), (LINK, f"http://b{n}.com")] for n in range(200)
         ]
 
 
 @each("writing", list(WRITINGS))
 @each("around", ["{}", "Tea.\n\n{}\n\nTea.", "> {}", "- {}"])
-def test_each_way_to_send_a_secret_is_found_wherever_it_stands(writing: str, around: str) -> None:
-    said, kind, url = WRITINGS[writing]
-    text, target = (part.replace("{url}", "https://a.example") for part in (said, url))
+def test_every_way_to_send_a_secret_is_found_in_every_place(writing: str, around: str) -> None:
+    template, kind, url = WRITINGS[writing]
+    text, target = (part.replace("{url}", "https://a.example") for part in (template, url))
     if around.startswith((">", "-")):
         text = text.replace("\n", "\n> " if around.startswith(">") else "\n  ")
-    assert (kind, target.partition(" of all")[0]) in found(around.format(text))
+    assert (kind, target.partition(" of all")[0]) in kinds_and_urls(around.format(text))
 
 
-def test_links_have_their_words() -> None:
+def test_a_link_has_the_text_that_it_shows() -> None:
     text = "![a cup](https://a.example/1) [two *words*](https://a.example/2) <a href=/3>x <b>y</b></a> www.a.example"
     assert [link.text for link in find_links(text, [])] == ["a cup", "two words", "x y", "www.a.example"]
 
 
-STANDING = {
+IN_SOURCES = {
     "as it is": ("See https://a.example/x, please.", True),
     "at the end": ("https://a.example/x", True),
     "in Markdown": ("[y](https://a.example/x)", True),
@@ -129,15 +129,15 @@ STANDING = {
 }
 
 
-@each("text, stands", STANDING)
-def test_a_link_says_whether_it_stands_in_the_sources(text: str, stands: bool) -> None:
+@each("text, in_sources", IN_SOURCES)
+def test_in_sources_is_true_only_for_the_whole_url(text: str, in_sources: bool) -> None:
     [link] = find_links("[a](https://a.example/x)", [passage("Scones."), passage(text)])
-    assert link.in_sources is stands
+    assert link.in_sources is in_sources
 
 
-def test_a_documents_name_is_no_link_whatever_it_ends_in() -> None:
+def test_the_name_of_a_document_is_not_a_link() -> None:
     cited = "“Tea” [1] (handbook.md, page 1), not cups.md"
-    assert found(cited, passage("Tea.", name="handbook.md")) == [(LINK, "http://cups.md")]
+    assert kinds_and_urls(cited, passage("Tea.", name="handbook.md")) == [(LINK, "http://cups.md")]
 
 
 SLOW = {
@@ -154,7 +154,8 @@ SLOW = {
 
 
 @each("text", SLOW)
-def test_an_answer_made_to_be_slow_does_not_hold_up_a_worker(text: str) -> None:
-    began = time.process_time()
+def test_links_of_a_hostile_answer_are_found_in_linear_time(text: str) -> None:
+    started = time.process_time()
     find_links(text, [passage("tea " * 500)])
-    assert time.process_time() - began < 30  # below 1 s where nothing else runs; what is quadratic takes minutes
+    # It takes under 1 s on an idle machine; a quadratic search would take minutes.
+    assert time.process_time() - started < 30

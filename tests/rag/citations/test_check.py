@@ -1,4 +1,4 @@
-"""Quotes, and the marks that point to them."""
+"""The check of citations, and the quotes of the sources."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def passage(text: str, *, page: int = 1, name: str = "a.pdf", start: int = 0) ->
 
 
 @given(text=TEXTS, wanted=st.text(max_size=80))
-def test_a_quote_is_always_an_exact_part_of_its_text(text: str, wanted: str) -> None:
+def test_a_quote_is_an_exact_part_of_its_text(text: str, wanted: str) -> None:
     quote = best_quote(text, TERMS(wanted), TERMS)
     assert 0 <= quote.start <= quote.end <= len(text)
     assert quote.end - quote.start <= MAX_QUOTE_CHARS
     assert quote.matched == len(TERMS(text[quote.start : quote.end]) & TERMS(wanted))
 
 
-@settings(deadline=None)  # how long it takes is another test's
+@settings(deadline=None)  # another test measures the time
 @given(pages=st.lists(TEXTS, min_size=1, max_size=3), answer=TEXTS, question=st.text(max_size=60))
-def test_every_quote_emitted_is_its_pages_text_at_its_offsets(pages: list[str], answer: str, question: str) -> None:
+def test_the_offsets_of_a_source_point_to_its_quote_in_the_page(pages: list[str], answer: str, question: str) -> None:
     document = Document(upload_id="u", path="/a.pdf", name="a.pdf")
     made = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
     passages = [Passage(chunk=chunk, score=1.0) for chunk in chunk_pages(document, made, model="m")][:8]
@@ -76,25 +76,25 @@ def test_every_quote_emitted_is_its_pages_text_at_its_offsets(pages: list[str], 
             assert pages[source.page - 1][source.start : source.end] == source.quote
 
 
-def test_the_quote_is_the_sentence_that_answers() -> None:
+def test_the_best_quote_is_the_sentence_that_answers() -> None:
     quote = best_quote(LAMP, TERMS("From how many miles is it seen?"), TERMS)
     assert LAMP[quote.start : quote.end] == "It is seen from 21 miles away."
     assert quote.matched == 2
 
 
-def test_a_row_of_a_long_table_is_quoted_and_not_the_table() -> None:
+def test_of_a_long_table_only_a_row_is_quoted() -> None:
     rows = [f"Item {n} costs {n * 7} crowns and weighs {n * 3} grams in the list" for n in range(60)]
     text = "\n".join(rows)
     quote = best_quote(text, TERMS("item 41 287 crowns"), TERMS)
     assert rows[41] in text[quote.start : quote.end]
 
 
-def test_each_cited_source_is_given_with_the_quote_of_its_claim() -> None:
+def test_each_cited_source_quotes_its_claim() -> None:
     answer = "Tea is at four [2]. The lamp turns every twelve seconds [1]."
     checked = check_citations(answer, [passage(LAMP, start=40), passage(TEA, page=3)], "When is tea?", TERMS)
     assert checked.text == answer
     assert checked.unsupported == 0
-    assert [(s.n, s.page, s.quote, s.start, s.end) for s in checked.sources] == [
+    assert [(source.n, source.page, source.quote, source.start, source.end) for source in checked.sources] == [
         (1, 1, "The lamp turns once in twelve seconds.", 40, 78),
         (2, 3, "Tea is served at four.", 0, 22),
     ]
@@ -225,9 +225,9 @@ MODEL_OUTPUTS = {
 
 
 @each("said, text, cited, unsupported", MODEL_OUTPUTS)
-def test_what_a_model_cites_is_checked(said: str, text: str, cited: list[int], unsupported: int) -> None:
+def test_unsupported_citations_are_removed(said: str, text: str, cited: list[int], unsupported: int) -> None:
     checked = check_citations(said, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
-    assert (checked.text, [s.n for s in checked.sources], checked.unsupported) == (text, cited, unsupported)
+    assert (checked.text, [source.n for source in checked.sources], checked.unsupported) == (text, cited, unsupported)
 
 
 HANDBOOK = (
@@ -299,12 +299,12 @@ CLAIMS_OF_A_REPORT = {
 
 
 @each("claim, supported", CLAIMS_OF_A_REPORT.items())
-def test_what_a_claim_writes_otherwise_is_told_from_what_it_exchanges(claim: str, supported: bool) -> None:
+def test_rephrased_claims_are_supported_and_swapped_figures_are_not(claim: str, supported: bool) -> None:
     assert supports(REPORT, claim, TERMS) is supported
 
 
 @each("claim, supported", CLAIMS.items())
-def test_the_figures_of_a_claim_are_those_of_its_source(claim: str, supported: bool) -> None:
+def test_a_claim_needs_the_figures_of_its_source(claim: str, supported: bool) -> None:
     assert supports(HANDBOOK, claim, TERMS) is supported
 
 
@@ -330,11 +330,11 @@ ASKED = {
 
 
 @each("question, claim, supported", ASKED)
-def test_what_the_question_says_is_no_news(question: str, claim: str, supported: bool) -> None:
+def test_words_of_the_question_alone_do_not_support_a_claim(question: str, claim: str, supported: bool) -> None:
     assert supports(HANDBOOK, claim, TERMS, question=question) is supported
 
 
-def test_figures_of_a_documents_name_and_page_may_be_told() -> None:
+def test_a_claim_may_repeat_figures_of_the_documents_name_and_page() -> None:
     [source] = check_citations(
         "Tea is served at four in 2023, says page 7 [1].", [passage(TEA, page=7, name="2023.pdf")], "Tea?", TERMS
     ).sources
@@ -344,7 +344,7 @@ def test_figures_of_a_documents_name_and_page_may_be_told() -> None:
 NUMBERED = ", ".join(f"tea {n}" for n in range(50)) + ". "
 
 
-def word(n: int) -> str:
+def distinct_word(n: int) -> str:
     return "".join(chr(ord("a") + n // 26**place % 26) for place in range(3)) + "q"
 
 
@@ -371,7 +371,8 @@ HOSTILE = {
     "rows": "| tea | 4 [1] |\n" * 5_000,
     "daggers": "【1†" * 10_000,
     "figures that are given": "tea 5, " * 8_000 + "[1]",
-    "figures that are given, each of something else": "".join(f"tea 5 {word(n)}, " for n in range(4_000)) + "[1]",
+    "figures that are given, each of something else": "".join(f"tea 5 {distinct_word(n)}, " for n in range(4_000))
+    + "[1]",
     "names exchanged": "Alice Smith manages the Berlin tea " * 2_000 + "[2]",
     "replies": "Yes [1]. " * 6_000,
     "characters": "本公司成立于1998年，" * 6_000 + "[1]",
@@ -381,13 +382,14 @@ HOSTILE = {
 
 @each("answer", HOSTILE)
 def test_an_answer_made_to_be_slow_is_checked_in_linear_time(answer: str) -> None:
-    began = time.process_time()
+    started = time.process_time()
     passages = [passage(TEA * 20 + NUMBERED), passage(HANDBOOK * 5 + REPORT, page=2)]
     check_citations(answer, passages, "When is tea?", TERMS)
-    assert time.process_time() - began < 20  # below 3 s on a shared machine; what is quadratic takes minutes
+    # It takes under 3 s on a busy machine; a quadratic check would take minutes.
+    assert time.process_time() - started < 20
 
 
-def test_a_claim_in_another_language_needs_a_name_or_a_figure_in_common() -> None:
+def test_a_claim_in_another_language_must_share_a_name_or_figure() -> None:
     german = "Das Licht der Lampe ist aus 21 Meilen zu sehen und nicht weiter"
     source = "The light of the lamp is seen from 21 miles away, and that is what the keeper was told."
     assert supports(source, german, TERMS)
@@ -417,11 +419,11 @@ UNSPACED = {
 
 
 @each("text", list(UNSPACED))
-def test_claims_are_compared_in_languages_that_write_words_and_numbers_otherwise(text: str) -> None:
+def test_claims_are_compared_in_other_scripts_and_number_formats(text: str) -> None:
     assert {claim: supports(text, claim, TERMS) for claim in UNSPACED[text]} == UNSPACED[text]
 
 
-def test_a_german_noun_is_no_name() -> None:
+def test_a_german_noun_is_not_taken_for_a_name() -> None:
     text = "Die Gebühr beträgt 50 Euro pro Monat. Haustiere sind nicht erlaubt."
     assert supports(text, "Der Preis beträgt 50 Euro pro Monat", TERMS, question="Wie hoch ist der Preis?")
     assert supports(text, "Haustiere sind verboten", TERMS, question="Sind Haustiere erlaubt?")
@@ -434,7 +436,7 @@ def test_an_abbreviation_does_not_end_a_claim() -> None:
     assert source.quote == "Der Umsatz lag bei 412,6 Mio. Euro."
 
 
-def test_a_year_over_a_text_is_that_of_the_text() -> None:
+def test_the_year_in_a_heading_counts_for_the_text_below() -> None:
     text = "Annual Report 2022\n\nRevenue rose to 412.6 million euros (2021: 381.0 million euros)."
     assert supports(text, "Revenue was 412.6 million euros in 2022", TERMS)
 
