@@ -1,1 +1,1 @@
-"""From a file to chunks: read in a child process, understand the layout, split. No search."""
+"""From a file to stored chunks: read in a child process, understand the layout, split into chunks. No search."""

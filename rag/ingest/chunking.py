@@ -1,4 +1,4 @@
-"""Pages cut into chunks that keep their page and their place in its text."""
+"""Pages split into chunks that keep their page and their offsets in its text."""
 
 from __future__ import annotations
 
@@ -9,49 +9,52 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePath
+from typing import Literal
 
-from rag.ingest.layout import Line, bodies, is_heading, is_table_row
+from rag.ingest.layout import Line, body_lines, is_heading, is_table_row
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from schemas import Chunk, Document, Page
 
-# Larger chunks blur the ranking, smaller ones split the sentence that answers.
+# The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25
-# A table is kept whole up to this size; a model with an input of 512 tokens still reads it to its end.
+# A table stays whole up to this size. An embedding model with an input of 512 tokens still reads it to its end.
 TABLE_TOKENS = 400
-# A heading begins a new chunk unless the one before it would be smaller than this.
-SMALL_TOKENS = 100
-# Headings stay with what follows them; a page of nothing but headings is cut all the same.
+# A heading starts a new chunk unless the chunk before it would be smaller than this.
+MIN_TOKENS_BEFORE_HEADING = 100
+# Headings stay with the text below them, but a page of nothing but headings is split at this size.
 HEADINGS_TOKENS = 400
-# Pages whose text stands for the whole document: title, abstract, contents.
+# The text of the first pages represents the whole document: title, abstract, contents.
 OPENING_PAGES = 3
 OPENING_CHARS = 6_000
 _NAMESPACE = uuid.UUID("6f0c2c1e-5f0b-5c52-9a55-2f3c3c3d9e01")
 _WORD_GAP = re.compile(r"\s+")
 _NAME_MARKS = re.compile(r"[_\W]+")
 
+Kind = Literal["text", "heading", "table"]
+
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a page that stays whole: a sentence, a heading, a table. It ends where the next one starts."""
+    """A part of a page that is not split further: a sentence, a heading, a table. It ends where the next one starts."""
 
     start: int
     end: int
     tokens: int
-    kind: str = "text"
+    kind: Kind = "text"
     section: str = ""
 
 
 def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Iterator[Chunk]:
-    """Yield the chunks of a document in order; none crosses a page.
+    """Yield the chunks of a document in order; no chunk crosses a page.
 
-    A chunk's id follows from the upload, the chunk's number and the embedding `model`, so that indexing again
-    overwrites. Chunks of a page overlap or touch, so that neighbours can be joined to what the page says.
+    The id of a chunk is derived from the upload, the chunk's number and the embedding `model`, so that indexing again
+    overwrites the chunk. Consecutive chunks of a page overlap or touch, so that they can be joined without a gap.
     """
     index = 0
     section = ""
-    for page, found, opening in _with_opening(bodies(pages)):
-        pieces, section = _pieces(page.text, found, section)
+    for page, page_lines, opening in _with_opening(body_lines(pages)):
+        pieces, section = _pieces(page.text, page_lines, section)
         for number, part in enumerate(_packed(pieces)):
             start, end = part[0].start, part[-1].end
             yield Chunk(
@@ -66,121 +69,126 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
                 end=end,
                 text=page.text[start:end],
                 section=part[-1].section if part[0].kind == "text" else part[0].section,
-                page_text=page.text[found[0].start : found[-1].end] if number == 0 else "",
+                page_text=page.text[page_lines[0].start : page_lines[-1].end] if number == 0 else "",
                 opening=opening if index == 0 else "",
             )
             index += 1
 
 
 def title_from_name(name: str) -> str:
-    """Return a file's name as words: `AT-200_manual.pdf` becomes `AT 200 manual`."""
+    """Return a file name as words: `AT-200_manual.pdf` becomes `AT 200 manual`."""
     return " ".join(_NAME_MARKS.sub(" ", PurePath(name).stem).split())
 
 
 def indexed_text(chunk: Chunk) -> str:
-    """Return the text by which a chunk is found: its document, section and page, and what it says, normalised.
+    """Return the text of a chunk as it is embedded and indexed: its context line, then its normalized text.
 
-    The line in front makes a chunk of a table or a list findable by what it belongs to.
+    The context line makes a chunk of a table or a list findable by its document and section.
     """
     return f"{context_line(chunk)}\n{normalize(chunk.text)}"
 
 
 def context_line(chunk: Chunk) -> str:
-    """Say in one line where a chunk stands."""
+    """Return one line with the document's title, the section and the page of a chunk."""
     return " | ".join(part for part in (title_from_name(chunk.name), chunk.section, f"page {chunk.page_label}") if part)
 
 
 def lexical_text(text: str) -> str:
-    """Return the text whose terms are counted."""
+    """Return a text as it is split into terms for BM25."""
     return split_unspaced(split_letters_and_digits(normalize(text)))
 
 
-def _with_opening(
-    pages: Iterator[tuple[Page, list[Line]]],
-) -> Iterator[tuple[Page, list[Line], str]]:
-    """Add to each page with text what the document's first pages say."""
-    texts = (pair for pair in pages if pair[1])
-    first = deque(islice(texts, OPENING_PAGES))
-    opening = " ".join(page.text[found[0].start : found[-1].end] for page, found in first)[:OPENING_CHARS]
-    for page, found in (*first,):
-        yield page, found, opening
-    for page, found in texts:
-        yield page, found, opening
+def _with_opening(pages: Iterator[tuple[Page, list[Line]]]) -> Iterator[tuple[Page, list[Line], str]]:
+    """Yield each page that has text, with the text of the document's first pages."""
+    with_text = (pair for pair in pages if pair[1])
+    first = deque(islice(with_text, OPENING_PAGES))
+    opening = " ".join(page.text[page_lines[0].start : page_lines[-1].end] for page, page_lines in first)
+    opening = opening[:OPENING_CHARS]
+    for page, page_lines in (*first,):
+        yield page, page_lines, opening
+    for page, page_lines in with_text:
+        yield page, page_lines, opening
 
 
-def _pieces(text: str, found: list[Line], section: str) -> tuple[list[_Piece], str]:
-    """Cut a page's lines into pieces that touch; return them and the section the page ends in."""
-    width = max(line.end - line.start for line in found)
+def _pieces(text: str, page_lines: list[Line], section: str) -> tuple[list[_Piece], str]:
+    """Split a page's lines into pieces that touch; return them and the section in which the page ends."""
+    width = max(line.end - line.start for line in page_lines)
     pieces: list[_Piece] = []
     at = 0
-    while at < len(found):
-        kind, upto = _block(found, at, width)
+    while at < len(page_lines):
+        kind, block_end = _block(page_lines, at, width)
         if kind == "heading":
-            section = normalize(" ".join(line.text for line in found[at:upto]))
-        start, end = found[at].start, found[upto - 1].end
+            section = normalize(" ".join(line.text for line in page_lines[at:block_end]))
+        start, end = page_lines[at].start, page_lines[block_end - 1].end
         spans = sentence_spans(text, start, end) if kind == "text" else [(start, end)]
         limit = CHUNK_TOKENS if kind == "text" else TABLE_TOKENS
-        for begin, stop in spans:
+        for span_start, span_end in spans:
             pieces.extend(
-                _Piece(a, b, estimate_tokens(text[a:b]), kind, section) for a, b in _bounded(text, begin, stop, limit)
+                _Piece(a, b, estimate_tokens(text[a:b]), kind, section)
+                for a, b in _bounded_spans(text, span_start, span_end, limit)
             )
-        at = upto
+        at = block_end
     for number in range(len(pieces) - 1):
         pieces[number] = replace(pieces[number], end=pieces[number + 1].start)
     return pieces, section
 
 
-def _block(found: list[Line], at: int, width: int) -> tuple[str, int]:
-    """Return what the lines from `at` are, and where that ends."""
-    if is_table_row(found[at]) and at + 1 < len(found) and is_table_row(found[at + 1]):
-        return "table", _end(found, at, width, "table")
-    if _heading_at(found, at, width):
+def _block(page_lines: list[Line], at: int, width: int) -> tuple[Kind, int]:
+    """Return the kind of the block that starts at line `at`, and the number of the line after the block."""
+    if _is_table_start(page_lines, at):
+        return "table", _table_end(page_lines, at)
+    if _is_heading_at(page_lines, at, width):
         return "heading", at + 1
-    return "text", _end(found, at, width, "text")
+    return "text", _text_end(page_lines, at, width)
 
 
-def _end(found: list[Line], at: int, width: int, kind: str) -> int:
-    upto = at + 1
-    while upto < len(found):
-        row = is_table_row(found[upto])
-        if kind == "table" and not row:
-            break
-        if kind == "text" and (
-            _heading_at(found, upto, width) or (row and upto + 1 < len(found) and is_table_row(found[upto + 1]))
-        ):
-            break
-        upto += 1
-    return upto
+def _table_end(page_lines: list[Line], at: int) -> int:
+    end = at + 1
+    while end < len(page_lines) and is_table_row(page_lines[end]):
+        end += 1
+    return end
 
 
-def _heading_at(found: list[Line], at: int, width: int) -> bool:
-    before = found[at - 1] if at else None
-    after = found[at + 1] if at + 1 < len(found) else None
-    return is_heading(found[at], before, after, width=width)
+def _text_end(page_lines: list[Line], at: int, width: int) -> int:
+    end = at + 1
+    while end < len(page_lines) and not _is_heading_at(page_lines, end, width) and not _is_table_start(page_lines, end):
+        end += 1
+    return end
 
 
-def _bounded(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Yield `start` to `end` in pieces of at most `limit` tokens, cut between words where there are gaps."""
+def _is_table_start(page_lines: list[Line], at: int) -> bool:
+    """Return True if two rows of a table start at line `at`: a single row is text."""
+    return is_table_row(page_lines[at]) and at + 1 < len(page_lines) and is_table_row(page_lines[at + 1])
+
+
+def _is_heading_at(page_lines: list[Line], at: int, width: int) -> bool:
+    before = page_lines[at - 1] if at else None
+    after = page_lines[at + 1] if at + 1 < len(page_lines) else None
+    return is_heading(page_lines[at], before, after, width=width)
+
+
+def _bounded_spans(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
+    """Yield `start` to `end` in spans of at most `limit` tokens, cut at line breaks or between words if possible."""
     while True:
-        low, high = _around(text, start, end, limit)
+        low, high = _search_range(text, start, end, limit)
         if low == end:
             break
-        while low < high:  # the longest head within the limit
+        while low < high:  # binary search for the longest span within the limit
             middle = (low + high + 1) // 2
             low, high = (middle, high) if estimate_tokens(text[start:middle]) <= limit else (low, middle - 1)
         gaps = [gap.end() for gap in _WORD_GAP.finditer(text, start + (low - start) // 2, low)]
-        lines_end = [at for at in gaps if "\n" in text[at - 2 : at]]
-        cut = (lines_end or gaps or [low])[-1]
+        line_breaks = [at for at in gaps if "\n" in text[at - 2 : at]]
+        cut = (line_breaks or gaps or [low])[-1]
         yield start, cut
         start = cut
     if text[start:end].strip():
         yield start, end
 
 
-def _around(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
-    """Return two places between which a head of the text reaches the limit; both are `end` where it never does.
+def _search_range(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
+    """Return two offsets between which the text from `start` exceeds `limit` tokens; twice `end` if it never does.
 
-    Looks from the start, so that a page of a million characters is not counted anew for each cut.
+    Doubles the offset from the start, so that a page of a million characters is not counted again for each cut.
     """
     low, size = start + 1, limit
     while low < end:
@@ -192,17 +200,21 @@ def _around(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
 
 
 def _packed(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
-    """Group pieces into chunks: as many as fit, headings with what follows them, and a little of the last chunk."""
+    """Group pieces into chunks of about CHUNK_TOKENS.
+
+    A heading stays with the text below it. A chunk that starts with text repeats the end of the chunk before it.
+    """
     current: list[_Piece] = []
     size = 0
     for number, piece in enumerate(pieces):
         following = pieces[number + 1].tokens if piece.kind == "heading" and number + 1 < len(pieces) else 0
         full = size + piece.tokens + min(following, CHUNK_TOKENS // 2) > CHUNK_TOKENS
-        held = current and current[-1].kind == "heading" and size < HEADINGS_TOKENS
-        if current and not held and (full or (piece.kind == "heading" and size >= SMALL_TOKENS)):
+        new_section = piece.kind == "heading" and size >= MIN_TOKENS_BEFORE_HEADING
+        awaits_text = current and current[-1].kind == "heading" and size < HEADINGS_TOKENS
+        if current and not awaits_text and (full or new_section):
             yield current
             current = _overlap(current) if piece.kind == "text" else []
-            size = sum(one.tokens for one in current)
+            size = sum(repeated.tokens for repeated in current)
         current.append(piece)
         size += piece.tokens
     if current:
@@ -210,10 +222,10 @@ def _packed(pieces: list[_Piece]) -> Iterator[list[_Piece]]:
 
 
 def _overlap(pieces: list[_Piece]) -> list[_Piece]:
-    """Return the last sentences of a chunk that the next one repeats."""
-    kept: list[_Piece] = []
+    """Return the last sentences of a chunk, at most OVERLAP_TOKENS and never its first piece, for the next chunk."""
+    repeated: list[_Piece] = []
     for piece in reversed(pieces[1:]):
-        if piece.kind != "text" or sum(one.tokens for one in kept) + piece.tokens > OVERLAP_TOKENS:
+        if piece.kind != "text" or sum(other.tokens for other in repeated) + piece.tokens > OVERLAP_TOKENS:
             break
-        kept.insert(0, piece)
-    return kept
+        repeated.insert(0, piece)
+    return repeated

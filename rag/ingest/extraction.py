@@ -1,4 +1,4 @@
-"""Text of a file, read by child processes that a hostile file may crash, stall or bloat without harm here."""
+"""The text of a file, read by child processes that a hostile file may crash, stall or bloat without harm."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from pathlib import Path
 from typing import Final
 
 from errors import DocumentError
-from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timed_out
+from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timeout_error
 from rag.ingest.readers import PDF
 from schemas import Page
 
 __all__ = ["DocumentPages", "ExtractionLimits", "ResourceUsage", "close_readers", "read_document"]
 
-# Each reads files that the other does not; pdfium is fifteen times as fast.
+# Each reader reads files that the other cannot. pdfium is fifteen times as fast.
 PDF_READERS: tuple[str, ...] = ("pdfium", "pypdf")
-# All CPU that a file may take, however much its pages earn, as a multiple of what its reader begins with. By default
-# 20 seconds: 5,000 ordinary pages take pdfium 11. Without it 5,000 pages of one slow stream would take eight minutes.
+# The CPU seconds that all readers of a file may use together, as a multiple of `cpu_seconds`: 20 s by default. 5,000
+# ordinary pages take pdfium 11 s. Without this bound, 5,000 pages that share one slow stream would take 8 minutes.
 MAX_CPU_FACTOR = 2
-# How long the readers of a file are waited for in all, by the same measure. Longer than their CPU, for on a busy
-# machine a process gets less of it than time passes. By default 25 seconds.
+# The wall-clock seconds to wait for all readers of a file, as a multiple of `cpu_seconds`: 25 s by default. More than
+# MAX_CPU_FACTOR, because a process on a busy machine gets less CPU time than time passes.
 WAIT_FACTOR = 2.5
 _CPU_SIGNALS: Final = (-24, -9)  # SIGXCPU, and SIGKILL at the hard limit
-_FAULTS: Final = (-signal.SIGSEGV, -signal.SIGFPE)
+_FAULT_SIGNALS: Final = (-signal.SIGSEGV, -signal.SIGFPE)
 _MiB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionLimits:
-    """What a file may take. `cpu_seconds` is what a reader begins with; it earns more with each page, up to a bound."""
+    """The resources that reading one file may take.
+
+    `cpu_seconds` is the budget that a reader starts with. Each page adds to it, up to `max_total_cpu_seconds`.
+    """
 
     max_pages: int = 5_000
     max_text_bytes: int = 50 * _MiB
@@ -42,13 +45,13 @@ class ExtractionLimits:
 
     @property
     def max_total_cpu_seconds(self) -> int:
-        """CPU seconds that all readers of a file may take together."""
+        """The CPU seconds that all readers of a file may use together."""
         return self.cpu_seconds * MAX_CPU_FACTOR
 
 
 @dataclass(slots=True)
 class ResourceUsage:
-    """What reading a file has taken, by all its readers together; `peak_bytes` of the one that took the most."""
+    """The resources that all readers of a file used together; `peak_bytes` is the largest peak among them."""
 
     cpu_seconds: float = 0.0
     waited_seconds: float = 0.0
@@ -57,36 +60,40 @@ class ResourceUsage:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPages:
-    """A file being read. `pages` can be walked once and holds one page in memory at a time."""
+    """The pages of an open file. `pages` can be iterated once and holds one page in memory at a time."""
 
     page_count: int
     pages: Iterator[Page]
 
 
 def read_document(
-    path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None, usage: ResourceUsage | None = None
+    path: Path,
+    *,
+    media_type: str = PDF,
+    limits: ExtractionLimits | None = None,
+    usage: ResourceUsage | None = None,
 ) -> DocumentPages:
     """Open a file and return its pages, each with its text and printed label.
 
-    PDFs are read by pdfium, and from the page on where it fails by pypdf. A file without pages comes in parts.
-    `usage`, if given, is kept up to date while the pages are walked.
+    pdfium reads a PDF; pypdf continues from the first page that pdfium cannot read. A file of a kind without pages is
+    split into parts that take their place. `usage`, if given, is updated while the pages are iterated.
 
     Raises:
-        DocumentError: `not_found`, `not_a_pdf`, `encrypted`, `broken`, `too_long`, `too_large` or `timeout`; while
-            walking, also for a later page.
+        DocumentError: `not_found`, `not_a_pdf`, `encrypted`, `broken`, `too_long`, `too_large` or `timeout`; for a
+            later page while iterating.
 
     """
     limits = limits or ExtractionLimits()
     _check(path, media_type)
-    walk = _walk(path, media_type, limits, usage or ResourceUsage())
-    count = next(walk)
+    items = _read(path, media_type, limits, usage or ResourceUsage())
+    count = next(items)
     if not isinstance(count, int):
         raise TypeError("the number of pages comes first")
-    return DocumentPages(page_count=count, pages=_only_pages(walk))
+    return DocumentPages(page_count=count, pages=_pages_only(items))
 
 
-def _walk(path: Path, media_type: str, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[int | Page]:
-    """Yield the number of pages, then each page, with the second reader where the first fails."""
+def _read(path: Path, media_type: str, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[int | Page]:
+    """Yield the number of pages, then each page. The second reader continues where the first one fails."""
     readers = PDF_READERS if media_type == PDF else (media_type,)
     count: int | None = None
     done = 0
@@ -100,7 +107,7 @@ def _walk(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
                         count = item
                         yield count
                     continue
-                if done == count:  # the second reader sees more pages than the first promised
+                if done == count:  # the second reader finds more pages than the first one counted
                     break
                 done += 1
                 text_bytes += len(item.text.encode())
@@ -109,7 +116,7 @@ def _walk(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
                     raise DocumentError("too_large", f"the file holds more than {limit} MiB of text (MAX_TEXT_MB)")
                 yield item
         except ReaderFailed as failed:
-            # That a file is too large is worth more than what the second reader stumbles over in it.
+            # `too_large` tells the user more than the error of the second reader.
             too_large = failure is not None and failure.reason == "too_large"
             failure = failure if too_large else failed.error
         else:
@@ -121,39 +128,29 @@ def _walk(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
 def _read_with(
     reader: str, path: Path, limits: ExtractionLimits, usage: ResourceUsage, *, skip: int
 ) -> Iterator[int | Page]:
-    """Yield the number of pages, then the pages after the first `skip`. Raises ReaderFailed, DocumentError."""
-    left = limits.max_total_cpu_seconds - math.ceil(usage.cpu_seconds)
-    if left < 1:
-        raise timed_out()
-    request = {
-        "path": str(path),
-        "reader": reader,
-        "skip": skip,
-        "max_pages": limits.max_pages,
-        "max_text_bytes": limits.max_text_bytes,
-        "memory_bytes": limits.memory_bytes,
-        "cpu_seconds": min(limits.cpu_seconds, left),
-        "max_total_cpu_seconds": left,
-    }
+    """Yield the number of pages, then the pages after the first `skip`.
+
+    Raises ReaderFailed where another reader may succeed, DocumentError otherwise.
+    """
+    cpu_seconds_left = limits.max_total_cpu_seconds - math.ceil(usage.cpu_seconds)
+    if cpu_seconds_left < 1:
+        raise timeout_error()
     number = skip
     ended = False
     failure: DocumentError | None = None
     with reader_process() as process:
-        process.ask(request)
+        process.send(_request(reader, path, limits, skip=skip, cpu_seconds_left=cpu_seconds_left))
         for kind, body in _frames(process, limits, usage):
             if kind == b"H":
                 count = int(json.loads(body)["pages"])
-                failure = _too_long(count, reader, limits)
+                failure = _too_many_pages(count, reader, limits)
                 if failure is None:
                     yield count
             elif kind == b"P":
-                label, _, text = body.partition(b"\n")
                 number += 1
-                yield Page(
-                    number=number, label=str(json.loads(label)) or str(number), text=text.decode(errors="ignore")
-                )
+                yield _page(number, body)
             elif kind == b"F":
-                failure = _failure(json.loads(body), limits)
+                failure = _reported_failure(json.loads(body), limits)
             elif kind == b"E":
                 ended = True
             else:
@@ -161,44 +158,71 @@ def _read_with(
     if failure is None:
         return
     if failure.reason in {"encrypted", "timeout", "too_long"}:
-        raise failure  # another reader would do no better, or is what such a file is made for
+        raise failure  # another reader would fail, too, or would be stalled by the same file
     raise ReaderFailed(failure)
 
 
+def _request(
+    reader: str, path: Path, limits: ExtractionLimits, *, skip: int, cpu_seconds_left: int
+) -> dict[str, str | int]:
+    """Return the request for a reader process, documented in rag/ingest/reader_process.py."""
+    return {
+        "path": str(path),
+        "reader": reader,
+        "skip": skip,
+        "max_pages": limits.max_pages,
+        "max_text_bytes": limits.max_text_bytes,
+        "memory_bytes": limits.memory_bytes,
+        "cpu_seconds": min(limits.cpu_seconds, cpu_seconds_left),
+        "max_total_cpu_seconds": cpu_seconds_left,
+    }
+
+
+def _page(number: int, body: bytes) -> Page:
+    """Return the page of a `P` frame: the label as JSON, a line feed, the text."""
+    label, _, text = body.partition(b"\n")
+    return Page(number=number, label=str(json.loads(label)) or str(number), text=text.decode(errors="ignore"))
+
+
 def _frames(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield frames up to the last, `X`, giving up when the file has been waited for too long. Raises DocumentError."""
+    """Yield the kind and body of each frame up to the last, `X`, and add to the usage.
+
+    Raises DocumentError `timeout` when all readers of the file together have been waited for too long.
+    """
     while True:
         began = time.monotonic()
-        kind, body = process.frame(limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds)
+        kind, body = process.read_frame(limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds)
         usage.waited_seconds += time.monotonic() - began
         if kind == b"X":
-            taken = json.loads(body)
-            usage.cpu_seconds += taken["cpu_seconds"]
-            usage.peak_bytes = max(usage.peak_bytes, taken["peak_bytes"])
+            used = json.loads(body)
+            usage.cpu_seconds += used["cpu_seconds"]
+            usage.peak_bytes = max(usage.peak_bytes, used["peak_bytes"])
         yield kind, body
         if kind == b"X":
             return
 
 
-def _too_long(count: int, reader: str, limits: ExtractionLimits) -> DocumentError | None:
+def _too_many_pages(count: int, reader: str, limits: ExtractionLimits) -> DocumentError | None:
     if count <= limits.max_pages or reader not in PDF_READERS:
         return None
     return DocumentError("too_long", f"the file has {count} pages; at most {limits.max_pages} are taken (MAX_PAGES)")
 
 
-def _failure(said: dict[str, str], limits: ExtractionLimits) -> DocumentError:
-    if said["reason"] == "memory":
+def _reported_failure(body: dict[str, str], limits: ExtractionLimits) -> DocumentError:
+    if body["reason"] == "memory":
         return _too_much_memory(limits)
-    return DocumentError(said["reason"], said["detail"])
+    return DocumentError(body["reason"], body["detail"])
 
 
-def _crash(code: int, limits: ExtractionLimits) -> DocumentError:
-    """Say why a fork ended early. pdfium aborts the process when it gets no more memory."""
-    if code in _CPU_SIGNALS:
-        return timed_out()
-    if code in _FAULTS:
+def _crash(exit_code: int, limits: ExtractionLimits) -> DocumentError:
+    """Return the reason why a fork ended early. pdfium aborts the process when it gets no more memory."""
+    if exit_code in _CPU_SIGNALS:
+        return timeout_error()
+    if exit_code in _FAULT_SIGNALS:
         return DocumentError("broken", "the file is broken: its reader crashed")
-    return _too_much_memory(limits) if code < 0 else DocumentError("broken", "the file is broken: its reader failed")
+    if exit_code < 0:
+        return _too_much_memory(limits)
+    return DocumentError("broken", "the file is broken: its reader failed")
 
 
 def _too_much_memory(limits: ExtractionLimits) -> DocumentError:
@@ -209,6 +233,7 @@ def _too_much_memory(limits: ExtractionLimits) -> DocumentError:
 
 
 def _check(path: Path, media_type: str) -> None:
+    """Check what needs no reader process. Raises DocumentError."""
     try:
         with path.open("rb") as file:
             head = file.read(1024)
@@ -222,7 +247,7 @@ def _check(path: Path, media_type: str) -> None:
         raise DocumentError("not_a_pdf", "the file is not a PDF")
 
 
-def _only_pages(walk: Iterator[int | Page]) -> Iterator[Page]:
-    for item in walk:
+def _pages_only(items: Iterator[int | Page]) -> Iterator[Page]:
+    for item in items:
         if isinstance(item, Page):
             yield item

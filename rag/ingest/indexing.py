@@ -1,4 +1,4 @@
-"""A document's way into the vector store."""
+"""Reads a document, splits it into chunks and stores the chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
 from schemas import Chunk, Document, Indexed, Page, Progress, SearchFilter
 
-# Texts embedded in one call: OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000 tokens.
+# The number of texts embedded in one call. OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000
+# tokens.
 BATCH_CHUNKS = 64
 
 # Receives the progress of a job as it changes.
@@ -20,7 +21,7 @@ ProgressCallback = Callable[[Progress], None]
 
 
 class ChunkStore(Protocol):
-    """Where chunks are kept. Writing a chunk with a known id replaces it."""
+    """Stores chunks by their id. Raises StoreError, and ProviderError when embedding fails."""
 
     model: str
 
@@ -39,40 +40,40 @@ def index_document(
     check: Callable[[], None] = lambda: None,
     fresh: bool = False,
 ) -> Indexed:
-    """Read, split and store a document, and drop what an earlier, longer version of it left behind.
+    """Read, split and store a document, and delete the chunks that an earlier, longer version left behind.
 
-    Chunks that are stored already, word for word, are not embedded again: so a run that was cut short is resumed.
-    `check` is called after each batch, and stops the run by raising. `fresh` says that nothing of the document is
-    stored yet, which saves looking.
+    Chunks that are already stored with the same text are not embedded again, so an interrupted run resumes. `check` is
+    called after each batch and may raise to stop the run. `fresh` promises that no chunk of the document is stored yet,
+    which saves asking the store.
 
     Raises:
-        DocumentError: the file cannot be read or holds no text.
-        StoreError: the store does not hold every chunk afterwards.
+        DocumentError: the file cannot be read, or holds no text.
+        StoreError: the number of stored chunks is wrong afterwards.
         ProviderError: the text could not be embedded.
 
     """
     report(Progress(stage="reading"))
     text = read_document(Path(document.path), media_type=document.media_type, limits=limits)
-    chosen = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
-    resumed = not fresh and store.count(chosen) > 0
-    pages = _reported(text.pages, text.page_count, report)
+    of_document = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
+    resuming = not fresh and store.count(of_document) > 0
+    pages = _with_progress(text.pages, text.page_count, report)
     stored = 0
     for batch in _batches(chunk_pages(document, pages, model=store.model)):
-        store.upsert(store.missing(batch) if resumed else batch)
+        store.upsert(store.missing(batch) if resuming else batch)
         stored += len(batch)
         check()
     if not stored:
         raise DocumentError("no_text", "no text was found: the pages may be scanned images")
-    if resumed:
+    if resuming:
         store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
-    found = store.count(chosen)
-    if found != stored:
-        raise StoreError(f"{stored} chunks were made but {found} are stored; index the file again")
+    count = store.count(of_document)
+    if count != stored:
+        raise StoreError(f"{stored} chunks were made but {count} are stored; index the file again")
     return Indexed(upload_id=document.upload_id, name=document.name, pages=text.page_count, chunks=stored)
 
 
-def _reported(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:
-    """Pass pages on, reporting each when the next is asked for, that is, when it has been dealt with."""
+def _with_progress(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:
+    """Yield the pages; report a page as done when the next page is requested."""
     for done, page in enumerate(pages):
         report(Progress(stage="indexing", done=done, total=total))
         yield page

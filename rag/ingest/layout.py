@@ -1,4 +1,4 @@
-"""What the lines of a page are: running headers and footers, headings, tables, text."""
+"""The lines of a page by kind: running headers and footers, headings, table rows, text."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from itertools import islice
 
 from schemas import Page
 
-# Headers and footers are looked for in this many lines at each end of a page, and on this many pages on each side.
+# A running header or footer is searched in this many lines at each end of a page, on this many pages before and after.
 EDGE_LINES = 3
-NEIGHBOURS = 4
-# A line at an edge is a running one when this many of the neighbouring pages have it there too. Two, because left
-# and right pages often differ.
-NEEDED = 2
+NEIGHBOUR_PAGES = 4
+# A line at an edge is a running line if this many neighbouring pages have it at the same edge. Two of the eight,
+# because left and right pages often differ.
+MIN_REPEATS = 2
 MAX_RUNNING_CHARS = 120
-GAPS_OF_A_ROW = FIGURES_OF_A_ROW = 2
-SHARE_OF_FIGURES = 0.4
+# A table row has at least this many gaps between cells, or this many figures with this share of its words.
+MIN_ROW_GAPS = MIN_ROW_FIGURES = 2
+MIN_FIGURE_SHARE = 0.4
 MAX_HEADING_CHARS = 90
 MAX_HEADING_WORDS = 14
 _LINE = re.compile(r"[^\r\n]+")
@@ -28,14 +29,14 @@ _NUMBERED = re.compile(
     r"^(?:(?:chapter|section|part|article|appendix|annex|item|note)\s+[\dIVXA-Z]+\b|\d+(?:\.\d+){0,4}\.?\s+\S)",
     re.IGNORECASE,
 )
-_CELL = re.compile(r"(?:\t| {2,}|\s[|]\s)")
+_CELL_GAP = re.compile(r"(?:\t| {2,}|\s[|]\s)")
 _FIGURE = re.compile(r"^[($€£-]*\d[\d.,]*[)%]*$|^[—–-]+$")
 _SENTENCE_MARKS = ".!?:;,…"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a page that holds more than white space: the page's text from `start` to `end`."""
+    """A line of a page that is not blank: the page's text from `start` to `end`, without surrounding white space."""
 
     start: int
     end: int
@@ -43,43 +44,43 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Edges:
-    """What the first and the last lines of a page say, in the forms in which other pages may repeat them."""
+class _PageEdges:
+    """The first and the last lines of a page, as keys that are equal on pages with the same running line."""
 
     top: set[str]
-    foot: set[str]
+    bottom: set[str]
 
 
 def lines(text: str) -> Iterator[Line]:
-    """Yield the lines of a text that hold something."""
+    """Yield the lines of a text that are not blank."""
     for match in _LINE.finditer(text):
-        bare = match[0].strip()
-        if bare:
-            start = match.start() + match[0].index(bare)
-            yield Line(start, start + len(bare), bare)
+        trimmed = match[0].strip()
+        if trimmed:
+            start = match.start() + match[0].index(trimmed)
+            yield Line(start, start + len(trimmed), trimmed)
 
 
-def bodies(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
-    """Yield each page with its lines, less the running headers and footers.
+def body_lines(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
+    """Yield each page with its lines, without running headers and footers.
 
-    Holds NEIGHBOURS pages after the one it yields, and the edges of as many before it, so that memory does not grow
-    with the document. Only of the page it yields are all lines at hand: there may be half a million.
+    Holds the NEIGHBOUR_PAGES next pages, and the edges of as many previous pages, so that memory does not grow with the
+    document. Only the yielded page is held as lines: a page may have half a million of them.
     """
     source = iter(pages)
-    ahead = deque((page, _edges(page)) for page in islice(source, NEIGHBOURS + 1))
-    behind: deque[_Edges] = deque(maxlen=NEIGHBOURS)
+    ahead = deque((page, _edges(page)) for page in islice(source, NEIGHBOUR_PAGES + 1))
+    behind: deque[_PageEdges] = deque(maxlen=NEIGHBOUR_PAGES)
     while ahead:
         page, edges = ahead.popleft()
-        yield page, _without_running(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
+        yield page, _without_running_lines(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
         behind.append(edges)
         for following in islice(source, 1):
             ahead.append((following, _edges(following)))
 
 
 def is_heading(line: Line, before: Line | None, after: Line | None, *, width: int) -> bool:
-    """Tell whether a line is a heading, from its look and that of its neighbours.
+    """Return True if a line looks like a heading, by its own form and by the lines before and after it.
 
-    `width` is the length of a full line of the page, in characters.
+    `width` is the length of the page's longest line, in characters.
     """
     text = line.text
     words = text.split()
@@ -91,47 +92,49 @@ def is_heading(line: Line, before: Line | None, after: Line | None, *, width: in
         return False
     if _NUMBERED.match(text) or (text.isupper() and len(text) > len("ABC")):
         return True
-    ends = before is None or before.text[-1] in ".!?:…"
-    return ends and len(text) <= 0.6 * width and len(after.text) > len(text)
+    after_sentence = before is None or before.text[-1] in ".!?:…"
+    return after_sentence and len(text) <= 0.6 * width and len(after.text) > len(text)
 
 
 def is_table_row(line: Line) -> bool:
-    """Tell whether a line looks like a row of a table: cells set apart by gaps, or mostly figures."""
-    if len(_CELL.findall(line.text)) >= GAPS_OF_A_ROW:
+    """Return True if a line looks like a row of a table: cells separated by gaps, or many figures."""
+    if len(_CELL_GAP.findall(line.text)) >= MIN_ROW_GAPS:
         return True
     words = line.text.split()
     figures = sum(1 for word in words if _FIGURE.match(word))
-    return figures >= FIGURES_OF_A_ROW and figures >= SHARE_OF_FIGURES * len(words)
+    return figures >= MIN_ROW_FIGURES and figures >= MIN_FIGURE_SHARE * len(words)
 
 
-def _edges(page: Page) -> _Edges:
-    return _Edges(
-        _keys(page, list(islice(lines(page.text), EDGE_LINES))),
-        _keys(page, list(deque(lines(page.text), maxlen=EDGE_LINES))),
+def _edges(page: Page) -> _PageEdges:
+    return _PageEdges(
+        _running_keys(page, list(islice(lines(page.text), EDGE_LINES))),
+        _running_keys(page, list(deque(lines(page.text), maxlen=EDGE_LINES))),
     )
 
 
-def _without_running(page: Page, own: list[Line], others: list[_Edges]) -> list[Line]:
-    """Drop running lines from both ends of a page; a page of nothing else keeps them."""
-    tops = [other.top for other in others]
-    feet = [other.foot for other in others]
-    first, last = 0, len(own)
-    while first < min(EDGE_LINES, last) and _is_running(page, own[first], tops):
+def _without_running_lines(page: Page, page_lines: list[Line], neighbours: list[_PageEdges]) -> list[Line]:
+    """Drop the running lines from both ends of a page; keep them on a page without other lines."""
+    tops = [edges.top for edges in neighbours]
+    bottoms = [edges.bottom for edges in neighbours]
+    first, end = 0, len(page_lines)
+    while first < min(EDGE_LINES, end) and _is_running(page, page_lines[first], tops):
         first += 1
-    while last > max(first, len(own) - EDGE_LINES) and _is_running(page, own[last - 1], feet):
-        last -= 1
-    return own[first:last] or own
+    while end > max(first, len(page_lines) - EDGE_LINES) and _is_running(page, page_lines[end - 1], bottoms):
+        end -= 1
+    return page_lines[first:end] or page_lines
 
 
 def _is_running(page: Page, line: Line, edges: list[set[str]]) -> bool:
-    keys = _keys(page, [line])
-    return sum(1 for edge in edges if keys & edge) >= NEEDED
+    keys = _running_keys(page, [line])
+    return sum(1 for edge in edges if keys & edge) >= MIN_REPEATS
 
 
-def _keys(page: Page, edge: list[Line]) -> set[str]:
-    """Return what an edge's lines say, and what they say with a number that counts along with the pages.
+def _running_keys(page: Page, edge: list[Line]) -> set[str]:
+    """Return keys for the lines at an edge: their text, and their text with each number replaced by its offset.
 
-    Of lines that are too long to be running ones nothing: for each number in them a whole line is kept.
+    The offset of a number from the page's number is the same on all pages when the line counts the pages. A line of
+    nothing but a Roman number has the key `roman`. Lines longer than MAX_RUNNING_CHARS have no keys: each number in a
+    line costs a copy of the whole line.
     """
     keys = set()
     for line in edge:

@@ -1,4 +1,4 @@
-"""The processes that read files, as the worker sees them: started, asked, waited for, kept for the next file."""
+"""The parent's side of the reader processes: start, send a request, read frames, keep for the next file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from rag.ingest.reader_process import MAX_FRAME_BYTES
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 20.0
 _HEAD = struct.Struct(">Ic")
+# The reader gets no other variables: the environment of the parent holds secrets.
 _ENVIRONMENT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "LANG")
 
 
 class ReaderFailed(Exception):
-    """A reader gave up on a file that another may read."""
+    """A reader failed on a file that another reader may be able to read."""
 
     def __init__(self, error: DocumentError) -> None:
         super().__init__(error.reason)
@@ -34,7 +35,11 @@ class ReaderFailed(Exception):
 
 
 class ReaderProcess:
-    """A running rag/ingest/reader_process.py. For one file at a time; `spent` once anything went wrong."""
+    """A running rag/ingest/reader_process.py, which reads one file at a time.
+
+    `owner` is the id of the process that started the reader. `reusable` is False once the reader failed to start, and
+    where the operating system has no fork.
+    """
 
     def __init__(self) -> None:
         environment = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
@@ -42,7 +47,7 @@ class ReaderProcess:
             [sys.executable, "-m", "rag.ingest.reader_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # pdfium's and pypdf's complaints about files
+            stderr=subprocess.DEVNULL,  # pdfium and pypdf complain about files there
             cwd=ROOT,
             env=environment,
             start_new_session=True,
@@ -52,23 +57,30 @@ class ReaderProcess:
         self._input, self._output = self._process.stdin, self._process.stdout
         self.owner = os.getpid()
         self.pid = self._process.pid
-        self.spent = not hasattr(os, "fork")
+        self.reusable = hasattr(os, "fork")
         self._started = False
 
-    def ask(self, request: dict[str, Any]) -> None:
-        """Have a file read, once the process is up: how long that takes is not the file's doing."""
+    def send(self, request: dict[str, Any]) -> None:
+        """Send a request once the process has started. Starting does not count towards the time of the file.
+
+        Raises ReaderFailed.
+        """
         try:
             if not self._started:
-                self.frame(START_SECONDS)
+                self.read_frame(START_SECONDS)
                 self._started = True
             self._input.write(json.dumps(request).encode() + b"\n")
             self._input.flush()
         except (OSError, DocumentError):
-            self.spent = True
+            self.reusable = False
             raise ReaderFailed(DocumentError("broken", "the reader of the file did not start")) from None
 
-    def frame(self, seconds: float) -> tuple[bytes, bytes]:
-        """Return the next frame. Raises DocumentError `timeout` when it takes longer, ReaderFailed."""
+    def read_frame(self, seconds: float) -> tuple[bytes, bytes]:
+        """Return the kind and body of the next frame.
+
+        Raises DocumentError `timeout` when the frame takes longer than `seconds`, DocumentError `too_large` for a page
+        with too much text, and ReaderFailed when the process has ended.
+        """
         deadline = time.monotonic() + seconds
         length, kind = _HEAD.unpack(self._read(_HEAD.size, deadline))
         if length > MAX_FRAME_BYTES:
@@ -80,15 +92,15 @@ class ReaderProcess:
         data = bytearray()
         while len(data) < count:
             if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise timed_out()
+                raise timeout_error()
             part = os.read(output, count - len(data))
             if not part:
                 raise ReaderFailed(DocumentError("broken", "the file is broken: its reader ended"))
             data += part
         return bytes(data)
 
-    def end(self) -> None:
-        """End the process and its fork."""
+    def kill(self) -> None:
+        """Kill the process and its fork, and wait for the end of the process."""
         for pipe in (self._input, self._output):
             with suppress(OSError):
                 pipe.close()
@@ -99,8 +111,8 @@ class ReaderProcess:
         self._process.wait()
 
 
-def timed_out() -> DocumentError:
-    """Make the error of a file that takes too long."""
+def timeout_error() -> DocumentError:
+    """Return the error of a file that takes too long to read."""
     return DocumentError("timeout", "reading the file takes too long (EXTRACT_SECONDS)")
 
 
@@ -111,31 +123,34 @@ _registered = False
 
 @contextmanager
 def reader_process() -> Iterator[ReaderProcess]:
-    """Give a process of this process's own; it is kept for the next file unless anything went wrong."""
+    """Lend an idle reader process, or a new one. It is killed unless the `with` block ends without an error.
+
+    A reader that another process started is never used: after a fork, parent and child would share its pipes.
+    """
     global _registered
     with _lock:
         if not _registered:
             atexit.register(close_readers)
             _registered = True
-        mine = [process for process in idle if process.owner == os.getpid()]
-        idle[:] = mine[:-1]
-    process = mine[-1] if mine else ReaderProcess()
-    kept = False
+        started_here = [process for process in idle if process.owner == os.getpid()]
+        idle[:] = started_here[:-1]
+    process = started_here[-1] if started_here else ReaderProcess()
+    reuse = False
     try:
         yield process
-        kept = not process.spent
+        reuse = process.reusable
     finally:
-        if kept:
+        if reuse:
             with _lock:
                 idle.append(process)
         else:
-            process.end()
+            process.kill()
 
 
 def close_readers() -> None:
-    """End the idle processes. Others end with this process: their standard input does."""
+    """Kill the idle reader processes. A busy one ends with this process, when its standard input is closed."""
     with _lock:
-        ended = [process for process in idle if process.owner == os.getpid()]
+        processes = [process for process in idle if process.owner == os.getpid()]
         idle.clear()
-    for process in ended:
-        process.end()
+    for process in processes:
+        process.kill()

@@ -1,12 +1,17 @@
 """The child process that reads files for rag/ingest/extraction.py, one at a time.
 
-It forks for each file: the fork sets its own limits, reads the file, writes what it found, and ends, whatever the
-file did to it. So a file costs a fork (3 ms) and not the start of an interpreter (100 ms), and nothing of one file
-is left for the next. Where there is no fork (Windows) it reads one file, without limits, and ends.
+The process forks for each file. The fork sets its own limits, reads the file, writes what it found and exits, whatever
+the file did to it. So a file costs a fork (3 ms) instead of an interpreter start (100 ms), and nothing of one file is
+left for the next. Without fork (Windows) the process reads one file without limits and exits.
 
-It says `R` when it is ready, takes a line of JSON per file on standard input and answers with frames on standard
-output, each a length of four bytes, a letter and a body: `H` the number of pages, `P` a page, `E` the end, `F` why the
-file cannot be read, and last, from the parent of the fork, `X` how the fork ended and what it took.
+Protocol: the process writes an `R` frame when it is ready. Then it takes one line of JSON per file on standard input
+and answers with frames on standard output. A frame is a length of four bytes, a letter and a body:
+
+- `H` the number of pages
+- `P` a page
+- `E` the end of the pages
+- `F` why the file cannot be read
+- `X` last, from the parent of the fork: how the fork ended, and what it used
 """
 
 from __future__ import annotations
@@ -23,21 +28,23 @@ from typing import Any
 from errors import DocumentError
 from rag.ingest.readers import clean_text, read_pages
 
-# Reading files waits for whoever answers questions: with as many readers as cores those waited twice as long.
+# Reading yields the CPU to answering: with as many readers as cores, answers took twice as long.
 NICENESS = 10
 
-# 250 ordinary pages. The worker holds nine pages at a time, and for one of them each line and sentence as an object.
+# As much as 250 ordinary pages. The worker holds nine pages at a time, one of them split into an object for each line
+# and sentence.
 MAX_PAGE_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = MAX_PAGE_BYTES + 4096
-# CPU seconds a reader earns with each page it has read, on top of those it begins with.
-SECONDS_PER_PAGE = 0.1
+MAX_LABEL_CHARS = 100
+# The CPU seconds that each page adds to the budget of its reader.
+CPU_SECONDS_PER_PAGE = 0.1
 _HEAD = struct.Struct(">Ic")
 _READ_BYTES = 256 * 1024
 
 
 def serve() -> None:
     """Read files until standard input ends."""
-    import pypdfium2  # noqa: F401  loaded once, so that no fork has to
+    import pypdfium2  # noqa: F401  imported once, before the forks that use it
 
     _write(sys.stdout.fileno(), b"R", {})
     while line := sys.stdin.buffer.readline():
@@ -46,42 +53,46 @@ def serve() -> None:
             _read_file(request, sys.stdout.fileno())
             _write(sys.stdout.fileno(), b"X", {"code": 0, "cpu_seconds": 0.0, "peak_bytes": 0})
             return
-        _fork_for(request)
+        _read_in_fork(request)
 
 
-def _fork_for(request: dict[str, Any]) -> None:
+def _read_in_fork(request: dict[str, Any]) -> None:
+    """Fork, let the fork read the file, forward its frames, and write the `X` frame."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             os.close(reading)
-            _limit(request)
+            _set_limits(request)
             _read_file(request, writing)
             code = 0
         finally:
             os._exit(code)
     os.close(writing)
     try:
-        _relay(reading, child)
+        _forward_frames(reading, child)
     finally:
         os.close(reading)
-    _, status, used = os.wait4(child, 0)
+    _, status, usage = os.wait4(child, 0)
     end = {
         "code": os.waitstatus_to_exitcode(status),
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_bytes": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),  # macOS counts bytes, Linux KiB
     }
     _write(sys.stdout.fileno(), b"X", end)
 
 
-def _relay(reading: int, child: int) -> None:
-    """Pass on whole frames until the fork ends. Ends the fork, and this process, once nobody listens any more."""
+def _forward_frames(reading: int, child: int) -> None:
+    """Forward whole frames from the fork to standard output until the fork closes its pipe.
+
+    Kills the fork and exits when the worker is gone, and when a frame is too long.
+    """
     buffer = bytearray()
     try:
         while True:
             ready, _, _ = select.select([reading, sys.stdin.fileno()], [], [])
-            if reading not in ready:  # standard input: it ended, since nothing is asked while a file is read
+            if reading not in ready:  # standard input has ended: no request comes while a file is read
                 raise BrokenPipeError
             data = os.read(reading, _READ_BYTES)
             if not data:
@@ -101,13 +112,13 @@ def _relay(reading: int, child: int) -> None:
         os._exit(1)
 
 
-def _limit(request: dict[str, Any]) -> None:
-    """Bound what this process may take, for good: memory, CPU, and no file written."""
+def _set_limits(request: dict[str, Any]) -> None:
+    """Limit the memory and CPU time of this process for good, and forbid it to write files."""
     import resource
 
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
-    memory = taken + request["memory_bytes"]
-    with suppress(OSError):  # where memory runs out after all, this process goes first, and not the worker
+    in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 0
+    memory = in_use + request["memory_bytes"]
+    with suppress(OSError):  # when the machine runs out of memory, the kernel kills this process before the worker
         Path("/proc/self/oom_score_adj").write_text("1000")
     for which, soft, hard in (
         (resource.RLIMIT_AS, memory, memory),
@@ -117,7 +128,7 @@ def _limit(request: dict[str, Any]) -> None:
     ):
         try:
             resource.setrlimit(which, (soft, hard))
-        except (ValueError, OSError):  # macOS takes no RLIMIT_AS
+        except (ValueError, OSError):  # macOS does not support RLIMIT_AS
             continue
     os.nice(NICENESS)
 
@@ -127,6 +138,7 @@ def _has_proc() -> bool:
 
 
 def _read_file(request: dict[str, Any], output: int) -> None:
+    """Read the file of a request and write its frames `H`, `P` and `E`, or `F`."""
     try:
         count, pages = read_pages(
             Path(request["path"]),
@@ -138,12 +150,9 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
             return
         for done, (label, text) in enumerate(pages, start=1):
-            body = clean_text(text).encode()
-            if len(body) > MAX_PAGE_BYTES:
-                raise DocumentError("too_large", f"a page holds more than {MAX_PAGE_BYTES >> 20} MiB of text")
-            head = json.dumps(clean_text(label)[:100]).encode()
-            _write_all(output, _HEAD.pack(len(head) + 1 + len(body), b"P") + head + b"\n" + body)
-            _earn(min(request["cpu_seconds"] + SECONDS_PER_PAGE * done, request["max_total_cpu_seconds"]))
+            _write_page(output, label, text)
+            budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
+            _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
         _write(output, b"E", {})
     except DocumentError as error:
         _write(output, b"F", {"reason": error.reason, "detail": error.detail})
@@ -153,8 +162,8 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         _write(output, b"F", {"reason": "broken", "detail": "the file is broken: it is nested without end"})
 
 
-def _earn(cpu_seconds: float) -> None:
-    """Raise the CPU limit of this process."""
+def _raise_cpu_limit(cpu_seconds: float) -> None:
+    """Raise the soft CPU limit of this process."""
     if not hasattr(os, "fork"):
         return
     import resource
@@ -162,6 +171,15 @@ def _earn(cpu_seconds: float) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     if hard != resource.RLIM_INFINITY:
         resource.setrlimit(resource.RLIMIT_CPU, (min(int(cpu_seconds), hard), hard))
+
+
+def _write_page(output: int, label: str, text: str) -> None:
+    """Write a `P` frame: the label as JSON, a line feed, the text. Raises DocumentError for too much text."""
+    body = clean_text(text).encode()
+    if len(body) > MAX_PAGE_BYTES:
+        raise DocumentError("too_large", f"a page holds more than {MAX_PAGE_BYTES >> 20} MiB of text")
+    head = json.dumps(clean_text(label)[:MAX_LABEL_CHARS]).encode()
+    _write_all(output, _HEAD.pack(len(head) + 1 + len(body), b"P") + head + b"\n" + body)
 
 
 def _write(output: int, kind: bytes, body: dict[str, Any]) -> None:

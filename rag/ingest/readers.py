@@ -1,7 +1,6 @@
-"""Text of files, page by page. Runs in a child process with limits (see rag/ingest/reader_process.py).
+"""The text of files, page by page, one reader for each kind. Runs in the child process of reader_process.py.
 
-Knows nothing of the rest of the program but its errors, so that the child starts fast. What a library needs to
-import is imported by the reader that uses it.
+Imports nothing of the program but its errors, so that the child starts fast. Each reader imports its own library.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +20,39 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HTML = "text/html"
 MARKDOWN = "text/markdown"
 
-# A file without pages is cut into parts of about this many characters, at the end of a paragraph where there is one.
+# A text without pages is split into parts of about this many characters.
 PART_CHARS = 20_000
-# Bytes of a text file per byte of text that may come of it: UTF-16 takes two, markup some more.
+# A text file may be larger than its text by this factor: UTF-16 doubles the size, markup adds to it.
 FILE_BYTES_PER_TEXT_BYTE = 4
 _PASSWORD = 4  # FPDF_ERR_PASSWORD
-_NO_PDF = 3  # FPDF_ERR_FORMAT
-# What pdfium puts where a word is divided at the end of a line.
-_DIVIDED = re.compile("[\x02\ufffe](?:\r?\n)?")
-# What a text that is not Unicode is likely to be in. More would be guessed at: short texts fit many.
-_OLD_ENCODINGS = ("cp1252", "cp1251", "cp1253", "gb18030", "shift_jis", "euc_kr", "big5")
+_NOT_A_PDF = 3  # FPDF_ERR_FORMAT
+# pdfium's mark for a word that is divided at the end of a line.
+_DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
+# The encodings to try for a text that is not Unicode. With more of them the guess is worse: a short text fits many.
+_LEGACY_ENCODINGS = ("cp1252", "cp1251", "cp1253", "gb18030", "shift_jis", "euc_kr", "big5")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-_BLOCKS = (
+_BLOCK_TAGS = (
     *("address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "footer"),
     *("form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section"),
     *("table", "title", "tr", "ul"),
 )
-_UNREAD = ("script", "style", "template", "noscript", "svg", "iframe", "object")
+_INVISIBLE_TAGS = ("script", "style", "template", "noscript", "svg", "iframe", "object")
 
-# (printed label or "", text) of a page
+# The printed label of a page, "" without a label, and its text.
 PageText = tuple[str, str]
 
 
 def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tuple[int, Iterator[PageText]]:
-    """Open a file with a reader; return how many pages it has, and those from number `skip` + 1 on.
+    """Open a file; return the number of its pages, and the pages after the first `skip`.
 
-    `reader` is a media type; for PDFs, `pdfium` or `pypdf`. Raises DocumentError, also while walking.
+    `reader` is a media type or, for PDFs, `pdfium` or `pypdf`. Raises DocumentError, also while iterating.
     """
     if reader == "pdfium":
         return _pdfium(path, skip)
     if reader == "pypdf":
         return _pypdf(path, skip)
     if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader != DOCX:
-        raise DocumentError("too_large", "the file holds more text than is taken (MAX_TEXT_MB)")
+        raise DocumentError("too_large", "the file holds more text than is allowed (MAX_TEXT_MB)")
     text = {DOCX: _docx, HTML: _html, MARKDOWN: _markdown}.get(reader, _plain)(path)
     parts = list(_parts(text))
     return len(parts), (("", part) for part in parts[skip:])
@@ -71,8 +71,8 @@ def _pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
     except pypdfium2.PdfiumError as error:
         if error.err_code == _PASSWORD:
             raise DocumentError("encrypted", "the file is encrypted and needs a password") from None
-        what = "its structure cannot be read" if error.err_code == _NO_PDF else "it cannot be opened"
-        raise DocumentError("broken", f"the PDF is broken: {what}") from None
+        reason = "its structure cannot be read" if error.err_code == _NOT_A_PDF else "it cannot be opened"
+        raise DocumentError("broken", f"the PDF is broken: {reason}") from None
     return len(document), (_pdfium_page(document, index) for index in range(skip, len(document)))
 
 
@@ -88,7 +88,7 @@ def _pdfium_page(document: Any, index: int) -> PageText:
         page.close()
     except (pypdfium2.PdfiumError, IndexError, ValueError) as error:
         raise DocumentError("broken", f"the PDF is broken: page {index + 1}: {error}"[:300]) from None
-    return label, _DIVIDED.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return label, _DIVISION_MARK.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _pypdf(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
@@ -99,39 +99,37 @@ def _pypdf(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
     return int(first.metadata["total_pages"]), _after(first, documents, skip)
 
 
-def _after(first: Any, rest: Iterator[Any], skip: int) -> Iterator[PageText]:
-    for index, document in enumerate([first]):
-        if index >= skip:
-            yield str(document.metadata.get("page_label") or ""), document.page_content
-    for index, document in enumerate(rest, start=1):
-        if index >= skip:
-            yield str(document.metadata.get("page_label") or ""), document.page_content
+def _after(first: Any, others: Iterator[Any], skip: int) -> Iterator[PageText]:
+    """Yield the label and text of LangChain documents, without the first `skip`."""
+    for document in islice(chain([first], others), skip, None):
+        yield str(document.metadata.get("page_label") or ""), document.page_content
 
 
 def _langchain_documents(path: Path) -> Iterator[Any]:
-    """Yield LangChain documents, one a page, with the reader's many errors turned into ours."""
+    """Yield one LangChain document for each page; each error of pypdf becomes a DocumentError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from langchain_community.document_loaders.parsers.pdf import PyPDFParser
         from langchain_core.documents.base import Blob
         from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError, WrongPasswordError
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of each fault it has mended
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of each fault that it repairs
     try:
         yield from PyPDFParser().lazy_parse(Blob.from_path(path))
     except (FileNotDecryptedError, WrongPasswordError, DependencyError):
         raise DocumentError("encrypted", "the file is encrypted and needs a password") from None
     except LimitReachedError:
-        raise DocumentError("too_large", "the PDF unpacks to more than is taken") from None
+        raise DocumentError("too_large", "the PDF unpacks to more than is allowed") from None
     except RecursionError:
         raise DocumentError("broken", "the PDF is broken: its objects refer to each other in a circle") from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  pypdf raises many kinds, also KeyError and TypeError, on broken files
+    except Exception as error:  # noqa: BLE001  on broken files pypdf raises many kinds, even KeyError and TypeError
         raise DocumentError("broken", f"the PDF is broken: {type(error).__name__}: {error}"[:300]) from None
 
 
 def _plain(path: Path) -> str:
+    """Return the text of a file in Unicode or, by a guess from its first MiB, in a legacy encoding."""
     from charset_normalizer import from_bytes
 
     data = path.read_bytes()
@@ -140,7 +138,7 @@ def _plain(path: Path) -> str:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    best = from_bytes(data[: 1024 * 1024], cp_isolation=list(_OLD_ENCODINGS)).best()
+    best = from_bytes(data[: 1024 * 1024], cp_isolation=list(_LEGACY_ENCODINGS)).best()
     return data.decode(best.encoding if best else "cp1252", errors="replace")
 
 
@@ -158,11 +156,11 @@ def _html(path: Path) -> str:
 
 
 def _html_text(markup: str) -> str:
-    """Return the text a reader of the page would see, blocks on lines of their own."""
+    """Return the visible text of a page, each block on its own line."""
     from bs4 import BeautifulSoup, Comment
 
     soup = BeautifulSoup(markup, "lxml")
-    for tag in soup.find_all(_UNREAD):
+    for tag in soup.find_all(_INVISIBLE_TAGS):
         tag.decompose()
     for comment in soup.find_all(string=lambda string: isinstance(string, Comment)):
         comment.extract()
@@ -171,7 +169,7 @@ def _html_text(markup: str) -> str:
     for string in soup.find_all(string=True):
         if string.find_parent("pre") is None:
             string.replace_with(re.sub(r"\s+", " ", str(string)))
-    for block in soup.find_all(_BLOCKS):
+    for block in soup.find_all(_BLOCK_TAGS):
         block.insert_before("\n")
         block.append("\n")
     lines = [" ".join(line.split()) for line in soup.get_text().split("\n")]
@@ -179,6 +177,7 @@ def _html_text(markup: str) -> str:
 
 
 def _docx(path: Path) -> str:
+    """Return the paragraphs and tables in their order, the cells of a row joined by " | "."""
     import docx
     from docx.table import Table
 
@@ -192,21 +191,21 @@ def _docx(path: Path) -> str:
         return "\n\n".join(text for text in blocks if text.strip())
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  zip and XML readers raise many kinds on broken files
+    except Exception as error:  # noqa: BLE001  on broken files the zip and XML readers raise many kinds
         raise DocumentError("broken", f"the DOCX file is broken: {type(error).__name__}"[:300]) from None
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Cut a text without pages, at the end of a paragraph, line or word where there is one."""
+    """Split a text into parts of at most PART_CHARS, at the end of a paragraph, line or word where there is one."""
     start = 0
     text = text.replace("\r\n", "\n")
     while start < len(text):
         end = start + PART_CHARS
         if end < len(text):
             for separator in ("\f", "\n\n", "\n", " "):
-                found = text.rfind(separator, start + PART_CHARS // 2, end)
-                if found >= 0:
-                    end = found + len(separator)
+                at = text.rfind(separator, start + PART_CHARS // 2, end)
+                if at >= 0:
+                    end = at + len(separator)
                     break
         yield text[start:end]
         start = end

@@ -19,7 +19,7 @@ from rag.ingest.chunking import (
     lexical_text,
     title_from_name,
 )
-from rag.ingest.layout import bodies
+from rag.ingest.layout import body_lines
 from rag.search.neighbours import join_chunks
 from rag.text.normalize import MAX_CHARS_PER_TOKEN, estimate_tokens, normalize, sentence_spans
 from schemas import Chunk, Document, Page
@@ -189,7 +189,7 @@ def test_long_lines_at_the_edges_of_pages_are_not_kept_once_for_each_number() ->
     pages = [Page(number=n, label=str(n), text="1 " * 20_000) for n in range(1, 4)]
     tracemalloc.start()
     try:
-        for _ in bodies(pages):
+        for _ in body_lines(pages):
             pass
         assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 800 MB a page, otherwise
     finally:
@@ -200,7 +200,7 @@ def test_only_one_page_at_a_time_is_held_in_lines() -> None:
     pages = [Page(number=n, label=str(n), text="a\n" * LINES) for n in range(1, 8)]
     tracemalloc.start()
     try:
-        for _ in bodies(pages):
+        for _ in body_lines(pages):
             pass
         assert tracemalloc.get_traced_memory()[1] < 2 * LINES * BYTES_A_LINE
     finally:
