@@ -164,11 +164,14 @@ def test_pip_audit_takes_our_options_and_a_deadline(tmp_path: Path, monkeypatch:
 
 def test_everything_is_installed_with_hashes_and_checked() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    installs = re.findall(r"pip install.*", makefile)
-    assert len(installs) == 4
-    assert all("--require-hashes" in line for line in installs)
+    (install,) = re.findall(r"pip install.*", makefile)
+    assert "--require-hashes" in install
+    assert makefile.count("$(INSTALL)") == len(list(ROOT.glob("requirements*.txt"))) - 1  # all but the dashboard's
+    (compile_,) = re.findall(r"uv pip compile.*", makefile)
+    assert "--generate-hashes" in compile_
+    assert "--no-strip-extras" in compile_
     for path in ROOT.glob("requirements*.in"):
-        assert f"generate-hashes {path.name} -o {path.with_suffix('.txt').name}" in makefile
+        assert f"$(COMPILE) {path.name} -o {path.with_suffix('.txt').name}" in makefile
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe is not None
     for step in ("ruff check .", "-m checks.lock", "-m checks.audit"):

@@ -82,10 +82,11 @@ def each(pattern: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("snippet", matching(pattern), ids=str)
 
 
-@pytest.mark.parametrize("snippet", COMMANDS + SCRIPTS, ids=str)
-def test_every_command_is_run_or_has_a_reason(snippet: Snippet) -> None:
-    patterns = [pattern for pattern in (*RUN_HERE, *NOT_RUN) if re.match(pattern, snippet.text)]
-    assert len(patterns) == 1, f"{snippet}: {snippet.text}"
+def test_every_command_is_run_or_has_a_reason() -> None:
+    def patterns_of(snippet: Snippet) -> list[str]:
+        return [pattern for pattern in (*RUN_HERE, *NOT_RUN) if re.match(pattern, snippet.text)]
+
+    assert [f"{snippet}: {snippet.text}" for snippet in COMMANDS + SCRIPTS if len(patterns_of(snippet)) != 1] == []
 
 
 def test_every_reason_is_needed_and_names_tests_that_exist() -> None:
@@ -99,7 +100,7 @@ def test_every_reason_is_needed_and_names_tests_that_exist() -> None:
 def sample_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that has indexed what the README says to index."""
     with service(tmp_path_factory.mktemp("readme")) as started:
-        run(started, matching(f"{INDEX} samples$")[0].text)
+        run(started, matching(INDEX)[0].text)
         yield started
 
 
@@ -223,12 +224,13 @@ def test_commands_that_add_workers(snippet: Snippet, sample_service: Service, tm
 
 
 def test_commands_that_make_use_and_revoke_keys(tmp_path: Path) -> None:
-    create, listing, revoke, curl = (snippet.text for snippet in matching(KEYS))
+    create_admin, create, listing, revoke, curl = (snippet.text for snippet in matching(KEYS))
     status = f"{curl} -s -o /dev/null -w '%{{http_code}}'"
     with service(tmp_path) as started:
+        assert run(started, status, KEY=run(started, create_admin).splitlines()[-1]) == "200"
         key = run(started, create).splitlines()[-1]
         assert run(started, status, KEY=key) == "200"
-        key_id = run(started, listing).split()[0]
+        key_id = next(line for line in run(started, listing).splitlines() if "laptop" in line).split()[0]
         run(started, revoke.replace("ID", key_id))
         assert run(started, status, KEY=key) == "401"
 
