@@ -26,7 +26,7 @@ from client.rq.idempotency import IdempotencyStore, IdempotentRequest
 from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
 from client.rq.outbox import Callback
-from client.rq.records import FIELDS, FUNCTIONS, KINDS, QUEUES, Kind, decode_text, read_job
+from client.rq.records import FIELDS, FUNCTIONS, QUEUES, Kind, read_replies
 from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
@@ -51,7 +51,10 @@ STOP_SECONDS = 1.0
 
 
 class JobQueue:
-    """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop."""
+    """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop.
+
+    `ingestion_timeout_seconds`: for jobs of documents; None: as for other jobs.
+    """
 
     def __init__(
         self,
@@ -219,16 +222,11 @@ class JobQueue:
             pipeline = self._valkey.pipeline(transaction=False)
             pipeline.hmget(keys.job(job_id), *FIELDS)
             pipeline.xrevrange(keys.results(job_id), count=1)
-            values, latest = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
-            if values is None:
+            values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
+            job = None if values is None else read_replies(job_id, values, results or ())
+            if job is None or owner not in {None, job.owner}:
                 raise self._missing(job_id, created_at)
-            job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-            if "status" not in job or decode_text(job.get("origin")) not in KINDS:
-                raise self._missing(job_id, created_at)
-            view = read_job(job_id, job, latest[0][1] if latest else {})
-            if owner is not None and view.owner != owner:
-                raise self._missing(job_id, created_at)
-            return await self._with_position(view) if view.status is JobStatus.QUEUED else view
+            return await self._with_position(job) if job.status is JobStatus.QUEUED else job
 
     async def _with_position(self, job: JobView) -> JobView:
         """Add a waiting job's position, and how long it may wait at the rate at which jobs ended in the last minute."""

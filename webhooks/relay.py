@@ -17,7 +17,7 @@ from typing import Final, cast
 from redis.exceptions import RedisError
 
 from client.rq.outbox import OutboxEntry, read_outbox_entry
-from client.rq.records import FIELDS, KINDS, decode_text, read_job
+from client.rq.records import FIELDS, read_replies
 from client.valkey import keys
 from client.valkey.scripts import load
 from errors import AppError, QueueUnavailable, WebhookNotFound
@@ -133,18 +133,18 @@ class OutboxRelay:
         )
 
     def _job(self, job_id: str) -> JobView:
-        """Read a job; one whose record has expired has failed, for all that can still be told."""
+        """Read a job. A job whose record has expired counts as failed: its end is unknown."""
         pipeline = self._valkey.pipeline(transaction=False)
         pipeline.hmget(keys.job(job_id), *FIELDS)
         pipeline.xrevrange(keys.results(job_id), count=1)
         values, results = pipeline.execute()
-        job = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-        if "status" not in job or decode_text(job.get("origin")) not in KINDS:
-            expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
-            return JobView(
-                job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired
-            )
-        return read_job(job_id, job, results[0][1] if results else {})
+        job = read_replies(job_id, values, results)
+        if job is not None:
+            return job
+        expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
+        return JobView(
+            job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired
+        )
 
     def _revive(self) -> int:
         """Put attempts back on the queue whose time has passed and whose RQ job is lost, or that nobody schedules."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -51,7 +51,17 @@ FIELDS = (
 )
 
 
-def read_job(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
+def read_replies(
+    job_id: str, values: Sequence[bytes | None], results: Sequence[tuple[bytes, dict[bytes, bytes]]]
+) -> JobView | None:
+    """Return a job from the values of its FIELDS and the latest entry of its results; None if there is no such job."""
+    record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
+    if "status" not in record or decode_text(record.get("origin")) not in KINDS:
+        return None
+    return _read_record(job_id, record, results[0][1] if results else {})
+
+
+def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:
     """Return a job from its record and its latest result.
 
     A record that cannot be read makes a failed job, not an error.
