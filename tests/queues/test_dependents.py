@@ -1,4 +1,4 @@
-"""Jobs that wait for others: in order whatever comes at once, and released however what they wait for ends."""
+"""Jobs that wait for other jobs: they keep their order, and are released however the other jobs end."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ QUEUE = "rag_queries"
 Result = TypeVar("Result")
 
 
-class World:
-    """The queue of questions, and a worker's hands on it."""
+class Harness:
+    """The queue of questions, and the steps of a worker."""
 
     def __init__(self, url: str, valkey: Redis) -> None:
         self.valkey = valkey
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(url, job_timeout_seconds=60, result_ttl_seconds=600)
-        self.ledger = JobTransitions(Redis.from_url(url), "one")
+        self.transitions = JobTransitions(Redis.from_url(url), "one")
 
     def run(self, call: Coroutine[Any, Any, Result]) -> Result:
         return self.loop.run_until_complete(call)
@@ -47,7 +47,7 @@ class World:
     def close(self) -> None:
         self.run(self.queue.close())
         self.loop.close()
-        self.ledger.valkey.close()
+        self.transitions.valkey.close()
 
     def submit(self, *after: str, turn: str | None = None) -> str:
         return self.run(self.queue.submit("chat", {"query": "why?"}, after=after, conversation_id=turn)).job_id
@@ -59,12 +59,12 @@ class World:
         assert self.run(self.queue.cancel(job_id)).status == "cancelled"
 
     def take(self) -> ExecutionRef:
-        (taken,) = self.ledger.take(QUEUE, [f"{self.valkey.incr('tests:n')}"]).jobs
+        (taken,) = self.transitions.take(QUEUE, [f"{self.valkey.incr('tests:n')}"]).jobs
         return taken.holder
 
     def finish(self, holder: ExecutionRef) -> int:
         ending = JobOutcome("finished", encode_result({"text": "yes"}), 600)
-        answer = self.ledger.finish_all([(holder, ending)])[0]
+        answer = self.transitions.finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
         return answer
 
@@ -76,13 +76,13 @@ class World:
 
 
 @pytest.fixture
-def world(valkey_url: str, valkey: Redis) -> Iterator[World]:
-    made = World(valkey_url, valkey)
-    yield made
-    made.close()
+def harness(valkey_url: str, valkey: Redis) -> Iterator[Harness]:
+    harness = Harness(valkey_url, valkey)
+    yield harness
+    harness.close()
 
 
-def test_turns_that_come_at_the_same_moment_run_one_at_a_time(api: httpx.Client, world: World) -> None:
+def test_turns_of_a_conversation_submitted_at_once_run_one_at_a_time(api: httpx.Client, harness: Harness) -> None:
     async def at_once(turn: str) -> set[str]:
         async with httpx.AsyncClient(base_url=api.base_url, timeout=20) as client:
             body = {"query": "why?", "conversation_id": turn}
@@ -90,152 +90,150 @@ def test_turns_that_come_at_the_same_moment_run_one_at_a_time(api: httpx.Client,
         return {answer.json()["job_id"] for answer in answers}
 
     for number in range(15):
-        left = world.run(at_once(f"c-{number}"))
-        assert len(left) == 6
-        while left:
-            (job_id,) = world.waiting()
-            world.finish(world.take())
-            left.remove(job_id)
-        assert world.waiting() == []
+        unfinished = harness.run(at_once(f"c-{number}"))
+        assert len(unfinished) == 6
+        while unfinished:
+            (job_id,) = harness.waiting()
+            harness.finish(harness.take())
+            unfinished.remove(job_id)
+        assert harness.waiting() == []
 
 
-def test_what_waits_for_another_has_no_position_yet(api: httpx.Client, world: World) -> None:
-    first, second = world.turns(2)
+def test_a_deferred_job_has_no_position(api: httpx.Client, harness: Harness) -> None:
+    first, second = harness.turns(2)
     states = [api.get(f"/job-status/{job_id}").json() for job_id in (first, second)]
     assert [state["status"] for state in states] == ["queued"] * 2
     assert [state.get("position") for state in states] == [1, None]
-    world.finish(world.take())
+    harness.finish(harness.take())
     assert api.get(f"/job-status/{second}").json()["position"] == 1
 
 
-def test_a_turn_that_is_cancelled_lets_none_overtake(world: World) -> None:
-    first, *cancelled, last = world.turns(5)
-    holder = world.take()
+def test_cancelled_turns_let_no_later_turn_overtake(harness: Harness) -> None:
+    first, *cancelled, last = harness.turns(5)
+    holder = harness.take()
     for job_id in (cancelled[1], cancelled[0], cancelled[2]):
-        world.cancel(job_id)
-    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 0
-    assert (world.status(first), world.status(last)) == ("started", "deferred")
-    world.finish(holder)
-    assert world.waiting() == [last]
-    assert not world.valkey.keys("rq:job:*depende*")
+        harness.cancel(job_id)
+    assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 0
+    assert (harness.status(first), harness.status(last)) == ("started", "deferred")
+    harness.finish(holder)
+    assert harness.waiting() == [last]
+    assert not harness.valkey.keys("rq:job:*depende*")
 
 
 @pytest.mark.parametrize("many", [1, 3, MAX_CONVERSATION_JOBS + 1])
-def test_a_turn_that_comes_after_one_was_cancelled_lets_none_overtake(many: int, world: World) -> None:
-    world.submit(turn="c")
-    holder = world.take()
+def test_a_turn_after_cancelled_ones_waits_for_the_turn_before_them(many: int, harness: Harness) -> None:
+    harness.submit(turn="c")
+    holder = harness.take()
     for _ in range(many):
-        world.cancel(world.submit(turn="c"))
-    last = world.submit(turn="c")
-    assert world.status(last) == "deferred"
-    world.finish(holder)
-    assert world.waiting() == [last]
-    assert not world.valkey.keys("rq:job:*depende*")
+        harness.cancel(harness.submit(turn="c"))
+    last = harness.submit(turn="c")
+    assert harness.status(last) == "deferred"
+    harness.finish(holder)
+    assert harness.waiting() == [last]
+    assert not harness.valkey.keys("rq:job:*depende*")
 
 
 @pytest.mark.parametrize("many", [1, 2])
-def test_a_turn_that_rq_itself_cancels_lets_none_overtake(many: int, world: World) -> None:
-    """It leaves the turns as they are: the next waits for one that will never run."""
-    _, *cancelled, last = world.turns(2 + many)
-    holder = world.take()
+def test_turns_that_rq_cancels_let_no_later_turn_overtake(many: int, harness: Harness) -> None:
+    """RQ leaves the dependencies as they are: the next turn waits for a turn that will never run."""
+    _, *cancelled, last = harness.turns(2 + many)
+    holder = harness.take()
     for job_id in cancelled:
-        Job.fetch(job_id, connection=world.valkey).cancel()
-    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 0
-    assert world.status(last) == "deferred"
-    world.finish(holder)
-    world.run(world.queue.release_stranded(waiting_seconds=-5))
-    assert world.waiting() == [last]
+        Job.fetch(job_id, connection=harness.valkey).cancel()
+    assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 0
+    assert harness.status(last) == "deferred"
+    harness.finish(holder)
+    harness.run(harness.queue.release_stranded(waiting_seconds=-5))
+    assert harness.waiting() == [last]
 
 
-def test_turns_that_wait_for_each_other_are_asked_once(world: World) -> None:
-    first, second, third = world.turns(3)
+def test_a_circle_of_cancelled_turns_is_walked_once(harness: Harness) -> None:
+    first, second, third = harness.turns(3)
     for job_id in (first, second):
-        world.valkey.hset(f"rq:job:{job_id}", "status", "canceled")
-        world.valkey.sadd(f"rq:job::{job_id}:dependencies", first, second)
-    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 1
-    assert world.status(third) == "queued"
+        harness.valkey.hset(f"rq:job:{job_id}", "status", "canceled")
+        harness.valkey.sadd(f"rq:job::{job_id}:dependencies", first, second)
+    assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 1
+    assert harness.status(third) == "queued"
 
 
-def test_what_waited_for_a_cancelled_question_waits_for_its_upload(world: World) -> None:
-    other = world.submit()
-    first = world.run(world.queue.submit("chat", {"query": "a"}, after=[other], conversation_id="c")).job_id
-    second, third = world.turns(2)
-    world.cancel(first)
-    assert world.status(second) == "deferred"
-    world.finish(world.take())
-    assert world.waiting() == [second]
-    world.cancel(second)  # which waits for nothing
-    assert world.waiting() == [third]
+def test_a_dependent_of_a_cancelled_question_waits_for_its_dependencies(harness: Harness) -> None:
+    other = harness.submit()
+    first = harness.run(harness.queue.submit("chat", {"query": "a"}, after=[other], conversation_id="c")).job_id
+    second, third = harness.turns(2)
+    harness.cancel(first)
+    assert harness.status(second) == "deferred"
+    harness.finish(harness.take())
+    assert harness.waiting() == [second]
+    harness.cancel(second)  # it has no dependency left
+    assert harness.waiting() == [third]
 
 
-def test_what_is_cancelled_is_forgotten_with_its_events(api: httpx.Client, valkey: Redis) -> None:
+def test_a_cancelled_job_expires_with_its_events(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     api.delete(f"/jobs/{job_id}")
     assert 0 < valkey.ttl(f"rq:job:{job_id}") <= 86_400
     assert 0 < valkey.ttl(f"rag:events:{job_id}") <= 86_400
 
 
-def test_an_end_whose_answer_was_lost_has_released_what_waited(world: World) -> None:
-    _, second = world.turns(2)
-    holder = world.take()
-    assert world.finish(holder) == 1
-    assert world.waiting() == [second]
-    assert world.finish(holder) == 2
+def test_an_end_whose_reply_was_lost_has_released_the_dependents(harness: Harness) -> None:
+    _, second = harness.turns(2)
+    holder = harness.take()
+    assert harness.finish(holder) == 1
+    assert harness.waiting() == [second]
+    assert harness.finish(holder) == 2
 
 
-def test_what_waited_for_a_dead_letter_is_released(world: World) -> None:
-    first, second = world.turns(2)
+def test_a_dead_letter_releases_its_dependents(harness: Harness) -> None:
+    first, second = harness.turns(2)
     for _ in range(MAX_ATTEMPTS):
-        assert world.status(second) == "deferred"
-        holder = world.take()
-        world.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
-        world.ledger.recover_expired(QUEUE)
-    assert world.status(first) == "failed"
-    assert world.waiting() == [second]
+        assert harness.status(second) == "deferred"
+        holder = harness.take()
+        harness.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
+        harness.transitions.recover_expired(QUEUE)
+    assert harness.status(first) == "failed"
+    assert harness.waiting() == [second]
 
 
-def test_what_waited_for_a_quarantined_job_is_released(world: World, settings: Settings) -> None:
-    first, second = world.turns(2)
-    world.valkey.hset(f"rq:job:{first}", "data", b"nonsense")
+def test_a_quarantined_job_releases_its_dependents(harness: Harness, settings: Settings) -> None:
+    first, second = harness.turns(2)
+    harness.valkey.hset(f"rq:job:{first}", "data", b"nonsense")
     with working(settings, kind=RagWorker):
-        wait_until(lambda: world.status(second) != "deferred", seconds=5)
-    assert world.status(first) == "failed"
+        wait_until(lambda: harness.status(second) != "deferred", seconds=5)
+    assert harness.status(first) == "failed"
 
 
-def test_what_a_stock_worker_leaves_when_it_stops_a_job_is_released_by_who_cancels(world: World) -> None:
-    first, second = world.turns(2)
-    world.valkey.lpop(f"rq:queue:{QUEUE}")
-    world.valkey.hset(f"rq:job:{first}", mapping={"status": "started", "worker_name": "stock"})
+def test_cancelling_a_job_of_a_stock_worker_releases_its_dependents(harness: Harness) -> None:
+    first, second = harness.turns(2)
+    harness.valkey.lpop(f"rq:queue:{QUEUE}")
+    harness.valkey.hset(f"rq:job:{first}", mapping={"status": "started", "worker_name": "stock"})
 
     async def cancelled() -> None:
-        call = asyncio.create_task(world.queue.cancel(first))
+        call = asyncio.create_task(harness.queue.cancel(first))
         await asyncio.sleep(0.1)
-        world.valkey.hset(f"rq:job:{first}", "status", "stopped")
-        world.valkey.publish("rag:wake", first)
+        harness.valkey.hset(f"rq:job:{first}", "status", "stopped")
+        harness.valkey.publish("rag:wake", first)
         await call
 
-    world.run(cancelled())
-    assert world.waiting() == [second]
+    harness.run(cancelled())
+    assert harness.waiting() == [second]
 
 
-def test_one_that_waits_for_nothing_is_found_behind_many_that_wait_for_something(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stranded_jobs_are_found_behind_many_deferred_ones(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rq_client, "STRANDED_PAGE", 3)
     monkeypatch.setattr(rq_client, "MAX_STRANDED_PAGES", 2)
-    open_one, ended = world.submit(), world.submit()
+    unended, ended = harness.submit(), harness.submit()
     for _ in range(10):
-        world.submit(open_one)
-    stranded = [world.submit(ended) for _ in range(2)]
-    # As a worker that knows nothing of those who wait leaves it.
-    world.valkey.zadd(f"rq:deferred:{QUEUE}", dict.fromkeys(stranded, world.valkey.time()[0] + 1))
-    world.valkey.lrem(f"rq:queue:{QUEUE}", 1, ended)
-    world.valkey.hset(f"rq:job:{ended}", "status", "failed")
-    assert [world.run(world.queue.release_stranded(waiting_seconds=-5)) for _ in range(3)] == [0, 2, 0]
-    assert set(world.waiting()) == {open_one, *stranded}
+        harness.submit(unended)
+    stranded = [harness.submit(ended) for _ in range(2)]
+    # As a worker leaves them that does not know of dependents.
+    harness.valkey.zadd(f"rq:deferred:{QUEUE}", dict.fromkeys(stranded, harness.valkey.time()[0] + 1))
+    harness.valkey.lrem(f"rq:queue:{QUEUE}", 1, ended)
+    harness.valkey.hset(f"rq:job:{ended}", "status", "failed")
+    assert [harness.run(harness.queue.release_stranded(waiting_seconds=-5)) for _ in range(3)] == [0, 2, 0]
+    assert set(harness.waiting()) == {unended, *stranded}
 
 
-def test_a_failed_turn_lets_the_next_run(world: World) -> None:
-    _, second = world.turns(2)
-    assert world.ledger.finish_all([(world.take(), JobOutcome("failed", encode_exception("no"), 600))]) == [1]
-    assert world.waiting() == [second]
+def test_a_failed_turn_releases_the_next(harness: Harness) -> None:
+    _, second = harness.turns(2)
+    assert harness.transitions.finish_all([(harness.take(), JobOutcome("failed", encode_exception("no"), 600))]) == [1]
+    assert harness.waiting() == [second]

@@ -1,4 +1,4 @@
-"""Fair turns between owners on one queue, as a real Valkey keeps them, whoever takes the jobs."""
+"""The fair order of a queue in a real Valkey, with every kind of worker."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ QUICK = settings(max_examples=100, deadline=None, suppress_health_check=list(Hea
 Result = TypeVar("Result")
 
 
-class World:
-    """A queue, who owns what on it, and what was taken."""
+class Harness:
+    """A queue, the owner and priority of each job, and the jobs that were taken."""
 
     def __init__(self, url: str, admin: Redis) -> None:
         self.url = url
@@ -48,7 +48,7 @@ class World:
         self.admin = admin
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(url, job_timeout_seconds=60, result_ttl_seconds=600)
-        self.ledger = JobTransitions(self.valkey, "one")
+        self.transitions = JobTransitions(self.valkey, "one")
         self.names: dict[str, tuple[str, str]] = {}  # owner and priority of each job, oldest first
         self.taken: list[str] = []
         self.held: list[ExecutionRef] = []
@@ -69,13 +69,13 @@ class World:
         return [job.job_id for job in jobs]
 
     def take(self, how: str) -> str | None:
-        """Take the job at the head as RagWorker, or a stock worker, does."""
+        """Take the job at the head as RagWorker (`ours`) or a stock worker does; return its id."""
         if how == "ours":
-            caught = self.ledger.take("rag_queries", [f"{next(self._numbers):032x}"]).jobs
-            if not caught:
+            taken = self.transitions.take("rag_queries", [f"{next(self._numbers):032x}"]).jobs
+            if not taken:
                 return None
-            self.held.append(caught[0].holder)
-            job_id = caught[0].holder.job_id
+            self.held.append(taken[0].holder)
+            job_id = taken[0].holder.job_id
         else:
             head = self.valkey.lpop(LIST)
             if head is None:
@@ -90,7 +90,7 @@ class World:
         return [job_id.decode() for job_id in cast("list[bytes]", self.valkey.lrange(LIST, 0, -1))]
 
     def owners(self, job_ids: list[str]) -> str:
-        """Return the first letter of each job's owner, large for `high`."""
+        """Return the first letter of each job's owner, in upper case for `high`."""
         named = (self.names[job_id] for job_id in job_ids)
         return "".join(owner[0].upper() if priority == "high" else owner[0] for owner, priority in named)
 
@@ -100,7 +100,7 @@ class World:
         return found.decode()
 
     def check(self) -> None:
-        """No job is lost or doubled; each owner's wait in order; the scores are in the order of the list."""
+        """Check that no job is lost or doubled, each owner's jobs are in order, and the scores follow the list."""
         waiting = self.waiting()
         assert len(set(waiting)) == len(waiting)
         waits = {job_id for job_id in self.names if self.valkey.hget(f"rq:job:{job_id}", "status") == b"queued"}
@@ -118,10 +118,10 @@ class World:
 
 
 @pytest.fixture
-def world(valkey_url: str, valkey: Redis) -> Iterator[World]:
-    made = World(valkey_url, valkey)
-    yield made
-    made.close()
+def harness(valkey_url: str, valkey: Redis) -> Iterator[Harness]:
+    harness = Harness(valkey_url, valkey)
+    yield harness
+    harness.close()
 
 
 SUBMIT = st.tuples(
@@ -131,226 +131,226 @@ TAKE = st.tuples(st.just("take"), st.sampled_from(["ours", "stock"]))
 CANCEL = st.tuples(st.just("cancel"), st.integers(0, 30))
 
 
-def play(world: World, steps: list[Any], after_each: Any = None) -> None:
+def run_steps(harness: Harness, steps: list[Any], after_each: Any = None) -> None:
     for what, *details in steps:
         if what == "submit":
-            world.submit(details[0], details[1], details[2])
+            harness.submit(details[0], details[1], details[2])
         elif what == "take":
-            world.take(details[0])
-        elif waiting := world.waiting():
-            world.run(world.queue.cancel(waiting[details[0] % len(waiting)]))
-        world.check()
+            harness.take(details[0])
+        elif waiting := harness.waiting():
+            harness.run(harness.queue.cancel(waiting[details[0] % len(waiting)]))
+        harness.check()
         if after_each is not None:
             after_each()
 
 
-def test_no_job_is_lost_or_doubled_and_each_owners_jobs_keep_their_order(world: World) -> None:
+def test_no_job_is_lost_or_doubled_and_each_owners_jobs_keep_their_order(harness: Harness) -> None:
     @QUICK
     @given(st.lists(st.one_of(SUBMIT, TAKE, CANCEL), max_size=25))
-    def played(steps: list[Any]) -> None:
-        fresh(world)
-        play(world, steps)
-        while world.take("stock"):
+    def run(steps: list[Any]) -> None:
+        reset(harness)
+        run_steps(harness, steps)
+        while harness.take("stock"):
             pass
-        cancelled = [j for j in world.names if world.valkey.hget(f"rq:job:{j}", "status") == b"canceled"]
-        assert Counter(world.taken + cancelled) == Counter(dict.fromkeys(world.names, 1))
+        cancelled = [j for j in harness.names if harness.valkey.hget(f"rq:job:{j}", "status") == b"canceled"]
+        assert Counter(harness.taken + cancelled) == Counter(dict.fromkeys(harness.names, 1))
 
-    played()
+    run()
 
 
 @pytest.mark.parametrize(("priorities", "most"), [(["normal", "low"], 2), (["normal", "high"], 4)])
-def test_between_two_jobs_of_an_owner_every_other_gets_few_turns(
-    priorities: list[str], most: int, world: World
+def test_between_two_jobs_of_an_owner_every_other_owner_gets_few_slots(
+    priorities: list[str], most: int, harness: Harness
 ) -> None:
-    """A round has one turn of each owner and one more for `high`; between two turns lie parts of two rounds at most."""
+    """A round has one slot of each owner, one more for `high`; between two slots lie parts of two rounds at most."""
     submit = st.tuples(st.just("submit"), st.sampled_from(OWNERS), st.sampled_from(priorities), st.integers(1, 6))
 
     @QUICK
     @given(st.lists(st.one_of(submit, TAKE), max_size=25))
-    def played(steps: list[Any]) -> None:
-        fresh(world)
-        since = {owner: Counter[str]() for owner in OWNERS}  # turns of others while this owner's jobs wait
+    def run(steps: list[Any]) -> None:
+        reset(harness)
+        since = {owner: Counter[str]() for owner in OWNERS}  # jobs of others taken while this owner's wait
 
-        def look() -> None:
-            for job_id in world.taken[sum(seen) :]:
-                seen.append(1)
-                got = world.names[job_id][0]
+        def count_taken() -> None:
+            for job_id in harness.taken[sum(counted) :]:
+                counted.append(1)
+                taken_owner = harness.names[job_id][0]
                 for owner, others in since.items():
-                    if owner == got:
+                    if owner == taken_owner:
                         others.clear()
                     else:
-                        others[got] += 1
-            waiting = {world.names[job_id][0] for job_id in world.waiting()}
+                        others[taken_owner] += 1
+            waiting = {harness.names[job_id][0] for job_id in harness.waiting()}
             for owner, others in since.items():
                 if owner not in waiting:
                     others.clear()
-                assert max(others.values(), default=0) <= most, (owner, world.owners(world.taken), steps)
+                assert max(others.values(), default=0) <= most, (owner, harness.owners(harness.taken), steps)
 
-        seen: list[int] = []
-        play(world, steps, look)
-        while world.take("stock"):
-            look()
+        counted: list[int] = []
+        run_steps(harness, steps, count_taken)
+        while harness.take("stock"):
+            count_taken()
 
-    played()
+    run()
 
 
-def test_who_comes_late_waits_for_no_flood(world: World) -> None:
-    world.submit("ann", count=1_000)
-    world.submit("bob", count=3)
-    assert world.owners(world.waiting()[:8]) == "abababaa"
+def test_a_late_owner_does_not_wait_for_a_flood(harness: Harness) -> None:
+    harness.submit("ann", count=1_000)
+    harness.submit("bob", count=3)
+    assert harness.owners(harness.waiting()[:8]) == "abababaa"
     for _ in range(100):
-        world.take("ours")
-    world.submit("bob", count=2)
-    world.submit("c:d/é %")
-    assert world.owners(world.waiting()[:7]) == "bcaabaa"
+        harness.take("ours")
+    harness.submit("bob", count=2)
+    harness.submit("c:d/é %")
+    assert harness.owners(harness.waiting()[:7]) == "bcaabaa"
 
 
-def test_a_flood_of_high_priority_starves_nobody(world: World) -> None:
-    world.submit("ann", "high", count=50)
-    world.submit("bob", count=3)
-    world.submit("ann", count=2)
-    assert world.owners(world.waiting()[:9]) == "AbAAbAAbA"
-    world.submit("bob", "high")
-    assert world.owners(world.waiting()[:6]) == "ABbAAb"
-    assert world.owners(world.waiting()).endswith("Aaa")
-    world.check()
+def test_a_flood_of_high_priority_starves_nobody(harness: Harness) -> None:
+    harness.submit("ann", "high", count=50)
+    harness.submit("bob", count=3)
+    harness.submit("ann", count=2)
+    assert harness.owners(harness.waiting()[:9]) == "AbAAbAAbA"
+    harness.submit("bob", "high")
+    assert harness.owners(harness.waiting()[:6]) == "ABbAAb"
+    assert harness.owners(harness.waiting()).endswith("Aaa")
+    harness.check()
 
 
-def test_what_is_of_low_priority_lets_its_owners_other_jobs_pass_and_nobody_elses(world: World) -> None:
-    low = world.submit("ann", "low", count=3)
-    world.submit("bob", count=3)
-    before = world.owners(world.waiting())
-    normal = world.submit("ann", count=2)
-    urgent = world.submit("ann", "high")
-    world.check()
-    assert [job_id for job_id in world.waiting() if world.names[job_id][0] == "ann"] == urgent + normal + low
-    assert world.owners(world.waiting()).lower().startswith("a" + before)
+def test_low_jobs_let_the_jobs_of_their_owner_pass_but_not_those_of_others(harness: Harness) -> None:
+    low = harness.submit("ann", "low", count=3)
+    harness.submit("bob", count=3)
+    before = harness.owners(harness.waiting())
+    normal = harness.submit("ann", count=2)
+    urgent = harness.submit("ann", "high")
+    harness.check()
+    assert [job_id for job_id in harness.waiting() if harness.names[job_id][0] == "ann"] == urgent + normal + low
+    assert harness.owners(harness.waiting()).lower().startswith("a" + before)
 
 
-def test_a_taken_job_does_not_confuse_the_order_of_an_owners_high_jobs(world: World) -> None:
+def test_a_taken_job_does_not_confuse_the_order_of_an_owners_high_jobs(harness: Harness) -> None:
     """A job that was taken from the list stays among its owner's until the next comes, with any score."""
-    world.submit("a")
-    world.submit("c")
-    world.submit("c", count=2)
-    world.take("ours")
-    world.take("ours")
-    world.submit("a")
-    world.take("ours")
-    world.submit("a", "high")
-    high = world.submit("c", "high", count=3)
-    world.check()
-    assert [job_id for job_id in world.waiting() if job_id in high] == high
+    harness.submit("a")
+    harness.submit("c")
+    harness.submit("c", count=2)
+    harness.take("ours")
+    harness.take("ours")
+    harness.submit("a")
+    harness.take("ours")
+    harness.submit("a", "high")
+    high = harness.submit("c", "high", count=3)
+    harness.check()
+    assert [job_id for job_id in harness.waiting() if job_id in high] == high
 
 
-def test_low_priority_passes_few_where_very_many_wait(world: World) -> None:
-    low = world.submit("ann", "low", count=fair_queue.MAX_MOVED + 100)
-    normal = world.submit("ann", count=3)
-    assert world.waiting() == normal + low[3:] + low[:3]
+def test_few_low_jobs_are_passed_where_very_many_wait(harness: Harness) -> None:
+    low = harness.submit("ann", "low", count=fair_queue.MAX_MOVED + 100)
+    normal = harness.submit("ann", count=3)
+    assert harness.waiting() == normal + low[3:] + low[:3]
 
 
-def test_what_is_of_low_priority_is_not_passed_for_ever(world: World) -> None:
+def test_an_old_low_job_is_passed_no_more(harness: Harness) -> None:
     long_ago = str(uuid7(timestamp=int(time.time()) - fair_queue.LOW_SECONDS - 1))
-    world.run(world.queue.submit("chat", {"query": "why?"}, owner="ann", priority=Priority.LOW, job_id=long_ago))
-    low = world.submit("ann", "low", count=2)
-    normal, urgent = world.submit("ann", count=2), world.submit("ann", "high", count=2)
-    assert world.waiting() == [long_ago, *urgent, *normal, *low]
+    harness.run(harness.queue.submit("chat", {"query": "why?"}, owner="ann", priority=Priority.LOW, job_id=long_ago))
+    low = harness.submit("ann", "low", count=2)
+    normal, urgent = harness.submit("ann", count=2), harness.submit("ann", "high", count=2)
+    assert harness.waiting() == [long_ago, *urgent, *normal, *low]
 
 
-def test_what_is_cancelled_costs_its_owner_no_turn(world: World) -> None:
-    world.submit("ann", count=20)
-    for job_id in world.submit("bob", count=10):
-        world.run(world.queue.cancel(job_id))
-    world.submit("bob", count=2)
-    assert world.owners(world.waiting()[:6]) == "aababa"
-    world.check()
+def test_a_cancelled_job_costs_its_owner_no_slot(harness: Harness) -> None:
+    harness.submit("ann", count=20)
+    for job_id in harness.submit("bob", count=10):
+        harness.run(harness.queue.cancel(job_id))
+    harness.submit("bob", count=2)
+    assert harness.owners(harness.waiting()[:6]) == "aababa"
+    harness.check()
 
 
 @pytest.mark.parametrize("at_front", [False, True])
-def test_jobs_that_came_in_another_way_get_a_turn(at_front: bool, world: World) -> None:
-    world.submit("ann", count=5)
-    foreign = Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer)
+def test_jobs_that_came_in_another_way_get_a_slot(at_front: bool, harness: Harness) -> None:
+    harness.submit("ann", count=5)
+    foreign = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
     strange = [foreign.enqueue("tests.support.jobs.nothing", at_front=at_front).id for _ in range(3)]
-    world.names |= dict.fromkeys(strange, ("x", "normal"))
-    world.submit("bob", count=2)
-    order = world.owners(world.waiting())
+    harness.names |= dict.fromkeys(strange, ("x", "normal"))
+    harness.submit("bob", count=2)
+    order = harness.owners(harness.waiting())
     assert order == ("xxxababaaa" if at_front else "axbaxbaxaa")
-    assert [job_id for job_id in world.waiting() if job_id in strange] == strange[:: -1 if at_front else 1]
+    assert [job_id for job_id in harness.waiting() if job_id in strange] == strange[:: -1 if at_front else 1]
 
 
-def test_jobs_handed_back_or_retried_do_not_upset_the_order(world: World) -> None:
-    world.submit("ann", count=6)
-    world.submit("bob", count=2)
+def test_jobs_handed_back_keep_the_front(harness: Harness) -> None:
+    harness.submit("ann", count=6)
+    harness.submit("bob", count=2)
     for _ in range(3):
-        world.take("ours")
-    for holder in world.held:
-        assert world.ledger.hand_back(holder)
-    front = world.waiting()[:3]
-    world.submit("c:d/é %", count=2)
-    waiting = world.waiting()
+        harness.take("ours")
+    for holder in harness.held:
+        assert harness.transitions.hand_back(holder)
+    front = harness.waiting()[:3]
+    harness.submit("c:d/é %", count=2)
+    waiting = harness.waiting()
     assert [job_id for job_id in waiting if job_id in front] == front
-    assert sorted(waiting) == sorted(world.names)
-    assert world.owners(waiting).index("c") <= 4  # what came back, and one job of each
+    assert sorted(waiting) == sorted(harness.names)
+    assert harness.owners(waiting).index("c") <= 4  # the jobs that came back, and one job of each owner
 
 
-def test_a_question_that_waited_for_another_takes_its_owners_turn(world: World) -> None:
-    """Neither behind the flood nor, `high` or not, ahead of everybody: in its owner's turn."""
-    first = world.submit("bob")[0]
+def test_a_released_question_gets_its_owners_slot(harness: Harness) -> None:
+    """It comes neither behind the flood nor ahead of everybody, `high` or not."""
+    first = harness.submit("bob")[0]
     waits = [
-        world.run(
-            world.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first], priority=Priority(priority))
+        harness.run(
+            harness.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first], priority=Priority(priority))
         ).job_id
         for priority in ("normal", "high")
     ]
-    world.names |= {waits[0]: ("bob", "normal"), waits[1]: ("bob", "high")}
-    assert [world.queue_status(job_id) for job_id in waits] == ["deferred"] * 2
-    world.submit("ann", count=30)
-    assert world.take("ours") == first
-    Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer).enqueue_dependents(  # as RQ does
-        finished(world, first)
+    harness.names |= {waits[0]: ("bob", "normal"), waits[1]: ("bob", "high")}
+    assert [harness.queue_status(job_id) for job_id in waits] == ["deferred"] * 2
+    harness.submit("ann", count=30)
+    assert harness.take("ours") == first
+    Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer).enqueue_dependents(  # as RQ does
+        finished(harness, first)
     )
-    assert set(world.waiting()[-2:]) == set(waits)
-    assert fair_queue.adopt(world.valkey, "rag_queries") == 2
-    assert world.owners(world.waiting()).startswith("Baaba")
-    world.check()
+    assert set(harness.waiting()[-2:]) == set(waits)
+    assert fair_queue.adopt(harness.valkey, "rag_queries") == 2
+    assert harness.owners(harness.waiting()).startswith("Baaba")
+    harness.check()
 
 
-def test_what_rq_runs_again_does_not_expire_before_its_turn(world: World) -> None:
-    failed = world.submit("bob")[0]
-    world.submit("ann", count=3)
-    assert world.take("ours") == failed
-    (holder,) = world.held
-    assert world.ledger.finish_all([(holder, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
-    queue = Queue("rag_queries", connection=world.valkey, serializer=PlainSerializer)
-    short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # asked for, unlike the other
+def test_a_job_that_rq_runs_again_does_not_expire_before_its_slot(harness: Harness) -> None:
+    failed = harness.submit("bob")[0]
+    harness.submit("ann", count=3)
+    assert harness.take("ours") == failed
+    (holder,) = harness.held
+    assert harness.transitions.finish_all([(holder, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
+    queue = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
+    short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # unlike the other, it has a ttl of its submitter
     FailedJobRegistry(queue=queue).requeue(failed)
-    assert world.valkey.ttl(f"rq:job:{failed}") > 0
-    assert fair_queue.adopt(world.valkey, "rag_queries") == 2
-    assert world.valkey.ttl(f"rq:job:{failed}") == -1
-    assert world.valkey.ttl(short.key) > 0
+    assert harness.valkey.ttl(f"rq:job:{failed}") > 0
+    assert fair_queue.adopt(harness.valkey, "rag_queries") == 2
+    assert harness.valkey.ttl(f"rq:job:{failed}") == -1
+    assert harness.valkey.ttl(short.key) > 0
 
 
-def test_stranded_questions_take_their_owners_turn(world: World) -> None:
-    first = world.submit("bob")[0]
-    late = world.run(world.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first])).job_id
-    world.names[late] = ("bob", "normal")
-    world.submit("ann", count=30)
-    world.take("ours")
-    world.valkey.hset(f"rq:job:{first}", "status", "finished")  # and its worker died
-    assert world.run(world.queue.release_stranded(waiting_seconds=-5)) == 1
-    assert world.waiting().index(late) <= 2
+def test_stranded_questions_get_their_owners_slot(harness: Harness) -> None:
+    first = harness.submit("bob")[0]
+    late = harness.run(harness.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first])).job_id
+    harness.names[late] = ("bob", "normal")
+    harness.submit("ann", count=30)
+    harness.take("ours")
+    harness.valkey.hset(f"rq:job:{first}", "status", "finished")  # then its worker died
+    assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 1
+    assert harness.waiting().index(late) <= 2
 
 
-def test_a_question_after_one_that_has_ended_takes_its_turn_at_once(world: World) -> None:
-    first = world.submit("bob")[0]
-    world.take("stock")
-    world.valkey.hset(f"rq:job:{first}", "status", "finished")
-    world.submit("ann", count=30)
-    late = world.run(world.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first])).job_id
-    assert world.waiting().index(late) <= 2
+def test_a_question_after_one_that_has_ended_gets_its_slot_at_once(harness: Harness) -> None:
+    first = harness.submit("bob")[0]
+    harness.take("stock")
+    harness.valkey.hset(f"rq:job:{first}", "status", "finished")
+    harness.submit("ann", count=30)
+    late = harness.run(harness.queue.submit("chat", {"query": "why?"}, owner="bob", after=[first])).job_id
+    assert harness.waiting().index(late) <= 2
 
 
-def test_webhooks_take_turns_too(world: World) -> None:
-    store = WebhookStore(world.valkey, keep_seconds=600)
+def test_webhooks_are_in_fair_order_too(harness: Harness) -> None:
+    store = WebhookStore(harness.valkey, keep_seconds=600)
     now = datetime.now(UTC)
     for owner, count in (("ann", 20), ("bob", 2)):
         for number in range(count):
@@ -366,54 +366,54 @@ def test_webhooks_take_turns_too(world: World) -> None:
                 next_attempt_at=now,
             )
             store.add_deliveries([delivery], now=now.timestamp())
-    waiting = [job_id.decode() for job_id in cast("list[bytes]", world.valkey.lrange("rq:queue:rag_webhooks", 0, 5))]
+    waiting = [job_id.decode() for job_id in cast("list[bytes]", harness.valkey.lrange("rq:queue:rag_webhooks", 0, 5))]
     assert [job_id.split("-")[1][:3] for job_id in waiting] == ["ann", "bob", "ann", "bob", "ann", "ann"]
 
 
 @pytest.mark.parametrize("stock", [False, True], ids=["RagWorker", "SimpleWorker"])
-def test_every_kind_of_worker_keeps_to_the_turns(
-    stock: bool, world: World, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+def test_every_kind_of_worker_keeps_to_the_order(
+    stock: bool, harness: Harness, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One at a time, so that the jobs begin in the order in which they end."""
     monkeypatch.setitem(job_records.FUNCTIONS, "chat", "tests.support.jobs.answer")
-    world.submit("ann", count=12)
-    world.submit("bob", count=3)
-    world.submit("c:d/é %", "high", count=2)
-    expected = world.waiting()
-    assert world.owners(expected).startswith("CabCab")
+    harness.submit("ann", count=12)
+    harness.submit("bob", count=3)
+    harness.submit("c:d/é %", "high", count=2)
+    expected = harness.waiting()
+    assert harness.owners(expected).startswith("CabCab")
     if stock:
-        SimpleWorker(["rag_queries"], connection=world.valkey, serializer=PlainSerializer).work(burst=True)
+        SimpleWorker(["rag_queries"], connection=harness.valkey, serializer=PlainSerializer).work(burst=True)
     else:
-        made = make_settings(valkey_url=world.url, worker_concurrency=1)
-        jobs.Worker(["rag_queries"], connection=world.valkey, settings=made).work(burst=True)
-    started = {job_id: world.valkey.hget(f"rq:job:{job_id}", "started_at") or b"" for job_id in expected}
+        made = make_settings(valkey_url=harness.url, worker_concurrency=1)
+        jobs.Worker(["rag_queries"], connection=harness.valkey, settings=made).work(burst=True)
+    started = {job_id: harness.valkey.hget(f"rq:job:{job_id}", "started_at") or b"" for job_id in expected}
     assert sorted(expected, key=lambda job_id: started[job_id]) == expected
-    assert {world.queue_status(job_id) for job_id in expected} == {"finished"}
+    assert {harness.queue_status(job_id) for job_id in expected} == {"finished"}
 
 
-def test_a_ragworker_gives_released_questions_their_turn(
-    world: World, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+def test_a_ragworker_gives_released_questions_their_slot(
+    harness: Harness, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(job_records.FUNCTIONS, "chat", "tests.support.jobs.answer")
-    first = world.run(world.queue.submit("chat", {"wait": True}, owner="bob")).job_id
-    late = world.run(world.queue.submit("chat", {}, owner="bob", after=[first])).job_id
-    world.names |= dict.fromkeys([first, late], ("bob", "normal"))
-    world.submit("ann", count=30)
-    with jobs.working(make_settings(valkey_url=world.url, worker_concurrency=1)):
-        wait_until(lambda: world.queue_status(first) == "started")
+    first = harness.run(harness.queue.submit("chat", {"wait": True}, owner="bob")).job_id
+    late = harness.run(harness.queue.submit("chat", {}, owner="bob", after=[first])).job_id
+    harness.names |= dict.fromkeys([first, late], ("bob", "normal"))
+    harness.submit("ann", count=30)
+    with jobs.working(make_settings(valkey_url=harness.url, worker_concurrency=1)):
+        wait_until(lambda: harness.queue_status(first) == "started")
         jobs.release()
-        wait_until(lambda: world.queue_status(late) == "finished" and not world.waiting())
-    started = sorted(world.names, key=lambda job_id: world.valkey.hget(f"rq:job:{job_id}", "started_at") or b"")
+        wait_until(lambda: harness.queue_status(late) == "finished" and not harness.waiting())
+    started = sorted(harness.names, key=lambda job_id: harness.valkey.hget(f"rq:job:{job_id}", "started_at") or b"")
     assert started.index(late) <= 5
 
 
-def fresh(world: World) -> None:
-    world.admin.flushall()
-    world.names.clear()
-    world.taken.clear()
-    world.held.clear()
+def reset(harness: Harness) -> None:
+    harness.admin.flushall()
+    harness.names.clear()
+    harness.taken.clear()
+    harness.held.clear()
 
 
-def finished(world: World, job_id: str) -> Job:
-    world.valkey.hset(f"rq:job:{job_id}", "status", "finished")
-    return Job.fetch(job_id, connection=world.valkey, serializer=PlainSerializer)
+def finished(harness: Harness, job_id: str) -> Job:
+    harness.valkey.hset(f"rq:job:{job_id}", "status", "finished")
+    return Job.fetch(job_id, connection=harness.valkey, serializer=PlainSerializer)
