@@ -30,7 +30,8 @@ def question(payload: dict[str, Any]) -> dict[str, Any]:
 @cache
 def parts() -> tuple[Any, Any]:
     """Make the clients once in a process."""
-    from client.llm.chat import make_chat, make_embedder
+    from client.llm.chat import make_chat
+    from client.llm.embeddings import make_embedder
     from client.qdrant.bm25 import Bm25Encoder
     from rag.search.retriever import Retriever
     from settings import get_settings

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 
 from client.files.store import FileStore, open_file_store
-from client.llm.chat import Chat, make_chat, make_embedder
+from client.llm.chat import Chat, make_chat
+from client.llm.embeddings import make_embedder
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.store import VectorStore
 from client.sql.database import Database

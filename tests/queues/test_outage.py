@@ -41,7 +41,7 @@ def test_what_ran_during_an_outage_is_written_once_it_is_over(
 ) -> None:
     process, url = valkey_to_kill._process, valkey_to_kill.url
     assert process is not None
-    with ExitStack() as kept_running, Redis.from_url(url) as valkey, working(make_settings(valkey_url=url)):
+    with ExitStack() as keep_running, Redis.from_url(url) as valkey, working(make_settings(valkey_url=url)):
         during = [enqueue(valkey, "sleep", 0.5) for _ in range(5)]
         across = enqueue(valkey, "wait")
         wait_until(lambda: all(status(job) == "started" for job in [*during, across]))
@@ -49,7 +49,7 @@ def test_what_ran_during_an_outage_is_written_once_it_is_over(
         process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
         time.sleep(OUTAGE_SECONDS)
         if how == "killed":
-            kept_running.enter_context(valkey_to_kill.kept_running())
+            keep_running.enter_context(valkey_to_kill.keep_running())
             wait_until(lambda: answers(valkey))
         else:
             process.send_signal(signal.SIGCONT)

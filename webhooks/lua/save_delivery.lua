@@ -1,6 +1,7 @@
 -- Write a delivery, and the RQ job of its next attempt. KEYS: delivery, due deliveries, message.
 -- ARGV: delivery id, seq it must have now ('' when it must not exist yet), seconds to keep it, now in Unix seconds,
--- record, seq, time of the attempt ('' when there is none), queue, RQ job to remove or '', RQ job, its fields and values ...
+-- record, seq, time of the attempt ('' when there is none), queue, RQ job to remove or '', RQ job, its fields and
+-- values ...
 -- Returns 1 when written.
 -- include ../../client/rq/lua/fair_queue.lua
 if (redis.call('HGET', KEYS[1], 'seq') or '') ~= ARGV[2] then return 0 end

@@ -11,9 +11,9 @@ local function members(key)
   return redis.call('TYPE', key)['ok'] == 'set' and redis.call('SMEMBERS', key) or {}
 end
 
--- Return true if a dependency has not ended; `any_end`: whether every end counts, or only a good one. A job that is gone
--- has ended. A job that RQ's own tools cancelled while it waited is replaced by its own dependencies: what comes after
--- it also comes after them. `seen` is internal: each job is asked once.
+-- Return true if a dependency has not ended. `any_end`: every end counts, not only a good one. A job that is gone has
+-- ended. A job that RQ's tools cancelled while it waited is replaced by its dependencies: jobs that come after it also
+-- come after them. `seen` is internal: each job is checked once.
 local function unended(job, any_end, seen)
   local status = field(job, 'status')
   if status == '' then return false end
@@ -46,10 +46,10 @@ local function defer(queue, job, before)
   if not deferred then return false end
   redis.call('HSET', JOB .. job, 'status', 'deferred')
   redis.call('ZADD', DEFERRED_JOBS .. queue, redis.call('TIME')[1], job)
-  local own = owner_key(queue, field(job, 'owner'))
-  delete_wrong_type(own, 'zset')
-  redis.call('ZADD', own, DEFERRED, job)
-  redis.call('EXPIRE', own, FAIR_QUEUE_TTL)
+  local owned = owner_key(queue, field(job, 'owner'))
+  delete_wrong_type(owned, 'zset')
+  redis.call('ZADD', owned, DEFERRED, job)
+  redis.call('EXPIRE', owned, FAIR_QUEUE_TTL)
   return true
 end
 

@@ -71,14 +71,14 @@ local function insert(list, order, job, score)
 end
 
 -- Move a waiting job to another score.
-local function move(list, order, own, job, from, to)
+local function move(list, order, owned, job, from, to)
   if redis.call('ZCOUNT', order, exclusive(math.min(from, to)), exclusive(math.max(from, to))) == 0 then
     redis.call('ZADD', order, to, job)
   elseif redis.call('LREM', list, 1, job) == 1 then
     redis.call('ZREM', order, job)
     insert(list, order, job, to)
   end
-  redis.call('ZADD', own, to, job)
+  redis.call('ZADD', owned, to, job)
 end
 
 local RANKS = {high = 1, low = 3}
@@ -95,17 +95,18 @@ local function lets_pass(job, new_rank)
   return tonumber(high .. low, 16) / 1000 > redis.call('TIME')[1] - LOW_SECONDS
 end
 
--- Return the place, among an owner's jobs, of the first that lets a new job pass, and the number of those jobs.
+-- Return the place, among an owner's jobs, of the first that lets a new job pass; their number if none does.
 --
--- Of the jobs that wait, those that let it pass are the last ones. A job that was taken from the list may still be among
--- them, anywhere: a `high` job that comes later has a lower score. So a job is asked only if it waits, and else removed.
-local function find_passable(own, new_rank)
-  local first, past = 0, redis.call('ZCOUNT', own, '-inf', exclusive(DEFERRED))
+-- The waiting jobs that let it pass follow those that do not, so a binary search finds the first. A job that was taken
+-- from the list may still stand anywhere among them: a `high` job that comes later has a lower score. So a job is
+-- asked only if it waits; else it is removed.
+local function find_passable(owned, new_rank)
+  local first, past = 0, redis.call('ZCOUNT', owned, '-inf', exclusive(DEFERRED))
   local middle = past - 1  -- mostly no job lets it pass, so the last is asked first
   while first < past do
-    local job = redis.call('ZRANGE', own, middle, middle)[1]
+    local job = redis.call('ZRANGE', owned, middle, middle)[1]
     if not waits(job) then
-      redis.call('ZREM', own, job)
+      redis.call('ZREM', owned, job)
       past = past - 1
       if middle >= past then middle = past - 1 end
     else
@@ -118,18 +119,18 @@ end
 
 -- Give a new slot of an owner to the right one of the owner's jobs: slots are for `high` jobs first and for `low` jobs
 -- last, and else in the order of arrival. Return the score of the slot that is left for the new job.
-local function share_slots(list, order, own, score, job)
-  local first = find_passable(own, rank(job))
-  local place = redis.call('ZCOUNT', own, '-inf', exclusive(score))
+local function share_slots(list, order, owned, score, job)
+  local first = find_passable(owned, rank(job))
+  local place = redis.call('ZCOUNT', owned, '-inf', exclusive(score))
   if first == place or place - first < -MAX_MOVED then return score end
   -- Each job passes its slot on to the next. Where they are too many, the first job takes the new slot.
   local last = place - first > MAX_MOVED and first or math.max(first, place) - 1
-  local others = redis.call('ZRANGE', own, math.min(first, place), last, 'WITHSCORES')
+  local others = redis.call('ZRANGE', owned, math.min(first, place), last, 'WITHSCORES')
   local from, to, step = #others - 1, 1, -2
   if place < first then from, to, step = 1, #others - 1, 2 end
   for at = from, to, step do
     if waits(others[at]) then
-      move(list, order, own, others[at], tonumber(others[at + 1]), score)
+      move(list, order, owned, others[at], tonumber(others[at + 1]), score)
       score = tonumber(others[at + 1])
     end
   end
@@ -139,7 +140,7 @@ end
 -- Put a job on the list, in its owner's next slot.
 local function place_job(queue, job)
   local owner, high = field(job, 'owner'), field(job, 'priority') == 'high'
-  local list, order, own = QUEUE .. queue, FAIR_QUEUE .. queue, owner_key(queue, owner)
+  local list, order, owned = QUEUE .. queue, FAIR_QUEUE .. queue, owner_key(queue, owner)
   local last, lane = order .. ':last', (high and 'h' or 'n') .. owner
   local now, first = refresh(queue)
   local latest = tonumber(redis.call('ZSCORE', last, lane)) or now - 2
@@ -149,16 +150,16 @@ local function place_job(queue, job)
   local highest = redis.call(
     'ZREVRANGEBYSCORE', order, exclusive(score + 0.25), to_text(score), 'WITHSCORES', 'LIMIT', 0, 1)[2]
   score = highest and tonumber(highest) + STEP or score
-  delete_wrong_type(own, 'zset')
-  if first then redis.call('ZREMRANGEBYSCORE', own, '-inf', exclusive(first)) end
-  score = share_slots(list, order, own, score, job)
+  delete_wrong_type(owned, 'zset')
+  if first then redis.call('ZREMRANGEBYSCORE', owned, '-inf', exclusive(first)) end
+  score = share_slots(list, order, owned, score, job)
   insert(list, order, job, score)
-  redis.call('ZADD', own, score, job)
-  for _, key in ipairs({order, last, own}) do redis.call('EXPIRE', key, FAIR_QUEUE_TTL) end
+  redis.call('ZADD', owned, score, job)
+  for _, key in ipairs({order, last, owned}) do redis.call('EXPIRE', key, FAIR_QUEUE_TTL) end
 end
 
--- Give a slot to each job at the end of the list that has none, and return how many. A job that RQ's own tools run again
--- still has the expiry from its failure, and must not be gone before its slot comes.
+-- Give a slot to each job at the end of the list that has none, and return how many. A job that RQ's tools run again
+-- still has the expiry from its failure, which would delete it before its slot comes.
 local function adopt(queue)
   local list, order, found = QUEUE .. queue, FAIR_QUEUE .. queue, {}
   if redis.call('EXISTS', list) == 0 then return 0 end
@@ -179,13 +180,13 @@ end
 -- Forget a job that was taken from the list or will not come to it, and give its unused slot back to its owner.
 local function release_slot(queue, job)
   local order, owner = FAIR_QUEUE .. queue, field(job, 'owner')
-  local last, own = order .. ':last', owner_key(queue, owner)
-  for _, key in ipairs({order, last, own}) do delete_wrong_type(key, 'zset') end
+  local last, owned = order .. ':last', owner_key(queue, owner)
+  for _, key in ipairs({order, last, owned}) do delete_wrong_type(key, 'zset') end
   redis.call('ZREM', order, job)
-  redis.call('ZREM', own, job)
+  redis.call('ZREM', owned, job)
   local now = refresh(queue)
   local latest = redis.call(
-    'ZREVRANGEBYSCORE', own, exclusive(DEFERRED), '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    'ZREVRANGEBYSCORE', owned, exclusive(DEFERRED), '-inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
   local round = math.max(now, latest and math.floor(tonumber(latest) + 0.5) or 0)
   redis.call('ZADD', last, 'XX', 'LT', round, 'n' .. owner, round, 'h' .. owner)
 end

@@ -1,6 +1,6 @@
 -- End a job that an execution holds. KEYS: worker.
--- ARGV: queue, job, execution, status, now, now in Unix seconds, ttl, meta or '', counter of the worker, seconds worked,
--- fields and values of the result ...
+-- ARGV: queue, job, execution, status, now, now in Unix seconds, ttl, meta or '', counter of the worker, seconds
+-- worked, fields and values of the result ...
 -- Returns 1 when written, 2 when this execution wrote it before, 0 when the execution does not hold the job any more.
 -- include transitions.lua
 local queue, job, execution, status, now, unix = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])

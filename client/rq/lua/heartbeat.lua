@@ -1,6 +1,6 @@
 -- Renew a worker's record and the leases of its executions. KEYS: worker.
--- ARGV: now, now in Unix seconds, lease seconds, registry seconds, seconds to keep the worker, state, worker's name, and
--- for each execution its queue, job, id, and start in Unix seconds.
+-- ARGV: now, now in Unix seconds, lease seconds, registry seconds, seconds to keep the worker, state, worker's name,
+-- and for each execution its queue, job, id, and start in Unix seconds.
 -- Returns {1 when the worker is known, places of executions that lost their job, places of those whose job was
 -- cancelled}; places count from 1.
 -- include transitions.lua

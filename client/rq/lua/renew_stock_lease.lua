@@ -1,5 +1,5 @@
 -- Renew the lease of a stock worker's execution. ARGV: queue, job, execution, lease seconds, registry seconds.
--- Returns 0 when the execution does not hold the job any more, 1 when it does, 2 when it does and the job was cancelled.
+-- Returns 0 when the execution does not hold the job any more, 1 when it does, 2 when the job was also cancelled.
 -- include transitions.lua
 local queue, job, pair, ttl = ARGV[1], ARGV[2], ARGV[2] .. ':' .. ARGV[3], tonumber(ARGV[5])
 local key, all = EXECUTION .. pair, EXECUTIONS .. job

@@ -4,14 +4,14 @@
 -- include backlog.lua
 local sum, new = 0, {}
 for place = 5, 4 + ARGV[4] do sum = sum + count_waiting(ARGV[place], ARGV[1]) end
-local own = owner_key(ARGV[3], ARGV[1])
+local owned = owner_key(ARGV[3], ARGV[1])
 for place = 5 + ARGV[4], #ARGV do
-  if redis.call('EXISTS', JOB .. ARGV[place]) == 0 and not redis.call('ZSCORE', own, ARGV[place]) then
+  if redis.call('EXISTS', JOB .. ARGV[place]) == 0 and not redis.call('ZSCORE', owned, ARGV[place]) then
     new[#new + 1] = ARGV[place]
   end
 end
 if #new == 0 then return 1 end
 if sum + #new > tonumber(ARGV[2]) then return 0 end
-for _, job in ipairs(new) do redis.call('ZADD', own, RESERVED + unix, job) end
-redis.call('EXPIRE', own, FAIR_QUEUE_TTL)
+for _, job in ipairs(new) do redis.call('ZADD', owned, RESERVED + unix, job) end
+redis.call('EXPIRE', owned, FAIR_QUEUE_TTL)
 return 1

@@ -1,7 +1,8 @@
 -- Claim a job of ours that a stock worker already executes, and give its execution a lease.
 -- ARGV: queue, job, worker's name, lease seconds.
 -- Returns {execution, attempt, process id of the worker}, or {'', 0, ''} when the job is another worker's, or was
--- cancelled after the worker took it from its list: then it is cancelled again, as before the worker wrote that it runs.
+-- cancelled after the worker took it from its list. Such a job is marked as cancelled again, since the worker has
+-- overwritten that.
 -- include transitions.lua
 local queue, job, worker = ARGV[1], ARGV[2], ARGV[3]
 if field(job, 'status') ~= 'started' then return {'', 0, ''} end

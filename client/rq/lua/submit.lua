@@ -1,7 +1,7 @@
 -- Write a job and its outbox entry, and put the job on its queue or make it wait. Does nothing for a job that exists.
 -- KEYS: job, its events, its outbox entry, pending entries, endpoints of the owner, jobs of its conversation if any.
--- ARGV: queue, job, seconds to keep the events and the jobs of the conversation, URL or '', outbox entry as JSON ('' for
--- none), now in Unix seconds, number of dependencies, their ids ..., fields and values of the job ...
+-- ARGV: queue, job, seconds to keep the events, seconds to keep the jobs of the conversation, URL or '', outbox entry
+-- as JSON ('' for none), now in Unix seconds, number of dependencies, their ids ..., fields and values of the job ...
 -- Returns 1, or 0 for a job that exists.
 -- include dependencies.lua
 -- include outbox.lua

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from client.llm import local_embeddings
-from client.llm.chat import make_embedder
+from client.llm.embeddings import make_embedder
 from client.llm.local_embeddings import WINDOW_TOKENS, LocalEmbedder, check_installed
 from errors import SettingsError
 from tests.conftest import MakeSettings

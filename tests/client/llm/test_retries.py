@@ -1,4 +1,4 @@
-"""Calls of the model provider: retried in one place, spaced out over all workers, given up in time."""
+"""Calls of the model provider are retried in one place, spaced out over all workers, and given up in time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from contextlib import contextmanager, suppress
 import pytest
 from redis import Redis
 
-from client.llm import retries as providers
-from client.llm.chat import Chat, Embedder, make_chat, make_embedder
+from client.llm import retries
+from client.llm.chat import Chat, make_chat
 from client.llm.deadline import Deadline, apply_deadline
-from client.valkey import circuit_breaker as breakers
+from client.llm.embeddings import Embedder, make_embedder
+from client.valkey import circuit_breaker
 from client.valkey.circuit_breaker import CircuitBreaker
 from client.valkey.rate_limiter import RateLimiter
 from errors import (
@@ -36,8 +37,8 @@ from tests.support.processes import wait_until
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "FIRST_WAIT_SECONDS", 0.01)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def embedder(online: Settings) -> Embedder:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_what_may_pass_is_tried_again(status: int, chat: Chat, stub: OpenAIStub) -> None:
+def test_a_transient_failure_is_retried(status: int, chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [status, status]
     stub.behaviour.answer = "yes"
     assert chat.complete("system", "user").text == "yes"
@@ -68,18 +69,18 @@ def test_what_may_pass_is_tried_again(status: int, chat: Chat, stub: OpenAIStub)
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, ProviderError), (401, ProviderKeyRejected), (404, ModelNotFound)])
-def test_what_will_not_pass_is_not(status: int, error: type[Exception], chat: Chat, stub: OpenAIStub) -> None:
+def test_a_final_failure_is_not_retried(status: int, error: type[Exception], chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = status
     with pytest.raises(error):
         chat.complete("system", "user")
     assert len(stub.behaviour.calls) == 1
 
 
-def test_a_call_is_tried_four_times_at_most(chat: Chat, stub: OpenAIStub) -> None:
+def test_a_call_is_made_four_times_at_most(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 503
     with pytest.raises(ProviderUnavailable):
         chat.complete("system", "user")
-    assert len(stub.behaviour.calls) == providers.MAX_CALLS
+    assert len(stub.behaviour.calls) == retries.MAX_CALLS
 
 
 def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
@@ -99,81 +100,79 @@ def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
 def test_retry_after_is_obeyed(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 0.6
-    began = time.monotonic()
+    started = time.monotonic()
     chat.complete("system", "user")
-    assert 0.6 <= time.monotonic() - began < 2
+    assert 0.6 <= time.monotonic() - started < 2
 
 
-def test_a_wait_longer_than_the_job_has_left_fails_at_once(chat: Chat, stub: OpenAIStub) -> None:
+def test_a_requested_wait_beyond_the_deadline_fails_at_once(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 10
-    began = time.monotonic()
+    started = time.monotonic()
     with apply_deadline(Deadline(5)), pytest.raises(ProviderRateLimited):
         chat.complete("system", "user")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - started < 1
     assert len(stub.behaviour.calls) == 1
 
 
-def test_the_bucket_spaces_calls_of_all_workers(valkey: Redis, valkey_url: str) -> None:
+def test_the_rate_limiter_spaces_the_calls_of_all_workers(valkey: Redis, valkey_url: str) -> None:
     with Redis.from_url(valkey_url) as other:
-        buckets = [RateLimiter(valkey, 120), RateLimiter(other, 120)]
-        waits = [buckets[n % 2].reserve(60) for n in range(12)]
+        limiters = [RateLimiter(valkey, 120), RateLimiter(other, 120)]
+        waits = [limiters[n % 2].reserve(60) for n in range(12)]
         numbers = [wait for wait in waits if wait is not None]
         assert numbers[:2] == [0, 0]
         assert [round(later - one, 1) for one, later in itertools.pairwise(numbers[1:])] == [0.5] * 10
-        assert buckets[0].reserve(1) is None
-        assert buckets[0].reserve(60) == pytest.approx(numbers[-1] + 0.5, abs=0.1)
+        assert limiters[0].reserve(1) is None
+        assert limiters[0].reserve(60) == pytest.approx(numbers[-1] + 0.5, abs=0.1)
 
 
-def test_a_limit_of_requests_holds_through_the_model(
-    make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub
-) -> None:
+def test_calls_of_the_model_keep_the_rate_limit(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> None:
     limited = make_settings(
         valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, provider_requests_per_minute=600
     )
     models = [make_chat(limited), make_chat(limited)]
-    began = time.monotonic()
+    started = time.monotonic()
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda n: models[n % 2].complete("system", "user"), range(20)))
-    assert time.monotonic() - began >= 0.9
+    assert time.monotonic() - started >= 0.9
 
 
 def test_the_breaker_opens_for_all_and_closes_by_itself(valkey: Redis) -> None:
     one, other = CircuitBreaker(valkey, pause_seconds=1.2), CircuitBreaker(valkey, pause_seconds=1.2)
-    for _ in range(breakers.FAILURES):
+    for _ in range(circuit_breaker.FAILURES):
         assert not one.refuses()
         one.failed()
     assert one.refuses()
     assert other.refuses()
-    wait_until(lambda: not other.refuses(), seconds=4)  # one is let through to look
+    wait_until(lambda: not other.refuses(), seconds=4)  # one trial call is let through
     assert one.refuses()
     other.failed()
     assert one.refuses()
     wait_until(lambda: not one.refuses(), seconds=4)
     one.succeeded()
-    time.sleep(breakers.FRESH_SECONDS)
+    time.sleep(circuit_breaker.FRESH_SECONDS)
     assert not other.refuses()
     other.failed()
     assert not one.refuses()
 
 
-def test_while_the_provider_is_down_questions_fail_at_once(chat: Chat, stub: OpenAIStub) -> None:
+def test_while_the_breaker_is_open_calls_fail_at_once(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 500
     for _ in range(3):
         with pytest.raises(ProviderUnavailable):
             chat.complete("system", "user")
-    made = len(stub.behaviour.calls)
-    assert made == breakers.FAILURES
-    began = time.monotonic()
+    calls = len(stub.behaviour.calls)
+    assert calls == circuit_breaker.FAILURES
+    started = time.monotonic()
     with pytest.raises(ProviderUnavailable, match="paused"):
         chat.complete("system", "user")
-    assert time.monotonic() - began < 0.5
-    assert len(stub.behaviour.calls) == made
+    assert time.monotonic() - started < 0.5
+    assert len(stub.behaviour.calls) == calls
 
 
 def test_refusals_do_not_open_the_breaker(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 401
-    for _ in range(breakers.FAILURES + 2):
+    for _ in range(circuit_breaker.FAILURES + 2):
         with pytest.raises(ProviderKeyRejected):
             chat.complete("system", "user")
     stub.behaviour.always_fail = None
@@ -181,7 +180,7 @@ def test_refusals_do_not_open_the_breaker(chat: Chat, stub: OpenAIStub) -> None:
     assert chat.complete("system", "user").text == "yes"
 
 
-def test_without_valkey_calls_go_out_unguarded(make_settings: MakeSettings, stub: OpenAIStub) -> None:
+def test_without_valkey_calls_skip_breaker_and_limiter(make_settings: MakeSettings, stub: OpenAIStub) -> None:
     stub.behaviour.answer = "yes"
     chat = make_chat(make_settings(valkey_url="redis://127.0.0.1:1", openai_base_url=stub.url, openai_api_key=KEY))
     assert chat is not None
@@ -191,10 +190,10 @@ def test_without_valkey_calls_go_out_unguarded(make_settings: MakeSettings, stub
 def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, make_settings: MakeSettings) -> None:
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
-    began = time.monotonic()
+    started = time.monotonic()
     with apply_deadline(Deadline(1.0)), pytest.raises(JobTimedOut):
         chat.complete("system", "user")
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - started < 1.5
 
 
 def test_a_trickling_answer_ends_with_the_time_of_a_call(
@@ -203,10 +202,10 @@ def test_a_trickling_answer_ends_with_the_time_of_a_call(
     monkeypatch.setattr("client.llm.chat.CHAT_TIMEOUT_SECONDS", 0.3)
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
-    began = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(ProviderTimeout):
         chat.complete("system", "user")
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - started < 3
 
 
 def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSettings) -> None:
@@ -222,16 +221,16 @@ def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSett
         assert chat is not None
         deadline = Deadline()
         threading.Timer(0.3, deadline.stop).start()
-        began = time.monotonic()
+        started = time.monotonic()
         with apply_deadline(deadline), pytest.raises(JobStopped):
             chat.complete("system", "user")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - started < 1
         assert closed.wait(1)
 
 
 @pytest.fixture
 def trickle() -> Iterator[str]:
-    """A server that sends a byte of its answer now and then, for ever."""
+    """A server that sends one byte of its answer every 50 ms, without end."""
 
     def send(connection: socket.socket) -> None:
         connection.recv(65536)
