@@ -15,7 +15,7 @@ from client.qdrant.bm25 import Bm25Encoder
 from client.rq import transitions as ledger
 from queues import wiring
 from queues.context import current_job
-from queues.ragworker import maintenance as caretaker
+from queues.ragworker import maintenance
 from queues.ragworker.worker import RagWorker
 from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
@@ -43,10 +43,10 @@ class Worker(RagWorker):
 def be_quick() -> None:
     """Give up a dead worker sooner, for a test."""
     ledger.LEASE_SECONDS = 2
-    caretaker.BEAT_SECONDS = 0.2
-    caretaker.REAP_SECONDS = 0.2
-    caretaker.CALM_SECONDS = 2.0
-    caretaker.VALKEY_UPTIME_SECONDS = 2
+    maintenance.HEARTBEAT_SECONDS = 0.2
+    maintenance.RECOVERY_SECONDS = 0.2
+    maintenance.STEADY_SECONDS = 2.0
+    maintenance.VALKEY_UPTIME_SECONDS = 2
 
 
 class _Searcher:

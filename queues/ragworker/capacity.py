@@ -7,25 +7,26 @@ from collections.abc import Mapping
 
 
 class Capacity:
-    """Places for running jobs: at most `total`, and for each queue at most its share.
+    """Slots for running jobs: at most `total` in use, and for each queue at most its limit.
 
-    Shares add up to more than there are, so that none lies idle. Where two queues want the same place, the one that
-    has less of its share gets it, and among equals the one that has waited longer: a flood on one queue delays
-    another by no more than the end of one job.
+    The limits add up to more than `total`, so that no slot lies idle. When two queues wait for the same slot, the queue
+    that uses less of its limit gets the slot; among equals, the queue that has waited longer. So a flood on one queue
+    delays another queue by no more than the rest of one job.
     """
 
-    def __init__(self, total: int, shares: Mapping[str, int]) -> None:
+    def __init__(self, total: int, limits: Mapping[str, int]) -> None:
         self._total = total
-        self._shares = dict(shares)
-        self._used = dict.fromkeys(shares, 0)
+        self._limits = dict(limits)
+        self._used = dict.fromkeys(limits, 0)
         self._waiting: set[str] = set()
-        self._last = dict.fromkeys(shares, 0)
-        self._turn = 0
+        # The number of the last grant to each queue, counted over all queues.
+        self._last_grant = dict.fromkeys(limits, 0)
+        self._grants = 0
         self._closed = False
         self._changed = threading.Condition()
 
     def acquire(self, queue: str, *, timeout_seconds: float) -> int:
-        """Wait for places and take all there are for this queue. Returns how many; 0 when none came in time."""
+        """Wait for a free slot, and take every slot this queue may have. Returns how many; 0 after the time-out."""
         with self._changed:
             self._waiting.add(queue)
             try:
@@ -33,37 +34,37 @@ class Capacity:
                 count = 0 if self._closed else self._free(queue)
                 self._used[queue] += count
                 if count:
-                    self._turn += 1
-                    self._last[queue] = self._turn
+                    self._grants += 1
+                    self._last_grant[queue] = self._grants
                 return count
             finally:
                 self._waiting.discard(queue)
                 self._changed.notify_all()
 
     def release(self, queue: str, count: int = 1) -> None:
-        """Give places back."""
+        """Give slots back."""
         with self._changed:
             self._used[queue] -= count
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Give no more places."""
+        """Grant no more slots."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     @property
     def used(self) -> int:
-        """How many places are taken."""
+        """The number of slots in use."""
         return sum(self._used.values())
 
     def _free(self, queue: str) -> int:
-        """Count the places this queue may take now; one at a time while others with less of theirs wait."""
-        free = min(self._total - sum(self._used.values()), self._shares[queue] - self._used[queue])
-        rivals = [q for q in self._waiting if q != queue and self._used[q] < self._shares[q]]
+        """Return how many slots this queue may take now: one while a rival waits, none while a rival is next."""
+        free = min(self._total - sum(self._used.values()), self._limits[queue] - self._used[queue])
+        rivals = [q for q in self._waiting if q != queue and self._used[q] < self._limits[q]]
         if free <= 0 or any(self._rank(rival) < self._rank(queue) for rival in rivals):
             return 0
         return 1 if rivals else free
 
     def _rank(self, queue: str) -> tuple[float, int]:
-        return self._used[queue] / self._shares[queue], self._last[queue]
+        return self._used[queue] / self._limits[queue], self._last_grant[queue]

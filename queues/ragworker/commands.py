@@ -1,4 +1,4 @@
-"""The thread that listens to what RQ's commands publish to a worker."""
+"""The thread that receives the commands which RQ publishes to a worker."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from rq.command import PUBSUB_CHANNEL_TEMPLATE
 log = logging.getLogger("rq.worker")
 
 LISTEN_SECONDS = 0.3
-AGAIN_SECONDS = 0.5
+RECONNECT_SECONDS = 0.5
 
 
 class CommandListener:
     """Calls `handle` with each command, a mapping with at least the key `command`.
 
-    `listening` is called whenever the thread begins to listen: what was said before, nobody heard.
+    `on_subscribed` is called after each subscription: commands published before it were missed.
     """
 
     def __init__(
-        self, valkey: Redis, worker: str, handle: Callable[[dict[str, Any]], None], *, listening: Callable[[], None]
+        self, valkey: Redis, worker: str, handle: Callable[[dict[str, Any]], None], *, on_subscribed: Callable[[], None]
     ) -> None:
         self._valkey = valkey
         self._channel = PUBSUB_CHANNEL_TEMPLATE % worker
         self._handle = handle
-        self._listening = listening
+        self._on_subscribed = on_subscribed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="commands", daemon=True)
 
@@ -47,7 +47,7 @@ class CommandListener:
             try:
                 self._listen()
             except (RedisError, OSError):
-                self._stop.wait(AGAIN_SECONDS)
+                self._stop.wait(RECONNECT_SECONDS)
             except Exception:
                 log.exception("a command failed; the worker goes on")
 
@@ -57,7 +57,7 @@ class CommandListener:
             while not self._stop.is_set():
                 message = channel.get_message(timeout=LISTEN_SECONDS)
                 if message is not None and message["type"] == "subscribe":
-                    self._listening()
+                    self._on_subscribed()
                 elif message is not None and message["type"] == "message":
                     self._receive(message["data"])
 
@@ -69,4 +69,4 @@ class CommandListener:
         if isinstance(payload, dict) and "command" in payload:
             self._handle(payload)
         else:
-            log.warning("a command that makes no sense was ignored")
+            log.warning("a command that cannot be read was ignored")

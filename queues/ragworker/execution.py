@@ -1,12 +1,13 @@
-"""A job in the hands of this process: read with suspicion, run once, ended once."""
+"""One execution of a job: its record is read with suspicion, its function runs once, its outcome is decided once."""
 
 from __future__ import annotations
 
 import importlib
 import threading
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
@@ -18,20 +19,20 @@ from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, ExecutionRef, TakenJob
 from queues.context import JobContext
 
-# What a worker runs. Writing another name to Valkey must not mean having it run.
-# A list holds an id only while its job has one of these.
+# A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
 _WAITING = {RqStatus.QUEUED, RqStatus.STARTED, RqStatus.CREATED, RqStatus.DEFERRED, RqStatus.SCHEDULED}
 _CALLBACKS = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
-_PARTS = 4
+# RQ stores a call as function name, instance, arguments and keyword arguments.
+_CALL_PARTS = 4
 
 
 class InvalidJobRecord(ValueError):
-    """The record of a job makes no sense, or asks for what is not ours to do."""
+    """A job record that cannot be read, or that asks for something other than a job function of ours."""
 
 
 @dataclass(kw_only=True, eq=False)
 class RagWorkerJob(JobContext):
-    """A job under RagWorker, which has counted the attempt and has the notes written by its own thread."""
+    """A job under RagWorker, which has counted the attempt and has the notes written by its writer thread."""
 
     attempt: int
     write_notes: Callable[[bytes], None]
@@ -45,9 +46,9 @@ class RagWorkerJob(JobContext):
 
 @dataclass(eq=False)
 class Execution:
-    """One run of one job. Whoever claims it first decides how it ends; later claims are void.
+    """One run of one job. The first to claim the execution decides its outcome; later outcomes are dropped.
 
-    The times to live, in seconds, are those of the job's record after it finished or failed.
+    `result_ttl` and `failure_ttl` are the seconds that the record is kept after the job finished or failed.
     """
 
     holder: ExecutionRef
@@ -62,14 +63,14 @@ class Execution:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def claim(self) -> bool:
-        """Take the right to say how it ended. True for the first to ask, ever."""
+        """Claim the right to decide the outcome. True for the first caller only."""
         with self._lock:
             first = not self._claimed
             self._claimed = True
             return first
 
     def call(self) -> Any:
-        """Run the job's function."""
+        """Call the job function."""
         return self.function(*self.arguments, **self.keywords)
 
 
@@ -79,9 +80,12 @@ def open_execution(
     valkey: Redis,
     functions: Collection[str],
     default_timeout_seconds: int,
-    write_meta: Callable[[ExecutionRef, bytes], None],
+    write_notes: Callable[[ExecutionRef, bytes], None],
 ) -> Execution:
-    """Make an execution of a job just taken. Raises Poisoned."""
+    """Read the record of a taken job. Only `functions` may be called: writing to Valkey must not mean running code.
+
+    Raises InvalidJobRecord.
+    """
     fields, holder = taken.fields, taken.holder
     if taken.previous_status not in {status.value for status in _WAITING}:
         raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
@@ -90,60 +94,62 @@ def open_execution(
     name, arguments, keywords = _read_call(fields)
     if name not in functions:
         raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
-    timeout = _timeout(fields, default_timeout_seconds)
-    _require_created_at(fields)
-    result_ttl = ttl(fields, "result_ttl")
+    timeout = _timeout_seconds(fields, default_timeout_seconds)
+    if _time(fields, "created_at") is None:  # the API could not show the job
+        raise InvalidJobRecord("it has no valid time of creation")
+    result_ttl = ttl_seconds(fields, "result_ttl")
     job = RagWorkerJob(
         job_id=holder.job_id,
         queue=holder.queue,
         valkey=valkey,
-        notes=_meta(fields),
-        enqueued_at=_enqueued_at(fields),
+        notes=_read_notes(fields),
+        enqueued_at=_time(fields, "enqueued_at"),
         timeout_seconds=timeout,
         result_ttl_seconds=result_ttl if result_ttl > 0 else DEFAULT_TTL_SECONDS,
         attempt=int(fields["attempts"]),
-        write_notes=lambda notes: write_meta(holder, notes),
+        write_notes=lambda notes: write_notes(holder, notes),
     )
     return Execution(
         holder=holder,
         job=job,
-        function=_resolve(name),
+        function=_import_function(name),
         arguments=arguments,
         keywords=keywords,
         deadline=Deadline(timeout if timeout > 0 else None),
         result_ttl=result_ttl,
-        failure_ttl=ttl(fields, "failure_ttl"),
+        failure_ttl=ttl_seconds(fields, "failure_ttl"),
     )
 
 
-def ttl(fields: Any, name: str) -> int:
-    """Read a time to live in seconds; the default when there is none that makes sense."""
+def ttl_seconds(fields: Mapping[str, bytes], name: str) -> int:
+    """Read a time to live; the default when the field is missing or not a number."""
     try:
         return int(fields[name])
     except (KeyError, ValueError):
         return DEFAULT_TTL_SECONDS
 
 
-def _read_call(fields: Any) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+def _read_call(fields: Mapping[str, bytes]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return the name of the function, its arguments and its keyword arguments."""
     raw = fields.get("data")
     if not raw:
         raise InvalidJobRecord("it has no data")
     try:
-        call = PlainSerializer.loads(_decompressed(raw))
+        call = PlainSerializer.loads(_decompress(raw))
     except (NotPlainData, zlib.error) as error:
         raise InvalidJobRecord(f"its data cannot be read: {error}") from None
-    if not isinstance(call, tuple | list) or len(call) != _PARTS:
-        raise InvalidJobRecord("its data is no call")
+    if not isinstance(call, tuple | list) or len(call) != _CALL_PARTS:
+        raise InvalidJobRecord("its data is not a call")
     name, instance, arguments, keywords = call
     if not isinstance(name, str) or instance is not None:
-        raise InvalidJobRecord("its data names no function")
+        raise InvalidJobRecord("its data does not name a function")
     if not isinstance(arguments, tuple | list) or not isinstance(keywords, dict):
-        raise InvalidJobRecord("its arguments are none")
+        raise InvalidJobRecord("its arguments cannot be read")
     return name, tuple(arguments), keywords
 
 
-def _decompressed(raw: bytes) -> bytes:
-    """Undo RQ's compression, which is left out in old records, without being blown up by it."""
+def _decompress(raw: bytes) -> bytes:
+    """Undo RQ's compression, to at most MAX_BYTES. Old records are not compressed."""
     if len(raw) > MAX_BYTES:
         raise InvalidJobRecord(f"its data is larger than {MAX_BYTES} bytes")
     inflate = zlib.decompressobj()
@@ -156,43 +162,36 @@ def _decompressed(raw: bytes) -> bytes:
     return data
 
 
-def _timeout(fields: Any, default_seconds: int) -> int:
+def _timeout_seconds(fields: Mapping[str, bytes], default_seconds: int) -> int:
     raw = fields.get("timeout")
     if not raw:
         return default_seconds
     try:
         return int(parse_timeout(raw.decode()) or default_seconds)
-    except Exception as error:  # noqa: BLE001  RQ's parser raises whatever the text leads to
-        raise InvalidJobRecord(f"its timeout makes no sense: {type(error).__name__}") from None
+    except Exception as error:  # noqa: BLE001  RQ's parser raises errors of many types
+        raise InvalidJobRecord(f"its timeout cannot be read: {type(error).__name__}") from None
 
 
-def _require_created_at(fields: Any) -> None:
-    """Refuse a job without a creation time: the API could not show it."""
+def _time(fields: Mapping[str, bytes], name: str) -> datetime | None:
+    """Read a time; None when the field is missing or not a time."""
     try:
-        utcparse(fields["created_at"].decode())
-    except (KeyError, ValueError):
-        raise InvalidJobRecord("it does not say when it was created") from None
-
-
-def _enqueued_at(fields: Any) -> Any:
-    """Read when it came to its queue, from which its wait is told; None when that makes no sense."""
-    try:
-        return utcparse(fields["enqueued_at"].decode())
+        return utcparse(fields[name].decode())
     except (KeyError, ValueError):
         return None
 
 
-def _meta(fields: Any) -> dict[str, Any]:
+def _read_notes(fields: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the notes of earlier attempts, without their failure."""
     try:
-        meta = PlainSerializer.loads(fields["meta"]) if fields.get("meta") else {}
+        notes = PlainSerializer.loads(fields["meta"]) if fields.get("meta") else {}
     except NotPlainData as error:
         raise InvalidJobRecord(f"its notes cannot be read: {error}") from None
-    if not isinstance(meta, dict):
-        raise InvalidJobRecord("its notes are none")
-    return {key: value for key, value in meta.items() if key != "failure"}  # that of an earlier attempt
+    if not isinstance(notes, dict):
+        raise InvalidJobRecord("its notes are not a dict")
+    return {key: value for key, value in notes.items() if key != "failure"}
 
 
-def _resolve(name: str) -> Callable[..., Any]:
-    module, _, function = name.rpartition(".")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
+def _import_function(name: str) -> Callable[..., Any]:
+    module, _, attribute = name.rpartition(".")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return function

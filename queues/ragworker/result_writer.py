@@ -1,7 +1,7 @@
-"""The thread that writes what jobs leave: their endings and, while they run, their notes.
+"""The thread that writes the outcomes of jobs and, while they run, their notes.
 
-Job threads only hand over, so they never wait for Valkey. What has gathered meanwhile goes out in one trip. When
-Valkey is away it all stays here until it is back: an answer is paid for once.
+Job threads only hand over, so they never wait for Valkey. Whatever has gathered meanwhile goes out in one trip. While
+Valkey is away all of it stays here: an answer is paid for once.
 """
 
 from __future__ import annotations
@@ -16,113 +16,115 @@ from client.rq.transitions import ExecutionRef, JobOutcome, JobTransitions
 
 log = logging.getLogger("rq.worker")
 
-# More in one trip would keep the server from others for longer.
-MOST_AT_ONCE = 128
-SHORTEST_WAIT_SECONDS = 0.05
-LONGEST_WAIT_SECONDS = 1.0
+# A larger batch would keep Valkey from other clients for longer.
+MAX_BATCH = 128
+MIN_RETRY_SECONDS = 0.05
+MAX_RETRY_SECONDS = 1.0
 
-_OUT_OF_ORDER = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "OOM")
-
-Written = Callable[[ExecutionRef, JobOutcome, int], None]
+# Errors of a server that cannot write now, by their first word.
+_TEMPORARY = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "OOM")
 
 
 class ResultWriter:
-    """Hands over are kept in order: a job's notes never follow its ending.
+    """Writes in order: the notes of a job never follow its outcome.
 
-    `written` is called for each ending with the answer of `JobTransitions.finish_all`, and with 0 for one that Valkey
-    refused.
+    `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when it
+    never will be: the execution no longer held the job, or Valkey refused the command for good.
     """
 
-    def __init__(self, ledger: JobTransitions, written: Written) -> None:
-        self._ledger = ledger
-        self._written = written
+    def __init__(
+        self, transitions: JobTransitions, on_written: Callable[[ExecutionRef, JobOutcome, bool], None]
+    ) -> None:
+        self._transitions = transitions
+        self._on_written = on_written
         self._changed = threading.Condition()
-        self._endings: dict[str, tuple[ExecutionRef, JobOutcome]] = {}
+        # By execution id.
+        self._outcomes: dict[str, tuple[ExecutionRef, JobOutcome]] = {}
         self._notes: dict[str, tuple[ExecutionRef, bytes]] = {}
-        self._given_up = False
+        self._discard = False
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="writer", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def finish(self, holder: ExecutionRef, ending: JobOutcome) -> None:
-        """Have an ending written."""
+    def write_outcome(self, holder: ExecutionRef, outcome: JobOutcome) -> None:
+        """Write an outcome soon."""
         with self._changed:
             self._notes.pop(holder.execution_id, None)
-            self._endings[holder.execution_id] = (holder, ending)
+            self._outcomes[holder.execution_id] = (holder, outcome)
             self._changed.notify()
 
-    def keep_meta(self, holder: ExecutionRef, meta: bytes) -> None:
-        """Have notes written. Later ones replace earlier ones that are still here."""
+    def write_notes(self, holder: ExecutionRef, notes: bytes) -> None:
+        """Write notes soon. They replace earlier notes of the same job that still wait here."""
         with self._changed:
-            if holder.execution_id not in self._endings:
-                self._notes[holder.execution_id] = (holder, meta)
+            if holder.execution_id not in self._outcomes:
+                self._notes[holder.execution_id] = (holder, notes)
                 self._changed.notify()
 
     @property
     def pending(self) -> int:
-        """How many endings are not written yet."""
-        return len(self._endings)
+        """The number of outcomes not yet written."""
+        return len(self._outcomes)
 
-    def close(self, *, give_up: bool) -> None:
-        """End the thread, once all is written or at once."""
+    def close(self, *, discard: bool) -> None:
+        """End the thread once everything is written; with `discard` at once."""
         with self._changed:
-            self._closed, self._given_up = True, give_up
+            self._closed, self._discard = True, discard
             self._changed.notify()
-        self._thread.join(LONGEST_WAIT_SECONDS if give_up else None)
+        self._thread.join(MAX_RETRY_SECONDS if discard else None)
 
     def _loop(self) -> None:
-        wait = SHORTEST_WAIT_SECONDS
+        delay = MIN_RETRY_SECONDS
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._endings or self._notes or self._closed)
-                if self._given_up or not (self._endings or self._notes):
+                self._changed.wait_for(lambda: self._outcomes or self._notes or self._closed)
+                if self._discard or not (self._outcomes or self._notes):
                     return
                 notes = list(self._notes.values())
-                endings = list(self._endings.values())[:MOST_AT_ONCE]
+                outcomes = list(self._outcomes.values())[:MAX_BATCH]
             try:
                 self._write_notes(notes)
-                self._write_endings(endings)
-                wait = SHORTEST_WAIT_SECONDS
+                self._write_outcomes(outcomes)
+                delay = MIN_RETRY_SECONDS
             except (RedisError, OSError) as error:
-                if wait == SHORTEST_WAIT_SECONDS:
-                    log.warning("Valkey cannot be written (%s); %d results wait", type(error).__name__, len(endings))
+                if delay == MIN_RETRY_SECONDS:
+                    log.warning("Valkey cannot be written (%s); %d results wait", type(error).__name__, len(outcomes))
                 with self._changed:
-                    self._changed.wait_for(lambda: self._given_up, wait)
-                wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+                    self._changed.wait_for(lambda: self._discard, delay)
+                delay = min(2 * delay, MAX_RETRY_SECONDS)
 
     def _write_notes(self, notes: list[tuple[ExecutionRef, bytes]]) -> None:
-        for holder, meta in notes:
+        for holder, data in notes:
             try:
-                self._ledger.save_meta(holder, meta)
+                self._transitions.save_meta(holder, data)
             except ResponseError as error:
-                if not _final(error):
+                if not _is_permanent(error):
                     raise
                 log.warning("job %s: its notes were refused: %s", holder.job_id, error)
             with self._changed:
-                if self._notes.get(holder.execution_id, (None, b""))[1] is meta:
+                if self._notes.get(holder.execution_id, (None, b""))[1] is data:
                     del self._notes[holder.execution_id]
 
-    def _write_endings(self, endings: list[tuple[ExecutionRef, JobOutcome]]) -> None:
-        if not endings:
+    def _write_outcomes(self, outcomes: list[tuple[ExecutionRef, JobOutcome]]) -> None:
+        if not outcomes:
             return
-        answers = self._ledger.finish_all(endings)
-        refused: RedisError | None = None
-        for (holder, ending), answer in zip(endings, answers, strict=True):
-            if isinstance(answer, RedisError) and not _final(answer):
-                refused = answer
+        replies = self._transitions.finish_all(outcomes)
+        retry_for: RedisError | None = None
+        for (holder, outcome), reply in zip(outcomes, replies, strict=True):
+            if isinstance(reply, RedisError) and not _is_permanent(reply):
+                retry_for = reply
                 continue
-            if isinstance(answer, RedisError):
-                log.error("job %s: its ending was refused: %s", holder.job_id, answer)
+            if isinstance(reply, RedisError):
+                log.error("job %s: its outcome was refused: %s", holder.job_id, reply)
             with self._changed:
-                del self._endings[holder.execution_id]
-            self._written(holder, ending, 0 if isinstance(answer, RedisError) else answer)
-        if refused is not None:
-            raise refused
+                del self._outcomes[holder.execution_id]
+            self._on_written(holder, outcome, not isinstance(reply, RedisError) and reply != 0)
+        if retry_for is not None:
+            raise retry_for
 
 
-def _final(error: RedisError) -> bool:
-    """Whether asking again would change nothing: the command was wrong, not the server out of order."""
-    passing = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_OUT_OF_ORDER)
-    return isinstance(error, ResponseError) and not passing
+def _is_permanent(error: RedisError) -> bool:
+    """Return True if a repeat would fail as well: the command is wrong, not the server out of order."""
+    temporary = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_TEMPORARY)
+    return isinstance(error, ResponseError) and not temporary

@@ -1,4 +1,4 @@
-"""Threads that run jobs."""
+"""The threads that run jobs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from queues.ragworker.execution import Execution
 
 
 class JobThreads:
-    """Threads that are kept for the next job.
+    """A pool of threads without an upper bound, of which `keep_idle` wait for the next job.
 
-    A thread is started whenever none is idle. So one that hangs in a job given up long ago costs nobody a place;
-    if it ever returns, it is of use again. They are daemons: a job that hangs does not keep the process alive.
+    A job never waits for a thread: `submit` starts one whenever no thread is idle. So a thread that hangs in an
+    abandoned job takes no slot from others; if it ever returns, it serves again. All are daemons: a job that hangs
+    does not keep the process alive.
     """
 
-    def __init__(self, run: Callable[[Execution], None], *, keep: int) -> None:
+    def __init__(self, run: Callable[[Execution], None], *, keep_idle: int) -> None:
         self._run = run
-        self._keep = keep
-        self._waiting: SimpleQueue[Execution | None] = SimpleQueue()
+        self._keep_idle = keep_idle
+        self._submitted: SimpleQueue[Execution | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
         self._threads = 0
@@ -32,20 +33,20 @@ class JobThreads:
             else:
                 self._threads += 1
                 threading.Thread(target=self._loop, name=f"job-{self._threads}", daemon=True).start()
-        self._waiting.put(execution)
+        self._submitted.put(execution)
 
     def close(self) -> None:
-        """Let idle threads end."""
+        """End the idle threads now, and the others after their job."""
         with self._lock:
-            idle, self._idle, self._keep = self._idle, 0, 0
+            idle, self._idle, self._keep_idle = self._idle, 0, 0
         for _ in range(idle):
-            self._waiting.put(None)
+            self._submitted.put(None)
 
     def _loop(self) -> None:
-        while (execution := self._waiting.get()) is not None:
+        while (execution := self._submitted.get()) is not None:
             self._run(execution)
             with self._lock:
-                if self._idle >= self._keep:
+                if self._idle >= self._keep_idle:
                     self._threads -= 1
                     return
                 self._idle += 1

@@ -10,10 +10,9 @@ import pytest
 from redis import Redis
 
 from client.rq import transitions as ledger
-from queues.ragworker import maintenance as caretaker
 from settings import Settings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, working
+from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
 from tests.support.processes import wait_until
 
 QUEUE = "rag_queries"
@@ -21,11 +20,8 @@ Break = Callable[[Redis, str, str], object]
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo after the test what `be_quick` does."""
-    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
-        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
-    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    undo_be_quick(monkeypatch)
 
 
 def execution_of(valkey: Redis, job_id: str) -> str:

@@ -20,14 +20,14 @@ from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import JobTransitions
 from client.valkey.embedded import EmbeddedValkey
-from queues.ragworker import maintenance as caretaker
+from queues.ragworker import maintenance
 from queues.ragworker.commands import CommandListener
 from server import create_app
 from settings import Settings
 from tests.api.test_api import ask
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, working
+from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
 from tests.support.openai_stub import serving
 from tests.support.processes import wait_until
 
@@ -35,11 +35,8 @@ QUEUE = "rag_queries"
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo after the test what `be_quick` does."""
-    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
-        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
-    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    undo_be_quick(monkeypatch)
 
 
 @pytest.fixture
@@ -118,7 +115,7 @@ def test_the_worker_is_deaf(
     heard: list[Any] = []
     monkeypatch.setattr(CommandListener, "_receive", lambda _, data: heard.append(data))
     with working(settings):
-        caretaker.BEAT_SECONDS = 0.5
+        maintenance.HEARTBEAT_SECONDS = 0.5
         job = enqueue(valkey, "hang_in_socket", port)
         other = enqueue(valkey, "wait")
         wait_until(lambda: status(job) == status(other) == "started")

@@ -6,12 +6,12 @@ import itertools
 import threading
 
 from queues.ragworker.capacity import Capacity
-from queues.ragworker.worker import shares
+from queues.ragworker.worker import queue_limits
 from tests.support.processes import wait_until
 
 
 def test_each_queue_has_its_share_and_all_together_no_more_than_the_total() -> None:
-    parts = shares(["rag_queries", "rag_documents", "rag_webhooks"], 16)
+    parts = queue_limits(["rag_queries", "rag_documents", "rag_webhooks"], 16)
     documents = parts["rag_documents"]  # as many as there are cores to spare
     assert documents in {1, 2}
     slots = Capacity(16, parts)

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from client.rq import transitions as ledger
 from client.valkey.embedded import EmbeddedValkey
-from queues.ragworker import maintenance as caretaker
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, working
+from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
 from tests.support.processes import wait_until
 from tests.support.valkeys import answers, wait_until_on_disk
 
@@ -26,9 +24,7 @@ OUTAGE_SECONDS = jobs.LEASE_SECONDS + 0.5  # every lease has run out by then
 @pytest.fixture
 def valkey_to_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedValkey]:
     """A Valkey of this test alone."""
-    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
-        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
-    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+    undo_be_quick(monkeypatch)
     server = EmbeddedValkey(tmp_path / "valkey")
     server.start()
     yield server

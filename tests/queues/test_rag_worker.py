@@ -18,23 +18,18 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.suspension import resume, suspend
 
-from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
-from queues.ragworker import maintenance as caretaker
-from queues.ragworker.worker import SAME_SIGNAL_SECONDS, shares
+from queues.ragworker.worker import SAME_SIGNAL_SECONDS, queue_limits
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, working
+from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
 from tests.support.processes import ROOT, RQ, environment, running, wait_until
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo after the test what `be_quick` does."""
-    for name in ("BEAT_SECONDS", "REAP_SECONDS", "CALM_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS"):
-        monkeypatch.setattr(caretaker, name, getattr(caretaker, name))
-    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    undo_be_quick(monkeypatch)
 
 
 def test_runs_as_many_jobs_at_once_as_it_has_places(
@@ -158,7 +153,7 @@ def test_the_first_signal_drains_and_the_second_hands_back(valkey: Redis, settin
         wait_until(lambda: len(started(valkey)) == 3)
         worker.request_stop(15, None)
         worker.request_stop(15, None)  # the same Ctrl-C, once more
-        wait_until(lambda: worker._engine is not None and worker._engine._stopping.is_set())
+        wait_until(lambda: worker._executor is not None and worker._executor._stopping.is_set())
         late = enqueue(valkey, "nothing")
         jobs.release()
         assert ended(drained) == ["finished"]
@@ -262,7 +257,7 @@ def test_poisoned_jobs_are_quarantined_and_never_end_the_worker(
 
 def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
     queues = ("rag_queries", "rag_documents", "rag_webhooks")
-    share = shares(queues, 16)["rag_documents"]
+    share = queue_limits(queues, 16)["rag_documents"]
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=16), *queues):
         flood = [enqueue(valkey, "wait", queue="rag_documents") for _ in range(50)]
         wait_until(lambda: len(started(valkey, "rag_documents")) == share)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
+import pytest
 from redis import Redis
 from rq import Queue
 from rq.job import Job
@@ -19,7 +20,7 @@ from client.llm.deadline import current_deadline
 from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
 from queues.context import current_job
-from queues.ragworker import maintenance as caretaker
+from queues.ragworker import maintenance
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.support.processes import wait_until
@@ -29,6 +30,7 @@ NAMES = (
     "leave",
 )
 LEASE_SECONDS = 2
+_QUICK = ("HEARTBEAT_SECONDS", "RECOVERY_SECONDS", "STEADY_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS")
 
 # What jobs have stopped waiting for: a port, or RELEASE.
 returned: list[int | str] = []
@@ -51,11 +53,18 @@ class Worker(RagWorker):
 def be_quick() -> None:
     """Shorten the times after which the dead are given up."""
     ledger.LEASE_SECONDS = LEASE_SECONDS
-    caretaker.BEAT_SECONDS = 0.2
-    caretaker.REAP_SECONDS = 0.2
-    caretaker.CALM_SECONDS = float(LEASE_SECONDS)
-    caretaker.UNSTARTED_SECONDS = 1.0
-    caretaker.VALKEY_UPTIME_SECONDS = 0
+    maintenance.HEARTBEAT_SECONDS = 0.2
+    maintenance.RECOVERY_SECONDS = 0.2
+    maintenance.STEADY_SECONDS = float(LEASE_SECONDS)
+    maintenance.UNSTARTED_SECONDS = 1.0
+    maintenance.VALKEY_UPTIME_SECONDS = 0
+
+
+def undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore after the test the times that `be_quick` shortens."""
+    for name in _QUICK:
+        monkeypatch.setattr(maintenance, name, getattr(maintenance, name))
+    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
 
 
 def nothing() -> None:
