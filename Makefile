@@ -34,7 +34,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/python -m checks.sizes
 	$(BIN)/python -m checks.settings_docs --check
 	$(BIN)/python -m checks.lock
-	$(BIN)/python -m checks.audit
+	$(BIN)/python -m checks.vulnerabilities
 
 fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

@@ -55,51 +55,51 @@ def read_pins(path: Path) -> list[Pin]:
     return pins
 
 
-def read_wanted(path: Path) -> dict[str, Requirement]:
+def read_requirements(path: Path) -> dict[str, Requirement]:
     """Read the requirements of an .in file."""
     lines = (line.partition(" #")[0].strip() for line in path.read_text().splitlines())
-    wanted = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
-    return {canonicalize_name(requirement.name): requirement for requirement in wanted}
+    requirements = [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
 def installed_requirements(name: str, version: str) -> list[Requirement] | None:
     """Return the requirements of an installed package; None if it is not installed in this version."""
     try:
-        found = distribution(name)
+        installed = distribution(name)
     except PackageNotFoundError:
         return None
-    if found.version != version:
+    if installed.version != version:
         return None
-    return [Requirement(text) for text in found.requires or []]
+    return [Requirement(text) for text in installed.requires or []]
 
 
 def check(folder: Path, requires: Requires = installed_requirements) -> list[str]:
-    """Return what is wrong with the lock files of a folder, a sentence for each fault."""
-    wrong: list[str] = []
+    """Return a sentence for each fault of the lock files in a folder."""
+    faults: list[str] = []
     versions: dict[str, tuple[str, set[str]]] = {}
     for path in sorted(folder.glob("requirements*.txt")):
         try:
             pins = read_pins(path)
         except ValueError as error:
-            wrong.append(str(error))
+            faults.append(str(error))
             continue
-        wrong += [f"{path.name}: {pin.name} has no hash" for pin in pins if not pin.hashes]
+        faults += [f"{path.name}: {pin.name} has no hash" for pin in pins if not pin.hashes]
         if path.with_suffix(".in").exists():
-            wrong += _out_of_step(path, pins)
-        wrong += [
+            faults += _out_of_step(path, pins)
+        faults += [
             f"{path.name} pins {name} without the extra {extra}, which {by} asks for: run `make lock`"
             for by, name, extra in _missing_extras(pins, requires)
         ]
         for name, here in _versions(pins).items():
             other, there = versions.setdefault(name, (path.name, here))
             if not (here <= there or there <= here):
-                wrong.append(f"{path.name} has {name} {', '.join(here)}, {other} has {', '.join(there)}")
-    lonely = [path for path in sorted(folder.glob("requirements*.in")) if not path.with_suffix(".txt").exists()]
-    return wrong + [f"{path.name} was never locked: run `make lock`" for path in lonely]
+                faults.append(f"{path.name} has {name} {', '.join(here)}, {other} has {', '.join(there)}")
+    unlocked = [path for path in sorted(folder.glob("requirements*.in")) if not path.with_suffix(".txt").exists()]
+    return faults + [f"{path.name} was never locked: run `make lock`" for path in unlocked]
 
 
 def _versions(pins: list[Pin]) -> dict[str, set[str]]:
-    """Return the versions of each package: more than one where an older Python needs another."""
+    """Return the pinned versions of each package; several if an older Python needs another one."""
     versions: dict[str, set[str]] = {}
     for pin in pins:
         versions.setdefault(pin.name, set()).add(pin.version)
@@ -107,7 +107,7 @@ def _versions(pins: list[Pin]) -> dict[str, set[str]]:
 
 
 def _missing_extras(pins: list[Pin], requires: Requires) -> Iterator[tuple[str, str, str]]:
-    """Yield each extra that is asked of a package and not pinned: the package that asks, the package, the extra."""
+    """Yield each extra that a pin requires and the lock lacks: the requiring package, the package, the extra."""
     pinned: dict[str, frozenset[str]] = {}
     for pin in pins:
         pinned[pin.name] = pinned.get(pin.name, frozenset()) | pin.extras
@@ -121,24 +121,25 @@ def _missing_extras(pins: list[Pin], requires: Requires) -> Iterator[tuple[str, 
 
 def _out_of_step(path: Path, pins: list[Pin]) -> list[str]:
     source = path.with_suffix(".in")
-    wanted = read_wanted(source)
-    asked = {pin.name for pin in pins if f"-r {source.name}" in pin.needed_by}
-    wrong = [f"{path.name} lacks {name}: run `make lock`" for name in sorted(wanted.keys() - asked)]
-    wrong += [
-        f"{path.name} has {name}, which {source.name} no longer asks for" for name in sorted(asked - wanted.keys())
+    requirements = read_requirements(source)
+    locked = {pin.name for pin in pins if f"-r {source.name}" in pin.needed_by}
+    faults = [f"{path.name} lacks {name}: run `make lock`" for name in sorted(requirements.keys() - locked)]
+    faults += [
+        f"{path.name} has {name}, which {source.name} no longer asks for"
+        for name in sorted(locked - requirements.keys())
     ]
     for pin in pins:
-        requirement = wanted.get(pin.name)
+        requirement = requirements.get(pin.name)
         if requirement is not None and not requirement.specifier.contains(pin.version, prereleases=True):
-            wrong.append(f"{path.name} has {pin.name} {pin.version}, {source.name} asks for {requirement.specifier}")
-    return wrong
+            faults.append(f"{path.name} has {pin.name} {pin.version}, {source.name} asks for {requirement.specifier}")
+    return faults
 
 
 def main() -> int:
-    """Print what is wrong. Returns 1 if anything is."""
-    wrong = check(ROOT)
-    print("\n".join(wrong) if wrong else "lock files: in step, every package pinned and hashed")
-    return 1 if wrong else 0
+    """Print the faults of the lock files. Return 1 if there are any."""
+    faults = check(ROOT)
+    print("\n".join(faults) if faults else "lock files: in step, every package pinned and hashed")
+    return 1 if faults else 0
 
 
 if __name__ == "__main__":

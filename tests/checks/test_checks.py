@@ -1,4 +1,4 @@
-"""The checks of the supply chain find what they are for."""
+"""The checks of lock files, known vulnerabilities and security rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from checks import audit, lock
+from checks import lock, vulnerabilities
 from tests.support.processes import ROOT
 
 HASH = "    --hash=sha256:" + "0" * 64
@@ -25,7 +25,7 @@ def locked(folder: Path, *, wanted: str = "one>=1\n", pins: str | None = None) -
     return lock.check(folder)
 
 
-def test_our_own_lock_files_are_in_step() -> None:
+def test_the_lock_files_of_the_project_are_in_step() -> None:
     assert lock.check(ROOT) == []
     assert {path.name for path in ROOT.glob("requirements*.in")} == {
         path.with_suffix(".in").name
@@ -41,7 +41,7 @@ def test_a_lock_file_in_step_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"wanted": "one>=1\ntwo  # new\n"}, "lacks two: run `make lock`"),
         ({"wanted": ""}, "has one, which requirements.in no longer asks for"),
@@ -53,9 +53,9 @@ def test_a_lock_file_in_step_is_fine(tmp_path: Path) -> None:
         ({"pins": f"one==1.2 \\\n{HASH[:-1]}\n    # via -r requirements.in\n"}, "cannot read '    --hash=sha256"),
     ],
 )
-def test_a_lock_file_out_of_step_is_named(change: dict[str, str], said: str, tmp_path: Path) -> None:
+def test_a_lock_file_out_of_step_is_named(change: dict[str, str], message: str, tmp_path: Path) -> None:
     (sentence,) = locked(tmp_path, **change)
-    assert said in sentence
+    assert message in sentence
 
 
 def test_two_versions_of_a_package_are_named(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_two_versions_of_a_package_are_named(tmp_path: Path) -> None:
     assert locked(tmp_path) == ["requirements.txt has one 1.2, requirements-dev.txt has 1.3"]
 
 
-def test_what_was_never_locked_is_named(tmp_path: Path) -> None:
+def test_an_in_file_without_a_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "requirements-more.in").write_text("two\n")
     assert locked(tmp_path) == ["requirements-more.in was never locked: run `make lock`"]
 
@@ -92,74 +92,84 @@ def test_an_extra_that_another_pin_asks_for_is_pinned(tmp_path: Path) -> None:
     ]
 
 
-class Auditor:
-    """Answers in the place of pip-audit: of the canary as told, of the lock files as told."""
+class FakeAuditor:
+    """Stands in for pip-audit, with fixed reports for the canary, by service, and for the lock files."""
 
-    def __init__(self, canary: dict[str, audit.Report], files: audit.Report) -> None:
+    def __init__(self, canary: dict[str, vulnerabilities.Report], files: vulnerabilities.Report) -> None:
         self.canary, self.files = canary, files
-        self.asked: list[str] = []
+        self.services: list[str] = []
 
-    def __call__(self, service: str, files: Sequence[Path], seconds: float) -> audit.Report:
+    def __call__(self, service: str, files: Sequence[Path], seconds: float) -> vulnerabilities.Report:
         assert 0 < seconds < 300
-        self.asked.append(service)
+        self.services.append(service)
         if files[0].parent == ROOT:
             assert {path.name for path in files} == {path.name for path in ROOT.glob("requirements*.txt")}
             return self.files
-        assert files[0].read_text() == audit.KNOWN_VULNERABLE
+        assert files[0].read_text() == vulnerabilities.KNOWN_VULNERABLE
         return self.canary[service]
 
 
-HOLE = {"id": "PYSEC-1", "fix_versions": ["2.0"]}
-KNOWS = audit.Report([{"name": "jinja2", "version": "2.10", "vulns": [HOLE]}], "")
-# What pip-audit makes of a proxy that has no such page, and of no network at all.
-BLIND = audit.Report([{"name": "jinja2", "skip_reason": "Dependency not found on PyPI"}], "")
-EMPTY = audit.Report([{"name": "jinja2", "version": "2.10", "vulns": []}], "")
-GONE = audit.Report(None, "Could not connect to PyPI's vulnerability feed")
-CLEAN = audit.Report([{"name": "one", "version": "1.2", "vulns": []}], "")
+VULNERABILITY = {"id": "PYSEC-1", "fix_versions": ["2.0"]}
+KNOWS = vulnerabilities.Report([{"name": "jinja2", "version": "2.10", "vulns": [VULNERABILITY]}], "")
+# Reports of pip-audit behind a proxy without vulnerability data, and without a network.
+BLIND = vulnerabilities.Report([{"name": "jinja2", "skip_reason": "Dependency not found on PyPI"}], "")
+EMPTY = vulnerabilities.Report([{"name": "jinja2", "version": "2.10", "vulns": []}], "")
+GONE = vulnerabilities.Report(None, "Could not connect to PyPI's vulnerability feed")
+CLEAN = vulnerabilities.Report([{"name": "one", "version": "1.2", "vulns": []}], "")
 
 
 @pytest.mark.parametrize("canary", [BLIND, EMPTY, GONE])
-def test_without_a_vulnerability_service_the_audit_says_so_and_passes(
-    canary: audit.Report, capsys: pytest.CaptureFixture[str]
+def test_without_a_vulnerability_service_the_check_says_so_and_passes(
+    canary: vulnerabilities.Report, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    auditor = Auditor({"pypi": canary, "osv": canary}, CLEAN)
-    assert audit.main(auditor) == 0
+    auditor = FakeAuditor({"pypi": canary, "osv": canary}, CLEAN)
+    assert vulnerabilities.main(auditor) == 0
     assert capsys.readouterr().out.startswith("pip-audit skipped: no vulnerability service")
-    assert auditor.asked == ["pypi", "osv"]
+    assert auditor.services == ["pypi", "osv"]
 
 
-def test_the_second_service_is_asked_when_the_first_knows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    auditor = Auditor({"pypi": BLIND, "osv": KNOWS}, CLEAN)
-    assert audit.main(auditor) == 0
-    assert auditor.asked == ["pypi", "osv", "osv"]
-    assert "1 packages, 0 known vulnerabilities, asked of osv" in capsys.readouterr().out
+def test_the_second_service_is_used_if_the_first_has_no_data(capsys: pytest.CaptureFixture[str]) -> None:
+    auditor = FakeAuditor({"pypi": BLIND, "osv": KNOWS}, CLEAN)
+    assert vulnerabilities.main(auditor) == 0
+    assert auditor.services == ["pypi", "osv", "osv"]
+    assert "1 packages, 0 known vulnerabilities, according to osv" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
-        (audit.Report([{"name": "one", "version": "1.2", "vulns": [HOLE]}], ""), "one 1.2: PYSEC-1, fixed in 2.0"),
-        (audit.Report([{"name": "one", "skip_reason": "not on PyPI"}], ""), "one could not be looked up: not on PyPI"),
-        (audit.Report(None, "cannot parse"), "pip-audit failed, though pypi can be reached:\ncannot parse"),
+        (
+            vulnerabilities.Report([{"name": "one", "version": "1.2", "vulns": [VULNERABILITY]}], ""),
+            "one 1.2: PYSEC-1, fixed in 2.0",
+        ),
+        (
+            vulnerabilities.Report([{"name": "one", "skip_reason": "not on PyPI"}], ""),
+            "one could not be looked up: not on PyPI",
+        ),
+        (vulnerabilities.Report(None, "cannot parse"), "pip-audit failed, though pypi can be reached:\ncannot parse"),
     ],
 )
-def test_what_the_audit_finds_fails_the_check(
-    files: audit.Report, said: str, capsys: pytest.CaptureFixture[str]
+def test_a_vulnerability_an_unknown_package_or_a_failure_fails_the_check(
+    files: vulnerabilities.Report, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert audit.main(Auditor({"pypi": KNOWS}, files)) == 1
-    assert said in capsys.readouterr().out
+    assert vulnerabilities.main(FakeAuditor({"pypi": KNOWS}, files)) == 1
+    assert message in capsys.readouterr().out
 
 
-def test_pip_audit_takes_our_options_and_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run the real pip-audit with every way out closed: it says that it came to no result."""
+def test_pip_audit_accepts_the_options_and_stops_at_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Run the real pip-audit without a network: it reports a failure."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "requirements.txt").write_text(audit.KNOWN_VULNERABLE)
-    report = audit.run_pip_audit("pypi", [tmp_path / "requirements.txt"], 60)
-    assert report.found is None
-    assert "usage:" not in report.said
-    assert audit.run_pip_audit("pypi", [tmp_path / "requirements.txt"], 0.01).said == "no answer within 0 s"
+    (tmp_path / "requirements.txt").write_text(vulnerabilities.KNOWN_VULNERABLE)
+    report = vulnerabilities.run_pip_audit("pypi", [tmp_path / "requirements.txt"], 60)
+    assert report.packages is None
+    assert "usage:" not in report.messages
+    assert (
+        vulnerabilities.run_pip_audit("pypi", [tmp_path / "requirements.txt"], 0.01).messages == "no answer within 0 s"
+    )
 
 
 def test_everything_is_installed_with_hashes_and_checked() -> None:
@@ -174,12 +184,12 @@ def test_everything_is_installed_with_hashes_and_checked() -> None:
         assert f"$(COMPILE) {path.name} -o {path.with_suffix('.txt').name}" in makefile
     recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe is not None
-    for step in ("ruff check .", "-m checks.lock", "-m checks.audit"):
+    for step in ("ruff check .", "-m checks.lock", "-m checks.vulnerabilities"):
         assert step in recipe[1]
 
 
 def test_security_rules_hold_for_the_whole_tree() -> None:
-    """Ruff's S (bandit's rules) is on; what is left out is named rule by rule, and never for the program itself."""
+    """Ruff's S rules (bandit's) are on; each exception names its rule, and the program itself has none but S603."""
     lint = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]
     assert "S" in lint["select"]
     assert not [rule for rule in lint["ignore"] if re.match(r"S\d*$", rule)]
