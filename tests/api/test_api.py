@@ -27,6 +27,7 @@ from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support.openai_stub import serving
+from tests.support.tables import each
 
 PROBLEM = "application/problem+json"
 
@@ -94,8 +95,8 @@ BAD_QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("question", BAD_QUESTIONS.values(), ids=BAD_QUESTIONS)
-@pytest.mark.parametrize("place", ["params", "json"])
+@each("question", BAD_QUESTIONS)
+@each("place", ["params", "json"])
 def test_a_bad_question_is_refused_by_name(place: str, question: str, api: httpx.Client) -> None:
     problem = assert_problem(api.post("/chat", **{place: {"query": question}}), 422)  # type: ignore[arg-type]
     assert [error["field"] for error in problem["errors"]] == ["query"]
@@ -145,7 +146,7 @@ BAD_PARAMETERS = {
 }
 
 
-@pytest.mark.parametrize(("parameters", "field"), BAD_PARAMETERS.values(), ids=BAD_PARAMETERS)
+@each("parameters, field", BAD_PARAMETERS)
 def test_a_bad_parameter_is_refused_without_an_echo(parameters: str, field: str, api: httpx.Client) -> None:
     response = api.post(f"/chat?{parameters}")
     problem = assert_problem(response, 422)
@@ -165,7 +166,7 @@ def test_parameters_say_all_that_a_body_can(api: httpx.Client) -> None:
     assert first.json() == second.json()
 
 
-@pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
+@each("body, field", BAD_BODIES)
 def test_a_bad_body_is_refused_without_an_echo(body: bytes, field: str, api: httpx.Client) -> None:
     response = api.post("/chat", content=body, headers={"content-type": "application/json"})
     problem = assert_problem(response, 422)
@@ -184,7 +185,7 @@ def test_the_longest_question_is_taken_and_trimmed(api: httpx.Client, valkey: Re
     assert Job.fetch(job_id, connection=valkey).args[0]["query"] == "ü" * 4000
 
 
-@pytest.mark.parametrize("chunked", [False, True])
+@each("chunked", [False, True])
 def test_a_large_body_is_refused(chunked: bool, api: httpx.Client) -> None:
     def stream() -> Iterator[bytes]:
         for _ in range(100):
@@ -205,8 +206,8 @@ NO_JOBS: dict[str, Callable[[], str]] = {
 }
 
 
-@pytest.mark.parametrize("path", ["/job-status/{}", "/job-status?job_id={}", "/result/{}"])
-@pytest.mark.parametrize("make_id", NO_JOBS.values(), ids=NO_JOBS)
+@each("path", ["/job-status/{}", "/job-status?job_id={}", "/result/{}"])
+@each("make_id", NO_JOBS)
 def test_an_unknown_id_is_404(path: str, make_id: Callable[[], str], api: httpx.Client) -> None:
     assert_problem(api.get(path.format(make_id())), 404)
 
@@ -225,7 +226,7 @@ def test_other_addresses_and_methods(api: httpx.Client) -> None:
     assert problem.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/openapi.json", "/docs", "/job-status/{}", "/nowhere", "/chat"])
+@each("path", ["/", "/health", "/openapi.json", "/docs", "/job-status/{}", "/nowhere", "/chat"])
 def test_head_is_get_without_the_body(path: str, api: httpx.Client) -> None:
     path = path.format(ask(api))
     got, head = api.get(path), api.head(path)

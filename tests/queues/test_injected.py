@@ -25,9 +25,10 @@ from tests.support.injected.documents import BITING, QUESTION, Injected, documen
 from tests.support.injected.models import ANSWER, fenced, malicious, mark_of, obedient, orders
 from tests.support.openai_stub import KEY, Behaviour, OpenAIStub, openai_stub
 from tests.support.processes import environment
+from tests.support.tables import each
 
 DOCUMENTS = documents()
-every = pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)
+every = each("document", DOCUMENTS)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def test_what_a_model_writes_under_a_documents_spell_is_reported_and_its_forged_
         assert "secrets of the house" not in source.quote
 
 
-@pytest.mark.parametrize("what", sorted(BITING))
+@each("what", sorted(BITING))
 def test_without_the_fence_the_obedient_model_would_have_obeyed(
     what: str, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
