@@ -103,21 +103,20 @@ def test_a_stream_cut_anywhere_and_joined_is_the_uncut_stream(
 
 def test_events_are_told_as_they_happen(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
-    arrived: list[float] = []
-    written: list[float] = []
+    arrived: list[str] = []
 
     def work() -> None:
         writer = start(valkey, job_id)
         for number in range(3):
-            time.sleep(0.1)
-            written.append(time.monotonic())
             writer.write("progress", {"n": number})
+            wait_until(lambda: len(arrived) > number)  # noqa: B023  before the next is written
         finish(valkey, job_id, writer)
 
     with in_background(work), api.stream("GET", f"/jobs/{job_id}/events", timeout=30) as response:
-        arrived += [time.monotonic() for line in response.iter_lines() if line.startswith("event: progress")]
+        for line in response.iter_lines():
+            if line.startswith("event: progress"):
+                arrived.append(line)  # noqa: PERF401  one by one, for the thread that writes
     assert len(arrived) == 3
-    assert arrived[0] < written[-1]  # not all at the end
 
 
 def test_a_second_attempt_begins_anew_and_the_first_is_heard_no_more(api: httpx.Client, valkey: Redis) -> None:
@@ -278,15 +277,13 @@ def test_a_running_job_that_is_cancelled_stops(
 ) -> None:
     use = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY, "RQ_REDIS_URL": settings.queue_url}
     index(pdf, settings, **use)
-    stub.behaviour.chat_delay_seconds = 30
+    stub.behaviour.chat_delay_seconds = 90
     with running(command, tmp_path / "w.log", **variables(settings, **use)) as worker:
         wait_until(lambda: workers(api) == 1)
         job_id = ask(api, "When was the lighthouse built?")
         wait_until(lambda: stub.behaviour.chats, what=worker.output)
-        started = time.monotonic()
         state = api.delete(f"/jobs/{job_id}").json()
         assert state["status"] == "cancelled", worker.output
-        assert time.monotonic() - started < 5  # far from the 30 s the model takes
         stub.behaviour.chat_delay_seconds = 0
         again = ask(api, "When was the lighthouse built?")
         wait_until(lambda: api.get(f"/result/{again}").status_code == 200)
@@ -325,10 +322,10 @@ def test_an_api_that_is_told_to_stop_ends_streams_and_waits(
         ThreadPoolExecutor(3) as pool,
     ):
         wait_until(lambda: answers(other), seconds=60, what=lambda: process.output)
-        stream = pool.submit(read, other, job_id)
         waits = [pool.submit(other.get, f"/{path}/{job_id}?wait=60") for path in ("result", "job-status")]
+        stream = pool.submit(read, other, job_id)
         wait_until(lambda: valkey.pubsub_numsub("rag:wake")[0][1] == 1)
-        time.sleep(0.5)
+        time.sleep(1.0)  # all three requests are being held by then
         process.process.terminate()
         told = time.monotonic()
         seen = stream.result(20)

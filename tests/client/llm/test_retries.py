@@ -102,28 +102,30 @@ def test_retry_after_is_obeyed(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.retry_after_seconds = 0.6
     started = time.monotonic()
     chat.complete("system", "user")
-    assert 0.6 <= time.monotonic() - started < 2
+    assert time.monotonic() - started >= 0.6
 
 
 def test_a_requested_wait_beyond_the_deadline_fails_at_once(chat: Chat, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [429]
-    stub.behaviour.retry_after_seconds = 10
-    started = time.monotonic()
-    with apply_deadline(Deadline(5)), pytest.raises(ProviderRateLimited):
+    stub.behaviour.retry_after_seconds = 600
+    with apply_deadline(Deadline(60)), pytest.raises(ProviderRateLimited):  # and not JobTimedOut, after 60 s
         chat.complete("system", "user")
-    assert time.monotonic() - started < 1
     assert len(stub.behaviour.calls) == 1
 
 
 def test_the_rate_limiter_spaces_the_calls_of_all_workers(valkey: Redis, valkey_url: str) -> None:
+    started = time.monotonic()
     with Redis.from_url(valkey_url) as other:
         limiters = [RateLimiter(valkey, 120), RateLimiter(other, 120)]
         waits = [limiters[n % 2].reserve(60) for n in range(12)]
         numbers = [wait for wait in waits if wait is not None]
         assert numbers[:2] == [0, 0]
-        assert [round(later - one, 1) for one, later in itertools.pairwise(numbers[1:])] == [0.5] * 10
         assert limiters[0].reserve(1) is None
-        assert limiters[0].reserve(60) == pytest.approx(numbers[-1] + 0.5, abs=0.1)
+        last = limiters[0].reserve(60)
+        assert last is not None
+        # Calls go out 0.5 s apart. A wait counts from its reservation, so a slow machine makes the differences smaller.
+        assert all(0 < later - one < 0.55 for one, later in itertools.pairwise([*numbers[1:], last]))
+        assert last + (time.monotonic() - started) > 11 * 0.5 - 0.05
 
 
 def test_calls_of_the_model_keep_the_rate_limit(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> None:
@@ -144,11 +146,11 @@ def test_the_breaker_opens_for_all_and_closes_by_itself(valkey: Redis) -> None:
         one.failed()
     assert one.refuses()
     assert other.refuses()
-    wait_until(lambda: not other.refuses(), seconds=4)  # one trial call is let through
+    wait_until(lambda: not other.refuses())  # one trial call is let through
     assert one.refuses()
     other.failed()
     assert one.refuses()
-    wait_until(lambda: not one.refuses(), seconds=4)
+    wait_until(lambda: not one.refuses())
     one.succeeded()
     time.sleep(circuit_breaker.FRESH_SECONDS)
     assert not other.refuses()
@@ -163,10 +165,8 @@ def test_while_the_breaker_is_open_calls_fail_at_once(chat: Chat, stub: OpenAISt
             chat.complete("system", "user")
     calls = len(stub.behaviour.calls)
     assert calls == circuit_breaker.FAILURES
-    started = time.monotonic()
     with pytest.raises(ProviderUnavailable, match="paused"):
         chat.complete("system", "user")
-    assert time.monotonic() - started < 0.5
     assert len(stub.behaviour.calls) == calls
 
 
@@ -190,10 +190,8 @@ def test_without_valkey_calls_skip_breaker_and_limiter(make_settings: MakeSettin
 def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, make_settings: MakeSettings) -> None:
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
-    started = time.monotonic()
-    with apply_deadline(Deadline(1.0)), pytest.raises(JobTimedOut):
+    with apply_deadline(Deadline(1.0)), pytest.raises(JobTimedOut):  # and not ProviderTimeout, after a minute
         chat.complete("system", "user")
-    assert time.monotonic() - started < 1.5
 
 
 def test_a_trickling_answer_ends_with_the_time_of_a_call(
@@ -202,10 +200,8 @@ def test_a_trickling_answer_ends_with_the_time_of_a_call(
     monkeypatch.setattr("client.llm.chat.CHAT_TIMEOUT_SECONDS", 0.3)
     chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     assert chat is not None
-    started = time.monotonic()
     with pytest.raises(ProviderTimeout):
         chat.complete("system", "user")
-    assert time.monotonic() - started < 3
 
 
 def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSettings) -> None:
@@ -221,11 +217,9 @@ def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSett
         assert chat is not None
         deadline = Deadline()
         threading.Timer(0.3, deadline.stop).start()
-        started = time.monotonic()
         with apply_deadline(deadline), pytest.raises(JobStopped):
             chat.complete("system", "user")
-        assert time.monotonic() - started < 1
-        assert closed.wait(1)
+        assert closed.wait(20)
 
 
 @pytest.fixture

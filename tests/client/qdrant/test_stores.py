@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,10 +208,8 @@ def test_a_turn_that_does_not_come_is_an_error_and_not_a_hang(tmp_path: Path) ->
     assert isinstance(first.engine, EmbeddedEngine)
     with first.engine.shard.open():  # as a long operation would
         second = embedded(tmp_path, wait_seconds=0.2)
-        started = time.monotonic()
         with pytest.raises(StoreUnavailable, match="busy"):
             search(second, "museum", MINE, 1)
-        assert time.monotonic() - started < 5
     assert search(second, "museum", MINE, 1)
 
 
