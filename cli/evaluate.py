@@ -59,7 +59,7 @@ def run(questions: Sequence[Question], services: Services, *, k: int, within: bo
         seconds = time.perf_counter() - started
         result = services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
         pages = pages_found(result.ranked)[:MAX_K]
-        outcomes.append(Outcome(question=question, found=pages, answer=answer, seconds=seconds))
+        outcomes.append(Outcome(question=question, pages=pages, answer=answer, seconds=seconds))
     return outcomes
 
 

@@ -1,1 +1,1 @@
-"""How good answers are, measured on questions whose pages are known."""
+"""The quality of answers, measured on questions whose right pages are known. No search and no model."""

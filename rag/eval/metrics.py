@@ -1,4 +1,4 @@
-"""How good answers are, on questions whose right pages are known."""
+"""The figures of an evaluation: how good answers are on questions whose right pages are known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydantic import AliasChoices, ConfigDict, Field, ValidationError
 from errors import InvalidRequest
 from schemas import Answer, Frozen, Passage
 
+# The k of each hit@k.
 HITS = (1, 3, 5, 10)
 UNANSWERABLE = "unanswerable"
 
@@ -19,8 +20,9 @@ UNANSWERABLE = "unanswerable"
 class Question(Frozen):
     """A line of a file of questions.
 
-    `pages` are the pages of the upload named that answer it, counted from 1; none and the answer `unanswerable`, or
-    `"unanswerable": true`, for a question that the documents do not answer.
+    `upload` is the name of a document; None means that any document may answer. `pages` are the pages of the document
+    that answer the question, counted from 1. A question that the documents do not answer has `unanswerable` true, or
+    the answer `unanswerable`.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -37,40 +39,45 @@ class Question(Frozen):
 
 
 class Outcome(Frozen):
-    """What came of a question: the pages found, best first and each once, and the answer."""
+    """The result of one question: the document name and number of each page found, best first, and the answer."""
 
     question: Question
-    found: tuple[tuple[str, int], ...]
+    pages: tuple[tuple[str, int], ...]
     answer: Answer
     seconds: float
 
     @property
     def rank(self) -> int | None:
-        """Place of the first right page among those found, from 1; None when it is not among them."""
-        places = (n for n, (name, page) in enumerate(self.found, start=1) if self.is_right(name, page))
-        return next(places, None)
+        """The rank of the first right page, from 1; None when no right page was found."""
+        ranks = (n for n, (name, page) in enumerate(self.pages, start=1) if self.is_right(name, page))
+        return next(ranks, None)
 
     @property
     def right_citations(self) -> int:
+        """The number of cited sources that are on a right page."""
         return sum(self.is_right(source.name, source.page) for source in self.answer.sources)
 
     @property
-    def says_it(self) -> bool | None:
-        """Tell whether the expected answer stands in the answer; None when none is expected."""
+    def contains_expected(self) -> bool | None:
+        """True if the answer contains the expected answer; None without an expected answer."""
         if self.question.answer is None or not self.question.answerable:
             return None
         return _plain(self.question.answer) in _plain(self.answer.text)
 
     def is_right(self, name: str, page: int) -> bool:
+        """Return True if this page of this document answers the question."""
         return page in self.question.pages and self.question.upload in {None, name}
 
 
 class Summary(Frozen):
-    """The figures of a run. Shares are from 0 to 1, None when there was nothing to count; times are in seconds.
+    """The figures of a run. A share is from 0 to 1, and None when there was nothing to count; times are in seconds.
 
-    Right pages and citations are counted over answerable questions with pages. `refused` is the share of the
-    unanswerable that was not answered, be it refused or said without a source's support; `wrongly_refused` that of the
-    answerable.
+    `hit` maps k to the share of questions with a right page among the first k pages. It, `mrr`, `citation_precision`
+    (the share of citations on a right page) and `cited_right_page` (the share of answers with such a citation) count
+    answerable questions with known pages. `contains_expected` is the share of answers that contain the expected answer.
+    `refused` is the share of unanswerable questions without an answer, `wrongly_refused` the same share of answerable
+    questions; an answer that no source supports counts as no answer. `unsupported` is the number of citations removed
+    because their source does not support them. `stages` maps each stage to its median time.
     """
 
     questions: int
@@ -79,7 +86,7 @@ class Summary(Frozen):
     mrr: float | None
     citation_precision: float | None
     cited_right_page: float | None
-    says_expected: float | None
+    contains_expected: float | None
     refused: float | None
     wrongly_refused: float | None
     unsupported: int
@@ -89,7 +96,7 @@ class Summary(Frozen):
 
 
 def read_questions(lines: Iterable[str]) -> list[Question]:
-    """Read JSON Lines. Raises InvalidRequest that names the line which is wrong."""
+    """Read questions from JSON Lines. Raises InvalidRequest that names the wrong line."""
     questions = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -100,60 +107,64 @@ def read_questions(lines: Iterable[str]) -> list[Question]:
                 value["page"] = [value["page"]]
             questions.append(Question.model_validate(value))
         except (json.JSONDecodeError, ValidationError) as error:
-            wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "is not JSON"
-            raise InvalidRequest([(f"line {number}", wrong)]) from None
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "is not JSON"
+            raise InvalidRequest([(f"line {number}", reason)]) from None
     return questions
 
 
 def pages_found(ranked: Sequence[Passage]) -> tuple[tuple[str, int], ...]:
-    """Return the pages of passages, best first, each once."""
+    """Return the document name and number of each page of the passages, best first, each once."""
     return tuple(dict.fromkeys((passage.chunk.name, passage.chunk.page) for passage in ranked))
 
 
 def summarise(outcomes: Sequence[Outcome]) -> Summary:
-    """Count what came of the questions. Needs at least one."""
-    answerable = [one for one in outcomes if one.question.answerable]
-    paged = [one for one in answerable if one.question.pages]
-    unanswerable = [one for one in outcomes if not one.question.answerable]
-    seconds = sorted(one.seconds for one in outcomes)
-    cited = [(one.right_citations, len(one.answer.sources)) for one in paged]
+    """Return the figures of a run of at least one question."""
+    answerable = [outcome for outcome in outcomes if outcome.question.answerable]
+    unanswerable = [outcome for outcome in outcomes if not outcome.question.answerable]
+    with_pages = [outcome for outcome in answerable if outcome.question.pages]
+    with_expected = [outcome for outcome in answerable if outcome.contains_expected is not None]
+    citations = sum(len(outcome.answer.sources) for outcome in with_pages)
+    seconds = sorted(outcome.seconds for outcome in outcomes)
     return Summary(
         questions=len(outcomes),
         answerable=len(answerable),
-        hit={k: _share(paged, _found_within(k)) for k in HITS},
-        mrr=statistics.fmean(1 / one.rank if one.rank else 0.0 for one in paged) if paged else None,
-        citation_precision=sum(right for right, _ in cited) / total if (total := sum(n for _, n in cited)) else None,
-        cited_right_page=_share(paged, lambda one: one.right_citations > 0),
-        says_expected=_share([one for one in answerable if one.says_it is not None], lambda one: bool(one.says_it)),
-        refused=_share(unanswerable, lambda one: not one.answer.answered),
-        wrongly_refused=_share(answerable, lambda one: not one.answer.answered),
-        unsupported=sum(one.answer.unsupported for one in outcomes),
+        hit={k: _share(with_pages, _hit_at(k)) for k in HITS},
+        mrr=statistics.fmean(1 / outcome.rank if outcome.rank else 0.0 for outcome in with_pages)
+        if with_pages
+        else None,
+        citation_precision=sum(outcome.right_citations for outcome in with_pages) / citations if citations else None,
+        cited_right_page=_share(with_pages, lambda outcome: outcome.right_citations > 0),
+        contains_expected=_share(with_expected, lambda outcome: bool(outcome.contains_expected)),
+        refused=_share(unanswerable, lambda outcome: not outcome.answer.answered),
+        wrongly_refused=_share(answerable, lambda outcome: not outcome.answer.answered),
+        unsupported=sum(outcome.answer.unsupported for outcome in outcomes),
         p50=quantile(seconds, 0.5),
         p95=quantile(seconds, 0.95),
-        stages=_stages(outcomes),
+        stages=_median_times(outcomes),
     )
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return the value below which `share` of the ordered values lie."""
+    """Return the smallest of the ordered values that at least `share` of the values do not exceed."""
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1 if share else 0)]
 
 
-def _stages(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Return the median time of each stage."""
-    names = dict.fromkeys(name for one in outcomes for name in one.answer.times)
+def _median_times(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """Return the median time of each stage, in seconds."""
+    stages = dict.fromkeys(stage for outcome in outcomes for stage in outcome.answer.times)
     return {
-        name: statistics.median(one.answer.times[name] for one in outcomes if name in one.answer.times)
-        for name in names
+        stage: statistics.median(outcome.answer.times[stage] for outcome in outcomes if stage in outcome.answer.times)
+        for stage in stages
     }
 
 
-def _found_within(k: int) -> Callable[[Outcome], bool]:
-    return lambda one: one.rank is not None and one.rank <= k
+def _hit_at(k: int) -> Callable[[Outcome], bool]:
+    return lambda outcome: outcome.rank is not None and outcome.rank <= k
 
 
-def _share(outcomes: Sequence[Outcome], holds: Callable[[Outcome], bool]) -> float | None:
-    return sum(map(holds, outcomes)) / len(outcomes) if outcomes else None
+def _share(outcomes: Sequence[Outcome], predicate: Callable[[Outcome], bool]) -> float | None:
+    """Return the share of outcomes that satisfy the predicate; None for no outcomes."""
+    return sum(map(predicate, outcomes)) / len(outcomes) if outcomes else None
 
 
 def _plain(text: str) -> str:

@@ -26,11 +26,11 @@ def source(page: int, name: str = "a.pdf") -> Source:
 
 
 def outcome(question: Question, *pages: int, answer: Answer | None = None, seconds: float = 1.0) -> Outcome:
-    found = tuple(("a.pdf", page) for page in pages)
-    return Outcome(question=question, found=found, answer=answer or Answer(text="Yes."), seconds=seconds)
+    named_pages = tuple(("a.pdf", page) for page in pages)
+    return Outcome(question=question, pages=named_pages, answer=answer or Answer(text="Yes."), seconds=seconds)
 
 
-def run() -> Summary:
+def summary_of_five_outcomes() -> Summary:
     asked = Question(question="?", upload="a.pdf", pages=(3,), answer="yes")
     elsewhere = Question(question="?", upload="b.pdf", pages=(3,))
     nowhere = Question(question="<script>?", answer="unanswerable")
@@ -47,14 +47,14 @@ def run() -> Summary:
     return summarise(outcomes)
 
 
-def test_each_figure_is_what_its_name_says() -> None:
-    summary = run()
+def test_each_figure_counts_what_its_name_says() -> None:
+    summary = summary_of_five_outcomes()
     assert (summary.questions, summary.answerable) == (5, 3)
     assert summary.hit == {1: 1 / 3, 3: 1 / 3, 5: 2 / 3, 10: 2 / 3}
     assert summary.mrr == pytest.approx((1 + 1 / 4 + 0) / 3)
     assert summary.citation_precision == 0.5
     assert summary.cited_right_page == pytest.approx(1 / 3)
-    assert summary.says_expected == 0.5
+    assert summary.contains_expected == 0.5
     assert summary.refused == 0.5
     assert summary.wrongly_refused == pytest.approx(1 / 3)
     assert summary.unsupported == 2
@@ -62,7 +62,7 @@ def test_each_figure_is_what_its_name_says() -> None:
     assert summary.stages == {"search": 0.5}
 
 
-def test_questions_are_read_by_the_usual_names() -> None:
+def test_the_usual_field_names_are_read() -> None:
     lines = ['{"question": "a", "pdf": "x.pdf", "gold_pages": [1, 2], "type": "more"}', "", '{"query": "b", "page": 7}']
     first, second = read_questions(lines)
     assert (first.upload, first.pages, first.answerable) == ("x.pdf", (1, 2), True)
@@ -75,7 +75,7 @@ def test_a_wrong_line_is_named(line: str) -> None:
         read_questions(['{"question": "a"}', line])
 
 
-def test_quantiles_are_values_that_were_measured() -> None:
+def test_a_quantile_is_a_measured_value() -> None:
     assert quantile([1, 2, 3, 4], 0.5) == 2
     assert quantile([1, 2, 3, 4], 0.95) == 4
     assert quantile([7], 0) == 7
@@ -93,8 +93,8 @@ def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: Make
     assert summary.hit[3] >= 0.9
     assert summary.citation_precision is not None
     assert summary.citation_precision >= 0.7
-    assert summary.says_expected is not None
-    assert summary.says_expected >= 0.68
+    assert summary.contains_expected is not None
+    assert summary.contains_expected >= 0.68
     assert summary.refused is not None
     assert summary.refused >= 0.86
     assert summary.wrongly_refused is not None

@@ -25,8 +25,8 @@ from rag.text.normalize import MAX_CHARS_PER_TOKEN, estimate_tokens, normalize, 
 from schemas import Chunk, Document, Page
 
 DOCUMENT = Document(upload_id="u", path="/a.pdf", name="AT-200_manual.pdf")
-MANY = 60_000
-LINES, BYTES_A_LINE = 5_000, 200
+HOSTILE_CHARS = 60_000
+LINES, BYTES_PER_LINE = 5_000, 200
 PARAGRAPH = (
     "The keeper of the lighthouse wrote down the weather every morning at six. He noted the wind, the height of the "
     "waves and the visibility. Ships that passed were entered with their names and flags. "
@@ -44,21 +44,21 @@ def chunks(*texts: str, labels: list[str] | None = None) -> list[Chunk]:
 
 
 @given(texts=st.lists(st.one_of(st.text(max_size=600), st.lists(WORDS, max_size=400).map(" ".join)), max_size=6))
-def test_chunks_are_exact_parts_of_their_page_that_lose_none_of_it(texts: list[str]) -> None:
+def test_chunks_are_exact_parts_of_their_page_and_join_to_all_of_it(texts: list[str]) -> None:
     made = chunks(*texts)
     assert [chunk.index for chunk in made] == list(range(len(made)))
     for page, text in enumerate(texts, start=1):
-        own = [chunk for chunk in made if chunk.page == page]
-        assert all(text[chunk.start : chunk.end] == chunk.text for chunk in own)
-        assert all(chunk.text.strip() for chunk in own)
-        for before, after in pairwise(own):
-            whole = join_chunks(before, after)
-            assert whole is not None
-            assert text[whole.start : whole.end] == whole.text
+        of_page = [chunk for chunk in made if chunk.page == page]
+        assert all(text[chunk.start : chunk.end] == chunk.text for chunk in of_page)
+        assert all(chunk.text.strip() for chunk in of_page)
+        for before, after in pairwise(of_page):
+            joined = join_chunks(before, after)
+            assert joined is not None
+            assert text[joined.start : joined.end] == joined.text
 
 
 @given(text=st.lists(WORDS, max_size=900).map(" ".join))
-def test_no_chunk_is_larger_than_a_model_reads(text: str) -> None:
+def test_no_chunk_is_larger_than_the_input_of_a_model(text: str) -> None:
     assert all(estimate_tokens(chunk.text) <= TABLE_TOKENS + CHUNK_TOKENS for chunk in chunks(text))
 
 
@@ -69,7 +69,7 @@ def test_chunks_end_where_sentences_end_and_overlap() -> None:
     assert all(after.start < before.end for before, after in pairwise(made))
 
 
-def test_a_heading_begins_a_chunk_and_names_what_stands_under_it() -> None:
+def test_a_heading_begins_a_chunk_and_is_the_section_of_the_text_below() -> None:
     made = chunks(f"Battery life\n{PARAGRAPH * 4}\n2.1 Charging\n{PARAGRAPH * 2}", f"{PARAGRAPH}\nThe end of it.")
     assert made[0].text.startswith("Battery life")
     assert made[0].section == "Battery life"
@@ -79,7 +79,7 @@ def test_a_heading_begins_a_chunk_and_names_what_stands_under_it() -> None:
     assert made[-1].section == "2.1 Charging"
 
 
-def test_what_is_indexed_says_document_section_and_page() -> None:
+def test_the_indexed_text_names_document_section_and_page() -> None:
     [made] = chunks("Battery life\nIt lasts for nine hours at medium brightness.", labels=["iv"])
     assert context_line(made) == "AT 200 manual | Battery life | page iv"
     assert indexed_text(made) == (
@@ -117,7 +117,7 @@ def test_a_page_of_nothing_but_running_lines_keeps_them() -> None:
     assert len(chunks(*["Confidential"] * 5)) == 5
 
 
-def test_broken_words_ligatures_and_odd_spaces_are_mended_for_the_index_only() -> None:
+def test_broken_words_ligatures_and_spaces_are_normalized_for_the_index_only() -> None:
     raw = "The e\ufb03cient light-\nhouse\u00a0keeper re\u00adpaired  the\r\nwell-known  lamp in FY2022 ........ 14"
     [made] = chunks(raw)
     assert made.text == raw
@@ -127,7 +127,7 @@ def test_broken_words_ligatures_and_odd_spaces_are_mended_for_the_index_only() -
     assert normalize("Anglo-\nSaxon") == "Anglo- Saxon"
 
 
-def test_sentences_are_told_from_abbreviations() -> None:
+def test_an_abbreviation_does_not_end_a_sentence() -> None:
     text = "Dr. Vale met Mr. J. Smith in the U.S. Army. They spoke, e.g. of Fig. 3 and No. 5. It cost 3.5 crowns! So?"
     found = [text[start:end] for start, end in sentence_spans(text)]
     assert found == [
@@ -138,7 +138,7 @@ def test_sentences_are_told_from_abbreviations() -> None:
     ]
 
 
-def test_the_first_chunks_carry_what_stands_for_page_and_document() -> None:
+def test_first_chunks_carry_the_text_of_their_page_and_of_the_opening_pages() -> None:
     made = chunks(PARAGRAPH * 6, "", "Third.", "Fourth.", "Fifth.")
     assert made[0].page_text == (PARAGRAPH * 6).strip()
     assert "Third." in made[0].opening
@@ -149,49 +149,49 @@ def test_the_first_chunks_carry_what_stands_for_page_and_document() -> None:
     assert "opening" not in made[0].model_dump()
 
 
-def test_a_name_becomes_words() -> None:
+def test_a_file_name_becomes_a_title() -> None:
     assert title_from_name("AT-200_manual.v2.pdf") == "AT 200 manual v2"
     assert title_from_name("___.pdf") == ""
 
 
 HOSTILE_PAGES = {
-    "no gap": "a" * MANY,
-    "digits": "1" * MANY,
-    "lines of a letter": "a\n" * (MANY // 2),
-    "spaces": "a" + " " * MANY + "b",
-    "one mark": "a" + "-" * MANY,
-    "headings": "ABCDE\n" * (MANY // 6),
-    "accents": "a\u0301" * (MANY // 2),
-    "a row of figures": "1 " * (MANY // 2) + "\n" + "2 " * 100,
-    "rows": "a\tb\tc\td\n" * (MANY // 8),
-    "sentences": "A. " * (MANY // 3),
+    "no gap": "a" * HOSTILE_CHARS,
+    "digits": "1" * HOSTILE_CHARS,
+    "lines of a letter": "a\n" * (HOSTILE_CHARS // 2),
+    "spaces": "a" + " " * HOSTILE_CHARS + "b",
+    "one mark": "a" + "-" * HOSTILE_CHARS,
+    "headings": "ABCDE\n" * (HOSTILE_CHARS // 6),
+    "accents": "a\u0301" * (HOSTILE_CHARS // 2),
+    "a row of figures": "1 " * (HOSTILE_CHARS // 2) + "\n" + "2 " * 100,
+    "rows": "a\tb\tc\td\n" * (HOSTILE_CHARS // 8),
+    "sentences": "A. " * (HOSTILE_CHARS // 3),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE_PAGES)
 def test_a_hostile_page_is_cut_in_linear_time_into_bounded_chunks(kind: str) -> None:
-    """Counts the characters looked at: cutting each chunk off all that is left takes a thousand times as many."""
-    looked_at = 0
+    """Counts the characters examined: cutting each chunk off the whole rest would examine a thousand times as many."""
+    examined = 0
 
     def counted(text: str) -> int:
-        nonlocal looked_at
-        looked_at += len(text)
+        nonlocal examined
+        examined += len(text)
         return estimate_tokens(text)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunking, "estimate_tokens", counted)
         made = chunks(HOSTILE_PAGES[kind])
-    assert looked_at <= 60 * MANY
+    assert examined <= 60 * HOSTILE_CHARS
     assert all(len(chunk.text) <= MAX_CHARS_PER_TOKEN * (TABLE_TOKENS + CHUNK_TOKENS) for chunk in made)
 
 
-def test_long_lines_at_the_edges_of_pages_are_not_kept_once_for_each_number() -> None:
+def test_long_lines_at_page_edges_are_not_copied_for_each_number() -> None:
     pages = [Page(number=n, label=str(n), text="1 " * 20_000) for n in range(1, 4)]
     tracemalloc.start()
     try:
         for _ in body_lines(pages):
             pass
-        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 800 MB a page, otherwise
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000  # 800 MB a page with a copy for each number
     finally:
         tracemalloc.stop()
 
@@ -202,6 +202,6 @@ def test_only_one_page_at_a_time_is_held_in_lines() -> None:
     try:
         for _ in body_lines(pages):
             pass
-        assert tracemalloc.get_traced_memory()[1] < 2 * LINES * BYTES_A_LINE
+        assert tracemalloc.get_traced_memory()[1] < 2 * LINES * BYTES_PER_LINE
     finally:
         tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Reading files in child processes, whatever is in them."""
+"""Reading files of each kind in child processes, with limits."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ def outcome(path: Path, *, media_type: str = PDF, limits: ExtractionLimits | Non
     return "read"
 
 
-def test_what_pdfium_cannot_read_pypdf_does(monkeypatch: pytest.MonkeyPatch, pdf: Path) -> None:
+def test_pypdf_continues_where_pdfium_fails(monkeypatch: pytest.MonkeyPatch, pdf: Path) -> None:
     expected = [page.text for page in read_document(pdf).pages]
-    # A reader that dies on the second page, as pdfium does where it gets no more memory.
-    plain = extraction._read_with
+    # A reader that dies on the second page, as pdfium does when it gets no more memory.
+    read_with = extraction._read_with
 
     def dying(
         reader: str, path: Path, limits: ExtractionLimits, usage: ResourceUsage, *, skip: int
     ) -> Iterator[object]:
-        for number, item in enumerate(plain(reader, path, limits, usage, skip=skip)):
+        for number, item in enumerate(read_with(reader, path, limits, usage, skip=skip)):
             if reader == "pdfium" and number == 2:
                 raise ReaderFailed(DocumentError("broken", "died"))
             yield item
@@ -80,7 +80,7 @@ def test_limits_on_pages_and_text(tmp_path: Path) -> None:
     assert outcome(text, media_type=PLAIN, limits=ExtractionLimits(max_text_bytes=4_000)) == "too_large"
 
 
-def test_a_walk_that_is_given_up_leaves_no_process(pdf: Path) -> None:
+def test_an_abandoned_iteration_leaves_no_process(pdf: Path) -> None:
     text = read_document(pdf)
     next(text.pages)
     close = getattr(text.pages, "close")  # noqa: B009  Iterator has none by type
@@ -89,7 +89,7 @@ def test_a_walk_that_is_given_up_leaves_no_process(pdf: Path) -> None:
     assert outcome(pdf) == "read"
     assert len(reader_pool.idle) == 1
     assert outcome(pdf) == "read"
-    assert len(reader_pool.idle) == 1, "the process is used again"
+    assert len(reader_pool.idle) == 1, "the process is reused"
 
 
 def test_the_reader_ends_with_the_worker(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_the_reader_gets_no_secrets(pdf: Path, monkeypatch: pytest.MonkeyPatch) 
     assert b"sk-very-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
 
 
-def test_the_limits_are_real(tmp_path: Path) -> None:
-    """A fork that takes no more memory than it may is killed by the kernel's own count of its CPU time."""
+def test_the_kernel_enforces_the_cpu_limit(tmp_path: Path) -> None:
+    """The kernel kills a fork that exceeds its CPU time, however little memory it uses."""
     path = written(tmp_path / "slow.pdf", hostile.slow_text())
     assert outcome(path, limits=ExtractionLimits(cpu_seconds=1)) == "timeout"
     assert -signal.SIGXCPU in extraction._CPU_SIGNALS

@@ -1,4 +1,4 @@
-"""Reading and splitting PDFs."""
+"""Reading PDFs, and the ids of their chunks."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ def test_pages_have_their_number_label_and_text(tmp_path: Path) -> None:
     ]
 
 
-def refusal(path: Path) -> str:
+def failure_reason(path: Path) -> str:
+    """Read a file that fails; return the reason."""
     with pytest.raises(DocumentError) as caught:
         list(read_document(path).pages)
     return caught.value.reason
 
 
-def test_files_that_cannot_be_read_are_told_apart(tmp_path: Path) -> None:
+def test_each_unreadable_file_has_its_reason(tmp_path: Path) -> None:
     def written(name: str, data: bytes) -> Path:
         path = tmp_path / name
         path.write_bytes(data)
         return path
 
     good = write_pdf(tmp_path / "good.pdf", ["Text."]).read_bytes()
-    assert refusal(tmp_path / "missing.pdf") == "not_found"
-    assert refusal(written("empty.pdf", b"")) == "broken"
-    assert refusal(written("page.pdf", b"<html></html>")) == "not_a_pdf"
-    assert refusal(written("half.pdf", good[: len(good) // 3])) == "broken"
-    assert refusal(write_pdf(tmp_path / "locked.pdf", ["Secret."], password="open sesame")) == "encrypted"
+    assert failure_reason(tmp_path / "missing.pdf") == "not_found"
+    assert failure_reason(written("empty.pdf", b"")) == "broken"
+    assert failure_reason(written("page.pdf", b"<html></html>")) == "not_a_pdf"
+    assert failure_reason(written("half.pdf", good[: len(good) // 3])) == "broken"
+    assert failure_reason(write_pdf(tmp_path / "locked.pdf", ["Secret."], password="open sesame")) == "encrypted"
 
 
 def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Every hostile file ends in time, within its memory and with a reason, and the next file is read as ever.
+"""Every hostile file ends in time, within its memory and with a reason, and the next file is read as usual.
 
-The whole corpus is read with a tenth of the time of the defaults, which the bounds follow; the defaults themselves are
-held by tests/api/test_hostile_uploads.py, and all of it, file by file, by `make bench-hostile`.
+Here the corpus is read with a tenth of the default time. tests/api/test_hostile_uploads.py tests the defaults, and
+`make bench-hostile` measures the whole corpus with the defaults, file by file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SECONDS = 30
 MEMORY = 768 << 20
 QUICK = ExtractionLimits(cpu_seconds=1)
 REASONS = {"read", "broken", "encrypted", "too_long", "too_large", "timeout"}
-# pypdf reads these when pdfium gives up, so they are tried on it, too: what it holds most of its own limits against.
+# pypdf reads these when pdfium fails, so they are tried on pypdf, too. Most of them meet a limit of pypdf itself.
 FOR_PYPDF = (
     *("page tree of a trillion", "many updates", "tables of many parts", "object streams in a circle"),
     *("deep dictionary", "deep trailer", "reference chain", "label tree loop", "roman labels of two billion"),
@@ -65,7 +65,7 @@ def outcome(
 
 
 def assert_bounded(path: Path, outcomes: set[str], *, media_type: str = PDF) -> None:
-    """Read a file; fail when it takes too much, or ends in another way."""
+    """Read a file; fail when it takes too many resources or its outcome is not among `outcomes`."""
     usage = ResourceUsage()
     began = time.monotonic()
     with peak_of_readers() as peak:
@@ -83,7 +83,7 @@ def test_a_hostile_pdf_is_bounded(name: str, tmp_path: Path, pdf: Path) -> None:
     path = tmp_path / "hostile.pdf"
     path.write_bytes(make())
     assert_bounded(path, outcomes)
-    assert outcome(pdf) == "read", "the next file is read as ever"
+    assert outcome(pdf) == "read", "the next file is read as usual"
 
 
 @pytest.mark.parametrize("name", FOR_PYPDF)
@@ -124,8 +124,8 @@ def test_the_defaults_leave_room_below_the_bounds() -> None:
     assert fields["max_text_mb"].default << 20 == defaults.max_text_bytes
 
 
-def test_pages_earn_no_time_without_end(tmp_path: Path) -> None:
-    """Of 5,000 slow pages each would earn more than it takes; the file ends all the same."""
+def test_pages_do_not_add_time_without_end(tmp_path: Path) -> None:
+    """Each of 5,000 slow pages would add more time than it takes; reading ends at the total limit."""
     path = tmp_path / "shared.pdf"
     path.write_bytes(shared_work())
     usage = ResourceUsage()
@@ -134,7 +134,7 @@ def test_pages_earn_no_time_without_end(tmp_path: Path) -> None:
 
 
 def test_both_readers_share_the_time_of_a_file(tmp_path: Path) -> None:
-    """A file that both readers give up on does not get the time of two."""
+    """A file that both readers fail on does not get twice the time."""
     path = tmp_path / "slow.pdf"
     path.write_bytes(shared_work())
     usage = ResourceUsage(cpu_seconds=QUICK.max_total_cpu_seconds)
@@ -144,7 +144,7 @@ def test_both_readers_share_the_time_of_a_file(tmp_path: Path) -> None:
     assert outcome(path, limits=QUICK, usage=usage) == "timeout"
 
 
-def test_honest_pages_earn_their_time(tmp_path: Path) -> None:
+def test_ordinary_pages_add_the_time_that_they_take(tmp_path: Path) -> None:
     path = tmp_path / "long.pdf"
     path.write_bytes(shared(b"<< /Length 44 >>\nstream\nBT /A 12 Tf 10 10 Td (Words of a page.) Tj ET\nendstream"))
     usage = ResourceUsage()
@@ -153,12 +153,12 @@ def test_honest_pages_earn_their_time(tmp_path: Path) -> None:
 
 
 class _Canary(BaseHTTPRequestHandler):
-    """Counts who asks."""
+    """Counts the requests."""
 
-    asked = 0
+    requests = 0
 
     def do_GET(self) -> None:
-        type(self).asked += 1
+        type(self).requests += 1
         self.send_response(200)
         self.end_headers()
 
@@ -171,8 +171,8 @@ class _Canary(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def canary() -> Iterator[str]:
-    """The URL of a server that nobody should ask."""
-    _Canary.asked = 0
+    """The URL of a server that must get no request."""
+    _Canary.requests = 0
     with HTTPServer(("127.0.0.1", 0), _Canary) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -204,5 +204,5 @@ def test_nothing_in_a_file_is_run_or_fetched(canary: str, tmp_path: Path, monkey
             else:
                 assert "Hello" in text
                 assert "root:" not in text, "no file of the machine is taken in"
-    assert _Canary.asked == 0
+    assert _Canary.requests == 0
     assert not (ROOT / "launched").exists()
