@@ -1,4 +1,4 @@
-"""Cancelling a job that runs, when its worker does not hear of it."""
+"""Cancelling a running job whose worker misses the stop command."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from rq import Queue
 from rq.job import Job
 from rq.registry import FailedJobRegistry
 
-from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import JobTransitions
+from client.rq.transitions import ExecutionRef, JobTransitions
 from client.valkey.embedded import EmbeddedValkey
 from queues.ragworker import maintenance
 from queues.ragworker.commands import CommandListener
@@ -42,7 +41,7 @@ def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A server that accepts, and never answers."""
+    """The port of a server that accepts connections and never replies."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield int(server.getsockname()[1])
 
@@ -63,14 +62,14 @@ def assert_cancelled(valkey: Redis, api: httpx.Client, job_id: str) -> None:
     assert not valkey.hexists(f"rq:job:{job_id}", "cancel")
 
 
-def take(valkey: Redis, api: httpx.Client) -> ledger.ExecutionRef:
-    """Ask a question and have it taken by a worker that is never heard of again."""
+def take(valkey: Redis, api: httpx.Client) -> ExecutionRef:
+    """Ask a question, and have it taken by a worker that then vanishes."""
     ask(api)
     (taken,) = JobTransitions(valkey, "dead").take(QUEUE, ["first"]).jobs
     return taken.holder
 
 
-def test_the_worker_died(valkey: Redis, api: httpx.Client) -> None:
+def test_a_cancelled_job_of_a_dead_worker_ends_as_cancelled(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     assert delete(api, holder.job_id) == "started"
     valkey.hset(f"rq:execution:{holder.job_id}:first", "lease_until", 0)
@@ -78,27 +77,25 @@ def test_the_worker_died(valkey: Redis, api: httpx.Client) -> None:
     assert_cancelled(valkey, api, holder.job_id)
 
 
-def test_the_worker_hands_it_back(valkey: Redis, api: httpx.Client) -> None:
+def test_a_cancelled_job_that_is_handed_back_ends_as_cancelled(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     delete(api, holder.job_id)
     assert not JobTransitions(valkey, "dead").hand_back(holder)
     assert_cancelled(valkey, api, holder.job_id)
 
 
-def test_it_is_on_its_list_again(valkey: Redis, api: httpx.Client) -> None:
+def test_a_cancelled_job_that_is_on_its_list_again_is_not_run(valkey: Redis, api: httpx.Client) -> None:
     holder = take(valkey, api)
     delete(api, holder.job_id)
     valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
     valkey.lpush(f"rq:queue:{QUEUE}", holder.job_id)
-    catch = JobTransitions(valkey, "other").take(QUEUE, ["second"])
-    assert (catch.jobs, catch.dropped) == ([], [(holder.job_id, "it was cancelled")])
+    result = JobTransitions(valkey, "other").take(QUEUE, ["second"])
+    assert (result.jobs, result.dropped) == ([], [(holder.job_id, "it was cancelled")])
     assert_cancelled(valkey, api, holder.job_id)
 
 
-def test_a_failed_job_that_is_enqueued_anew_runs_although_it_had_been_cancelled(
-    valkey: Redis, api: httpx.Client
-) -> None:
-    """A stock worker ends a job without taking the mark away."""
+def test_a_cancelled_job_that_a_user_requeues_runs(valkey: Redis, api: httpx.Client) -> None:
+    """A stock worker that ends a job leaves the cancellation mark behind."""
     holder = take(valkey, api)
     delete(api, holder.job_id)
     valkey.hset(f"rq:job:{holder.job_id}", "status", "stopped")
@@ -110,7 +107,7 @@ def test_a_failed_job_that_is_enqueued_anew_runs_although_it_had_been_cancelled(
     assert second.heartbeat([taken.holder]).cancelled == []
 
 
-def test_the_worker_is_deaf(
+def test_a_worker_that_misses_the_command_stops_the_job_at_its_heartbeat(
     valkey: Redis, settings: Settings, api: httpx.Client, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Any] = []
@@ -127,7 +124,7 @@ def test_the_worker_is_deaf(
     assert valkey.xlen(f"rq:results:{job.id}") == 1
 
 
-def test_valkey_was_away(tmp_path: Path, port: int, make_settings: MakeSettings) -> None:
+def test_jobs_cancelled_after_an_outage_are_stopped(tmp_path: Path, port: int, make_settings: MakeSettings) -> None:
     server = EmbeddedValkey(tmp_path / "valkey")
     server.start()
     process = server._process

@@ -1,4 +1,4 @@
-"""Places for running jobs, and who gets them."""
+"""Slots for running jobs, and the queue that gets the next one."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from queues.ragworker.worker import queue_limits
 from tests.support.processes import wait_until
 
 
-def test_each_queue_has_its_share_and_all_together_no_more_than_the_total() -> None:
-    parts = queue_limits(["rag_queries", "rag_documents", "rag_webhooks"], 16)
-    documents = parts["rag_documents"]  # as many as there are cores to spare
+def test_each_queue_has_its_limit_and_all_together_no_more_than_the_total() -> None:
+    limits = queue_limits(["rag_queries", "rag_documents", "rag_webhooks"], 16)
+    documents = limits["rag_documents"]  # as many as there are cores to spare
     assert documents in {1, 2}
-    slots = Capacity(16, parts)
-    assert slots.acquire("rag_documents", timeout_seconds=0) == documents
-    assert slots.acquire("rag_documents", timeout_seconds=0) == 0
-    assert slots.acquire("rag_queries", timeout_seconds=0) == 16 - documents
-    assert slots.acquire("rag_webhooks", timeout_seconds=0) == 0
-    assert slots.used == 16
+    capacity = Capacity(16, limits)
+    assert capacity.acquire("rag_documents", timeout_seconds=0) == documents
+    assert capacity.acquire("rag_documents", timeout_seconds=0) == 0
+    assert capacity.acquire("rag_queries", timeout_seconds=0) == 16 - documents
+    assert capacity.acquire("rag_webhooks", timeout_seconds=0) == 0
+    assert capacity.used == 16
 
 
-def test_a_freed_place_goes_to_the_queue_that_has_less_of_its_share() -> None:
-    slots = Capacity(4, {"a": 4, "b": 1})
-    assert slots.acquire("a", timeout_seconds=0) == 4
-    got: list[str] = []
+def test_a_freed_slot_goes_to_the_queue_that_uses_less_of_its_limit() -> None:
+    capacity = Capacity(4, {"a": 4, "b": 1})
+    assert capacity.acquire("a", timeout_seconds=0) == 4
+    granted: list[str] = []
 
     def ask(queue: str) -> None:
-        if slots.acquire(queue, timeout_seconds=5):
-            got.append(queue)
+        if capacity.acquire(queue, timeout_seconds=5):
+            granted.append(queue)
 
     threads = [threading.Thread(target=ask, args=(queue,)) for queue in ("a", "b")]
     for thread in threads:
         thread.start()
-    wait_until(lambda: len(slots._waiting) == 2)
-    slots.release("a")
-    wait_until(lambda: got)
-    assert got == ["b"]
-    slots.release("a")
+    wait_until(lambda: len(capacity._waiting) == 2)
+    capacity.release("a")
+    wait_until(lambda: granted)
+    assert granted == ["b"]
+    capacity.release("a")
     for thread in threads:
         thread.join(5)
-    assert got == ["b", "a"]
+    assert granted == ["b", "a"]
 
 
-def test_with_one_place_two_queues_take_turns() -> None:
-    slots = Capacity(1, {"a": 1, "b": 1})
-    got: list[str] = []
+def test_with_one_slot_two_queues_take_turns() -> None:
+    capacity = Capacity(1, {"a": 1, "b": 1})
+    granted: list[str] = []
 
     def ask(queue: str) -> None:
         for _ in range(5):
-            while not slots.acquire(queue, timeout_seconds=5):
+            while not capacity.acquire(queue, timeout_seconds=5):
                 pass
-            got.append(queue)
-            wait_until(lambda: len(slots._waiting) == 1 or len(got) >= 9)
-            slots.release(queue)
+            granted.append(queue)
+            wait_until(lambda: len(capacity._waiting) == 1 or len(granted) >= 9)
+            capacity.release(queue)
 
     threads = [threading.Thread(target=ask, args=(queue,)) for queue in ("a", "b")]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
-    assert sorted(got) == ["a"] * 5 + ["b"] * 5
-    assert all(one != two for one, two in itertools.pairwise(got[:9]))
+    assert sorted(granted) == ["a"] * 5 + ["b"] * 5
+    assert all(first != second for first, second in itertools.pairwise(granted[:9]))
 
 
-def test_closed_slots_give_nothing() -> None:
-    slots = Capacity(1, {"a": 1})
-    slots.close()
-    assert slots.acquire("a", timeout_seconds=0) == 0
+def test_a_closed_capacity_grants_no_slot() -> None:
+    capacity = Capacity(1, {"a": 1})
+    capacity.close()
+    assert capacity.acquire("a", timeout_seconds=0) == 0

@@ -275,11 +275,11 @@ def test_what_waits_for_a_job_is_not_restored(valkey: Redis, settings: Settings)
     names["bomb"] = write(valkey, {**bomb, "status": "deferred"}, push=False)
     valkey.sadd(Job.dependents_key_for(parent), *names.values(), "gone", b"\xff", "text")
     valkey.set("rq:job:text", "text")
-    ledger = JobTransitions(valkey, "one")
-    (taken,) = ledger.take(QUEUE, ["e"]).jobs
+    transitions = JobTransitions(valkey, "one")
+    (taken,) = transitions.take(QUEUE, ["e"]).jobs
     assert taken.holder.job_id == parent
     tracemalloc.start()
-    assert ledger.finish_all([(taken.holder, JobOutcome("finished", encode_result(ANSWER), 60))]) == [1]
+    assert transitions.finish_all([(taken.holder, JobOutcome("finished", encode_result(ANSWER), 60))]) == [1]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000

@@ -1,5 +1,5 @@
-"""The states of a job as a machine: whatever happens in whatever order, an ended job stays as it ended, and a job
-that has not is in exactly one place.
+"""The states of a job as a state machine: in every order of events an ended job stays as it ended, and any other job
+is in exactly one place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _numbers = itertools.count()
 
 
 class JobStates(RuleBasedStateMachine):
-    """Submits, takes, finishes, kills, cancels, retries and expires jobs, through the worker's own steps."""
+    """Submits, takes, finishes, recovers, cancels, retries and expires jobs, through the steps of a worker."""
 
     url: str
     admin: Redis
@@ -48,11 +48,11 @@ class JobStates(RuleBasedStateMachine):
         super().__init__()
         self.valkey = Redis.from_url(self.url)
         self.admin.flushall()
-        self.ledgers = [JobTransitions(self.valkey, name) for name in ("one", "two")]
+        self.transitions = [JobTransitions(self.valkey, name) for name in ("one", "two")]
         self.loop = asyncio.new_event_loop()
         self.queue = JobQueue(self.url, job_timeout_seconds=60, result_ttl_seconds=600)
         self.held: list[ExecutionRef] = []  # by a live worker
-        self.late: list[ExecutionRef] = []  # by one that died, or lost the job: it may still try to write
+        self.late: list[ExecutionRef] = []  # by a worker that died or lost the job, and may still try to write
         self.terminal: dict[str, tuple[str, Any]] = {}
         self.jobs: set[str] = set()
         self.expired: set[str] = set()
@@ -70,10 +70,10 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(worker=st.integers(0, 1), count=st.integers(1, 3))
     def take(self, worker: int, count: int) -> None:
-        catch = self.ledgers[worker].take(QUEUE, [f"{next(_numbers):032x}" for _ in range(count)])
-        assert not catch.dropped
-        assert all(taken.previous_status == "queued" for taken in catch.jobs)
-        self.held += [taken.holder for taken in catch.jobs]
+        result = self.transitions[worker].take(QUEUE, [f"{next(_numbers):032x}" for _ in range(count)])
+        assert not result.dropped
+        assert all(taken.previous_status == "queued" for taken in result.jobs)
+        self.held += [taken.holder for taken in result.jobs]
 
     @rule(data=st.data(), well=st.booleans(), twice=st.booleans())
     def finish(self, data: st.DataObject, well: bool, twice: bool) -> None:
@@ -88,7 +88,7 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
-        """A worker dies: its lease runs out."""
+        """A worker dies, so its lease expires."""
         if self.held:
             holder = data.draw(st.sampled_from(self.held))
             self.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
@@ -97,30 +97,30 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def write_late(self, data: st.DataObject) -> None:
-        """What was given up comes back. While nobody has taken its job it may still end it; then never."""
+        """A late worker writes an outcome: allowed until another worker has taken over the job, then never."""
         if self.late:
             holder = data.draw(st.sampled_from(self.late))
             pair = f"{holder.job_id}:{holder.execution_id}"
             held = self.valkey.zscore(f"rq:wip:{QUEUE}", pair) is not None
             assert bool(self._finish(holder, well=True)) is held
-            assert not self.ledgers[0].hand_back(holder)
-            assert not self.ledgers[0].save_meta(holder, b"")
+            assert not self.transitions[0].hand_back(holder)
+            assert not self.transitions[0].save_meta(holder, b"")
             self.late.remove(holder)
 
     @rule(worker=st.integers(0, 1))
     def reap(self, worker: int) -> None:
-        self.ledgers[worker].recover_expired(QUEUE)
+        self.transitions[worker].recover_expired(QUEUE)
 
     @rule(data=st.data())
     def hand_back(self, data: st.DataObject) -> None:
         if self.held:
             holder = data.draw(st.sampled_from(self.held))
             self.held.remove(holder)
-            assert self.ledgers[0].hand_back(holder) == (self._status(holder.job_id) == "queued")
+            assert self.transitions[0].hand_back(holder) == (self._status(holder.job_id) == "queued")
 
     @rule()
     def beat(self) -> None:
-        beat = self.ledgers[0].heartbeat(self.held)
+        beat = self.transitions[0].heartbeat(self.held)
         lost = beat.lost
         assert beat.cancelled == [holder for holder in self.held if self._is_marked(holder.job_id)]
         assert all(self._status(holder.job_id) != "started" for holder in lost)
@@ -145,7 +145,7 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(job_id=submitted)
     def cancel_through_the_api(self, job_id: str) -> None:
-        """One that runs is marked, and whoever has it next ends it."""
+        """A running job is marked, and the next worker to hold it ends it."""
         before = self._status(job_id) if job_id not in self.expired else ""
         self.loop.run_until_complete(cancel(self.queue._valkey, job_id, queue=QUEUE, ttl_seconds=600))
         assert not (before == "queued" and self._status(job_id) != "canceled")
@@ -153,7 +153,7 @@ class JobStates(RuleBasedStateMachine):
 
     @rule(job_id=submitted)
     def retry(self, job_id: str) -> None:
-        """What a user does with RQ's registry, which holds stopped jobs, too. Only this brings an ended one back."""
+        """A user requeues through RQ's registry, which also holds stopped jobs: the only way back for an ended job."""
         registry = FailedJobRegistry(queue=Queue(QUEUE, connection=self.valkey, serializer=PlainSerializer))
         if self._status(job_id) in {"failed", "stopped"}:
             registry.requeue(job_id)
@@ -199,7 +199,7 @@ class JobStates(RuleBasedStateMachine):
             if well
             else JobOutcome("failed", encode_exception(holder.execution_id), 600)
         )
-        answer = self.ledgers[0].finish_all([(holder, ending)])[0]
+        answer = self.transitions[0].finish_all([(holder, ending)])[0]
         assert isinstance(answer, int)
         return answer
 
@@ -220,7 +220,7 @@ def machine(valkey_url: str, valkey: Redis) -> type[JobStates]:
     return type("Machine", (JobStates,), {"url": valkey_url, "admin": valkey})
 
 
-def test_ended_jobs_never_change_and_none_is_nowhere(machine: type[JobStates]) -> None:
+def test_ended_jobs_never_change_and_other_jobs_are_in_one_place(machine: type[JobStates]) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -229,23 +229,23 @@ def test_ended_jobs_never_change_and_none_is_nowhere(machine: type[JobStates]) -
     )
 
 
-def test_the_third_death_is_the_last(valkey: Redis) -> None:
-    ledger = JobTransitions(valkey, "one")
+def test_the_third_dead_worker_makes_a_dead_letter(valkey: Redis) -> None:
+    transitions = JobTransitions(valkey, "one")
     job = Queue(QUEUE, connection=valkey, serializer=PlainSerializer).enqueue("tests.support.jobs.nothing")
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        (taken,) = ledger.take(QUEUE, [f"execution-{attempt}"]).jobs
+        (taken,) = transitions.take(QUEUE, [f"execution-{attempt}"]).jobs
         valkey.hset(f"rq:execution:{taken.holder.job_id}:{taken.holder.execution_id}", "lease_until", 0)
-        assert ledger.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
+        assert transitions.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job.id]
     assert 0 < valkey.ttl(job.key) <= 86_400
 
 
-def test_what_a_lost_answer_took_is_handed_back(valkey: Redis) -> None:
-    ledger = JobTransitions(valkey, "one")
+def test_jobs_taken_by_a_call_whose_reply_was_lost_are_handed_back(valkey: Redis) -> None:
+    transitions = JobTransitions(valkey, "one")
     queue = Queue(QUEUE, connection=valkey, serializer=PlainSerializer)
     jobs = [queue.enqueue("tests.support.jobs.nothing") for _ in range(3)]
-    ledger.take(QUEUE, ["lost-1", "lost-2"])  # its answer never came
+    transitions.take(QUEUE, ["lost-1", "lost-2"])  # the reply is lost
     assert queue.get_job_ids() == [jobs[2].id]
-    assert ledger.hand_back_unconfirmed(QUEUE, {"lost-1", "lost-2", "never-taken"}) == 2
+    assert transitions.hand_back_unconfirmed(QUEUE, {"lost-1", "lost-2", "never-taken"}) == 2
     assert set(queue.get_job_ids()) == {job.id for job in jobs}
     assert not valkey.hexists(jobs[0].key, "deaths")

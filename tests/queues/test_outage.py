@@ -32,7 +32,7 @@ def valkey_to_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped for a while"])
-def test_what_ran_during_an_outage_is_written_once_it_is_over(
+def test_jobs_that_ran_during_an_outage_are_written_after_it(
     how: str, valkey_to_kill: EmbeddedValkey, make_settings: MakeSettings
 ) -> None:
     process, url = valkey_to_kill._process, valkey_to_kill.url
@@ -51,7 +51,7 @@ def test_what_ran_during_an_outage_is_written_once_it_is_over(
             process.send_signal(signal.SIGCONT)
         after = enqueue(valkey, "nothing")
         assert ended(*during, after) == ["finished"] * 6
-        time.sleep(OUTAGE_SECONDS)  # the worker has looked for the jobs of dead workers
+        time.sleep(OUTAGE_SECONDS)  # time for the worker to recover jobs of dead workers
         assert status(across) == "started"
         jobs.release()
         assert ended(across) == ["finished"]

@@ -32,9 +32,7 @@ def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     undo_be_quick(monkeypatch)
 
 
-def test_runs_as_many_jobs_at_once_as_it_has_places(
-    valkey: Redis, valkey_url: str, make_settings: MakeSettings
-) -> None:
+def test_runs_as_many_jobs_at_once_as_it_has_slots(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
     jobs.expect(40)
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=40)):
         met = [enqueue(valkey, "meet", place) for place in range(40)]
@@ -42,7 +40,7 @@ def test_runs_as_many_jobs_at_once_as_it_has_places(
     assert [job.latest_result().return_value for job in met] == [True] * 40  # type: ignore[union-attr]
 
 
-def test_takes_no_more_jobs_than_it_has_places(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+def test_takes_no_more_jobs_than_it_has_slots(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=3)):
         queued = [enqueue(valkey, "wait") for _ in range(8)]
         wait_until(lambda: len(started(valkey)) == 3)
@@ -53,7 +51,7 @@ def test_takes_no_more_jobs_than_it_has_places(valkey: Redis, valkey_url: str, m
     assert not started(valkey)
 
 
-def test_registries_and_records_are_rqs_own(valkey: Redis, settings: Settings) -> None:
+def test_registries_and_records_are_those_of_rq(valkey: Redis, settings: Settings) -> None:
     with working(settings) as worker:
         job = enqueue(valkey, "wait")
         wait_until(lambda: status(job) == "started")
@@ -82,7 +80,7 @@ def test_registries_and_records_are_rqs_own(valkey: Redis, settings: Settings) -
     assert "0 executing, 1 finished, 0 failed" in rq_info(settings)
 
 
-def test_nothing_of_one_job_reaches_another(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+def test_no_context_of_one_job_leaks_into_another(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=8)):
         asked = [enqueue(valkey, "who") for _ in range(64)]
         ended(*asked)
@@ -99,7 +97,7 @@ def test_a_job_that_hangs_in_a_socket_ends_at_its_deadline(valkey: Redis, settin
         assert ended(enqueue(valkey, "nothing")) == ["finished"]
 
 
-def test_a_job_that_cannot_be_interrupted_ends_all_the_same_and_costs_no_place(
+def test_a_job_that_cannot_be_interrupted_fails_at_its_deadline_and_frees_its_slot(
     valkey: Redis, valkey_url: str, make_settings: MakeSettings
 ) -> None:
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=1)):
@@ -131,7 +129,7 @@ def test_stop_job_and_cancel_reach_running_jobs(valkey: Redis, settings: Setting
     assert stopped.id in FailedJobRegistry("rag_queries", connection=valkey).get_job_ids()
 
 
-def test_a_failing_job_is_where_rq_looks_for_it_and_can_be_requeued(valkey: Redis, settings: Settings) -> None:
+def test_a_failed_job_is_in_rqs_registry_and_can_be_requeued(valkey: Redis, settings: Settings) -> None:
     with working(settings):
         failing = [enqueue(valkey, "fail", "a word"), enqueue(valkey, "unplain"), enqueue(valkey, "leave")]
         assert ended(*failing) == ["failed"] * 3
@@ -181,7 +179,7 @@ def test_the_shutdown_command_and_suspension_work(valkey: Redis, settings: Setti
         wait_until(lambda: valkey.hexists(worker.key, "death"))
 
 
-def test_burst_and_most_jobs(valkey: Redis, settings: Settings) -> None:
+def test_burst_and_max_jobs(valkey: Redis, settings: Settings) -> None:
     first = [enqueue(valkey, "nothing") for _ in range(5)]
     worker = jobs.Worker(["rag_queries"], connection=valkey, settings=settings)
     assert worker.work(burst=True, max_jobs=3)
@@ -203,7 +201,7 @@ def test_scheduled_jobs_and_dependents_are_enqueued(valkey: Redis, settings: Set
     assert valkey.zcard("rq:scheduled:rag_queries") == 0
 
 
-POISON: dict[str, dict[str, str | bytes]] = {
+INVALID_RECORDS: dict[str, dict[str, str | bytes]] = {
     "no fields": {"status": "queued"},
     "bad status": {"status": "half-done"},
     "no data": {"data": b""},
@@ -224,13 +222,13 @@ POISON: dict[str, dict[str, str | bytes]] = {
 }
 
 
-def test_poisoned_jobs_are_quarantined_and_never_end_the_worker(
+def test_invalid_records_are_quarantined_and_never_end_the_worker(
     valkey: Redis, settings: Settings, api: httpx.Client
 ) -> None:
-    poisoned = {}
-    for kind, fields in POISON.items():
-        poisoned[kind] = str(uuid.uuid4())
-        job = enqueue(valkey, "nothing", job_id=poisoned[kind])
+    invalid = {}
+    for kind, fields in INVALID_RECORDS.items():
+        invalid[kind] = str(uuid.uuid4())
+        job = enqueue(valkey, "nothing", job_id=invalid[kind])
         if kind == "no fields":
             valkey.delete(job.key)
         for name, value in fields.items():
@@ -245,12 +243,12 @@ def test_poisoned_jobs_are_quarantined_and_never_end_the_worker(
         assert ended(good) == ["finished"]
         fine = {"a bad time to live"}
         wait_until(lambda: not started(valkey))
-        for kind, job_id in poisoned.items():
+        for kind, job_id in invalid.items():
             assert valkey.hget(f"rq:job:{job_id}", "status") == (b"finished" if kind in fine else b"failed"), kind
             answer = api.get(f"/job-status/{job_id}")
             assert answer.status_code in {200, 404}, answer.text
         failed = FailedJobRegistry("rag_queries", connection=valkey).get_job_ids()
-        assert set(failed) == {job_id for kind, job_id in poisoned.items() if kind not in fine}
+        assert set(failed) == {job_id for kind, job_id in invalid.items() if kind not in fine}
     assert valkey.llen("rq:queue:rag_queries") == 0
     assert not Path("/tmp/never").exists()
 
@@ -302,7 +300,7 @@ def test_a_job_that_kills_its_workers_ends_among_the_dead_letters(
     assert FailedJobRegistry("rag_queries", connection=valkey).get_job_ids() == [job.id]
 
 
-def test_what_a_stock_worker_took_but_never_began_is_put_back(valkey: Redis, settings: Settings) -> None:
+def test_a_job_that_a_stock_worker_took_but_never_started_is_requeued(valkey: Redis, settings: Settings) -> None:
     job = enqueue(valkey, "nothing")
     valkey.lmove("rq:queue:rag_queries", "rq:queue:rag_queries:intermediate", "LEFT", "RIGHT")
     with working(settings):

@@ -1,4 +1,4 @@
-"""Jobs of ours under RQ's own workers: leases, cancelling, and endings that come too late."""
+"""Jobs of ours under RQ's own workers: leases, cancellation, and outcomes that come too late."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def expire_lease(valkey: Redis) -> None:
 
 
 def take_over(valkey: Redis) -> ExecutionRef:
-    """Take the job that runs from its worker, as after a long stall."""
+    """Take over the running job from its worker, as after a long stall."""
     other = JobTransitions(valkey, "other")
     expire_lease(valkey)
     assert [verdict for _, verdict in other.recover_expired(QUEUE)] == ["requeued"]
@@ -63,7 +63,7 @@ def end_there(valkey: Redis, holder: ExecutionRef) -> None:
 
 
 def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:
-    """Have the next question do something before it is answered, or fails."""
+    """Call `act` while the next question runs, which then is answered or, with `fails`, fails."""
 
     def answer(*_args: Any, **_keywords: Any) -> Answer:
         act()
@@ -75,7 +75,7 @@ def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *,
 
 
 def before_it_is_written(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do something between the last look at the job and the writing of how it ended."""
+    """Call `act` between the last check of the lease and the writing of the outcome."""
     renew_lease, done = StockJob._renew_lease, list[bool]()
 
     def renew_and_act(self: StockJob) -> bool:
@@ -105,7 +105,7 @@ def test_a_late_finisher_writes_nothing(
     key = f"rq:job:{job_id}"
     records: list[object] = []
 
-    def lose() -> None:
+    def lose_job() -> None:
         holder = take_over(valkey)
         if ends:
             end_there(valkey, holder)
@@ -114,9 +114,9 @@ def test_a_late_finisher_writes_nothing(
         )
 
     early = when == "while it runs"
-    while_it_runs(monkeypatch, lose if early else lambda: None, fails=fails)
+    while_it_runs(monkeypatch, lose_job if early else lambda: None, fails=fails)
     if not early:
-        before_it_is_written(monkeypatch, lose)
+        before_it_is_written(monkeypatch, lose_job)
     work(settings)
     found = valkey.hgetall(key)
     for record in (records[0], found):
@@ -129,7 +129,7 @@ def test_a_late_finisher_writes_nothing(
     monkeypatch.undo()
 
 
-def test_a_job_that_is_held_is_written_as_ever(
+def test_the_outcome_of_a_job_still_held_is_written(
     valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     well, badly = ask(api, "one"), ask(api, "two")
@@ -154,7 +154,7 @@ def test_a_job_that_is_held_is_written_as_ever(
     assert b'{"attempt": 1}' in [fields[b"data"] for _, fields in events]  # type: ignore[union-attr, index]
 
 
-def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis, api: httpx.Client) -> None:
+def test_events_of_an_attempt_that_lost_its_job_are_dropped(valkey: Redis, api: httpx.Client) -> None:
     job_id = ask(api)
     (first,) = JobTransitions(valkey, "first").take(QUEUE, ["first"]).jobs
     stalled = EventWriter(valkey, job_id, result_ttl_seconds=60, begin=lambda: int(first.fields["attempts"]))
@@ -171,10 +171,10 @@ def test_an_attempt_that_lost_its_job_before_it_began_is_not_heard(valkey: Redis
 
 
 @pytest.mark.parametrize("said", ["queued", "started"])
-def test_what_is_cancelled_while_its_worker_takes_it_never_begins(
+def test_a_job_cancelled_while_its_worker_takes_it_never_starts(
     said: str, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker of RQ's takes a job from its list, makes an execution, forks, and only then says that the job runs."""
+    """RQ takes a job from its list, makes an execution, forks, and only then writes that the job has started."""
     job_id, begun = ask(api), list[str]()
     seen: list[str] = []
     prepare = SimpleWorker.prepare_job_execution
@@ -201,7 +201,7 @@ def test_what_is_cancelled_while_its_worker_takes_it_never_begins(
     monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare)
     Queue(QUEUE, connection=valkey).enqueue_job(Job.fetch(job_id, connection=valkey))
     work(settings, jobs=1)
-    assert begun == [job_id], "it was enqueued anew since"
+    assert begun == [job_id], "it was enqueued again"
     assert api.get(f"/result/{job_id}").json()["status"] == "completed"
     monkeypatch.undo()
 
@@ -224,7 +224,7 @@ def use(settings: Settings, stub: OpenAIStub, pdf: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_cancel_that_no_worker_hears_of_stops_the_job(
+def test_a_cancellation_that_the_worker_missed_stops_the_job(
     command: list[str], valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
 ) -> None:
     with running(command, tmp_path / "w.log", **use) as worker:
@@ -240,7 +240,7 @@ def test_a_cancel_that_no_worker_hears_of_stops_the_job(
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_what_a_killed_stock_worker_ran_is_given_up_when_its_lease_is_over(
+def test_the_job_of_a_killed_stock_worker_is_recovered_when_its_lease_ends(
     command: list[str], valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
 ) -> None:
     with running(command, tmp_path / "w.log", **use) as worker:
@@ -258,10 +258,10 @@ def test_what_a_killed_stock_worker_ran_is_given_up_when_its_lease_is_over(
     assert valkey.lrange(f"rq:queue:{QUEUE}", 0, -1) == [job_id.encode()]
 
 
-def test_a_job_whose_worker_was_killed_ends_with_it(
+def test_a_forked_job_ends_when_its_worker_is_killed(
     valkey: Redis, api: httpx.Client, stub: OpenAIStub, use: dict[str, str], tmp_path: Path
 ) -> None:
-    """RQ runs a job in a child of the worker, which would go on."""
+    """RQ runs a job in a child process of the worker, which would go on."""
     with running(COMMANDS["rq worker"], tmp_path / "w.log", **use) as worker:
         job_id = waiting(worker, api, stub)
         (child,) = descendants(worker.process.pid)
@@ -272,7 +272,7 @@ def test_a_job_whose_worker_was_killed_ends_with_it(
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has asked how."""
+    """Return True if a process has ended, also as a zombie."""
     try:
         return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
