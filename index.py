@@ -30,7 +30,7 @@ from settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from client.rq_client import JobQueue
-    from documents.service import Accepted
+    from documents.service import AcceptedUpload
     from queues.wiring import Services
 
 POLL_SECONDS = 0.1
@@ -225,7 +225,7 @@ class Indexer:
             raise AppError("the file was not queued")
         return self._loop.run_until_complete(_wait_for_job(self._queue, upload.job_id, report))
 
-    def _accept(self, file: Path) -> Accepted:
+    def _accept(self, file: Path) -> AcceptedUpload:
         """Add a file to the list of uploads. Raises DocumentError and other AppErrors."""
         try:
             if file.exists() and not file.is_file():  # opening a pipe would wait for a writer

@@ -181,6 +181,6 @@ async def _settle_forever(documents: DocumentService) -> None:
     while True:
         await asyncio.sleep(SETTLE_SECONDS)
         try:
-            await documents.settle_all()
+            await documents.reconcile_unfinished()
         except AppError as error:
             log.warning("uploads could not be checked for lost jobs: %s", error.detail)

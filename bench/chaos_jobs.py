@@ -72,10 +72,10 @@ class _Searcher:
 class _Uploads:
     """A list in which every upload is ready."""
 
-    def state(self, _user_id: str) -> str:
+    def searchable_version(self, _user_id: str) -> str:
         return ""
 
-    def hidden(self, _user_id: str) -> tuple[str, ...]:
+    def hidden_ids(self, _user_id: str) -> tuple[str, ...]:
         return ()
 
     def searchable(self, _user_id: str, upload_ids: set[str]) -> set[str]:

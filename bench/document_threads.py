@@ -18,7 +18,7 @@ def main() -> None:
     use = open_services(load_settings(), owner=True)
     try:
         with ThreadPoolExecutor(int(sys.argv[1])) as pool:
-            list(pool.map(lambda upload: _index(upload, use), list(use.uploads.everything())))
+            list(pool.map(lambda upload: _index(upload, use), list(use.uploads.all())))
     finally:
         use.close()
 

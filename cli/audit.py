@@ -37,7 +37,7 @@ async def _run(settings: Settings, *, url: str, repair: bool) -> list[str]:
         for upload in to_reindex:
             await documents.reindex(upload.upload_id, user_id=upload.user_id)
         if repair:
-            lines += await _settle(documents, services.uploads.unsettled(quiet_seconds=0))
+            lines += await _settle(documents, services.uploads.unfinished(unchanged_seconds=0))
     finally:
         await queue.close()
         services.close()
@@ -49,7 +49,7 @@ async def _settle(documents: DocumentService, uploads: list[Upload]) -> list[str
     lines: list[str] = []
     for upload in uploads:
         try:
-            settled = await documents.settle(upload)
+            settled = await documents.reconcile(upload)
         except QueueUnavailable as error:
             return [*lines, f"jobs were not looked at: {error.detail}"]
         if settled != upload:

@@ -1,8 +1,8 @@
-"""Search over what the list of uploads says may be found, and nothing else.
+"""Search restricted to uploads that the table of uploads allows.
 
-The list is asked before the search, for uploads to leave out, and after it, for whether each one found still is in
-the list. So what is deleted is gone from answers with the commit of its row, on every worker, whichever store holds
-its points and however long their removal takes; and points without a row are never found.
+The table is read before the search, for uploads to leave out, and again after the search, for the uploads in its
+results. So a deleted upload is gone from answers with the commit of its row, on every worker, however long the removal
+of its points takes; and points without a row are never found.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from schemas import Chunk, SearchFilter
 
 
 class AccessFilter:
-    """A store in which only uploads are found that are ready and not being deleted."""
+    """A store that finds only uploads that are indexed and not being deleted."""
 
     def __init__(self, store: Store, uploads: UploadRepository) -> None:
         self._store = store
@@ -28,10 +28,10 @@ class AccessFilter:
         self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
     ) -> SearchResults:
         """As Store.search."""
-        hidden = self._uploads.hidden(search_filter.user_id)
+        hidden = self._uploads.hidden_ids(search_filter.user_id)
         found = self._store.search(question, vector, search_filter.model_copy(update={"hidden": hidden}), limit)
         return found.only(self._uploads.searchable(search_filter.user_id, found.uploads))
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
-        """As Store.neighbours: those of chunks that were found are of the same uploads."""
+        """As Store.neighbours, unfiltered: neighbours belong to the uploads of the chunks, which `search` allowed."""
         return self._store.neighbours(chunks)

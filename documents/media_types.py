@@ -1,4 +1,4 @@
-"""What a file is, judged by its content; the name only tells kinds of text apart, and must not lie about a PDF."""
+"""The media type of a file, by its content. The name only distinguishes kinds of text, and must not claim a PDF."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HTML = "text/html"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
-TAKEN = "PDF, DOCX, HTML, Markdown and plain text"
+ACCEPTED_KINDS = "PDF, DOCX, HTML, Markdown and plain text"
 
 HEAD_BYTES = 64 * 1024
 # Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
 PDF_HEADER_BYTES = 1024
-# Of a zip only its list of files is read, and so much of it: ten thousand names. Python makes 500 bytes of each 50.
+# Of a zip only the directory is read, up to this size: ten thousand names. Python needs 500 bytes for 50 of it.
 ZIP_LIST_BYTES = 1024 * 1024
 _UNICODE_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# What may stand before the first tag. Matched piece by piece: as one pattern with a star around it, twenty comments
-# in a row are tried in a million ways, and forty without end.
+# What may precede the first tag. Matched piece by piece: one pattern with a star around it tries twenty comments in a
+# row in a million ways, and does not end on forty.
 _BEFORE_HTML = re.compile(rb"\s+|<\?xml[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNORECASE)
-# Formats that are text by their bytes, but whose text is not for reading.
+# Formats whose bytes are text, but not text for reading.
 _TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".csv", ".log", ".rst")
@@ -37,8 +37,8 @@ def detect(file: BinaryIO, name: str) -> str:
     """Return the media type of a file, read from its start. The file is left at its beginning.
 
     Raises:
-        UnsupportedFile: it is of no kind that is taken, or `not_a_pdf`: it only claims to be one.
-        DocumentError: it is empty.
+        UnsupportedFile: `unsupported` for a kind that is not accepted, `not_a_pdf` for another kind named .pdf.
+        DocumentError: the file is empty.
 
     """
     file.seek(0)
@@ -52,15 +52,15 @@ def detect(file: BinaryIO, name: str) -> str:
         if lowered.endswith(".pdf"):
             raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
         if head.startswith(b"PK\x03\x04"):
-            return _zipped(file)
-        return _text(head, lowered)
+            return _zip_type(file)
+        return _text_type(head, lowered)
     finally:
         file.seek(0)
 
 
-def _zipped(file: BinaryIO) -> str:
+def _zip_type(file: BinaryIO) -> str:
     try:
-        with zipfile.ZipFile(_Sparing(file)) as archive:
+        with zipfile.ZipFile(_BoundedReader(file)) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
         names = set()
@@ -69,8 +69,8 @@ def _zipped(file: BinaryIO) -> str:
     raise _unsupported()
 
 
-class _Sparing:
-    """A file of which only so much is read: OSError after that."""
+class _BoundedReader:
+    """A file of which ZIP_LIST_BYTES can be read; then `read` raises OSError."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -85,7 +85,7 @@ class _Sparing:
         return data
 
 
-def _text(head: bytes, name: str) -> str:
+def _text_type(head: bytes, name: str) -> str:
     if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
         raise _unsupported()
     if _starts_as_html(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
@@ -108,9 +108,9 @@ def _is_text(head: bytes, name: str) -> bool:
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
-        return name.endswith(_TEXT_SUFFIXES)  # an older encoding: then the name must say that it is text
+        return name.endswith(_TEXT_SUFFIXES)  # an older encoding: only the name shows that it is text
     return True
 
 
 def _unsupported() -> UnsupportedFile:
-    return UnsupportedFile("unsupported", f"files of this kind are not taken, only {TAKEN}")
+    return UnsupportedFile("unsupported", f"files of this kind are not taken, only {ACCEPTED_KINDS}")

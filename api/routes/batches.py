@@ -102,7 +102,7 @@ async def ask_many(
     await quotas.require_tokens(caller.user_id)
     uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
     if uploads:
-        await library.jobs_before(uploads, user_id=caller.visible_owner, wait=False)
+        await library.prerequisite_jobs(uploads, user_id=caller.visible_owner, wait=False)
     if settings.max_queued_jobs is not None:
         await queue.reserve_slots(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request

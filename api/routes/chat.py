@@ -147,7 +147,11 @@ async def ask(
             return _accepted(before, response)
     await quotas.require_tokens(caller.user_id)
     uploads = body.upload_ids
-    after = await library.jobs_before(uploads, user_id=caller.visible_owner, wait=body.after_upload) if uploads else []
+    after = (
+        await library.prerequisite_jobs(uploads, user_id=caller.visible_owner, wait=body.after_upload)
+        if uploads
+        else []
+    )
     job = await queue.submit(
         "chat",
         payload,

@@ -36,8 +36,9 @@ from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
+from documents.incoming import clean_name
 from documents.media_types import detect
-from documents.service import UNSETTLED, Accepted, DocumentService, OnDuplicate, clean_name
+from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
@@ -148,7 +149,7 @@ async def upload(
         once = await anyio.to_thread.run_sync(partial(_same_files, idempotency_key, file, choice, callback, user))
         if before := await _taken_before(once, queue, library):
             return _all_accepted(before, response)
-    await library.require_room(user, files=len(file), more_bytes=sum(one.size or 0 for one in file))
+    await library.check_limits(user, files=len(file), size_bytes=sum(one.size or 0 for one in file))
     await quotas.count_uploads(user, len(file))
     ids = [new_id() for _ in file]
     if once is not None:
@@ -166,7 +167,7 @@ async def upload(
     return _all_accepted(accepted, response)
 
 
-def _all_accepted(accepted: list[Accepted], response: Response) -> UploadsAccepted:
+def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> UploadsAccepted:
     views = [_accepted(one) for one in accepted]
     if len(views) > 1:
         return UploadsAccepted(uploads=views)
@@ -187,7 +188,9 @@ def _same_files(
     return IdempotentRequest.of(key, request, user_id=user)
 
 
-async def _taken_before(once: IdempotentRequest, queue: JobQueue, library: DocumentService) -> list[Accepted] | None:
+async def _taken_before(
+    once: IdempotentRequest, queue: JobQueue, library: DocumentService
+) -> list[AcceptedUpload] | None:
     """Return what a request made before has brought, as it now is; None for a new one, and for one cut short.
 
     Raises UploadNotFound when it was deleted since.
@@ -196,10 +199,10 @@ async def _taken_before(once: IdempotentRequest, queue: JobQueue, library: Docum
     if ids is None or not ids.startswith(TAKEN):
         return None
     found = [await library.get(one, user_id=None) for one in ids.removeprefix(TAKEN).split(",")]
-    return [Accepted(upload=one, duplicate=False, queued=one.status in UNSETTLED) for one in found]
+    return [AcceptedUpload(upload=one, duplicate=False, queued=one.status in UNFINISHED) for one in found]
 
 
-async def _tell(accepted: list[Accepted], callback: Callback, webhooks: WebhookStore) -> None:
+async def _tell(accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore) -> None:
     """Have the end of each job told, before the 202 promises it. A file indexed long ago has none to wait for."""
     for upload in (one.upload for one in accepted if one.queued or one.upload.status is not UploadStatus.READY):
         if upload.job_id is not None:
@@ -260,9 +263,9 @@ async def upload_file(
 @router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503))
 async def delete_upload(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
     """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
-    removed = await library.remove(upload_id, user_id=owner)
+    removed = await library.delete(upload_id, user_id=owner)
     _audit("upload_deleted", removed)
-    return _accepted(Accepted(upload=removed, duplicate=False, queued=True))
+    return _accepted(AcceptedUpload(upload=removed, duplicate=False, queued=True))
 
 
 @router.post(
@@ -272,7 +275,7 @@ async def reindex_upload(upload_id: str, library: DocumentServiceDep, owner: Vis
     """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
     found = await library.reindex(upload_id, user_id=owner)
     _audit("upload_reindexed", found)
-    return _accepted(Accepted(upload=found, duplicate=False, queued=True))
+    return _accepted(AcceptedUpload(upload=found, duplicate=False, queued=True))
 
 
 def _audit(event: str, upload: schemas.Upload) -> None:
@@ -301,7 +304,7 @@ def _searchable(name: str | None) -> str | None:
     return clean_name(name) if name else None
 
 
-def _accepted(one: Accepted) -> UploadAccepted:
+def _accepted(one: AcceptedUpload) -> UploadAccepted:
     upload = one.upload
     return UploadAccepted(
         upload_id=upload.upload_id,

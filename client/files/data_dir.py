@@ -1,4 +1,4 @@
-"""The folder of everything stored, made and tried before anything relies on it."""
+"""DATA_DIR, created and tested before the program relies on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from settings import Settings
 
 
 def prepare(settings: Settings) -> None:
-    """Make DATA_DIR, and the parts of it that this start will use. Raises SettingsError when they cannot be written."""
+    """Create DATA_DIR. Raises SettingsError when DATA_DIR, or a folder of the program in it, cannot be written."""
     _require_writable(settings.data_dir)
     for folder in (settings.valkey_dir, settings.qdrant_dir, settings.files_dir):
-        if folder.exists():  # made by an earlier start, by another user perhaps
+        if folder.exists():  # created by an earlier start, perhaps by another user
             _require_writable(folder)
 
 

@@ -1,4 +1,4 @@
-"""The uploaded files, each under an id of ours: in a local folder, or in an S3 bucket through obstore."""
+"""The uploaded files, by file id: in a local folder, or in an S3 bucket through obstore."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 
 from errors import FileMissing, FilesUnavailable
@@ -29,22 +29,22 @@ class FileStore(Protocol):
     """Files by id. Safe for threads. Every method raises FilesUnavailable."""
 
     def put(self, file_id: str, chunks: Iterable[bytes]) -> None:
-        """Store a file. It is there wholly or not at all; on return it survives a crash."""
+        """Store a whole file or, on an error, nothing. On return the file survives a crash."""
 
     def read(self, file_id: str) -> Iterator[bytes]:
-        """Walk a file's bytes. Raises FileMissing, at once."""
+        """Yield a file's bytes. A missing file raises FileMissing in the call, before the first byte is asked for."""
 
-    def local(self, file_id: str) -> AbstractContextManager[Path]:
-        """Give a path under which this process can read the file. Raises FileMissing."""
+    def local_path(self, file_id: str) -> AbstractContextManager[Path]:
+        """Yield a path under which this process can read the file. Raises FileMissing."""
 
     def delete(self, file_id: str) -> None:
-        """Remove a file. A missing one is no error."""
+        """Remove a file. A missing file is no error."""
 
-    def everything(self) -> Iterator[tuple[str, datetime]]:
-        """Walk the ids of all files, each with when it was stored."""
+    def all(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the id of every file and the time when it was stored."""
 
 
-class LocalFiles:
+class LocalFileStore:
     """Files in a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -68,10 +68,10 @@ class LocalFiles:
     def read(self, file_id: str) -> Iterator[bytes]:
         with _local_errors():
             file = (self._folder / file_id).open("rb")
-        return _chunks_of(file)
+        return _read_file(file)
 
     @contextmanager
-    def local(self, file_id: str) -> Iterator[Path]:
+    def local_path(self, file_id: str) -> Iterator[Path]:
         path = self._folder / file_id
         if not path.is_file():
             raise _missing()
@@ -81,8 +81,8 @@ class LocalFiles:
         with _local_errors():
             (self._folder / file_id).unlink(missing_ok=True)
 
-    def everything(self) -> Iterator[tuple[str, datetime]]:
-        """As promised, and what a crash left half-written, which `delete` takes by the id given here."""
+    def all(self) -> Iterator[tuple[str, datetime]]:
+        """As FileStore.all. Also yields files that a crash left half-written; `delete` takes their ids too."""
         if not self._folder.is_dir():
             return
         for path in self._folder.iterdir():
@@ -90,8 +90,8 @@ class LocalFiles:
                 yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
-class S3Files:
-    """Files in an S3 bucket, or a part of it."""
+class S3FileStore:
+    """Files in an S3 bucket, or under a prefix of its keys."""
 
     def __init__(self, store: S3Store) -> None:
         self._store = store
@@ -110,7 +110,7 @@ class S3Files:
         return _read_stream(stream)
 
     @contextmanager
-    def local(self, file_id: str) -> Iterator[Path]:
+    def local_path(self, file_id: str) -> Iterator[Path]:
         with tempfile.NamedTemporaryFile(prefix="upload-") as file:
             for chunk in self.read(file_id):
                 file.write(chunk)
@@ -123,7 +123,7 @@ class S3Files:
         with suppress(FileMissing), _s3_errors():
             obstore.delete(self._store, file_id)
 
-    def everything(self) -> Iterator[tuple[str, datetime]]:
+    def all(self) -> Iterator[tuple[str, datetime]]:
         import obstore
 
         with _s3_errors():
@@ -133,9 +133,9 @@ class S3Files:
 
 
 def open_file_store(settings: Settings) -> FileStore:
-    """Make the file store of these settings. Nothing connects before its first use."""
+    """Make the file store of these settings. Connects with its first use."""
     if settings.file_store_url is None:
-        return LocalFiles(settings.files_dir)
+        return LocalFileStore(settings.files_dir)
     from obstore.store import S3Store
 
     parts = urlsplit(settings.file_store_url)
@@ -149,12 +149,12 @@ def open_file_store(settings: Settings) -> FileStore:
         config["secret_access_key"] = settings.aws_secret_access_key.get_secret_value()
     retry: RetryConfig = {"max_retries": 3, "retry_timeout": S3_RETRY_TIMEOUT}
     prefix = parts.path.strip("/") or None
-    return S3Files(S3Store(parts.netloc, prefix=prefix, config=config, client_options=client, retry_config=retry))
+    return S3FileStore(S3Store(parts.netloc, prefix=prefix, config=config, client_options=client, retry_config=retry))
 
 
-def _chunks_of(file: object) -> Iterator[bytes]:
-    with file as opened, _local_errors():  # type: ignore[attr-defined]
-        while chunk := opened.read(CHUNK_BYTES):
+def _read_file(file: BinaryIO) -> Iterator[bytes]:
+    with file, _local_errors():
+        while chunk := file.read(CHUNK_BYTES):
             yield chunk
 
 
@@ -182,7 +182,7 @@ def _s3_errors() -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError:  # which obstore's own NotFoundError is, too
+    except FileNotFoundError:  # of which obstore's NotFoundError is a subclass
         raise _missing() from None
     except BaseError as error:
         raise FilesUnavailable(

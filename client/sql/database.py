@@ -1,4 +1,4 @@
-"""The SQL database with uploads and API keys: SQLite in a file, or PostgreSQL; its tables are up to date before use."""
+"""The SQL database of uploads and API keys, SQLite in a file or PostgreSQL. Its tables are migrated before use."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from settings import Settings
 
 log = logging.getLogger("client.database")
 
-# The newest migration. Compared with the database at start, so that Alembic is imported only to change something.
+# The newest migration. Alembic is imported only when the database has another one.
 REVISION = "0002"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
 RETRY_AFTER_SECONDS = 5
-# Any number that no other program takes as a lock on the same PostgreSQL database.
+# An arbitrary number; no other program must use it as an advisory lock of the same PostgreSQL database.
 _MIGRATION_LOCK = 5_210_471_187
 
 
 class _UtcTime(TypeDecorator[datetime]):
-    """A time with its zone, which SQLite drops."""
+    """A time with its zone. SQLite drops zones, so times are stored in UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -58,13 +58,13 @@ class _UtcTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    """What Alembic compares the database with."""
+    """The tables, as Alembic reads them."""
 
 
 class UploadRow(Base):
-    """A row of the list of uploads: see schemas.Upload.
+    """An upload: see schemas.Upload.
 
-    `unique_sha256` is `sha256`, but NULL for an upload that may have doubles (`keep`) and for one being deleted.
+    `unique_sha256` is `sha256`, but NULL for an upload that may have duplicates (`keep`) or is being deleted.
     """
 
     __tablename__ = "uploads"
@@ -98,7 +98,7 @@ class UploadRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A row of the list of keys: see schemas.ApiKey. `scopes` are separated by spaces."""
+    """An API key: see schemas.ApiKey. `scopes` are separated by spaces."""
 
     __tablename__ = "api_keys"
 
@@ -113,7 +113,7 @@ class ApiKeyRow(Base):
 
 
 class Database:
-    """A database whose tables are up to date from the first use on. Safe for threads; a fork must make its own."""
+    """A database that is migrated with its first use. Safe for threads; a fork must make its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.data_dir / "uploads.db" if settings.database_url is None else None
@@ -123,28 +123,28 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Give a connection for single statements that change nothing. Raises UploadsUnavailable."""
+        """Yield a connection for single statements that change nothing. Raises UploadsUnavailable."""
         self.migrate()
         with _database_errors(), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Give a connection with a transaction, committed at the end. Raises UploadsUnavailable."""
+        """Yield a connection with a transaction, committed at the end. Raises UploadsUnavailable."""
         self.migrate()
         with _database_errors(), self._engine.begin() as connection:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the tables up to date; several processes may do so at once. Raises SettingsError for a newer one."""
+        """Migrate the tables. Several processes may do so at once. Raises SettingsError for a newer database."""
         if self._ready:
             return
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with _database_errors():
             with self._reading.connect() as connection:
-                found = _revision(connection)
-            if found != REVISION:
+                revision = _revision(connection)
+            if revision != REVISION:
                 with self._engine.begin() as connection:
                     if connection.dialect.name == "postgresql":
                         connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
@@ -152,14 +152,14 @@ class Database:
         self._ready = True
 
     def prepare(self) -> None:
-        """Bring the tables up to date at the start. A server that is away is no error: it may come back.
+        """Migrate the tables when the program starts. A server that is away is no error: it may come back.
 
-        Raises SettingsError for a newer database, and for one that cannot be opened at all.
+        Raises SettingsError for a newer database, and for a database that can never be opened.
         """
         try:
             self.migrate()
         except UploadsUnavailable as error:
-            reason = _why_hopeless(error.__context__)
+            reason = _permanent_fault(error.__context__)
             if reason is not None:
                 place = "DATABASE_URL must name a database" if self._file is None else f"{self._file} must be one"
                 raise SettingsError(f"{place} that can be opened ({reason})") from None
@@ -182,9 +182,9 @@ def _make_engine(url: str) -> Engine:
     )
 
 
-def _why_hopeless(error: BaseException | None) -> str | None:
-    """Say why a database will never be opened as it is named; None when it may be away or busy, and come back."""
-    if isinstance(error, ProgrammingError):  # of PostgreSQL: an option it does not know, or tables it may not make
+def _permanent_fault(error: BaseException | None) -> str | None:
+    """Return why the database can never be opened under its present name; None when it may be away or busy."""
+    if isinstance(error, ProgrammingError):  # PostgreSQL: an unknown option, or no permission to create tables
         return type(error.orig).__name__
     name = getattr(getattr(error, "orig", None), "sqlite_errorname", None)
     if name is None or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -193,27 +193,27 @@ def _why_hopeless(error: BaseException | None) -> str | None:
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where we say, see _begin_sqlite
+    connection.isolation_level = None  # transactions begin in _begin_sqlite
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads and then writes fails at once if another wrote in between; one that takes the lock
-    # first waits for its turn instead.
+    # A transaction that reads and then writes fails at once if another transaction wrote in between. A transaction
+    # that takes the lock first waits instead.
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the revision of the database's tables, None when there are none."""
+    """Return the migration of the tables, None when there are no tables."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _upgrade(connection: Connection) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # else twelve lines at the first start
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # otherwise twelve lines at the first start
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -230,17 +230,17 @@ def _upgrade(connection: Connection) -> None:
         ) from None
 
 
-class RowTaken(UploadsUnavailable):
-    """A row like it is there already."""
+class DuplicateRow(UploadsUnavailable):
+    """A row with the same unique values exists already."""
 
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Turn the library's errors into ours, without the statement and its values: they reach logs."""
+    """Translate SQLAlchemy's errors, without the statement and its values: errors reach logs."""
     try:
         yield
     except IntegrityError:
-        raise RowTaken("there is such an upload already", retry_after_seconds=1) from None
+        raise DuplicateRow("there is such an upload already", retry_after_seconds=1) from None
     except SQLAlchemyError as error:
         raise UploadsUnavailable(
             f"the database of uploads failed ({type(error).__name__}): check DATABASE_URL and that it runs",

@@ -1,7 +1,7 @@
-"""The list of uploads in SQL.
+"""The table of uploads.
 
-Every change of a row names what the row must still be, so that two processes that work on one upload cannot undo
-each other: the second finds that nothing matched.
+Every change of a row names the state that the row must still have. So two processes that work on one upload cannot
+undo each other's changes: the second change matches no row.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, true, tuple_, update
 
-from client.sql.database import Database, RowTaken, UploadRow
+from client.sql.database import Database, DuplicateRow, UploadRow
 from errors import InvalidRequest
 from schemas import Upload, UploadStatus
 
 MAX_ERROR_CHARS = 1_000
-# What the row of an upload says whose job was cancelled: the reason, and the sentence.
+# Reason and error of an upload whose job was cancelled.
 CANCELLED = ("cancelled", "its indexing was cancelled; index it again")
 BATCH = 500
 _COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "unique_sha256"]
 
 
 class UploadRepository:
-    """The list. Safe for threads and many processes. Every method raises UploadsUnavailable.
+    """Reads and changes uploads. Safe for threads and processes. Every method raises UploadsUnavailable.
 
-    Where `user_id` may be None, None is everybody.
+    A `user_id` of None means the uploads of all users. A method that changes an upload returns it as it is afterwards,
+    or None when the row is gone or no longer has the expected state.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, upload: Upload, *, unique: bool) -> Upload:
-        """Add an upload; `unique`: unless the user has one of the same content, which is then returned instead."""
+        """Add an upload. `unique`: if the user has the same content already, return the present upload instead."""
         try:
             return self._add(upload, unique=unique)
-        except RowTaken:  # another process was quicker: now its row is found
+        except DuplicateRow:  # another process has just added the content: this time its row is found
             return self._add(upload, unique=unique)
 
     def _add(self, upload: Upload, *, unique: bool) -> Upload:
@@ -55,10 +56,10 @@ class UploadRepository:
         return upload
 
     def get(self, upload_id: str, *, user_id: str | None = None) -> Upload | None:
-        """Return an upload, of any user when `user_id` is None; None when there is none."""
-        chosen = and_(UploadRow.upload_id == upload_id, _of(user_id))
+        """Return an upload, or None when the user has no such upload."""
+        condition = and_(UploadRow.upload_id == upload_id, _of(user_id))
         with self._database.reading() as connection:
-            row = connection.execute(select(*_COLUMNS).where(chosen)).first()
+            row = connection.execute(select(*_COLUMNS).where(condition)).first()
         return None if row is None else _upload(row)
 
     def page(
@@ -70,27 +71,27 @@ class UploadRepository:
         name: str | None = None,
         cursor: str | None = None,
     ) -> tuple[list[Upload], str | None]:
-        """Return uploads, newest first, and the cursor of the next page, None after the last.
+        """Return a page of uploads, newest first, and the cursor of the next page; None after the last page.
 
-        `name` is a part of the name, in any case. Raises InvalidRequest for a cursor that is none.
+        `name` is a part of the name, upper and lower case alike. Raises InvalidRequest for a malformed cursor.
         """
-        chosen = [_of(user_id)]
+        conditions = [_of(user_id)]
         if status is not None:
-            chosen.append(UploadRow.status == status)
+            conditions.append(UploadRow.status == status)
         if name:
-            chosen.append(UploadRow.name.icontains(name, autoescape=True))
+            conditions.append(UploadRow.name.icontains(name, autoescape=True))
         if cursor is not None:
-            chosen.append(tuple_(UploadRow.created_at, UploadRow.upload_id) < _parse_cursor(cursor))
-        newest = select(*_COLUMNS).where(*chosen)
+            conditions.append(tuple_(UploadRow.created_at, UploadRow.upload_id) < _parse_cursor(cursor))
+        newest = select(*_COLUMNS).where(*conditions)
         newest = newest.order_by(UploadRow.created_at.desc(), UploadRow.upload_id.desc()).limit(limit + 1)
         with self._database.reading() as connection:
             uploads = [_upload(row) for row in connection.execute(newest)]
         more = len(uploads) > limit
         return uploads[:limit], _cursor(uploads[limit - 1]) if more else None
 
-    def begin(self, upload_id: str, *, job_id: str | None) -> Upload | None:
-        """Start indexing; None when the upload is gone, is being deleted, or another job has taken it over."""
-        return self.change(
+    def start(self, upload_id: str, *, job_id: str | None) -> Upload | None:
+        """Mark an upload as processing. None when it is gone, being deleted, or given to another job."""
+        return self._change(
             upload_id,
             _owned(job_id),
             status=UploadStatus.PROCESSING,
@@ -100,13 +101,13 @@ class UploadRepository:
             started_at=datetime.now(UTC),
         )
 
-    def progress(self, upload_id: str, *, job_id: str | None, pages_done: int, pages: int) -> Upload | None:
-        """Note how far indexing is; None as for `begin`."""
-        return self.change(upload_id, _owned(job_id), pages_done=pages_done, pages=pages)
+    def record_progress(self, upload_id: str, *, job_id: str | None, pages_done: int, pages: int) -> Upload | None:
+        """Record how many pages are indexed. None as for `start`."""
+        return self._change(upload_id, _owned(job_id), pages_done=pages_done, pages=pages)
 
     def finish(self, upload_id: str, *, job_id: str | None, pages: int, chunks: int) -> Upload | None:
-        """Note that every chunk is stored; None as for `begin`."""
-        return self.change(
+        """Mark an upload as ready: every chunk is stored. None as for `start`."""
+        return self._change(
             upload_id,
             _owned(job_id),
             status=UploadStatus.READY,
@@ -119,27 +120,30 @@ class UploadRepository:
         )
 
     def fail(self, upload_id: str, *, job_id: str | None, reason: str, error: str) -> Upload | None:
-        """Note that indexing failed and why; None as for `begin`."""
-        return self.change(
+        """Mark an upload as failed. None as for `start`."""
+        return self._change(
             upload_id, _owned(job_id), status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
         )
 
-    def abandon(self, was: Upload, *, reason: str, error: str) -> Upload | None:
-        """Note that the job of an upload ended without a word; None when the row has changed since it was read."""
-        unchanged = and_(UploadRow.status == was.status, UploadRow.updated_at == was.updated_at)
-        return self.change(
-            was.upload_id, unchanged, status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
+    def fail_if_unchanged(self, upload: Upload, *, reason: str, error: str) -> Upload | None:
+        """Mark an upload as failed whose job ended unseen. None when the row has changed since `upload` was read."""
+        unchanged = and_(UploadRow.status == upload.status, UploadRow.updated_at == upload.updated_at)
+        return self._change(
+            upload.upload_id, unchanged, status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
         )
 
-    def queue(self, upload_id: str, *, was: Upload, job_id: str | None, **values: Any) -> Upload | None:
-        """Give the upload to another job; None when it is no longer as it `was`."""
-        as_it_was = and_(UploadRow.status == was.status, UploadRow.job_id.is_not_distinct_from(was.job_id))
+    def requeue(self, upload: Upload, *, job_id: str | None, **values: Any) -> Upload | None:
+        """Give an upload to another job. None when its status or job has changed since `upload` was read.
+
+        `values` are further columns to change.
+        """
+        unchanged = and_(UploadRow.status == upload.status, UploadRow.job_id.is_not_distinct_from(upload.job_id))
         values = {"status": UploadStatus.QUEUED, "pages_done": 0, "reason": None, "error": None} | values
-        return self.change(upload_id, as_it_was, job_id=job_id, **values)
+        return self._change(upload.upload_id, unchanged, job_id=job_id, **values)
 
     def mark_deleting(self, upload_id: str, *, user_id: str | None, job_id: str) -> Upload | None:
-        """Take the upload out of every answer. None when there is none; one that is being deleted stays as it is."""
-        marked = self.change(
+        """Hide an upload from every answer until it is deleted. Returns an upload already being deleted unchanged."""
+        marked = self._change(
             upload_id,
             and_(_of(user_id), UploadRow.status != UploadStatus.DELETING),
             status=UploadStatus.DELETING,
@@ -148,40 +152,42 @@ class UploadRepository:
         )
         return marked or self.get(upload_id, user_id=user_id)
 
-    def forget(self, upload_id: str) -> None:
+    def finish_delete(self, upload_id: str) -> None:
         """Remove the row of an upload that is being deleted."""
-        self.drop(upload_id, UploadRow.status == UploadStatus.DELETING)
+        self._delete(upload_id, UploadRow.status == UploadStatus.DELETING)
 
-    def withdraw(self, upload_id: str, *, job_id: str) -> None:
-        """Remove the row of an upload that was never accepted, since its job could not be queued."""
-        self.drop(upload_id, and_(UploadRow.job_id == job_id, UploadRow.status == UploadStatus.QUEUED))
+    def undo_add(self, upload_id: str, *, job_id: str) -> None:
+        """Remove the row of an upload that was not accepted because its job could not be queued."""
+        self._delete(upload_id, and_(UploadRow.job_id == job_id, UploadRow.status == UploadStatus.QUEUED))
 
     def searchable(self, user_id: str | None, upload_ids: Collection[str]) -> set[str]:
-        """Return which of these uploads answers may stand on: ready once, and not being deleted."""
+        """Return which of these uploads an answer may cite: indexed at least once, and not being deleted."""
         if not upload_ids:
             return set()
-        chosen = and_(
+        condition = and_(
             _of(user_id),
             UploadRow.upload_id.in_(upload_ids),
             UploadRow.indexed_at.is_not(None),
             UploadRow.status != UploadStatus.DELETING,
         )
         with self._database.reading() as connection:
-            return set(connection.execute(select(UploadRow.upload_id).where(chosen)).scalars())
+            return set(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
-    def state(self, user_id: str | None) -> str:
-        """Name the set of a user's uploads that can be found. What is added, removed or indexed anew renames it.
+    def searchable_version(self, user_id: str | None) -> str:
+        """Return a text that changes when a searchable upload of the user is added, removed or indexed again.
 
-        How many there are and when the latest was indexed are enough: time goes forward, so what was there before
-        cannot come back without being later.
+        The number of uploads and the time of the latest indexing are enough. Time goes forward, so an earlier set
+        cannot return without a later time.
         """
-        found = and_(_of(user_id), UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING)
+        searchable = and_(_of(user_id), UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING)
         with self._database.reading() as connection:
-            count, latest = connection.execute(select(func.count(), func.max(UploadRow.indexed_at)).where(found)).one()
+            count, latest = connection.execute(
+                select(func.count(), func.max(UploadRow.indexed_at)).where(searchable)
+            ).one()
         return f"{count}/{latest}"
 
     def stored_bytes(self, user_id: str) -> int:
-        """Sum up what the files of a user take."""
+        """Return the size of all files of a user, in bytes, without uploads that are being deleted."""
         kept = and_(_of(user_id), UploadRow.status != UploadStatus.DELETING)
         with self._database.reading() as connection:
             return int(connection.execute(select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(kept)).scalar_one())
@@ -193,24 +199,24 @@ class UploadRepository:
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def hidden(self, user_id: str | None) -> tuple[str, ...]:
-        """Return the uploads that may have chunks stored but must not be found: being deleted, or half indexed."""
-        half = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))
-        chosen = and_(_of(user_id), or_(UploadRow.status == UploadStatus.DELETING, half))
+    def hidden_ids(self, user_id: str | None) -> tuple[str, ...]:
+        """Return the uploads with chunks that must not be found: being deleted, or being indexed for the first time."""
+        first_indexing = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))
+        condition = and_(_of(user_id), or_(UploadRow.status == UploadStatus.DELETING, first_indexing))
         with self._database.reading() as connection:
-            return tuple(connection.execute(select(UploadRow.upload_id).where(chosen)).scalars())
+            return tuple(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
-    def unsettled(self, *, quiet_seconds: float, after: str = "", limit: int = BATCH) -> list[Upload]:
-        """Return uploads that wait for work and have not changed for so long, by id, those `after` an id."""
-        waiting = (UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING)
-        since = datetime.now(UTC) - timedelta(seconds=quiet_seconds)
-        chosen = and_(UploadRow.status.in_(waiting), UploadRow.updated_at <= since, UploadRow.upload_id > after)
-        by_id = select(*_COLUMNS).where(chosen).order_by(UploadRow.upload_id).limit(limit)
+    def unfinished(self, *, unchanged_seconds: float, after: str = "", limit: int = BATCH) -> list[Upload]:
+        """Return uploads with a job to do, unchanged for `unchanged_seconds`, by id, from after the id `after`."""
+        unfinished = (UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING)
+        since = datetime.now(UTC) - timedelta(seconds=unchanged_seconds)
+        condition = and_(UploadRow.status.in_(unfinished), UploadRow.updated_at <= since, UploadRow.upload_id > after)
+        by_id = select(*_COLUMNS).where(condition).order_by(UploadRow.upload_id).limit(limit)
         with self._database.reading() as connection:
             return [_upload(row) for row in connection.execute(by_id)]
 
-    def everything(self) -> Iterator[Upload]:
-        """Walk every upload of every user, by id."""
+    def all(self) -> Iterator[Upload]:
+        """Yield every upload of every user, by id."""
         last = ""
         while True:
             batch = select(*_COLUMNS).where(UploadRow.upload_id > last).order_by(UploadRow.upload_id).limit(BATCH)
@@ -221,8 +227,8 @@ class UploadRepository:
                 return
             last = uploads[-1].upload_id
 
-    def change(self, upload_id: str, condition: ColumnElement[bool], **values: Any) -> Upload | None:
-        """Change a row if the condition holds; return it as it now is, None when it did not hold."""
+    def _change(self, upload_id: str, condition: ColumnElement[bool], **values: Any) -> Upload | None:
+        """Change a row if it meets the condition, and return it; None when it does not."""
         changed = (
             update(UploadRow)
             .where(UploadRow.upload_id == upload_id, condition)
@@ -233,8 +239,8 @@ class UploadRepository:
             row = connection.execute(changed).first()
         return None if row is None else _upload(row)
 
-    def drop(self, upload_id: str, condition: ColumnElement[bool]) -> None:
-        """Remove a row if the condition holds."""
+    def _delete(self, upload_id: str, condition: ColumnElement[bool]) -> None:
+        """Remove a row if it meets the condition."""
         with self._database.writing() as connection:
             connection.execute(delete(UploadRow).where(UploadRow.upload_id == upload_id, condition))
 
@@ -248,7 +254,7 @@ def _of(user_id: str | None) -> ColumnElement[bool]:
 
 
 def _owned(job_id: str | None) -> ColumnElement[bool]:
-    """Hold for a row that this job works on."""
+    """Return the condition for an upload that this job indexes."""
     return and_(UploadRow.job_id.is_not_distinct_from(job_id), UploadRow.status != UploadStatus.DELETING)
 
 
@@ -257,7 +263,7 @@ def _same_content(user_id: str, sha256: str) -> ColumnElement[bool]:
 
 
 def _upload(row: Any) -> Upload:
-    return Upload.model_validate(dict(row._mapping))  # noqa: SLF001  SQLAlchemy's own name for a row as a mapping
+    return Upload.model_validate(dict(row._mapping))  # noqa: SLF001  SQLAlchemy's documented name
 
 
 def _cursor(upload: Upload) -> str:

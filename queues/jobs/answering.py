@@ -99,7 +99,7 @@ def _cached(
         {
             "version": ANSWERS_VERSION,
             # Read before the search: documents that change meanwhile make the next question miss.
-            "documents": services.uploads.state(query.visible_owner),
+            "documents": services.uploads.searchable_version(query.visible_owner),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
             "follow_up": follow_up,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],

@@ -43,8 +43,8 @@ def check_consistency(
     one later.
     """
     points = services.store.count_by_upload()
-    files = dict(services.files.everything())
-    rows = {upload.upload_id: upload for upload in services.uploads.everything()}
+    files = dict(services.files.all())
+    rows = {upload.upload_id: upload for upload in services.uploads.all()}
     yield from _points_without_rows(services, points, rows)
     yield from _files_without_rows(services, files, rows, min_file_age_seconds)
     for upload in rows.values():

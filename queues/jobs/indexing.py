@@ -42,7 +42,7 @@ def index_upload(task: UploadTask, services: Services, report: ProgressCallback,
 
     """
     before = services.uploads.get(task.upload_id)
-    upload = services.uploads.begin(task.upload_id, job_id=job_id)
+    upload = services.uploads.start(task.upload_id, job_id=job_id)
     if before is None or upload is None:
         raise _gone(task, services)
     try:
@@ -84,7 +84,7 @@ def remove_upload(task: UploadTask, services: Services) -> Removed:
     if upload is None:
         return Removed(upload_id=task.upload_id, name=task.upload_id)
     services.files.delete(upload.file_id)
-    services.uploads.forget(upload.upload_id)
+    services.uploads.finish_delete(upload.upload_id)
     return Removed(upload_id=upload.upload_id, name=upload.name)
 
 
@@ -104,11 +104,13 @@ def _index(upload: Upload, services: Services, report: ProgressCallback, *, fres
         nonlocal written_at
         written_at = time.monotonic()
         current_deadline().check()
-        row = services.uploads.progress(upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages)
+        row = services.uploads.record_progress(
+            upload.upload_id, job_id=upload.job_id, pages_done=pages_done, pages=pages
+        )
         if row is None:
             raise _gone(task, services)
 
-    with services.files.local(upload.file_id) as path:
+    with services.files.local_path(upload.file_id) as path:
         document = Document(
             upload_id=upload.upload_id,
             path=str(path),

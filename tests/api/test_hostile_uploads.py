@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from documents.service import MAX_NAME_CHARS
+from documents.incoming import MAX_NAME_CHARS
 from settings import Settings
 from tests.api.test_uploads import post, state, uploaded
 from tests.support.hostile_pdfs import tree_loops

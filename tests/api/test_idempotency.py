@@ -165,7 +165,7 @@ def test_files_that_were_deleted_since_are_a_documented_404(api: httpx.Client, s
     upload_id = upload(api, "one", "text").json()["upload_id"]
     assert api.delete(f"/uploads/{upload_id}").status_code == 202
     with closing(UploadRepository(Database(settings))) as uploads:  # as a worker does at the end of a delete
-        uploads.forget(upload_id)
+        uploads.finish_delete(upload_id)
     assert upload(api, "one", "text").status_code == 404
     assert "404" in api.get("/openapi.json").json()["paths"]["/uploads"]["post"]["responses"]
 

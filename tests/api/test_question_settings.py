@@ -47,7 +47,7 @@ def with_model(
 
 
 def upload_of(name: str) -> str:
-    return next(upload.upload_id for upload in wiring.get_services().uploads.everything() if upload.name == name)
+    return next(upload.upload_id for upload in wiring.get_services().uploads.all() if upload.name == name)
 
 
 def ask(**payload: Any) -> dict[str, Any]:

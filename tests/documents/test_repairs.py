@@ -13,7 +13,7 @@ from redis import Redis
 
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.server import server_store
-from documents import service as library
+from documents import service
 from schemas import Chunk
 from settings import Settings
 from tests.api.test_uploads import post, state, uploaded
@@ -41,7 +41,7 @@ def audit(settings: Settings, *flags: str) -> list[str]:
 def test_a_job_that_valkey_lost_is_submitted_again(
     api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
     body = post(api, pdf).json()
     valkey.flushall()
     assert state(api, body["upload_id"])["status"] == "queued"  # looked at, and so seen to
@@ -53,7 +53,7 @@ def test_a_job_that_valkey_lost_is_submitted_again(
 def test_a_job_that_failed_unseen_fails_its_upload(
     api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
     body = post(api, pdf).json()
     valkey.hset(f"rq:job:{body['job_id']}", "status", "failed")  # as a worker that died leaves it
     failed = state(api, body["upload_id"])
@@ -150,7 +150,7 @@ def test_a_qdrant_server_is_asked_for_the_same() -> None:
 def test_an_upload_whose_indexing_was_cancelled_says_so(
     api: httpx.Client, settings: Settings, pdf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "YOUNG_SECONDS", 0.0)
+    monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
     body = post(api, pdf).json()
     api.delete(f"/jobs/{body['job_id']}")
     assert_cancelled(state(api, body["upload_id"]))

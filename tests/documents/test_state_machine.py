@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from client.rq.records import REMOVE
-from documents import service as library_module
+from documents import service
 from documents.access_filter import AccessFilter
 from documents.service import DocumentService, OnDuplicate
 from errors import AppError, DocumentError, JobNotFound, QueueUnavailable
@@ -96,7 +96,7 @@ class UploadMachine(RuleBasedStateMachine):
     def delete(self, number: int, moment: tuple[int, bool], away: bool) -> None:
         self.queue.away = away
         for upload_id in self.ids()[number : number + 1]:
-            if self.as_api(moment, lambda api, upload_id=upload_id: api.remove(upload_id)):  # type: ignore[misc]
+            if self.as_api(moment, lambda api, upload_id=upload_id: api.delete(upload_id)):  # type: ignore[misc]
                 self.deleted.add(upload_id)
 
     @rule(number=st.integers(0, 5), moment=MOMENTS)
@@ -123,7 +123,7 @@ class UploadMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         self.queue.away = False
-        asyncio.run(self.api(self.use.uploads, self.use.files).settle_all())
+        asyncio.run(self.api(self.use.uploads, self.use.files).reconcile_unfinished())
 
     @invariant()
     def what_is_deleted_is_not_found(self) -> None:
@@ -137,12 +137,12 @@ class UploadMachine(RuleBasedStateMachine):
         try:
             self.queue.away = False
             for _ in range(20):
-                asyncio.run(self.api(self.use.uploads, self.use.files).settle_all())
+                asyncio.run(self.api(self.use.uploads, self.use.files).reconcile_unfinished())
                 while self.queue.waiting:
                     self.work((0, False), lost=False)
-                if not self.use.uploads.unsettled(quiet_seconds=0):
+                if not self.use.uploads.unfinished(unchanged_seconds=0):
                     break
-            assert not self.use.uploads.unsettled(quiet_seconds=0), "every upload is settled"
+            assert not self.use.uploads.unfinished(unchanged_seconds=0), "every upload has ended"
             self.nothing_is_left_over()
         finally:
             self.use.close()
@@ -154,12 +154,12 @@ class UploadMachine(RuleBasedStateMachine):
         for each in self.inconsistencies():
             each.repair()
         assert self.inconsistencies() == []
-        rows = list(self.use.uploads.everything())
+        rows = list(self.use.uploads.all())
         ready = {("local", row.upload_id): row.chunks for row in rows if row.status is UploadStatus.READY}
         again = {("local", row.upload_id) for row in rows if row.status is UploadStatus.FAILED}
         points = self.use.store.count_by_upload()
         assert {key: count for key, count in points.items() if key not in again} == ready
-        assert {row.file_id for row in rows} == {file_id for file_id, _ in self.use.files.everything()}
+        assert {row.file_id for row in rows} == {file_id for file_id, _ in self.use.files.all()}
         assert not {row.upload_id for row in rows} & self.deleted
 
     def inconsistencies(self) -> list[Any]:
@@ -186,7 +186,7 @@ class UploadMachine(RuleBasedStateMachine):
         return DocumentService(uploads, files, self.queue)  # type: ignore[arg-type]
 
     def ids(self) -> list[str]:
-        return [upload.upload_id for upload in self.use.uploads.everything()]
+        return [upload.upload_id for upload in self.use.uploads.all()]
 
     def any_points(self) -> bool:
         return bool(self.use.store.count_by_upload())
@@ -202,8 +202,8 @@ def fault(moment: tuple[int, bool]) -> Fault:
 
 
 def test_no_order_of_uploads_deletes_and_crashes_leaves_anything_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("YOUNG_SECONDS", "QUIET_SECONDS"):
-        monkeypatch.setattr(library_module, name, 0.0)
+    for name in ("YOUNG_SECONDS", "UNCHANGED_SECONDS"):
+        monkeypatch.setattr(service, name, 0.0)
     run_state_machine_as_test(
         UploadMachine,
         settings=settings(

@@ -95,7 +95,7 @@ def test_the_same_content_is_found_once_a_user(uploads: UploadRepository) -> Non
     assert uploads.add(an_upload(), unique=True) == one
     assert uploads.add(an_upload(user_id="another"), unique=True).user_id == "another"
     assert uploads.add(an_upload(), unique=False) != one
-    assert len(list(uploads.everything())) == 3
+    assert len(list(uploads.all())) == 3
     uploads.mark_deleting(one.upload_id, user_id="local", job_id="delete")
 
 
@@ -114,12 +114,12 @@ def test_many_at_once_make_one(uploads: UploadRepository) -> None:
 
 def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadRepository) -> None:
     one = uploads.add(an_upload(), unique=True)
-    begun = uploads.begin(one.upload_id, job_id="job")
+    begun = uploads.start(one.upload_id, job_id="job")
     assert begun is not None
     assert begun.status is UploadStatus.PROCESSING
-    assert uploads.queue(one.upload_id, was=begun, job_id="next") is not None
-    assert uploads.queue(one.upload_id, was=begun, job_id="another") is None
-    assert uploads.progress(one.upload_id, job_id="job", pages_done=1, pages=2) is None
+    assert uploads.requeue(begun, job_id="next") is not None
+    assert uploads.requeue(begun, job_id="another") is None
+    assert uploads.record_progress(one.upload_id, job_id="job", pages_done=1, pages=2) is None
     assert uploads.finish(one.upload_id, job_id="job", pages=2, chunks=2) is None
     assert uploads.fail(one.upload_id, job_id="job", reason="broken", error="…") is None
     assert uploads.finish(one.upload_id, job_id="next", pages=2, chunks=2) is not None
@@ -127,22 +127,22 @@ def test_a_job_that_lost_its_upload_changes_nothing(uploads: UploadRepository) -
     marked = uploads.mark_deleting(one.upload_id, user_id="local", job_id="delete")
     assert marked is not None
     assert uploads.searchable("local", [one.upload_id]) == set()
-    assert uploads.hidden("local") == (one.upload_id,)
+    assert uploads.hidden_ids("local") == (one.upload_id,)
     assert uploads.finish(one.upload_id, job_id="delete", pages=2, chunks=2) is None
-    uploads.forget(one.upload_id)
+    uploads.finish_delete(one.upload_id)
     assert uploads.get(one.upload_id) is None
 
 
 def test_only_an_upload_that_did_not_change_is_given_up(uploads: UploadRepository) -> None:
     """As when a job ends well between the look at its row and the look at the job."""
     one = uploads.add(an_upload(), unique=True)
-    begun = uploads.begin(one.upload_id, job_id="job")
+    begun = uploads.start(one.upload_id, job_id="job")
     assert begun is not None
     assert uploads.finish(one.upload_id, job_id="job", pages=1, chunks=1) is not None
-    assert uploads.abandon(begun, reason="worker_died", error="…") is None
-    again = uploads.begin(one.upload_id, job_id="job")
+    assert uploads.fail_if_unchanged(begun, reason="worker_died", error="…") is None
+    again = uploads.start(one.upload_id, job_id="job")
     assert again is not None
-    failed = uploads.abandon(again, reason="worker_died", error="…")
+    failed = uploads.fail_if_unchanged(again, reason="worker_died", error="…")
     assert failed is not None
     assert (failed.status, failed.reason) == (UploadStatus.FAILED, "worker_died")
 
@@ -239,18 +239,18 @@ def test_a_file_comes_back_until_it_is_deleted(files: FileStore) -> None:
     files.put(one, chunks)
     files.put(other, [])
     assert b"".join(files.read(one)) == b"".join(chunks)
-    with files.local(one) as path:
+    with files.local_path(one) as path:
         assert path.read_bytes() == b"".join(chunks)
-    stored = dict(files.everything())
+    stored = dict(files.all())
     assert set(stored) == {one, other}
     assert abs((datetime.now(UTC) - stored[one]).total_seconds()) < 60
     files.delete(one)
     files.delete(one)
     with pytest.raises(FileMissing):
         files.read(one)
-    with pytest.raises(FileMissing), files.local(one):
+    with pytest.raises(FileMissing), files.local_path(one):
         pass
-    assert set(dict(files.everything())) == {other}
+    assert set(dict(files.all())) == {other}
 
 
 def test_a_file_is_there_wholly_or_not_at_all(files: FileStore) -> None:
@@ -260,7 +260,7 @@ def test_a_file_is_there_wholly_or_not_at_all(files: FileStore) -> None:
 
     with pytest.raises((ConnectionResetError, FilesUnavailable)):
         files.put(str(uuid.uuid4()), cut_short())
-    assert list(files.everything()) == []
+    assert list(files.all()) == []
 
 
 def test_an_s3_server_that_is_away_is_a_503(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,4 +286,4 @@ def test_the_whole_way_on_postgresql_and_s3(
         assert api.get(f"/uploads/{upload_id}").status_code == 404
     assert not settings.files_dir.exists()
     assert not (settings.data_dir / "uploads.db").exists()
-    assert list(open_file_store(settings).everything()) == []
+    assert list(open_file_store(settings).all()) == []

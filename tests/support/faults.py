@@ -9,8 +9,8 @@ from typing import Any
 from queues.wiring import Services
 
 # What a worker does to the stores, in words: the calls that change something.
-CHANGES = frozenset({"upsert", "delete", "begin", "progress", "finish", "fail", "forget", "put", "add", "queue"})
-CHANGES |= {"mark_deleting", "withdraw", "delete_everywhere", "abandon"}
+CHANGES = frozenset({"upsert", "delete", "delete_everywhere", "put", "add", "undo_add", "start", "record_progress"})
+CHANGES |= {"finish", "fail", "fail_if_unchanged", "requeue", "mark_deleting", "finish_delete"}
 
 
 class Crash(BaseException):
