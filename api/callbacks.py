@@ -1,4 +1,4 @@
-"""Being called back when a job ends: what requests say about it, for every route that makes a job."""
+"""The webhook that a request asks for when its job ends: fields that all routes share which create a job."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ WebhookUrl = Annotated[
         description="Where to POST the result when the job ends; signed with the secret of GET /webhooks/secret.",
     ),
 ]
-_Key = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
-_Value = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
+_MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
+_MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 Metadata = Annotated[
-    dict[_Key, _Value], Field(max_length=MAX_METADATA, description="Texts of your own that webhooks carry back to you.")
+    dict[_MetadataKey, _MetadataValue],
+    Field(max_length=MAX_METADATA, description="Texts of yours that webhooks send back to you."),
 ]
 
 
-def policy_of(settings: Settings) -> AddressPolicy:
-    """Return what the operator allows."""
+def address_policy(settings: Settings) -> AddressPolicy:
+    """Return which addresses the operator allows webhooks to reach."""
     return AddressPolicy(allow_http=settings.webhook_allow_http, allow_private=settings.webhook_allow_private)
 
 
-def callback_of(settings: Settings, url: str | None, metadata: dict[str, str]) -> Callback:
-    """Return whom to tell when the job of a request ends.
+def make_callback(settings: Settings, url: str | None, metadata: dict[str, str]) -> Callback:
+    """Return the callback of a request's job. Raises InvalidRequest.
 
-    The name in the URL is resolved and checked when the webhook is sent, not here. Raises InvalidRequest.
+    The URL is only parsed here. Its host name is resolved and checked when the webhook is sent.
     """
     if url is not None:
         try:
-            parse_url(url, policy_of(settings))
+            parse_url(url, address_policy(settings))
         except WebhookUrlRefused as error:
             raise InvalidRequest([("webhook_url", error.detail)]) from None
     return Callback(url=url or "", metadata=metadata)

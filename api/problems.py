@@ -5,15 +5,17 @@ What the client sent is never repeated, except the name of an unknown field if t
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
@@ -31,11 +33,25 @@ _PARTS_OF_REQUEST = {"query", "body", "path", "header"}
 _MESSAGES = {
     "json_invalid": "is not valid JSON",
     "model_attributes_type": "must be a JSON object, sent with Content-Type: application/json",
-    "extra_forbidden": "holds a field that is not known",
+    "extra_forbidden": "contains an unknown field",
     "missing": "is required",
     "file": "must be a file, with a name",
     "string_too_short": "must not be empty",
 }
+# Names from other APIs, without `_` and in lower case, and the field that has the same meaning here.
+_SYNONYMS = {
+    **dict.fromkeys(("question", "q", "text", "prompt", "message", "messages", "input", "content"), "query"),
+    **dict.fromkeys(("file", "fileid", "fileids", "document", "documentid", "documents", "uploads"), "upload_id"),
+    **dict.fromkeys(("filename", "names", "documentname"), "name"),
+    **dict.fromkeys(("topk", "limit", "n", "numresults"), "k"),
+    **dict.fromkeys(("session", "sessionid", "thread", "threadid", "chatid"), "conversation_id"),
+    **dict.fromkeys(("callback", "callbackurl", "webhook", "hook"), "webhook_url"),
+    **dict.fromkeys(("queries", "items", "batch"), "questions"),
+    **dict.fromkeys(("endpoint", "address", "uri"), "url"),
+    **dict.fromkeys(("maxoutputtokens", "maxcompletiontokens"), "max_tokens"),
+}
+# A name that an error may repeat. Anything longer or stranger may be a secret or a text that was sent by mistake.
+_SHORT_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,29}")
 
 
 class FieldProblem(BaseModel):
@@ -98,8 +114,9 @@ async def _handle_app_error(_request: Request, error: AppError) -> Response:
     return error_response(error)
 
 
-async def _handle_validation_error(_request: Request, error: RequestValidationError) -> Response:
-    return error_response(InvalidRequest(list(dict.fromkeys(map(_field_problem, error.errors())))))
+async def _handle_validation_error(request: Request, error: RequestValidationError) -> Response:
+    problems = [_unknown_field(request, one) or _field_problem(one) for one in error.errors()]
+    return error_response(InvalidRequest(list(dict.fromkeys(problems))))
 
 
 async def _handle_http_exception(request: Request, error: HTTPException) -> Response:
@@ -133,6 +150,48 @@ def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
         kind = "file"
     message = _MESSAGES.get(kind) or str(error["msg"]).removeprefix("Value error, ")
     return _field_name(location), message
+
+
+def _unknown_field(request: Request, error: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return an unknown field with a suggestion. None for other errors, and for names that must not be repeated."""
+    *parents, name = error["loc"]
+    if error["type"] != "extra_forbidden" or not _SHORT_IDENTIFIER.fullmatch(str(name)):
+        return None
+    model = _model_at(request, parents)
+    known = _nearest(str(name), model.model_fields) if model is not None else None
+    hint = f": did you mean `{known}`?" if known else ""
+    return _field_name([*parents, name]), f"is not a known field{hint}"
+
+
+def _model_at(request: Request, location: Sequence[Any]) -> type[BaseModel] | None:
+    """Return the model of the part of a request that validation found at a location, such as `body.questions.3`."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute) or not location:
+        return None
+    parameters = route.dependant.query_params if location[0] == "query" else route.dependant.body_params
+    types: list[Any] = [parameter.field_info.annotation for parameter in parameters]
+    for part in location[1:]:
+        if isinstance(part, str):
+            models = [one for one in _models(types) if part in one.model_fields]
+            types = [one.model_fields[part].annotation for one in models] or types
+    return next(iter(_models(types)), None)
+
+
+def _models(types: Iterable[Any]) -> Iterator[type[BaseModel]]:
+    """Yield the models among types and their arguments: ChatRequest for `list[ChatRequest] | None`."""
+    for one in types:
+        if isinstance(one, type) and not get_args(one) and issubclass(one, BaseModel):
+            yield one
+        yield from _models(get_args(one))
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    """Return the known field that a name resembles or means; None if there is none."""
+    bare = name.lower().replace("_", "")
+    if (synonym := _SYNONYMS.get(bare)) in known:
+        return synonym
+    by_bare_name = {field.replace("_", ""): field for field in known}
+    return next((by_bare_name[match] for match in difflib.get_close_matches(bare, by_bare_name, n=1)), None)
 
 
 def _field_name(location: Sequence[Any]) -> str:

@@ -1,4 +1,4 @@
-"""A request's id, and its line in the log: ids and numbers, never an address as it was asked for."""
+"""The id and the log line of each request. A line has ids and numbers, never the address that was asked for."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from observability import logs
 log = logging.getLogger("api")
 
 HEADER = b"x-request-id"
-_WELL_FORMED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_READING = {"GET", "HEAD", "OPTIONS"}
-# Methods of the log; another is a text that a stranger made up.
-_METHODS = _READING | {"POST", "PUT", "PATCH", "DELETE"}
-_ERRORS = 400
-_FAILURES = 500
+_VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# Any other method is a text that a stranger made up: the log calls it `other`.
+_KNOWN_METHODS = _SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+_FIRST_CLIENT_ERROR = 400
+_FIRST_SERVER_ERROR = 500
 
 
 class RequestLog:
-    """ASGI middleware: `X-Request-ID` is taken or made and sent back, and every request gets a line when it ends.
+    """ASGI middleware that sends `X-Request-ID` back, and logs each request when it ends.
 
-    Reading that went well is told at DEBUG: clients poll.
+    The id is the client's if well formed, else a new one. Successful reads are logged at DEBUG, since clients poll.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,10 +37,10 @@ class RequestLog:
             return
         request_id = _request_id(scope)
         logs.add_context(request_id=request_id.decode())
-        started = time.perf_counter()
+        started_at = time.perf_counter()
         status, complete = 0, False
 
-        async def noted_send(message: Message) -> None:
+        async def noting_send(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -50,38 +50,38 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noted_send)
+            await self._app(scope, receive, noting_send)
         except Exception:
             if not complete:
                 raise
-            # It was logged where it was turned into a 500; the server would log it once more.
+            # The handler that made the 500 has logged the error; uvicorn would log it a second time.
         finally:
-            _tell(scope, status, time.perf_counter() - started)
+            _log_request(scope, status, time.perf_counter() - started_at)
 
 
 def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
-        if name == HEADER and _WELL_FORMED.fullmatch(value):
+        if name == HEADER and _VALID_ID.fullmatch(value):
             return bytes(value)
     return uuid4().hex.encode()
 
 
-def _tell(scope: Scope, status: int, seconds: float) -> None:
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"]
-    level = logging.DEBUG if method in _READING and status < _ERRORS else logging.INFO
-    if status >= _FAILURES:
+    level = logging.DEBUG if method in _SAFE_METHODS and status < _FIRST_CLIENT_ERROR else logging.INFO
+    if status >= _FIRST_SERVER_ERROR:
         level = logging.WARNING
     if not log.isEnabledFor(level):
         return
-    told = logs.fields(
-        method=method if method in _METHODS else "other",
+    fields = logs.fields(
+        method=method if method in _KNOWN_METHODS else "other",
         route=route_of(scope),
         status=status,
         ms=round(seconds * 1000, 2),
     )
-    log.log(level, "request", extra=told)
+    log.log(level, "request", extra=fields)
 
 
 def route_of(scope: Scope) -> str:
-    """Return the template of a request's route, such as `/result/{job_id}`; `-` for an address that has none."""
+    """Return the template of a request's route, such as `/result/{job_id}`; `-` if no route matches the address."""
     return str(getattr(scope.get("route"), "path", "-"))

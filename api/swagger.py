@@ -1,4 +1,4 @@
-"""Swagger at /docs, from this server alone: no CDN, and a content security policy that lets nothing else run."""
+"""Swagger UI at /docs, served by this server alone: no CDN, and a content security policy that allows nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 PATH = "/docs"
 STATIC_PATH = "/static-offline-docs"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-# Swagger sets styles of its own on elements; its icons are data: URLs.
+# Swagger UI sets styles on elements, hence 'unsafe-inline'; its icons are data: URLs.
 _POLICY = (
     "default-src 'none'; script-src 'self' {}; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -24,12 +24,12 @@ _POLICY = (
 
 
 def install(app: FastAPI) -> None:
-    """Serve the page and what it is made of."""
+    """Add the page and its static files to the app."""
     app.mount(STATIC_PATH, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"), name="docs")
 
     @app.get(PATH, include_in_schema=False)
     async def swagger(request: Request) -> HTMLResponse:
-        """Show the API, and let it be tried."""
+        """Show the API, and let a reader try it."""
         root = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
             openapi_url=f"{root}{app.openapi_url}",
@@ -39,10 +39,10 @@ def install(app: FastAPI) -> None:
             swagger_favicon_url=f"{root}{STATIC_PATH}/favicon.png",
             swagger_ui_parameters=app.swagger_ui_parameters,
         )
-        hashes = " ".join(map(_hash, _INLINE_SCRIPT.findall(bytes(page.body))))
+        hashes = " ".join(map(_csp_hash, _INLINE_SCRIPT.findall(bytes(page.body))))
         page.headers["Content-Security-Policy"] = _POLICY.format(hashes)
         return page
 
 
-def _hash(script: bytes) -> str:
+def _csp_hash(script: bytes) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"

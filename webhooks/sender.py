@@ -17,7 +17,7 @@ import certifi
 import httpcore
 
 from errors import WebhookUrlRefused
-from webhooks.ssrf import AddressPolicy, Target, addresses_of, parse_url
+from webhooks.ssrf import AddressPolicy, Target, parse_url, resolve_addresses
 
 SECRET_PREFIX: Final = "whsec_"  # noqa: S105  a prefix
 SECRET_BYTES: Final = 32  # the specification asks for 24 to 64
@@ -87,7 +87,7 @@ def send(
 
     try:
         target = parse_url(url, policy)
-        addresses = addresses_of(target, policy, timeout_seconds=min(RESOLVE_SECONDS, timeout_seconds))
+        addresses = resolve_addresses(target, policy, timeout_seconds=min(RESOLVE_SECONDS, timeout_seconds))
         status, retry_after = _post(target, addresses, body, headers, deadline)
     except WebhookUrlRefused as error:
         return outcome(error=f"refused: the URL {error.detail}")

@@ -1,4 +1,4 @@
-"""Limits on what a request may bring, held before any of it is parsed."""
+"""Limits on the size, the pace and the encoding of a request, enforced before any of it is parsed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from api.problems import error_response, problem_response
 from errors import InvalidRequest, PayloadTooLarge, RequestError, RequestTimedOut
 
 MAX_BODY_BYTES = 64 * 1024
-# A parameter of our making, so that its name can be repeated.
-_PARAMETER = re.compile(rb"([a-z_]{1,30})=")
+# Names of query parameters that an error may repeat: all of the API's parameters look like this.
+_PARAMETER_NAME = re.compile(rb"([a-z_]{1,30})=")
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How slowly a body may come: no gap longer than `gap_seconds`, and after `grace_seconds` of waiting for it at
-    least `bytes_per_second` on average. Only time spent waiting for the sender counts.
+class BodyPace:
+    """The slowest pace of a body that is accepted. Only the time spent waiting for the client counts.
+
+    No gap may be longer than `gap_seconds`. After `grace_seconds` of waiting, the average must be at least
+    `bytes_per_second`.
     """
 
     gap_seconds: float = 15.0
@@ -30,9 +32,9 @@ class Pace:
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body over the limit, declared or streamed, and 408 to one too slow.
+    """ASGI middleware that answers 413 to a body over the limit, declared or streamed, and 408 to a slow body.
 
-    `larger` has the limits of the paths that take more.
+    `larger` maps the paths that accept larger bodies to their limits, in bytes.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class BodyLimit:
         app: ASGIApp,
         max_bytes: int = MAX_BODY_BYTES,
         larger: Mapping[str, int] | None = None,
-        pace: Pace = Pace(),
+        pace: BodyPace = BodyPace(),
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
@@ -52,83 +54,90 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         max_bytes = self._larger.get(scope["path"], self._max_bytes)
-        paced_receive = _PacedReceive(receive, max_bytes, self._pace)
+        limited_receive = _LimitedReceive(receive, max_bytes, self._pace)
 
-        async def noted_send(message: Message) -> None:
-            paced_receive.answered = True
+        async def noting_send(message: Message) -> None:
+            limited_receive.response_started = True
             await send(message)
 
         try:
             if _declared_bytes(scope) > max_bytes:
-                raise _Refused(_too_large(max_bytes))
-            await self._app(scope, paced_receive, noted_send)
-        except _Refused as refused:
-            if not paced_receive.answered:
-                error = refused.error
-                # To close at once on somebody who still sends a lot would lose the answer on its way.
+                raise _BodyRefused(_too_large(max_bytes))
+            await self._app(scope, limited_receive, noting_send)
+        except _BodyRefused as refusal:
+            if not limited_receive.response_started:
+                error = refusal.error
+                # A 413 keeps the connection open: closed at once, a client that is still sending a large body would
+                # lose the response.
                 headers = {"Connection": "close"} if isinstance(error, RequestTimedOut) else {}
                 response = problem_response(error.status, error.title, error.detail, headers=headers)
                 await response(scope, receive, send)
 
 
-class _PacedReceive:
-    """A receive that holds a body to its limits, until there is an answer: then it can no longer be refused."""
+class _LimitedReceive:
+    """A `receive` that enforces the limits until the response starts. After that the body cannot be refused."""
 
-    def __init__(self, receive: Receive, max_bytes: int, pace: Pace) -> None:
+    def __init__(self, receive: Receive, max_bytes: int, pace: BodyPace) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
         self._pace = pace
         self._loop = asyncio.get_running_loop()
-        self._received = 0
-        self._waited = 0.0
-        self._over = False
-        self.answered = False
+        self._received_bytes = 0
+        self._waited_seconds = 0.0
+        self._complete = False
+        self.response_started = False
 
     async def __call__(self) -> Message:
-        if self._over:
+        if self._complete:
             return await self._receive()
-        began = self._loop.time()
+        started_at = self._loop.time()
         try:
             async with asyncio.timeout(self._pace.gap_seconds):
                 message = await self._receive()
         except TimeoutError:
-            if self.answered:
+            if self.response_started:
                 return await self._receive()
-            raise _Refused(_too_slow()) from None
-        self._waited += self._loop.time() - began
-        self._received += len(message.get("body", b""))
-        self._over = not message.get("more_body", False)
-        if self.answered:
-            return message if self._received <= self._max_bytes else {"type": "http.disconnect"}
-        if self._received > self._max_bytes:
-            raise _Refused(_too_large(self._max_bytes))
-        late = self._waited > self._pace.grace_seconds
-        if not self._over and late and self._received < self._waited * self._pace.bytes_per_second:
-            raise _Refused(_too_slow())
+            raise _BodyRefused(_too_slow()) from None
+        self._waited_seconds += self._loop.time() - started_at
+        self._received_bytes += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self.response_started:
+            return message if self._received_bytes <= self._max_bytes else {"type": "http.disconnect"}
+        if self._received_bytes > self._max_bytes:
+            raise _BodyRefused(_too_large(self._max_bytes))
+        if self._is_too_slow():
+            raise _BodyRefused(_too_slow())
         return message
+
+    def _is_too_slow(self) -> bool:
+        if self._complete or self._waited_seconds <= self._pace.grace_seconds:
+            return False
+        return self._received_bytes < self._waited_seconds * self._pace.bytes_per_second
 
 
 class AddressCheck:
-    """ASGI middleware that answers 400 to a path that is not UTF-8 once decoded, and 422 to such a parameter."""
+    """ASGI middleware that refuses what is not UTF-8 once decoded: 400 for the path, 422 for a query parameter."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if not _is_text(scope.get("raw_path") or b""):
+            if not _is_utf8(scope.get("raw_path") or b""):
                 await error_response(RequestError("the address is not valid UTF-8"))(scope, receive, send)
                 return
-            if not _is_text(scope["query_string"]):
-                named = _PARAMETER.match(next(p for p in scope["query_string"].split(b"&") if not _is_text(p)))
-                field = named[1].decode() if named else "query string"
-                await error_response(InvalidRequest([(field, "must be valid UTF-8")]))(scope, receive, send)
+            if not _is_utf8(scope["query_string"]):
+                pairs = scope["query_string"].split(b"&")
+                name = _PARAMETER_NAME.match(next(pair for pair in pairs if not _is_utf8(pair)))
+                field = name[1].decode() if name else "query string"
+                error = InvalidRequest([(field, "must be valid UTF-8")])
+                await error_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-class _Refused(BaseException):
-    """Not an Exception: FastAPI would turn that into a 400 of its own."""
+class _BodyRefused(BaseException):
+    """The body breaks a limit. Not an Exception: FastAPI would answer any Exception from `receive` with its own 400."""
 
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.detail)
@@ -140,7 +149,7 @@ def _too_large(max_bytes: int) -> RequestError:
 
 
 def _too_slow() -> RequestError:
-    return RequestTimedOut("the body came too slowly")
+    return RequestTimedOut("the body came too slowly: send it again on a faster connection")
 
 
 def _declared_bytes(scope: Scope) -> int:
@@ -148,11 +157,12 @@ def _declared_bytes(scope: Scope) -> int:
     return int(declared) if declared.isdigit() else 0
 
 
-def _is_text(part: bytes) -> bool:
-    if b"%" not in part or not part.isascii():
-        return part.isascii()
+def _is_utf8(encoded: bytes) -> bool:
+    """Return True if a percent-encoded text is ASCII, and UTF-8 once decoded."""
+    if b"%" not in encoded or not encoded.isascii():
+        return encoded.isascii()
     try:
-        unquote_to_bytes(part).decode()
+        unquote_to_bytes(encoded).decode()
     except UnicodeDecodeError:
         return False
     return True

@@ -1,8 +1,8 @@
-"""What keeps a web page in somebody's browser from using a service that asks for no key.
+"""Protection against foreign web pages while the service asks for no key.
 
-A page of any origin can send requests to 127.0.0.1. It cannot read the answers, but a question or a deletion does
-its work unread; and a name of the page's own that it lets lead to 127.0.0.1 (DNS rebinding) lets it read, too. Both
-show in headers that a page cannot set.
+A page of any origin can make a browser send requests to 127.0.0.1. The page cannot read the responses, but a question
+or a deletion takes effect all the same. A page whose own host name resolves to 127.0.0.1 (DNS rebinding) can read the
+responses too. Both attacks show in headers that a page cannot set.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from api.problems import problem_response
 from errors import AppError
 from settings import is_loopback
 
-_SAFE = {"GET", "HEAD", "OPTIONS"}
-_FOREIGN = {b"cross-site", b"same-site"}
-OTHER_HOST = "this server is not called by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
-OTHER_ORIGIN = "web pages of other origins may not call this server: CORS_ORIGINS lists those that may"
+_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_FOREIGN_SITES = {b"cross-site", b"same-site"}
+UNKNOWN_HOST = "this server is not known by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
+FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the origin to CORS_ORIGINS"
 
 
 class BrowserGuard:
-    """ASGI middleware that answers 421 to a Host that is not ours, and 403 to what a foreign page sends.
+    """ASGI middleware that answers 421 to an unknown Host, and 403 to a foreign page that would change something.
 
-    Only as long as no key is asked for: a page has none to send. `hosts` are names beside those of the loopback, or
-    None where it is not known by which names the server is called; `origins` may call, as for CORS.
+    It acts only while the service asks for no key: a foreign page has no key to send. `hosts` are names beside those of
+    the loopback interface; None accepts every name. Pages of `origins` may call, as for CORS.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class BrowserGuard:
         if scope["type"] == "http" and not await _requires_key(scope):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
-            if not self._is_ours(host):
-                await problem_response(421, "Misdirected request", OTHER_HOST)(scope, receive, send)
+            if not self._is_known_host(host):
+                await problem_response(421, "Misdirected request", UNKNOWN_HOST)(scope, receive, send)
                 return
-            if scope["method"] not in _SAFE and self._is_foreign(headers, host):
-                await problem_response(403, "Forbidden", OTHER_ORIGIN)(scope, receive, send)
+            if scope["method"] not in _SAFE_METHODS and self._is_foreign(headers, host):
+                await problem_response(403, "Forbidden", FOREIGN_ORIGIN)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _is_ours(self, host: str) -> bool:
-        """Whether a Host header names this server. Without one, no browser sent the request."""
+    def _is_known_host(self, host: str) -> bool:
+        """Return True if a Host header names this server, or is missing: every browser sends one."""
         if not host or self._hosts is None:
             return True
         try:
@@ -68,25 +68,26 @@ class BrowserGuard:
         return name in self._hosts or is_loopback(name)
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
+        """Return True if a page of another origin, which may not call, sent the request."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self._origins or "*" in self._origins:
             return False
         if origin:
             return origin not in {f"http://{host}", f"https://{host}"}
-        return headers.get(b"sec-fetch-site") in _FOREIGN
+        return headers.get(b"sec-fetch-site") in _FOREIGN_SITES
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, but what it refuses is a problem, as all that fails here."""
+    """Starlette's CORS middleware, which answers a refused preflight request with a problem document."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a browser that asks whether a page may call."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code < HTTPStatus.BAD_REQUEST:
-            return answer
-        headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        detail = f"{bytes(answer.body).decode()}: CORS_ORIGINS does not list it, or it is not taken here"
-        return problem_response(answer.status_code, "Bad request", detail, headers=headers)
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        detail = f"{bytes(response.body).decode()}: CORS_ORIGINS does not list it, or this server does not accept it"
+        return problem_response(response.status_code, "Bad request", detail, headers=headers)
 
 
 async def _requires_key(scope: Scope) -> bool:

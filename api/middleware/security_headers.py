@@ -1,4 +1,4 @@
-"""Headers that tell a browser what it may do with an answer: next to nothing."""
+"""Headers that forbid a browser nearly everything that it could do with a response; and HEAD requests."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COMMON = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 NO_STORE = (b"cache-control", b"no-store")
-# Two years, as the list of preloaded hosts asks for.
+# Two years, as the HSTS preload list asks for.
 HSTS = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds them to every response; what a response says itself stays."""
+    """ASGI middleware that adds the headers to every response. A header that the response has already is kept."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,15 +38,15 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
-                there = {name.lower() for name, _ in headers}
-                message["headers"] = headers + [header for header in added if header[0] not in there]
+                present = {name.lower() for name, _ in headers}
+                message["headers"] = headers + [header for header in added if header[0] not in present]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
 
 
 class HeadRequests:
-    """ASGI middleware: HEAD, as monitors and `curl -I` send it, is answered as GET is, without the body."""
+    """ASGI middleware that answers HEAD as GET without the body. Monitors and `curl -I` send HEAD."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

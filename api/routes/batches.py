@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.callbacks import callback_of
+from api.callbacks import make_callback
 from api.dependencies import (
     CallerDep,
     DocumentServiceDep,
@@ -21,8 +21,8 @@ from api.dependencies import (
     require_scope,
 )
 from api.problems import openapi_problems
-from api.routes.chat import ChatRequest, IdempotencyKey
-from api.routes.jobs import Pending, ended
+from api.routes.chat import ChatRequest, IdempotencyKeyHeader
+from api.routes.jobs import Pending, job_result
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
@@ -52,14 +52,14 @@ class BatchRequest(BaseModel):
 
 
 class BatchAccepted(BaseModel):
-    """The questions are on the queue; their jobs come in their order."""
+    """The questions are on the queue. `job_ids` are in the order of the questions."""
 
     batch_id: str
     job_ids: list[str]
 
 
 class BatchState(BaseModel):
-    """How many jobs of a batch are where. Jobs that are no longer kept count as `expired`."""
+    """The number of a batch's jobs in each status. Jobs that are no longer kept count as `expired`."""
 
     batch_id: str
     total: int
@@ -80,52 +80,64 @@ async def ask_many(
     body: BatchRequest,
     queue: JobQueueDep,
     settings: SettingsDep,
-    library: DocumentServiceDep,
+    documents: DocumentServiceDep,
     caller: CallerDep,
     quotas: QuotasDep,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> BatchAccepted:
-    """Put up to 1,000 questions on the queue, each of them with the settings of `POST /chat`.
+    """Put up to 1,000 questions on the queue, each with the options of `POST /chat`.
 
-    They are answered in any order, so `conversation_id` and `after_upload` are not taken.
+    The questions are answered in any order, so `conversation_id` and `after_upload` are refused.
     """
-    _check_independent(body.questions)
-    # All of them before any is queued or a key is taken: what is refused leaves nothing behind.
-    asked = [_asked(place, question, settings, caller) for place, question in enumerate(body.questions)]
-    once, batch_id, job_ids = None, new_id(), [new_id() for _ in body.questions]
+    _require_independent(body.questions)
+    # All questions are checked before one is queued or a key is reserved: a refused batch leaves nothing behind.
+    jobs = [_job_parts(index, question, settings, caller) for index, question in enumerate(body.questions)]
+    idempotency, batch_id, job_ids = None, new_id(), [new_id() for _ in body.questions]
     if idempotency_key is not None:
-        request = {"kind": "batch", **body.model_dump(mode="json")}
-        once = IdempotentRequest.of(idempotency_key, request, user_id=caller.user_id)
-        before = await _made_before(once, queue)
-        if before is not None:
-            return before
+        fields = {"kind": "batch", **body.model_dump(mode="json")}
+        idempotency = IdempotentRequest.of(idempotency_key, fields, user_id=caller.user_id)
+        earlier = await _find_earlier(idempotency, queue)
+        if earlier is not None:
+            return earlier
     await quotas.require_tokens(caller.user_id)
-    uploads = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
-    if uploads:
-        await library.prerequisite_jobs(uploads, user_id=caller.visible_owner, wait=False)
+    upload_ids = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
+    if upload_ids:
+        await documents.prerequisite_jobs(upload_ids, user_id=caller.visible_owner, wait=False)
     if settings.max_queued_jobs is not None:
         await queue.reserve_slots(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
-    # Listed before they are queued, under the key that asked for them: should that be cut short, the repeated request
-    # finds their ids and queues those that are not there.
-    if once is not None:
-        batch_id = await queue.idempotency.reserve(once, batch_id)
+    # The batch is stored before its jobs are queued. After a crash in between, the repeated request finds the ids of
+    # the jobs and queues those that are missing.
+    if idempotency is not None:
+        batch_id = await queue.idempotency.reserve(idempotency, batch_id)
     job_ids = await queue.job_index.make_batch(batch_id, caller.user_id, job_ids)
-    for priority in {question.priority for question in body.questions}:
-        places = [place for place, question in enumerate(body.questions) if question.priority is priority]
-        await queue.submit_many(
-            "chat",
-            [asked[place][0] for place in places],
-            priority=priority,
-            owner=caller.user_id,
-            callbacks=[asked[place][1] for place in places],
-            job_ids=[job_ids[place] for place in places],
-        )
+    await _submit_all(body.questions, jobs, job_ids, queue, owner=caller.user_id)
     return BatchAccepted(batch_id=batch_id, job_ids=job_ids)
 
 
-async def _made_before(once: IdempotentRequest, queue: JobQueue) -> BatchAccepted | None:
-    """Return the batch that a request made before gave; None for a new one, and for one cut short."""
-    batch_id = await queue.idempotency.find(once)
+async def _submit_all(
+    questions: Sequence[ChatRequest],
+    jobs: Sequence[tuple[dict[str, Any], Callback]],
+    job_ids: Sequence[str],
+    queue: JobQueue,
+    *,
+    owner: str,
+) -> None:
+    """Queue the jobs: one call for each priority among the questions."""
+    for priority in {question.priority for question in questions}:
+        indexes = [index for index, question in enumerate(questions) if question.priority is priority]
+        await queue.submit_many(
+            "chat",
+            [jobs[index][0] for index in indexes],
+            priority=priority,
+            owner=owner,
+            callbacks=[jobs[index][1] for index in indexes],
+            job_ids=[job_ids[index] for index in indexes],
+        )
+
+
+async def _find_earlier(idempotency: IdempotentRequest, queue: JobQueue) -> BatchAccepted | None:
+    """Return the batch that an earlier request gave; None if this is the first, or if the earlier one was cut short."""
+    batch_id = await queue.idempotency.find(idempotency)
     if batch_id is None:
         return None
     try:
@@ -136,10 +148,11 @@ async def _made_before(once: IdempotentRequest, queue: JobQueue) -> BatchAccepte
     return BatchAccepted(batch_id=batch_id, job_ids=job_ids) if complete else None
 
 
-def _check_independent(questions: list[ChatRequest]) -> None:
+def _require_independent(questions: list[ChatRequest]) -> None:
+    """Refuse the options that would make one question wait for another. Raises InvalidRequest."""
     problems = [
-        (f"questions.{place}.{field}", "is not taken in a batch")
-        for place, question in enumerate(questions)
+        (f"questions.{index}.{field}", "is not accepted in a batch: send the question to POST /chat")
+        for index, question in enumerate(questions)
         for field in ("conversation_id", "after_upload")
         if getattr(question, field)
     ]
@@ -147,24 +160,28 @@ def _check_independent(questions: list[ChatRequest]) -> None:
         raise InvalidRequest(problems)
 
 
-def _asked(place: int, question: ChatRequest, settings: Settings, caller: Caller) -> tuple[dict[str, Any], Callback]:
-    """Return what travels to a worker, and whom to tell of its end. Raises InvalidRequest that names the question."""
+def _job_parts(
+    index: int, question: ChatRequest, settings: Settings, caller: Caller
+) -> tuple[dict[str, Any], Callback]:
+    """Return the payload and the callback of a question's job. Raises InvalidRequest that names the question."""
     try:
         payload = question.as_query(settings, caller).model_dump(mode="json")
-        return payload, callback_of(settings, question.webhook_url, question.metadata)
+        return payload, make_callback(settings, question.webhook_url, question.metadata)
     except InvalidRequest as error:
-        raise InvalidRequest([(f"questions.{place}.{field}", said) for field, said in error.problems]) from None
+        problems = [(f"questions.{index}.{field}", message) for field, message in error.problems]
+        raise InvalidRequest(problems) from None
 
 
-async def _batch(batch_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> list[str]:
+async def _batch_job_ids(batch_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> list[str]:
     return await queue.job_index.batch(owner, batch_id)
 
 
-Batch = Annotated[list[str], Depends(_batch)]
+# The ids of the jobs of the batch that the path names.
+BatchJobIdsDep = Annotated[list[str], Depends(_batch_job_ids)]
 
 
 @router.get("/batches/{batch_id}", responses=openapi_problems(404, 422, 503))
-async def batch_state(batch_id: str, job_ids: Batch, queue: JobQueueDep) -> BatchState:
+async def batch_state(batch_id: str, job_ids: BatchJobIdsDep, queue: JobQueueDep) -> BatchState:
     """Count the jobs of a batch by status."""
     counts = await queue.job_index.count(job_ids)
     by_status = {status.value: counts[status] for status in JobStatus}
@@ -173,17 +190,17 @@ async def batch_state(batch_id: str, job_ids: Batch, queue: JobQueueDep) -> Batc
 
 
 @router.get("/batches/{batch_id}/results", response_class=JsonLines, responses=openapi_problems(404, 422, 503))
-async def batch_results(job_ids: Batch, queue: JobQueueDep) -> JsonLines:
-    """Download the results of a batch as JSON Lines, a line for each job in order, also for those not yet ended."""
-    return JsonLines(_lines(job_ids, queue))
+async def batch_results(job_ids: BatchJobIdsDep, queue: JobQueueDep) -> JsonLines:
+    """Download the results of a batch as JSON Lines: one line for each job, in order, ended or not."""
+    return JsonLines(_result_lines(job_ids, queue))
 
 
-async def _lines(job_ids: list[str], queue: JobQueue) -> AsyncIterator[str]:
+async def _result_lines(job_ids: list[str], queue: JobQueue) -> AsyncIterator[str]:
     for job_id in job_ids:
         try:
             job = await queue.fetch(job_id)
         except AppError as error:
             yield f'{{"job_id":"{job_id}","status":"expired","error":"{error.title}"}}\n'
             continue
-        line = ended(job) if job.status.terminal else Pending(job_id=job_id, status=job.status)
+        line = job_result(job) if job.status.terminal else Pending(job_id=job_id, status=job.status)
         yield line.model_dump_json(exclude_none=True) + "\n"

@@ -1,4 +1,4 @@
-"""Asking: POST /chat."""
+"""Asking a question: POST /chat."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringConstraints
 
 import schemas
-from api.callbacks import Metadata, WebhookUrl, callback_of
+from api.callbacks import Metadata, WebhookUrl, make_callback
 from api.dependencies import (
     CallerDep,
     DocumentServiceDep,
@@ -19,7 +19,7 @@ from api.dependencies import (
     require_scope,
 )
 from api.problems import openapi_problems
-from api.question_settings import Names, QuestionSettings, clean_names
+from api.question_settings import DocumentNames, QuestionSettings, check_names
 from client.rq.idempotency import IdempotentRequest
 from errors import InvalidRequest
 from observability import logs
@@ -30,39 +30,39 @@ router = APIRouter(route_class=ScopedRoute, tags=["chat"], dependencies=[require
 
 MAX_UPLOADS = 100
 UploadIds = Annotated[list[str], Field(min_length=1, max_length=MAX_UPLOADS)]
-PRIORITY_SAYS = (
-    "`high` enters the queue at the front; `low` lets your other questions pass, for ten minutes at the most."
+PRIORITY_DESCRIPTION = (
+    "`high` enters the queue at the front; `low` lets your other questions pass, for at most ten minutes."
 )
 EXAMPLE = "How long does the battery last?"
 
-IdempotencyKey = Annotated[
+IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="A key of your making for this request. Sent again within 24 h it gives the same job.",
+        description="A key that you make up for this request. Sent again within 24 h, it gives the same job.",
     ),
 ]
 
 
-class _Question(QuestionSettings):
-    """What may be said of a question in either way of asking it."""
+class _QuestionOptions(QuestionSettings):
+    """The options of a question, the same in a JSON body and in query parameters."""
 
-    k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="How many passages the answer may stand on.")
-    priority: Priority = Field(Priority.NORMAL, description=PRIORITY_SAYS)
+    k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="Largest number of passages that the answer may use.")
+    priority: Priority = Field(Priority.NORMAL, description=PRIORITY_DESCRIPTION)
     after_upload: bool = Field(
         default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
     )
     conversation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
         None,
-        description="A name of your making. Questions of one conversation are answered in order, each understood by "
-        "those before it.",
+        description="A name that you make up. The questions of a conversation are answered in order, and each is "
+        "understood in the light of the earlier ones.",
     )
     webhook_url: WebhookUrl = None
 
 
-class ChatRequest(_Question):
+class ChatRequest(_QuestionOptions):
     """A question."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"query": EXAMPLE}]})
@@ -80,41 +80,41 @@ class ChatRequest(_Question):
             everyone=caller.visible_owner is None,
             upload_ids=self.upload_ids,
             conversation_id=self.conversation_id,
-            **self.for_query(settings),
+            **self.query_fields(settings),
         )
 
     @property
     def upload_ids(self) -> tuple[str, ...] | None:
-        """The uploads to search, each once; None for all."""
+        """The uploads to search, without repetitions; None for all."""
         if self.upload_id is None:
             return None
         return tuple(dict.fromkeys([self.upload_id] if isinstance(self.upload_id, str) else self.upload_id))
 
 
-class _Asked(BaseModel):
+class _QueryParameter(BaseModel):
     query: QuestionText | None = Field(None, description="The question.")
 
 
-class ChatParameters(_Question, _Asked):  # the last one's field comes first
-    """The same as query parameters."""
+class ChatParameters(_QuestionOptions, _QueryParameter):  # pydantic puts the last base's field first
+    """A question as query parameters."""
 
     model_config = ConfigDict(extra="forbid")
 
     upload_id: UploadIds | None = Field(None, description="Search only these uploads; may be given repeatedly.")
-    name: Annotated[Names | None, AfterValidator(clean_names)] = Field(
+    name: Annotated[DocumentNames | None, AfterValidator(check_names)] = Field(
         None, description="Search only documents of this name; may be given repeatedly."
     )
     metadata: Json[Metadata] | None = Field(None, description="The same as a JSON object.")
 
     def as_request(self) -> ChatRequest:
-        """Return the question these ask. Raises InvalidRequest when there is none."""
+        """Return the question as a ChatRequest. Raises InvalidRequest if `query` is missing."""
         if self.query is None:
             raise InvalidRequest([("query", "is required, as a query parameter or in a JSON body")])
         return ChatRequest.model_validate(self.model_dump(exclude_none=True))
 
 
 class Accepted(BaseModel):
-    """The question is on the queue. `Location` is where to look next."""
+    """The question is on the queue. `Location` is the address of its status."""
 
     status: JobStatus = JobStatus.QUEUED
     job_id: str
@@ -125,45 +125,49 @@ class Accepted(BaseModel):
 async def ask(
     queue: JobQueueDep,
     settings: SettingsDep,
-    library: DocumentServiceDep,
+    documents: DocumentServiceDep,
     caller: CallerDep,
     quotas: QuotasDep,
     response: Response,
     parameters: Annotated[ChatParameters, Query()],
     body: Annotated[ChatRequest | None, Body()] = None,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> Accepted:
-    """Put a question on the queue, given as a query parameter or as a JSON body (which wins over parameters)."""
-    body = body or parameters.as_request()
-    callback = callback_of(settings, body.webhook_url, body.metadata)
-    payload: dict[str, Any] = body.as_query(settings, caller).model_dump(mode="json")
-    once = None
+    """Put a question on the queue. It comes as query parameters or as a JSON body; with both, the body counts."""
+    question = body or parameters.as_request()
+    callback = make_callback(settings, question.webhook_url, question.metadata)
+    payload: dict[str, Any] = question.as_query(settings, caller).model_dump(mode="json")
+    idempotency = None
     if idempotency_key is not None:
-        request = {"kind": "chat", **body.model_dump(mode="json"), "upload_id": body.upload_ids}
-        once = IdempotentRequest.of(idempotency_key, request, user_id=caller.user_id)
-        # Before all that may have changed since: limits, and the uploads it asks about.
-        before = await queue.find_earlier(once)
-        if before is not None:
-            return _accepted(before, response)
+        idempotency = _idempotency(idempotency_key, question, caller)
+        # A repeat comes before the limits and the look at the uploads: both may have changed since the first request.
+        earlier_id = await queue.find_earlier(idempotency)
+        if earlier_id is not None:
+            return _accepted(earlier_id, response)
     await quotas.require_tokens(caller.user_id)
-    uploads = body.upload_ids
+    upload_ids = question.upload_ids
     after = (
-        await library.prerequisite_jobs(uploads, user_id=caller.visible_owner, wait=body.after_upload)
-        if uploads
+        await documents.prerequisite_jobs(upload_ids, user_id=caller.visible_owner, wait=question.after_upload)
+        if upload_ids
         else []
     )
     job = await queue.submit(
         "chat",
         payload,
-        priority=body.priority,
+        priority=question.priority,
         owner=caller.user_id,
         after=after,
-        idempotency=once,
+        idempotency=idempotency,
         callback=callback,
-        conversation_id=body.conversation_id,
+        conversation_id=question.conversation_id,
         max_waiting=settings.max_queued_jobs,
     )
     return _accepted(job.job_id, response)
+
+
+def _idempotency(key: str, question: ChatRequest, caller: Caller) -> IdempotentRequest:
+    fields = {"kind": "chat", **question.model_dump(mode="json"), "upload_id": question.upload_ids}
+    return IdempotentRequest.of(key, fields, user_id=caller.user_id)
 
 
 def _accepted(job_id: str, response: Response) -> Accepted:

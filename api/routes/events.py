@@ -11,20 +11,18 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep, require_scope
+from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep
 from api.problems import openapi_problems
-from api.routes.jobs import ended
+from api.routes.jobs import ANY_SCOPE, job_result
 from client.rq.event_stream import FIRST, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
-from schemas import JobView, KeyScope
+from schemas import JobView
 
-router = APIRouter(
-    route_class=ScopedRoute, tags=["jobs"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
-)
+router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
 HEARTBEAT_SECONDS = 15.0
-# The id of the last event: whoever has it has seen all.
+# The id of the last event of every job: a reader that has seen it has seen all events.
 LAST = "end"
 
 
@@ -34,13 +32,13 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-async def _watched(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobView:
+async def _watched_job(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobView:
     return await queue.fetch(job_id, owner=owner)
 
 
-def _after(
+def _last_seen(
     last_event_id: Annotated[
-        str | None, Header(description="Id of the last event seen; those after it follow.")
+        str | None, Header(description="Id of the last event seen; the events after it follow.")
     ] = None,
 ) -> str:
     if last_event_id is None:
@@ -58,40 +56,42 @@ def _after(
     responses={204: {"description": "Nothing comes after Last-Event-ID"}, **openapi_problems(404, 410, 422, 503)},
 )
 async def events(
-    job: Annotated[JobView, Depends(_watched)], after: Annotated[str, Depends(_after)], queue: JobQueueDep
+    job: Annotated[JobView, Depends(_watched_job)], after: Annotated[str, Depends(_last_seen)], queue: JobQueueDep
 ) -> EventStream:
-    """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, to how it ended.
+    """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, until it ends.
 
     Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer: show
     no image and no link of the tokens before it), and at the end one of `finished`, `failed` and `cancelled`, with the
-    data of `GET /result/{job_id}`. The answer begins anew with each `started`: forget the tokens before it. When a
-    worker dies the next attempt tells one; when a model breaks off, the same attempt tells another.
+    data of `GET /result/{job_id}`. The answer begins again with each `started`: forget the tokens before it. When
+    a worker dies, `started` has the next attempt; when the model breaks off, the same attempt.
     """
     return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
 
 
 async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[bytes]:
+    """Yield the events after the one with the id `after`, and a comment when nothing was sent for a while."""
     written_at = time.monotonic()
     async with queue.notifier.subscribe(job_id) as watch:
         while True:
             try:
-                job, found = await queue.fetch_events(job_id, after)
+                job, new_events = await queue.fetch_events(job_id, after)
             except AppError:
-                return  # Valkey is away, or the job expired: the client comes back with the last id it has seen
-            for event in found:
-                yield _line(event.type, event.data, event.id)
+                return  # Valkey is unavailable, or the job expired: the client reconnects with the last id it has seen
+            for event in new_events:
+                yield _sse(event.type, event.data, event.id)
                 after, written_at = event.id, time.monotonic()
-            if not found and job.status.terminal:
-                yield _line(job.status, ended(job).model_dump(mode="json", exclude_none=True), LAST)
+            if new_events:
+                continue  # there may be another page of events
+            if job.status.terminal:
+                yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
-            if not found and queue.notifier.closing:
-                return  # the process ends: the client goes on at another, or at the next
-            if not found:  # else there may be another page
-                await watch.wait(HEARTBEAT_SECONDS)
-                if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
-                    yield format_sse_event(comment="still there")
-                    written_at = time.monotonic()
+            if queue.notifier.closing:
+                return  # this process ends: the client reconnects to another, or to the next
+            await watch.wait(HEARTBEAT_SECONDS)
+            if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
+                yield format_sse_event(comment="still there")
+                written_at = time.monotonic()
 
 
-def _line(kind: str, data: dict[str, object], event_id: str) -> bytes:
+def _sse(kind: str, data: dict[str, object], event_id: str) -> bytes:
     return format_sse_event(event=kind, data_str=json.dumps(data, ensure_ascii=False), id=event_id)

@@ -1,34 +1,40 @@
-"""Following a job: GET /job-status and GET /result."""
+"""Jobs: GET /job-status and GET /result follow one job, GET /jobs lists them, DELETE /jobs/{job_id} cancels one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep, require_scope
+from api.dependencies import JobQueueDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep, require_scope
 from api.problems import openapi_problems
+from client.rq.listing import JobSummary
 from client.rq.records import Kind
 from client.rq_client import JobQueue
+from client.sql.uploads import UploadRepository
 from errors import InvalidRequest
 from observability import logs
 from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
 
-router = APIRouter(
-    route_class=ScopedRoute, tags=["jobs"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
-)
+ANY_SCOPE = [require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
+router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
 RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60
 MAX_LISTED = 200
+MAX_LISTED_QUERY_CHARS = 200
 
-Wait = Annotated[float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")]
+WaitParam = Annotated[
+    float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")
+]
 
 
 class JobState(BaseModel):
-    """Where a job is. What does not apply to its status is left out."""
+    """The state of a job. Fields that do not apply to its status are left out."""
 
     job_id: str
     status: JobStatus
@@ -37,12 +43,12 @@ class JobState(BaseModel):
     ended_at: datetime | None = None
     position: int | None = Field(
         None,
-        description="Place in the queue, from 1; while queued, and not while it waits for an upload or a turn before.",
+        description="Place in the queue, from 1; while queued, unless the job waits for an upload or an earlier turn.",
     )
     expected_wait_seconds: float | None = Field(
-        None, description="How long it may still wait, at the rate of the last minute; where it has a position."
+        None, description="Expected wait at the rate of the last minute; only for a job with a position."
     )
-    progress: Progress | None = Field(None, description="How far it is; while started.")
+    progress: Progress | None = Field(None, description="How far the job is; while started.")
     result: str | None = Field(None, description="The answer; when finished.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
 
@@ -53,20 +59,24 @@ class JobResult(BaseModel):
     job_id: str
     status: Literal["completed", "failed", "cancelled"]
     result: str | None = None
-    sources: list[Source] | None = Field(None, description="What the answer stands on.")
+    sources: list[Source] | None = Field(None, description="The passages that support the answer.")
     answered: bool | None = Field(
         None,
-        description="True when a source supports at least a part of the result; else the documents do "
-        "not answer the question.",
+        description="True if a source supports at least a part of the result; else the documents do not answer the "
+        "question.",
     )
-    unsupported: int | None = Field(None, description="Citations taken out: their source does not support them.")
+    unsupported: int | None = Field(
+        None, description="Number of citations removed because their source does not support them."
+    )
     links: list[Link] | None = Field(
         None, description="All images and links in the answer. Refuse those you do not trust before you show it."
     )
-    used: Used | None = Field(None, description="What the question was answered with.")
-    cached: bool | None = Field(None, description="True when the same was answered before over the same documents.")
-    rewritten: str | None = Field(None, description="The question as searched for, where its conversation changed it.")
-    usage: Usage | None = Field(None, description="Tokens it cost, as the model provider counted them.")
+    used: Used | None = Field(None, description="The settings with which the question was answered.")
+    cached: bool | None = Field(
+        None, description="True if the same question was answered before over the same documents."
+    )
+    rewritten: str | None = Field(None, description="The question as searched for, if its conversation changed it.")
+    usage: Usage | None = Field(None, description="Tokens used, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
 
@@ -76,12 +86,19 @@ class ListedJob(BaseModel):
     kind: Kind
     status: JobStatus
     created_at: datetime
+    query: str | None = Field(
+        None, description=f"The question, cut after {MAX_LISTED_QUERY_CHARS} characters; for jobs of kind `chat`."
+    )
+    name: str | None = Field(
+        None, description="Name of the document; for jobs of kind `document`, until the upload is deleted."
+    )
 
 
 class JobPage(BaseModel):
     """Some of your jobs, newest first.
 
-    `next`, if any, is `before` of the next page; where few of many jobs match, a page may be short or empty before it.
+    `next`, if any, is `before` of the next page. A page may be short or empty and yet have a `next`, if few of many
+    jobs match.
     """
 
     jobs: list[ListedJob]
@@ -96,9 +113,9 @@ class Pending(BaseModel):
 
 
 @router.get("/job-status/{job_id}", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
-async def job_status(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, wait: Wait = 0) -> JobState:
-    """Tell where a job is; with `wait`, as soon as its status changes."""
-    return _state(await _changed(job_id, queue, wait, owner=owner))
+async def job_status(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, wait: WaitParam = 0) -> JobState:
+    """Return the state of a job; with `wait`, as soon as its status changes."""
+    return _state(await _fetch_changed(job_id, queue, wait, owner=owner))
 
 
 @router.get("/job-status", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
@@ -106,32 +123,32 @@ async def job_status_by_parameter(
     queue: JobQueueDep,
     owner: VisibleOwnerDep,
     job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
-    wait: Wait = 0,
+    wait: WaitParam = 0,
 ) -> JobState:
-    """Tell where a job is, its id given as a query parameter; with `wait`, as soon as its status changes."""
+    """Return the state of a job, its id given as a query parameter; with `wait`, as soon as its status changes."""
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
-    return _state(await _changed(job_id, queue, wait, owner=owner))
+    return _state(await _fetch_changed(job_id, queue, wait, owner=owner))
 
 
 @router.get("/jobs", responses=openapi_problems(422, 503))
 async def recent_jobs(
     queue: JobQueueDep,
     owner: VisibleOwnerDep,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="How many to give at the most.")] = 50,
-    before: Annotated[str | None, Query(max_length=64, description="Give those older than this job.")] = None,
+    uploads: UploadRepositoryDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Largest number of jobs to return.")] = 50,
+    before: Annotated[str | None, Query(max_length=64, description="Only jobs older than this one.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
     kind: Annotated[Kind | None, Query(description="Only jobs of this kind.")] = None,
 ) -> JobPage:
     """List your recent jobs, newest first."""
-    found, following = await queue.job_index.recent(owner, limit=limit, before=before, status=status, kind=kind)
-    jobs = [ListedJob(job_id=j.job_id, kind=j.kind, status=j.status, created_at=j.created_at) for j in found]
-    return JobPage(jobs=jobs, next=following)
+    jobs, following = await queue.job_index.recent(owner, limit=limit, before=before, status=status, kind=kind)
+    return JobPage(jobs=await _listed(jobs, queue, uploads, owner=owner), next=following)
 
 
 @router.delete("/jobs/{job_id}", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
 async def cancel(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobState:
-    """Cancel a job: one that waits never runs, one that runs is stopped. One that has ended stays as it is."""
+    """Cancel a job. A queued job never runs, a started one is stopped, one that has ended stays as it is."""
     cancelled = await queue.cancel(job_id, owner=owner)
     logs.audit("job_cancelled", job_id=job_id, status=cancelled.status)
     return _state(cancelled)
@@ -144,19 +161,19 @@ async def cancel(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> Job
     response_model_exclude_none=True,
 )
 async def result(
-    job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, response: Response, wait: Wait = 0
+    job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, response: Response, wait: WaitParam = 0
 ) -> JobResult | Pending:
-    """Give a job's answer and its sources; 202 until it has ended. With `wait`, as soon as it has."""
-    job = await queue.wait(job_id, wait, owner=owner, until=lambda seen: seen.status.terminal)
+    """Return a job's answer and its sources; 202 until the job has ended. With `wait`, as soon as it has ended."""
+    job = await queue.wait(job_id, wait, owner=owner, until=lambda view: view.status.terminal)
     if not job.status.terminal:
         response.status_code = 202
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Pending(job_id=job.job_id, status=job.status)
-    return ended(job)
+    return job_result(job)
 
 
-def ended(job: JobView) -> JobResult:
-    """Tell how a job that has ended did."""
+def job_result(job: JobView) -> JobResult:
+    """Return the result of a job that has ended."""
     if job.failure is not None:
         status: Literal["failed", "cancelled"] = "cancelled" if job.status is JobStatus.CANCELLED else "failed"
         return JobResult(job_id=job.job_id, status=status, error=job.failure.detail)
@@ -164,17 +181,47 @@ def ended(job: JobView) -> JobResult:
     if job.kind == "chat":
         details = dict(Answer.model_validate(job.result))
         del details["text"]
-    return JobResult(job_id=job.job_id, status="completed", result=_text(job), **details)
+    return JobResult(job_id=job.job_id, status="completed", result=_result_text(job), **details)
 
 
-async def _changed(job_id: str, queue: JobQueue, wait_seconds: float, *, owner: str | None) -> JobView:
-    """Read a job, when its status is no longer what it is now or the time is up."""
+async def _fetch_changed(job_id: str, queue: JobQueue, wait_seconds: float, *, owner: str | None) -> JobView:
+    """Read a job as soon as its status differs from now, or after `wait_seconds`."""
     if not wait_seconds:
         return await queue.fetch(job_id, owner=owner)
     before = (await queue.fetch(job_id, owner=owner)).status
     return await queue.wait(
-        job_id, wait_seconds, owner=owner, until=lambda seen: seen.status is not before or before.terminal
+        job_id, wait_seconds, owner=owner, until=lambda view: view.status is not before or before.terminal
     )
+
+
+async def _listed(
+    jobs: Sequence[JobSummary], queue: JobQueue, uploads: UploadRepository, *, owner: str | None
+) -> list[ListedJob]:
+    """Add to jobs their questions and documents: one round trip to Valkey, and one query if a document is among them.
+
+    The names are those of the owner's uploads only.
+    """
+    payloads = await queue.job_index.payloads(jobs)
+    upload_ids = {
+        str(payload.get("upload_id")) for job, payload in zip(jobs, payloads, strict=True) if job.kind == "document"
+    }
+    names = await anyio.to_thread.run_sync(uploads.names, owner, upload_ids) if upload_ids else {}
+    return [
+        ListedJob(
+            job_id=job.job_id,
+            kind=job.kind,
+            status=job.status,
+            created_at=job.created_at,
+            query=_shown_query(payload) if job.kind == "chat" else None,
+            name=names.get(str(payload.get("upload_id"))) if job.kind == "document" else None,
+        )
+        for job, payload in zip(jobs, payloads, strict=True)
+    ]
+
+
+def _shown_query(payload: dict[str, object]) -> str | None:
+    query = payload.get("query")
+    return query[:MAX_LISTED_QUERY_CHARS] if isinstance(query, str) else None
 
 
 def _state(job: JobView) -> JobState:
@@ -187,12 +234,12 @@ def _state(job: JobView) -> JobState:
         position=job.position,
         expected_wait_seconds=job.expected_wait_seconds,
         progress=job.progress,
-        result=_text(job) if job.status is JobStatus.FINISHED else None,
+        result=_result_text(job) if job.status is JobStatus.FINISHED else None,
         error=job.failure.detail if job.failure else None,
     )
 
 
-def _text(job: JobView) -> str:
+def _result_text(job: JobView) -> str:
     if job.kind == "chat":
         return Answer.model_validate(job.result).text
     if job.result is not None and "chunks" not in job.result:

@@ -1,4 +1,4 @@
-"""Documents: POST /uploads takes them in, and what can be seen of them and done with them afterwards."""
+"""Documents: POST /uploads accepts files; the other routes list, show, download, delete and reindex uploads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, cast
+from io import BytesIO
+from typing import Annotated, cast
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -16,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 import schemas
-from api.callbacks import WebhookUrl, callback_of
+from api.callbacks import WebhookUrl, make_callback
 from api.dependencies import (
     DocumentServiceDep,
     FileStoreDep,
@@ -31,7 +32,7 @@ from api.dependencies import (
     require_scope,
 )
 from api.problems import openapi_problems
-from api.routes.chat import IdempotencyKey
+from api.routes.chat import IdempotencyKeyHeader
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
@@ -44,9 +45,6 @@ from observability import logs
 from schemas import KeyScope, UploadStatus
 from webhooks.store import WebhookStore
 
-if TYPE_CHECKING:
-    from io import BytesIO
-
 router = APIRouter(route_class=ScopedRoute, tags=["uploads"])
 CHANGES = [require_scope(KeyScope.UPLOAD)]
 READS = [require_scope(KeyScope.UPLOAD, KeyScope.QUERY)]
@@ -54,30 +52,34 @@ READS = [require_scope(KeyScope.UPLOAD, KeyScope.QUERY)]
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
 MAX_FILES = 100
-# Of a form, beside its files: a webhook's URL is the longest.
+# The fields of a form beside its files. The longest is the URL of a webhook.
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 8 * 1024
-# Before the ids that stand for an Idempotency-Key, once all that they name was taken in.
-TAKEN = "taken:"
+# What an Idempotency-Key stands for: the ids reserved for its files, and once all files are stored `taken:` and the ids
+# of their uploads. The mark follows the id of an upload that was there before.
+STORED_PREFIX = "taken:"
+DUPLICATE_MARK = "*"
 
-Duplicate = Annotated[
+OnDuplicateParam = Annotated[
     OnDuplicate,
-    Query(description="What to do with a file uploaded before: `skip` it, `replace` that upload's name, `keep` both."),
+    Query(
+        description="What to do with a file uploaded before: `skip` it, `replace` the name of that upload, `keep` both."
+    ),
 ]
 
 
 class UploadAccepted(BaseModel):
-    """A file taken in."""
+    """An accepted file."""
 
     upload_id: str
-    job_id: str | None = Field(description="The job that indexes it; follow it with GET /job-status/{job_id}.")
+    job_id: str | None = Field(description="The job that indexes the file; follow it with GET /job-status/{job_id}.")
     name: str
     status: UploadStatus
-    duplicate: bool = Field(description="The same file was uploaded before; this is that upload.")
+    duplicate: bool = Field(description="True if the same file was uploaded before; this is that upload.")
 
 
 class UploadsAccepted(BaseModel):
-    """The files taken in. For one file its fields stand here, too."""
+    """The accepted files. The fields of a single file are repeated beside `uploads`."""
 
     uploads: list[UploadAccepted]
     upload_id: str | None = None
@@ -88,7 +90,7 @@ class UploadsAccepted(BaseModel):
 
 
 class UploadView(BaseModel):
-    """An upload. What is not known yet is left out."""
+    """An upload. Fields that are not known yet are left out."""
 
     upload_id: str
     job_id: str | None = None
@@ -99,17 +101,19 @@ class UploadView(BaseModel):
     sha256: str
     pages: int | None = Field(None, description="Pages of the document; a text without pages has few.")
     pages_done: int = Field(description="Pages read by the last run of indexing.")
-    chunks: int | None = Field(None, description="Chunks stored when it last became ready.")
-    reason: str | None = Field(None, description="Why it failed, for programs, such as `encrypted` or `no_text`.")
-    error: str | None = Field(None, description="Why it failed, for people.")
+    chunks: int | None = Field(None, description="Chunks stored when the upload last became ready.")
+    reason: str | None = Field(None, description="Why indexing failed, for programs, such as `encrypted` or `no_text`.")
+    error: str | None = Field(None, description="Why indexing failed, for people.")
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None
-    indexed_at: datetime | None = Field(None, description="When it last became ready. It is searched since then.")
+    indexed_at: datetime | None = Field(
+        None, description="When the upload last became ready; it is searched since then."
+    )
 
 
 class UploadPage(BaseModel):
-    """A page of uploads, newest first. `next`, where there is more, is the `cursor` of the next page."""
+    """A page of uploads, newest first. `next` is the `cursor` of the next page; null on the last."""
 
     uploads: list[UploadView]
     next: str | None = None
@@ -124,46 +128,45 @@ class UploadPage(BaseModel):
     response_model_exclude_none=True,
 )
 async def upload(
-    library: DocumentServiceDep,
+    documents: DocumentServiceDep,
     webhooks: WebhookStoreDep,
     settings: SettingsDep,
-    user: UserIdDep,
+    user_id: UserIdDep,
     quotas: QuotasDep,
     queue: JobQueueDep,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
-    on_duplicate: Duplicate = OnDuplicate.SKIP,
+    on_duplicate: OnDuplicateParam = OnDuplicate.SKIP,
     form_on_duplicate: Annotated[OnDuplicate | None, Form(alias="on_duplicate")] = None,
     webhook_url: Annotated[WebhookUrl, Query()] = None,
     form_webhook_url: Annotated[WebhookUrl, Form(alias="webhook_url")] = None,
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> UploadsAccepted:
-    """Take in one or several files and have workers index them. None is taken when one is of no kind that is taken."""
-    callback = callback_of(settings, form_webhook_url or webhook_url, {})
-    for number, one in enumerate(file, start=1):
-        place = f"number {number}: " if len(file) > 1 else ""
-        await anyio.to_thread.run_sync(partial(_check, one, place=place))
-    choice = form_on_duplicate or on_duplicate
-    once = None
+    """Accept one or several files and have workers index them. One file of an unsupported type refuses them all."""
+    files, choice = file, form_on_duplicate or on_duplicate
+    callback = make_callback(settings, form_webhook_url or webhook_url, {})
+    await anyio.to_thread.run_sync(_check_types, files)
+    idempotency = None
     if idempotency_key is not None:
-        once = await anyio.to_thread.run_sync(partial(_same_files, idempotency_key, file, choice, callback, user))
-        if before := await _taken_before(once, queue, library):
-            return _all_accepted(before, response)
-    await library.check_limits(user, files=len(file), size_bytes=sum(one.size or 0 for one in file))
-    await quotas.count_uploads(user, len(file))
-    ids = [new_id() for _ in file]
-    if once is not None:
-        ids = (await queue.idempotency.reserve(once, ",".join(ids))).removeprefix(TAKEN).split(",")
+        fields = await anyio.to_thread.run_sync(_request_fields, files, choice, callback)
+        idempotency = IdempotentRequest.of(idempotency_key, fields, user_id=user_id)
+        if earlier := await _find_earlier(idempotency, queue, documents):
+            return _all_accepted(earlier, response)
+    await documents.check_limits(user_id, files=len(files), size_bytes=sum(one.size or 0 for one in files))
+    await quotas.count_uploads(user_id, len(files))
+    upload_ids = await _reserve_ids(len(files), idempotency, queue)
     accepted = [
-        await library.accept(one.file, name=one.filename or "", user_id=user, on_duplicate=choice, upload_id=upload_id)
-        for one, upload_id in zip(file, ids, strict=True)
+        await documents.accept(
+            one.file, name=one.filename or "", user_id=user_id, on_duplicate=choice, upload_id=upload_id
+        )
+        for one, upload_id in zip(files, upload_ids, strict=True)
     ]
-    if once is not None:
-        await queue.idempotency.replace(once, TAKEN + ",".join(one.upload.upload_id for one in accepted))
-    for taken in accepted:
-        _audit("upload_repeated" if taken.duplicate else "upload_added", taken.upload)
+    if idempotency is not None:
+        await queue.idempotency.replace(idempotency, _format_stored(accepted))
+    for one in accepted:
+        _audit("upload_repeated" if one.duplicate else "upload_added", one.upload)
     if callback.url:
-        await _tell(accepted, callback, webhooks)
+        await _add_callback(accepted, callback, webhooks)
     return _all_accepted(accepted, response)
 
 
@@ -175,55 +178,88 @@ def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> Uploads
     return UploadsAccepted(uploads=views, **views[0].model_dump())
 
 
-def _same_files(
-    key: str, files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback, user: str
-) -> IdempotentRequest:
-    """Describe a request by all it brings; the files by name and content."""
-    told = []
-    for one in files:
-        content = cast("BytesIO", one.file)
-        told.append([one.filename, hashlib.file_digest(content, "sha256").hexdigest()])
-        one.file.seek(0)
-    request = {"kind": "upload", "files": told, "on_duplicate": on_duplicate, "callback": callback.model_dump()}
-    return IdempotentRequest.of(key, request, user_id=user)
+def _request_fields(files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback) -> dict[str, object]:
+    """Return what makes two uploads the same request: names and contents of the files, and the options."""
+    names_and_hashes = []
+    for file in files:
+        content = cast("BytesIO", file.file)
+        names_and_hashes.append([file.filename, hashlib.file_digest(content, "sha256").hexdigest()])
+        content.seek(0)
+    return {
+        "kind": "upload",
+        "files": names_and_hashes,
+        "on_duplicate": on_duplicate,
+        "callback": callback.model_dump(),
+    }
 
 
-async def _taken_before(
-    once: IdempotentRequest, queue: JobQueue, library: DocumentService
+async def _reserve_ids(count: int, idempotency: IdempotentRequest | None, queue: JobQueue) -> list[str]:
+    """Return ids for new uploads. A repeated request gets the ids of the first."""
+    upload_ids = [new_id() for _ in range(count)]
+    if idempotency is None:
+        return upload_ids
+    reserved = await queue.idempotency.reserve(idempotency, ",".join(upload_ids))
+    return [upload_id for upload_id, _ in _parse_stored(reserved)]
+
+
+async def _find_earlier(
+    idempotency: IdempotentRequest, queue: JobQueue, documents: DocumentService
 ) -> list[AcceptedUpload] | None:
-    """Return what a request made before has brought, as it now is; None for a new one, and for one cut short.
+    """Return the uploads of an earlier request, in their present state.
 
-    Raises UploadNotFound when it was deleted since.
+    None if this is the first request, or if the earlier one was cut short. Raises UploadNotFound if an upload was
+    deleted since.
     """
-    ids = await queue.idempotency.find(once)
-    if ids is None or not ids.startswith(TAKEN):
+    reserved = await queue.idempotency.find(idempotency)
+    if reserved is None or not reserved.startswith(STORED_PREFIX):
         return None
-    found = [await library.get(one, user_id=None) for one in ids.removeprefix(TAKEN).split(",")]
-    return [AcceptedUpload(upload=one, duplicate=False, queued=one.status in UNFINISHED) for one in found]
+    return [
+        AcceptedUpload(
+            upload=(upload := await documents.get(upload_id, user_id=None)),
+            duplicate=duplicate,
+            queued=upload.status in UNFINISHED,
+        )
+        for upload_id, duplicate in _parse_stored(reserved)
+    ]
 
 
-async def _tell(accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore) -> None:
-    """Have the end of each job told, before the 202 promises it. A file indexed long ago has none to wait for."""
+def _format_stored(accepted: list[AcceptedUpload]) -> str:
+    marked = (one.upload.upload_id + (DUPLICATE_MARK if one.duplicate else "") for one in accepted)
+    return STORED_PREFIX + ",".join(marked)
+
+
+def _parse_stored(reserved: str) -> list[tuple[str, bool]]:
+    """Return the id of each upload that an Idempotency-Key stands for, and whether it was there before."""
+    marked = reserved.removeprefix(STORED_PREFIX).split(",")
+    return [(one.removesuffix(DUPLICATE_MARK), one.endswith(DUPLICATE_MARK)) for one in marked]
+
+
+async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore) -> None:
+    """Store the callback for the job of each upload before the 202 promises it.
+
+    A duplicate that was indexed long ago has no job whose end could be reported.
+    """
     for upload in (one.upload for one in accepted if one.queued or one.upload.status is not UploadStatus.READY):
         if upload.job_id is not None:
-            tell = partial(webhooks.tell, upload.job_id, owner=upload.user_id, callback=callback)
-            await anyio.to_thread.run_sync(tell)
+            add = partial(webhooks.tell, upload.job_id, owner=upload.user_id, callback=callback)
+            await anyio.to_thread.run_sync(add)
 
 
 @router.get("/uploads", dependencies=READS, responses=openapi_problems(422, 503), response_model_exclude_none=True)
 async def uploads(
-    listed: UploadRepositoryDep,
+    repository: UploadRepositoryDep,
     owner: VisibleOwnerDep,
-    status: Annotated[UploadStatus | None, Query(description="Only those with this status.")] = None,
-    name: Annotated[str | None, Query(max_length=255, description="Only those with this in their name.")] = None,
+    status: Annotated[UploadStatus | None, Query(description="Only uploads with this status.")] = None,
+    name: Annotated[str | None, Query(max_length=255, description="Only uploads with this in their name.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_LIMIT)] = PAGE_LIMIT,
     cursor: Annotated[str | None, Query(max_length=100, description="The `next` of the page before.")] = None,
 ) -> UploadPage:
     """List uploads, newest first."""
-    found, following = await anyio.to_thread.run_sync(
-        lambda: listed.page(owner, limit=limit, status=status, name=_searchable(name), cursor=cursor)
+    part_of_name = clean_name(name) if name else None
+    page, following = await anyio.to_thread.run_sync(
+        lambda: repository.page(owner, limit=limit, status=status, name=part_of_name, cursor=cursor)
     )
-    return UploadPage(uploads=[_view(one) for one in found], next=following)
+    return UploadPage(uploads=[_view(one) for one in page], next=following)
 
 
 @router.get(
@@ -232,9 +268,9 @@ async def uploads(
     responses=openapi_problems(404, 422, 503),
     response_model_exclude_none=True,
 )
-async def upload_state(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadView:
-    """Tell how far an upload is."""
-    return _view(await library.get(upload_id, user_id=owner))
+async def upload_state(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadView:
+    """Return the state of an upload."""
+    return _view(await documents.get(upload_id, user_id=owner))
 
 
 @router.get(
@@ -244,26 +280,26 @@ async def upload_state(upload_id: str, library: DocumentServiceDep, owner: Visib
     response_class=StreamingResponse,
 )
 async def upload_file(
-    upload_id: str, library: DocumentServiceDep, files: FileStoreDep, owner: VisibleOwnerDep
+    upload_id: str, documents: DocumentServiceDep, files: FileStoreDep, owner: VisibleOwnerDep
 ) -> StreamingResponse:
-    """Give the uploaded file back, byte for byte."""
-    found = await library.get(upload_id, user_id=owner)
-    chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, found.file_id)
+    """Download the uploaded file, byte for byte."""
+    upload = await documents.get(upload_id, user_id=owner)
+    chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, upload.file_id)
     headers = {
-        # Always to be saved, never shown: an uploaded page must not run as one of ours.
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(found.name, safe='')}",
-        "Content-Length": str(found.bytes),
-        "ETag": f'"{found.sha256}"',
+        # A browser must save the file, never show it: an uploaded page must not run as a page of this server.
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.name, safe='')}",
+        "Content-Length": str(upload.bytes),
+        "ETag": f'"{upload.sha256}"',
         "X-Content-Type-Options": "nosniff",
         "Content-Security-Policy": "sandbox",
     }
-    return StreamingResponse(chunks, media_type=found.media_type, headers=headers)
+    return StreamingResponse(chunks, media_type=upload.media_type, headers=headers)
 
 
 @router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503))
-async def delete_upload(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
-    """Delete an upload: no answer stands on it from now on; a worker then removes all that is stored of it."""
-    removed = await library.delete(upload_id, user_id=owner)
+async def delete_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
+    """Delete an upload. No answer uses it from now on; a worker then removes its points, file and row."""
+    removed = await documents.delete(upload_id, user_id=owner)
     _audit("upload_deleted", removed)
     return _accepted(AcceptedUpload(upload=removed, duplicate=False, queued=True))
 
@@ -271,15 +307,15 @@ async def delete_upload(upload_id: str, library: DocumentServiceDep, owner: Visi
 @router.post(
     "/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503)
 )
-async def reindex_upload(upload_id: str, library: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
-    """Index an upload again. It stays in answers meanwhile. One that is being indexed is left at it."""
-    found = await library.reindex(upload_id, user_id=owner)
-    _audit("upload_reindexed", found)
-    return _accepted(AcceptedUpload(upload=found, duplicate=False, queued=True))
+async def reindex_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
+    """Index an upload again. Answers use it meanwhile. An upload that is being indexed stays as it is."""
+    queued = await documents.reindex(upload_id, user_id=owner)
+    _audit("upload_reindexed", queued)
+    return _accepted(AcceptedUpload(upload=queued, duplicate=False, queued=True))
 
 
 def _audit(event: str, upload: schemas.Upload) -> None:
-    """Note what was done to an upload; who did it is on every line of a request."""
+    """Write to the audit log what was done to an upload. Who did it is on every line of a request."""
     logs.audit(
         event,
         owner=upload.user_id,
@@ -290,28 +326,26 @@ def _audit(event: str, upload: schemas.Upload) -> None:
     )
 
 
-def _check(file: UploadFile, *, place: str) -> None:
-    """Refuse a file that is not taken, naming its place in the request."""
-    try:
-        detect(file.file, clean_name(file.filename or ""))
-    except UnsupportedFile as error:
-        raise UnsupportedFile(error.reason, f"{place}{error.detail}") from None
-    except DocumentError as error:
-        raise InvalidRequest([("file", f"{place}{error.detail}")]) from None
+def _check_types(files: list[UploadFile]) -> None:
+    """Refuse a file of an unsupported type. Among several files, the error gives the file's number."""
+    for number, file in enumerate(files, start=1):
+        prefix = f"number {number}: " if len(files) > 1 else ""
+        try:
+            detect(file.file, clean_name(file.filename or ""))
+        except UnsupportedFile as error:
+            raise UnsupportedFile(error.reason, f"{prefix}{error.detail}") from None
+        except DocumentError as error:
+            raise InvalidRequest([("file", f"{prefix}{error.detail}")]) from None
 
 
-def _searchable(name: str | None) -> str | None:
-    return clean_name(name) if name else None
-
-
-def _accepted(one: AcceptedUpload) -> UploadAccepted:
-    upload = one.upload
+def _accepted(accepted: AcceptedUpload) -> UploadAccepted:
+    upload = accepted.upload
     return UploadAccepted(
         upload_id=upload.upload_id,
         job_id=upload.job_id,
         name=upload.name,
         status=upload.status,
-        duplicate=one.duplicate,
+        duplicate=accepted.duplicate,
     )
 
 

@@ -1,4 +1,4 @@
-"""Endpoints that are told when jobs end, and the log of what was sent to them: /webhooks."""
+"""Webhooks: register endpoints, and list and repeat the deliveries to them: /webhooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 from uuid_utils.compat import uuid7
 
-from api.callbacks import policy_of
+from api.callbacks import address_policy
 from api.dependencies import ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep, require_scope
 from api.problems import openapi_problems
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
@@ -18,10 +18,10 @@ from observability import logs
 from schemas import KeyScope, check_text
 from webhooks.models import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, moment
 from webhooks.sender import new_secret
-from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, addresses_of, parse_url
+from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url, resolve_addresses
 from webhooks.store import EVERYONE, rq_job_id
 
-# Routes are sync: they run in threads, since resolving names and the store they use block.
+# These routes are sync, so that FastAPI runs them in threads: the store and the resolver block.
 router = APIRouter(
     route_class=ScopedRoute, tags=["webhooks"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
 )
@@ -29,8 +29,8 @@ router = APIRouter(
 RESOLVE_SECONDS = 2.0
 EXAMPLE = "https://example.com/hooks/rag"
 
-Limit = Annotated[int, Query(ge=1, le=100, description="How many to list, newest first.")]
-Offset = Annotated[int, Query(ge=0, le=1_000, description="How many of the newest to leave out.")]
+LimitParam = Annotated[int, Query(ge=1, le=100, description="Largest number to list, newest first.")]
+OffsetParam = Annotated[int, Query(ge=0, le=1_000, description="Number of the newest to leave out.")]
 
 
 class EndpointRequest(BaseModel):
@@ -40,11 +40,11 @@ class EndpointRequest(BaseModel):
 
     url: str = Field(max_length=MAX_URL_CHARS, description="Where to POST: https, on a public host.")
     description: Annotated[str, StringConstraints(max_length=256), AfterValidator(check_text)] = ""
-    events: list[EventType] = Field([], max_length=len(EventType), description="Which events to send; empty for all.")
+    events: list[EventType] = Field([], max_length=len(EventType), description="The events to send; empty for all.")
 
 
 class EndpointView(BaseModel):
-    """A registered endpoint. `disabled_at` is set once it answered 410 Gone; nothing is sent to it then."""
+    """A registered endpoint. `disabled_at` is set when it answers 410 Gone; from then on nothing is sent to it."""
 
     id: str
     url: str
@@ -55,7 +55,7 @@ class EndpointView(BaseModel):
 
 
 class NewEndpoint(EndpointView):
-    """A registered endpoint with its secret, which is not shown again."""
+    """A registered endpoint with its secret, which is never shown again."""
 
     secret: str
 
@@ -65,13 +65,13 @@ class EndpointList(BaseModel):
 
 
 class Secret(BaseModel):
-    """What signs webhooks to a `webhook_url` that is no registered endpoint."""
+    """The secret that signs webhooks to a `webhook_url` which is not a registered endpoint."""
 
     secret: str
 
 
 class DeliveryView(BaseModel):
-    """An event on its way to one receiver. `message_id` is what the receiver sees as `webhook-id`."""
+    """An event on its way to one receiver, which sees `message_id` as the header `webhook-id`."""
 
     id: str
     message_id: str
@@ -94,13 +94,13 @@ class DeliveryList(BaseModel):
     "/webhooks", status_code=201, responses=openapi_problems(409, 413, 422, 503), response_model_exclude_none=True
 )
 def register(
-    body: EndpointRequest, webhooks: WebhookStoreDep, user: UserIdDep, settings: SettingsDep, response: Response
+    body: EndpointRequest, webhooks: WebhookStoreDep, user_id: UserIdDep, settings: SettingsDep, response: Response
 ) -> NewEndpoint:
-    """Register an endpoint that is told when jobs end. The answer holds its secret, once."""
-    _check(body.url, policy_of(settings))
+    """Register an endpoint that receives a webhook when a job ends. Only this response shows its secret."""
+    _check_url(body.url, address_policy(settings))
     endpoint = Endpoint(
         endpoint_id=str(uuid7()),
-        owner=user,
+        owner=user_id,
         url=body.url,
         secret=new_secret(),
         description=body.description,
@@ -110,34 +110,34 @@ def register(
     webhooks.add_endpoint(endpoint)
     logs.audit("webhook_registered", endpoint_id=endpoint.endpoint_id)
     response.headers["Location"] = f"/webhooks/{endpoint.endpoint_id}"
-    return NewEndpoint(**_view(endpoint).model_dump(), secret=endpoint.secret)
+    return NewEndpoint(**_endpoint_view(endpoint).model_dump(), secret=endpoint.secret)
 
 
 @router.get("/webhooks", responses=openapi_problems(503), response_model_exclude_none=True)
 def endpoints(webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointList:
     """List your endpoints."""
-    return EndpointList(endpoints=[_view(endpoint) for endpoint in webhooks.endpoints(owner)])
+    return EndpointList(endpoints=[_endpoint_view(endpoint) for endpoint in webhooks.endpoints(owner)])
 
 
 @router.get("/webhooks/secret", responses=openapi_problems(503))
-def secret(webhooks: WebhookStoreDep, user: UserIdDep) -> Secret:
-    """Show the secret that signs webhooks to a `webhook_url` given with a job."""
-    return Secret(secret=webhooks.default_secret(user))
+def secret(webhooks: WebhookStoreDep, user_id: UserIdDep) -> Secret:
+    """Show the secret that signs webhooks to the `webhook_url` of a job."""
+    return Secret(secret=webhooks.default_secret(user_id))
 
 
 @router.get("/webhooks/deliveries", responses=openapi_problems(422, 503), response_model_exclude_none=True)
 def deliveries(
     webhooks: WebhookStoreDep,
     owner: VisibleOwnerDep,
-    job_id: Annotated[str | None, Query(max_length=64, description="Only those about this job.")] = None,
-    limit: Limit = 50,
-    offset: Offset = 0,
+    job_id: Annotated[str | None, Query(max_length=64, description="Only deliveries about this job.")] = None,
+    limit: LimitParam = 50,
+    offset: OffsetParam = 0,
 ) -> DeliveryList:
-    """List what was sent to you or will be."""
-    what, name = ("all", EVERYONE) if owner is None else ("owner", owner)
+    """List your deliveries: sent, failed and to be sent."""
+    log, key = ("all", EVERYONE) if owner is None else ("owner", owner)
     if job_id is not None:
-        what, name = "job", job_id
-    return _list(webhooks.deliveries(what, name, owner=owner, offset=offset, limit=limit))
+        log, key = "job", job_id
+    return _delivery_list(webhooks.deliveries(log, key, owner=owner, offset=offset, limit=limit))
 
 
 @router.post(
@@ -147,10 +147,10 @@ def deliveries(
     response_model_exclude_none=True,
 )
 def redeliver(delivery_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> DeliveryView:
-    """Send a webhook again now, with the same id, and on the whole schedule again if that fails."""
+    """Send a webhook again now, with the same id. If that fails, the whole schedule of retries begins again."""
     delivery = webhooks.delivery(delivery_id, owner=owner)
     if webhooks.body(delivery) is None:
-        raise WebhookConflict("what was sent is no longer kept")
+        raise WebhookConflict("the body of the webhook is no longer kept: it cannot be sent again")
     if delivery.endpoint_id and webhooks.endpoint(delivery.endpoint_id, owner=owner).disabled_at is not None:
         raise WebhookConflict("the endpoint is disabled: POST /webhooks/{id}/enable first")
     now = time.time()
@@ -165,19 +165,19 @@ def redeliver(delivery_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDe
     )
     dropped = rq_job_id(delivery.delivery_id, delivery.seq)
     if not webhooks.save_delivery(again, expected=delivery.seq, now=now, drop=dropped):
-        raise WebhookConflict("the webhook is being sent at this moment")
-    return _delivery(again)
+        raise WebhookConflict("the webhook is being sent at this moment: look at its status before you send it again")
+    return _delivery_view(again)
 
 
 @router.get("/webhooks/{endpoint_id}", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True)
 def endpoint(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointView:
     """Show an endpoint."""
-    return _view(webhooks.endpoint(endpoint_id, owner=owner))
+    return _endpoint_view(webhooks.endpoint(endpoint_id, owner=owner))
 
 
 @router.delete("/webhooks/{endpoint_id}", status_code=204, responses=openapi_problems(404, 422, 503))
 def delete(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> None:
-    """Delete an endpoint. Nothing is sent to it any more."""
+    """Delete an endpoint. Nothing is sent to it from now on."""
     webhooks.delete_endpoint(webhooks.endpoint(endpoint_id, owner=owner))
     logs.audit("webhook_deleted", endpoint_id=endpoint_id)
 
@@ -186,34 +186,34 @@ def delete(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) 
     "/webhooks/{endpoint_id}/enable", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True
 )
 def enable(endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep) -> EndpointView:
-    """Send to an endpoint again that answered 410 Gone once."""
-    found = webhooks.endpoint(endpoint_id, owner=owner).model_copy(update={"disabled_at": None})
-    webhooks.replace_endpoint(found)
-    return _view(found)
+    """Enable an endpoint that was disabled because it answered 410 Gone."""
+    enabled = webhooks.endpoint(endpoint_id, owner=owner).model_copy(update={"disabled_at": None})
+    webhooks.replace_endpoint(enabled)
+    return _endpoint_view(enabled)
 
 
 @router.get(
     "/webhooks/{endpoint_id}/deliveries", responses=openapi_problems(404, 422, 503), response_model_exclude_none=True
 )
 def endpoint_deliveries(
-    endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep, limit: Limit = 50, offset: Offset = 0
+    endpoint_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDep, limit: LimitParam = 50, offset: OffsetParam = 0
 ) -> DeliveryList:
-    """List what was sent to an endpoint or will be."""
+    """List the deliveries to an endpoint: sent, failed and to be sent."""
     webhooks.endpoint(endpoint_id, owner=owner)
-    return _list(webhooks.deliveries("endpoint", endpoint_id, owner=owner, offset=offset, limit=limit))
+    return _delivery_list(webhooks.deliveries("endpoint", endpoint_id, owner=owner, offset=offset, limit=limit))
 
 
-def _check(url: str, policy: AddressPolicy) -> None:
-    """Refuse a URL that leads, or now resolves, to where no webhook may go. A name may not resolve yet."""
+def _check_url(url: str, policy: AddressPolicy) -> None:
+    """Refuse a URL to which no webhook may be sent, now that its host resolves. A host need not resolve yet."""
     try:
-        addresses_of(parse_url(url, policy), policy, timeout_seconds=RESOLVE_SECONDS)
+        resolve_addresses(parse_url(url, policy), policy, timeout_seconds=RESOLVE_SECONDS)
     except WebhookUrlRefused as error:
         raise InvalidRequest([("url", error.detail)]) from None
     except OSError:
         pass
 
 
-def _view(endpoint: Endpoint) -> EndpointView:
+def _endpoint_view(endpoint: Endpoint) -> EndpointView:
     return EndpointView(
         id=endpoint.endpoint_id,
         url=endpoint.url,
@@ -224,10 +224,10 @@ def _view(endpoint: Endpoint) -> EndpointView:
     )
 
 
-def _delivery(delivery: Delivery) -> DeliveryView:
-    shown = delivery.model_dump(exclude={"delivery_id", "owner", "endpoint_id", "seq", "first"})
-    return DeliveryView(id=delivery.delivery_id, endpoint_id=delivery.endpoint_id or None, **shown)
+def _delivery_view(delivery: Delivery) -> DeliveryView:
+    fields = delivery.model_dump(exclude={"delivery_id", "owner", "endpoint_id", "seq", "first"})
+    return DeliveryView(id=delivery.delivery_id, endpoint_id=delivery.endpoint_id or None, **fields)
 
 
-def _list(found: list[Delivery]) -> DeliveryList:
-    return DeliveryList(deliveries=[_delivery(delivery) for delivery in found])
+def _delivery_list(deliveries: list[Delivery]) -> DeliveryList:
+    return DeliveryList(deliveries=[_delivery_view(delivery) for delivery in deliveries])

@@ -13,7 +13,7 @@ import redis.asyncio as redis
 from rq.job import Job
 
 from client.rq.ids import id_created_at
-from client.rq.records import KINDS, STATUSES, Kind, decode_text
+from client.rq.records import KINDS, STATUSES, Kind, decode_text, read_payload
 from client.rq.scripts import load_script
 from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
@@ -85,6 +85,14 @@ class JobIndex:
                     await self._valkey.zrem(key, *removable)
                 start += len(ids) - len(removable)
         return matching, ids[-1]
+
+    async def payloads(self, jobs: Iterable[JobSummary]) -> list[dict[str, object]]:
+        """Return the payload of each job, in one round trip; empty where it cannot be read."""
+        async with valkey_call():
+            pipeline = self._valkey.pipeline(transaction=False)
+            for job in jobs:
+                pipeline.hget(keys.job(job.job_id), "data")
+            return [read_payload(data) for data in none_for_wrong_type(await pipeline.execute(raise_on_error=False))]
 
     async def _place_after(self, key: str, job_id: str | None) -> int:
         """Return the place after a job; found by the time in its id where the id is no longer in the list."""

@@ -30,6 +30,8 @@ FUNCTIONS: Final[Mapping[Kind, str]] = {
 ALLOWED: Final = frozenset({*FUNCTIONS.values(), REMOVE})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 MAX_EXCEPTION_CHARS = 4_096
+# The payload of a question with 100 names takes 100 kB.
+MAX_PAYLOAD_BYTES = 1024 * 1024
 
 STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.CREATED: JobStatus.QUEUED,
@@ -59,6 +61,17 @@ def read_replies(
     if "status" not in record or decode_text(record.get("origin")) not in KINDS:
         return None
     return _read_record(job_id, record, results[0][1] if results else {})
+
+
+def read_payload(data: bytes | None) -> dict[str, object]:
+    """Return the only argument of a job's function, from the field `data` of its record; empty if unreadable."""
+    try:
+        _function, _instance, (payload,), _keywords = PlainSerializer.loads(
+            zlib.decompressobj().decompress(data or b"", MAX_PAYLOAD_BYTES)
+        )
+    except (TypeError, ValueError, NotPlainData, zlib.error):
+        return {}
+    return payload if isinstance(payload, dict) else {}
 
 
 def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:

@@ -173,6 +173,15 @@ class UploadRepository:
         with self._database.reading() as connection:
             return set(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
+    def names(self, user_id: str | None, upload_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of those of the uploads that the user has, by id."""
+        if not upload_ids:
+            return {}
+        listed = and_(_of(user_id), UploadRow.upload_id.in_(upload_ids))
+        with self._database.reading() as connection:
+            rows = connection.execute(select(UploadRow.upload_id, UploadRow.name).where(listed))
+            return {row.upload_id: row.name for row in rows}
+
     def searchable_version(self, user_id: str | None) -> str:
         """Return a text that changes when a searchable upload of the user is added, removed or indexed again.
 

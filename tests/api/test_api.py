@@ -174,6 +174,43 @@ def test_a_bad_body_is_refused_without_an_echo(body: bytes, field: str, api: htt
     assert "secret-text" not in response.text
 
 
+UNKNOWN_FIELDS = {
+    "a synonym": ("/chat", {"question": "Why?"}, "question", "`query`"),
+    "a missing underscore": ("/chat", {"query": "Why?", "uploadid": "x"}, "uploadid", "`upload_id`"),
+    "camel case": ("/chat", {"query": "Why?", "maxTokens": 9}, "maxTokens", "`max_tokens`"),
+    "nothing like it": ("/chat", {"query": "Why?", "zzz": "x"}, "zzz", None),
+    "inside a list": ("/chat/batch", {"questions": [{"query": "a"}, {"prompt": "b"}]}, "questions.1.prompt", "`query`"),
+    "another body": ("/webhooks", {"callback": "x", "event": []}, "event", "`events`"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "field", "suggestion"), UNKNOWN_FIELDS.values(), ids=UNKNOWN_FIELDS)
+def test_an_unknown_field_is_named_with_the_nearest_known_one(
+    path: str, body: dict[str, Any], field: str, suggestion: str | None, api: httpx.Client
+) -> None:
+    errors = {error["field"]: error["message"] for error in assert_problem(api.post(path, json=body), 422)["errors"]}
+    assert errors[field] == "is not a known field" + (f": did you mean {suggestion}?" if suggestion else "")
+
+
+def test_an_unknown_parameter_is_named_too(api: httpx.Client) -> None:
+    errors = assert_problem(api.post("/chat?query=a&upload=x"), 422)["errors"]
+    assert errors == [{"field": "upload", "message": "is not a known field: did you mean `upload_id`?"}]
+
+
+@pytest.mark.parametrize("name", ["a secret", "x" * 31, "secret-text", "1secret"])
+def test_a_field_name_that_is_no_short_identifier_is_not_repeated(name: str, api: httpx.Client) -> None:
+    response = api.post("/chat", json={"query": "Why?", name: 1})
+    assert assert_problem(response, 422)["errors"] == [{"field": "body", "message": "contains an unknown field"}]
+    assert name not in response.text
+
+
+def test_browsers_that_ask_for_an_icon_get_none(make_settings: MakeSettings, valkey_url: str) -> None:
+    closed = make_settings(valkey_url=valkey_url, auth_required=True)
+    with serving(create_app(closed)) as url:
+        response = httpx.get(f"{url}/favicon.ico")
+    assert (response.status_code, response.content) == (204, b"")
+
+
 def test_a_question_is_required(api: httpx.Client) -> None:
     assert assert_problem(api.post("/chat"), 422)["errors"][0]["field"] == "query"
     assert assert_problem(api.get("/job-status"), 422)["errors"][0]["field"] == "job_id"

@@ -86,6 +86,7 @@ def test_the_first_key_closes_the_service_and_revoking_it_opens_nothing(settings
     assert_problem(refused, 401)
     assert refused.headers["www-authenticate"] == "Bearer"
     assert "X-API-Key" in refused.json()["detail"]
+    assert "main.py keys create --scope admin --name NAME" in refused.json()["detail"]
     run(settings.data_dir, "keys", "revoke", made.stdout.split()[1])
     assert_problem(api.get("/jobs"), 401)
 

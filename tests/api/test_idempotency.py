@@ -161,6 +161,15 @@ def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
     assert len(api.get("/uploads").json()["uploads"]) == 3
 
 
+def test_a_repeat_says_again_that_a_file_was_a_duplicate(api: httpx.Client) -> None:
+    api.post("/uploads", files={"file": ("0.txt", b"text")})
+    for key, texts in (("one", ["text"]), ("two", ["new text", "text"])):
+        first, again = upload(api, key, *texts), upload(api, key, *texts)
+        assert first.status_code == again.status_code == 202
+        assert first.json() == again.json()
+        assert first.json()["uploads"][-1]["duplicate"]
+
+
 def test_files_that_were_deleted_since_are_a_documented_404(api: httpx.Client, settings: Settings) -> None:
     upload_id = upload(api, "one", "text").json()["upload_id"]
     assert api.delete(f"/uploads/{upload_id}").status_code == 202

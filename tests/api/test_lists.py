@@ -46,6 +46,21 @@ def test_recent_jobs_can_be_chosen_by_status_and_kind(api: httpx.Client, valkey:
     assert_problem(api.get("/jobs", params={"status": "lost"}), 422)
 
 
+def test_recent_jobs_show_their_question_or_document(api: httpx.Client, valkey: Redis) -> None:
+    upload = api.post("/uploads", files={"file": ("lamp.txt", b"The lamp weighs 142 grams.")}).json()
+    long = api.post("/chat", json={"query": "x" * 4_000}).json()["job_id"]
+    short = api.post("/chat", json={"query": "How heavy is the lamp?"}).json()["job_id"]
+    shown = {job["job_id"]: (job["query"], job["name"]) for job in api.get("/jobs").json()["jobs"]}
+    assert shown == {
+        short: ("How heavy is the lamp?", None),
+        long: ("x" * 200, None),
+        upload["job_id"]: (None, "lamp.txt"),
+    }
+    valkey.hset(f"rq:job:{short}", "data", b"no pickle")  # as a stranger may write it
+    valkey.hdel(f"rq:job:{long}", "data")
+    assert {job["query"] for job in api.get("/jobs").json()["jobs"]} == {None}
+
+
 def test_jobs_that_are_no_longer_kept_are_not_listed(api: httpx.Client, valkey: Redis) -> None:
     job_ids = [ask(api) for _ in range(3)]
     valkey.delete(f"rq:job:{job_ids[1]}")

@@ -164,7 +164,7 @@ def test_a_name_of_this_machine_is_never_connected_to(
 ) -> None:
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: [address])
     outcome = post(f"http://evil.example.com:{receiver.port}/", policy=AddressPolicy(allow_http=True))
-    assert outcome.error == "refused: the URL leads to an address that is not public"
+    assert str(outcome.error).startswith("refused: the URL leads to an address that is not public")
     assert not receiver.received
 
 

@@ -9,7 +9,7 @@ import pytest
 from errors import WebhookUrlRefused
 from tests.support.tables import each
 from webhooks import ssrf as webhook_address
-from webhooks.ssrf import AddressPolicy, addresses_of, is_public, parse_url
+from webhooks.ssrf import AddressPolicy, is_public, parse_url, resolve_addresses
 
 STRICT = AddressPolicy()
 OPEN = AddressPolicy(allow_http=True, allow_private=True)
@@ -188,20 +188,20 @@ def test_a_name_that_means_such_an_address_is_refused(address: str, monkeypatch:
     for answer in ([address], ["93.184.216.34", address]):  # one bad address is enough
         monkeypatch.setattr(webhook_address, "lookup", lambda *_, answer=answer: answer)
         with pytest.raises(WebhookUrlRefused):
-            addresses_of(target, STRICT, timeout_seconds=1)
+            resolve_addresses(target, STRICT, timeout_seconds=1)
 
 
 def test_a_public_name_gives_its_addresses_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: ["2606:4700::1", "93.184.216.34", "93.184.216.34"])
     target = parse_url("https://example.com/", STRICT)
-    assert addresses_of(target, STRICT, timeout_seconds=1) == ["2606:4700::1", "93.184.216.34"]
+    assert resolve_addresses(target, STRICT, timeout_seconds=1) == ["2606:4700::1", "93.184.216.34"]
 
 
 def test_a_resolver_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: answer.wait(60))
     with pytest.raises(TimeoutError):
-        addresses_of(parse_url("https://example.com/", STRICT), STRICT, timeout_seconds=0.1)
+        resolve_addresses(parse_url("https://example.com/", STRICT), STRICT, timeout_seconds=0.1)
     assert not answer.is_set()
     answer.set()
 
@@ -215,7 +215,7 @@ def test_a_name_that_does_not_resolve_is_an_error_of_the_network(
 
     monkeypatch.setattr(webhook_address, "lookup", fail)
     with pytest.raises(OSError, match="cannot be resolved"):
-        addresses_of(parse_url("https://example.com/", STRICT), STRICT, timeout_seconds=1)
+        resolve_addresses(parse_url("https://example.com/", STRICT), STRICT, timeout_seconds=1)
 
 
 INTRANET = ["http://127.0.0.1:9000/", "http://[::1]:9000/", "https://10.0.0.5/", "http://localhost/", "http://hooks/"]
@@ -256,5 +256,5 @@ def test_the_lists_agree_with_the_ends_of_each_network() -> None:
         "4000::": "3ffe::",
         "1fff::": "2000::",
     }.items():
-        assert not is_public(webhook_address._address(inside)), inside
-        assert is_public(webhook_address._address(outside)), outside
+        assert not is_public(webhook_address._parse_address(inside)), inside
+        assert is_public(webhook_address._parse_address(outside)), outside

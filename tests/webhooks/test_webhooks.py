@@ -99,6 +99,23 @@ def test_hostile_urls_are_refused_at_both_doors_without_an_echo(strict_api: http
     assert_problem(strict_api.post("/webhooks", content=surrogate, headers={"content-type": "application/json"}), 422)
 
 
+@pytest.mark.parametrize(
+    ("url", "setting"),
+    [
+        ("http://example.com/", "WEBHOOK_ALLOW_HTTP"),
+        ("https://192.168.1.7/", "WEBHOOK_ALLOW_PRIVATE"),
+        ("https://localhost/", "WEBHOOK_ALLOW_PRIVATE"),
+        ("https://169.254.169.254/", None),
+        ("ftp://example.com/", None),
+    ],
+)
+def test_a_refused_url_names_the_setting_that_allows_it(
+    url: str, setting: str | None, strict_api: httpx.Client
+) -> None:
+    detail = assert_problem(strict_api.post("/webhooks", json={"url": url}), 422)["detail"]
+    assert re.findall(r"WEBHOOK_\w+", detail) == ([setting] if setting else [])
+
+
 def test_a_name_that_resolves_to_this_machine_is_refused_when_registered(
     strict_api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
