@@ -1,4 +1,4 @@
-"""Hybrid search: one contract for both engines, and what each part of it is for."""
+"""Hybrid search: one contract for both engines, passages within a token budget, joined chunks."""
 
 from __future__ import annotations
 
@@ -49,11 +49,12 @@ Open = Callable[[str], VectorStore]
 
 def chunks_of(name: str, pages: list[str], *, upload: str | None = None, user: str = "local") -> list[Chunk]:
     document = Document(upload_id=upload or name, path=f"/{name}", name=name, user_id=user)
-    made = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
-    return list(chunk_pages(document, made, model="m"))
+    numbered = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
+    return list(chunk_pages(document, numbered, model="m"))
 
 
-def everything() -> list[Chunk]:
+def all_chunks() -> list[Chunk]:
+    """Return the chunks of the handbook and of the three reports."""
     document = Document(upload_id="handbook", path=str(HANDBOOK), name="handbook.pdf")
     chunks = list(chunk_pages(document, read_document(HANDBOOK).pages, model="m"))
     return chunks + [chunk for name, pages in REPORTS.items() for chunk in chunks_of(name, pages)]
@@ -84,17 +85,17 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
 @pytest.fixture(params=ENGINES)
 def store(request: pytest.FixtureRequest, open_store: Open) -> VectorStore:
     """A hybrid store of each engine, with the handbook and three reports."""
-    made = open_store(request.param)
-    made.upsert(everything())
-    return made
+    opened = open_store(request.param)
+    opened.upsert(all_chunks())
+    return opened
 
 
-def pages(found: SearchResults, question: str) -> list[tuple[str, int, float]]:
-    return [(p.chunk.name, p.chunk.page, round(p.score, 3)) for p in fuse(question, found, Bm25Encoder().terms)]
+def ranked_pages(results: SearchResults, question: str) -> list[tuple[str, int, float]]:
+    return [(p.chunk.name, p.chunk.page, round(p.score, 3)) for p in fuse(question, results, Bm25Encoder().terms)]
 
 
 @pytest.mark.parametrize(
-    "chosen",
+    "search_filter",
     [
         MINE,
         SearchFilter(user_id="local", names=("handbook.pdf",)),
@@ -103,58 +104,63 @@ def pages(found: SearchResults, question: str) -> list[tuple[str, int, float]]:
     ],
     ids=["all", "name", "pages", "another user"],
 )
-def test_engines_find_the_same_with_the_same_weights(open_store: Open, chosen: SearchFilter) -> None:
+def test_all_engines_return_the_same_ranking_and_idf(open_store: Open, search_filter: SearchFilter) -> None:
     stores = [open_store(engine) for engine in ENGINES]
     for store in stores:
-        store.upsert(everything())
+        store.upsert(all_chunks())
     for question in QUESTIONS:
-        found = [store.search(question, store.embed(question), chosen, 50) for store in stores]
-        expected = found[0]
-        for other in found[1:]:
+        results = [store.search(question, store.embed(question), search_filter, 50) for store in stores]
+        expected = results[0]
+        for other in results[1:]:
             assert {t: round(w, 3) for t, w in other.idf.items()} == {t: round(w, 3) for t, w in expected.idf.items()}
             assert {u: round(s, 3) for u, s in other.documents.items()} == {
                 u: round(s, 3) for u, s in expected.documents.items()
             }
-            assert pages(other, question) == pages(expected, question)
+            assert ranked_pages(other, question) == ranked_pages(expected, question)
 
 
 class TestContract:
     def test_filters_hold_in_every_search(self, store: VectorStore) -> None:
-        chosen = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
+        search_filter = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
         question = "How long does the battery of the lamp last at medium brightness?"
-        found = store.search(question, store.embed(question), chosen, 50)
-        assert found.dense is not None
-        for one in (found.sparse, found.dense, found.pages):
-            assert one
-            assert all(p.chunk.name == "handbook.pdf" and 5 <= p.chunk.page <= 6 for p in one)
+        results = store.search(question, store.embed(question), search_filter, 50)
+        assert results.dense is not None
+        for passages in (results.sparse, results.dense, results.pages):
+            assert passages
+            assert all(p.chunk.name == "handbook.pdf" and 5 <= p.chunk.page <= 6 for p in passages)
 
-    def test_the_document_that_is_meant_comes_first(self, store: VectorStore) -> None:
+    def test_the_document_named_in_the_question_ranks_first(self, store: VectorStore) -> None:
         best = search(store, "What was the net revenue of Oakham in fiscal year 2022?", MINE, 3)[0].chunk
         assert (best.name, best.page) == ("Oakham_2022_annual_report.pdf", 2)
         best = search(store, "Fennwick revenue 2021", MINE, 3)[0].chunk
         assert (best.name, best.page) == ("Fennwick_2021_annual_report.pdf", 2)
 
-    def test_what_comes_back_is_what_was_stored(self, store: VectorStore) -> None:
-        stored = {chunk.id: chunk.model_dump() for chunk in everything()}
+    def test_a_found_chunk_equals_the_stored_chunk(self, store: VectorStore) -> None:
+        stored = {chunk.id: chunk.model_dump() for chunk in all_chunks()}
         for passage in search(store, "battery lamp revenue report", MINE, 50):
             assert passage.chunk.model_dump() == stored[passage.chunk.id]
 
-    def test_neighbours_are_those_beside_and_of_the_same_upload(self, store: VectorStore) -> None:
+    def test_neighbours_are_adjacent_and_of_the_same_upload(self, store: VectorStore) -> None:
         best = search(
             store, "How long does the battery last?", SearchFilter(user_id="local", names=("handbook.pdf",)), 1
         )[0].chunk
-        beside = store.neighbours([best])
-        assert {(c.upload_id, c.index) for c in beside} == {("handbook", best.index - 1), ("handbook", best.index + 1)}
+        neighbours = store.neighbours([best])
+        assert {(c.upload_id, c.index) for c in neighbours} == {
+            ("handbook", best.index - 1),
+            ("handbook", best.index + 1),
+        }
         assert store.neighbours([]) == []
 
-    def test_a_term_found_nowhere_has_no_weight_and_a_rare_one_more_than_a_common_one(self, store: VectorStore) -> None:
+    def test_a_rare_term_has_a_higher_idf_than_a_common_one_and_an_unknown_term_has_none(
+        self, store: VectorStore
+    ) -> None:
         terms = Bm25Encoder().terms
-        found = store.search("lamp flicker zzz", None, MINE, 10)
+        results = store.search("lamp flicker zzz", None, MINE, 10)
         [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
-        assert unknown not in found.idf
-        assert found.idf[flicker] > found.idf[lamp] > 0
+        assert unknown not in results.idf
+        assert results.idf[flicker] > results.idf[lamp] > 0
 
-    def test_searching_before_anything_is_stored(self, open_store: Open, store: VectorStore) -> None:
+    def test_searching_an_empty_store_raises(self, open_store: Open, store: VectorStore) -> None:
         empty = open_store("embedded" if isinstance(store.engine, EmbeddedEngine) else "langchain")
         for question in ("museum", "the of"):
             with pytest.raises(NothingIndexed):
@@ -164,7 +170,7 @@ class TestContract:
 def test_langchain_reads_the_collection() -> None:
     client, dense = QdrantClient(":memory:"), WordEmbeddings()
     store = server_store(client, model="m", dense=dense, bm25=Bm25Encoder())
-    store.upsert(everything())
+    store.upsert(all_chunks())
     langchain = QdrantVectorStore(
         client,
         collection_name("m"),
@@ -195,8 +201,8 @@ def test_the_model_sees_whole_passages_within_its_budget(open_store: Open) -> No
             text = LONG if passage.chunk.page == 1 else "A page on whales and their songs."
             assert text[passage.chunk.start : passage.chunk.end] == passage.chunk.text
         assert len({passage.chunk.page for passage in passages}) == len(passages)
-        spent = sum(estimate_tokens(passage.chunk.text) for passage in passages)
-        assert spent <= max(budget, *(estimate_tokens(chunk.text) for chunk in chunks))
+        used = sum(estimate_tokens(passage.chunk.text) for passage in passages)
+        assert used <= max(budget, *(estimate_tokens(chunk.text) for chunk in chunks))
     assert estimate_tokens(passages[0].chunk.text) > 400
 
 
