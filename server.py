@@ -29,7 +29,7 @@ from documents.service import DocumentService
 from errors import AppError
 from settings import VERSION, Settings
 from settings.unencrypted import unencrypted_secrets
-from webhooks.relay import RelayThread, open_events
+from webhooks.relay import RelayThread, open_relay
 
 log = logging.getLogger("api")
 
@@ -125,7 +125,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             max_waiting=settings.max_queued_jobs,
             max_stored_mb=settings.max_stored_mb,
         )
-        relay = open_events(settings)
+        relay = open_relay(settings)
         async with AsyncExitStack() as stack:  # closes in reverse order
             stack.callback(upload_repository.close)
             stack.push_async_callback(queue.close)

@@ -1,7 +1,8 @@
-"""How uvicorn serves the app: which headers it lets in, and how long it waits for whom.
+"""uvicorn's options and protocol: limits on the head of a request, and on how long a client may keep a connection.
 
-A head is read before there is a request, so no middleware sees a slow or an endless one. Connections are not counted:
-thousands may watch jobs at a time, and an idle one costs 20 kB; whoever has fewer to spare puts a proxy in front.
+The head is read before there is a request, so no middleware sees a slow or an endless head. The number of connections
+has no limit: thousands may watch jobs at a time, and an idle connection costs 20 kB. A server that cannot spare that
+needs a proxy in front.
 """
 
 from __future__ import annotations
@@ -23,21 +24,24 @@ MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 KEEP_ALIVE_SECONDS = 5
 
-_TITLES = {
-    400: ("Bad request", "this is no valid HTTP request"),
-    408: ("Request timed out", "the head of the request came too slowly"),
-    414: ("URI too long", f"the address is longer than {MAX_URL_BYTES} bytes"),
-    431: ("Headers too large", f"there may be {MAX_HEADERS} headers, of {MAX_HEADER_BYTES} bytes together"),
+_PROBLEMS = {
+    400: ("Bad request", "this is not a valid HTTP request"),
+    408: ("Request timed out", "the head of the request came too slowly: send it again"),
+    414: ("URI too long", f"the address is longer than {MAX_URL_BYTES} bytes: send long questions in a JSON body"),
+    431: (
+        "Headers too large",
+        f"a request may have {MAX_HEADERS} headers of {MAX_HEADER_BYTES} bytes in total: send fewer",
+    ),
 }
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with limits on the head of a request, and on who may keep a connection.
+    """uvicorn's protocol with limits on the head of a request, and on how long a client may keep a connection.
 
     `head_seconds`: from the connection, or the first byte of a further request, to the end of the head.
-    `linger_seconds`: how long what is sent after an answer is thrown away before the connection is closed; at once
-    would lose the answer on its way.
-    `reader_seconds`: how long a reader may take nothing of what waits for it.
+    `linger_seconds`: how long the rest of a body is discarded after its response, before the connection is closed. An
+    immediate close would lose the response on its way.
+    `reader_seconds`: how long a client may read nothing although data waits for it.
     """
 
     head_seconds: ClassVar[float] = 10.0
@@ -47,12 +51,12 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _linger_timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
-    # Bytes read since the parser last got anywhere: of a head, of trailers, of extensions of chunks.
+    # Bytes read since the parser last made progress: of a head, of trailers, or of chunk extensions.
     _unparsed_bytes = 0
     _url_bytes = 0
     _header_bytes = 0
     _header_count = 0
-    _begun = False
+    _request_begun = False
     _in_head = False
     _refusal = 400
     _refused = False
@@ -76,23 +80,25 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         if self._unparsed_bytes > MAX_URL_BYTES + MAX_HEADER_BYTES:
             self._refuse(431 if self._header_count or self._header_bytes else 414)
-        elif not self._waits_for_head():
+        elif not self._expects_head():
             self._stop_head_timer()
         elif self._head_timer is None:
             self._head_timer = self.loop.call_later(self.head_seconds, self._head_too_slow)
 
-    def _waits_for_head(self) -> bool:
-        """Whether nothing happens here until the head of a request is complete, with no timer of uvicorn's running."""
+    def _expects_head(self) -> bool:
+        """Return True if the head of a request is expected and no timer of uvicorn limits the wait."""
         if self.cycle is not None and not self.cycle.response_complete:
             return False
-        return (self._begun and self._in_head) or (self.timeout_keep_alive_task is None and self._linger_timer is None)
+        if self._request_begun and self._in_head:
+            return True
+        return self.timeout_keep_alive_task is None and self._linger_timer is None
 
-    # -- what the parser finds
+    # -- callbacks of the parser
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._begun = True
+        self._request_begun = True
         self._url_bytes = self._header_bytes = self._header_count = 0
 
     def on_url(self, url: bytes) -> None:
@@ -108,7 +114,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._header_count > MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
             self._refusal = 431
             raise HttpParserError
-        if self._in_head:  # trailers change nothing of a request that is being answered
+        if self._in_head:  # trailers must not change a request that is being answered
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -122,45 +128,45 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unparsed_bytes = 0
-        self._begun = False
+        self._request_begun = False
         super().on_message_complete()
         if self._linger_timer is not None:
-            # The body an answer did not wait for is over: from here on it is an idle connection.
+            # The rest of the body has come: from here on the connection is idle.
             self._stop_lingering()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
     def shutdown(self) -> None:
-        """Have the answers that wait for a job end now, so that the process can."""
+        """End the responses that wait for a job, so that the process can end."""
         super().shutdown()
         queue = self.app_state.get("queue")
         if queue is not None:
             queue.notifier.release_waiters()
 
-    # -- answers that no app gives
+    # -- responses without the app
 
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's text
         self._refuse(self._refusal)
 
     def _head_too_slow(self) -> None:
         self._head_timer = None
         if self.transport.is_closing():
             return
-        if self._begun:
+        if self._request_begun:
             self._refuse(408)
         else:
             self.transport.close()
 
     def _refuse(self, status: int) -> None:
-        """Answer with a problem, unless another answer is under way, and close the connection."""
+        """Send a problem, unless another response has begun, and close the connection."""
         self._refused = True
         self._stop_head_timer()
         if self.cycle is not None and not self.cycle.response_complete:
             if self.pipeline or self.cycle.response_started:
                 self.transport.close()
                 return
-            self.cycle.disconnected = True  # what the app still sends goes nowhere
+            self.cycle.disconnected = True  # discards what the app still sends
             self.cycle.message_event.set()
         self.transport.write(self._problem(status))
         if self.transport.can_write_eof():
@@ -168,7 +174,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger()
 
     def _problem(self, status: int) -> bytes:
-        title, detail = _TITLES[status]
+        title, detail = _PROBLEMS[status]
         body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
         headers = [
             *self.server_state.default_headers,
@@ -180,12 +186,12 @@ class GuardedProtocol(HttpToolsProtocol):
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
 
-    # -- who may keep a connection
+    # -- limits on open connections
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing():
-            # The answer did not wait for the body. What comes of it is thrown away, but not for ever.
+            # The response did not wait for the body. The rest of the body is discarded, for a limited time.
             self._linger()
 
     def _linger(self) -> None:
@@ -215,7 +221,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
-    """Return what uvicorn.run takes beside the app and its address."""
+    """Return the options of uvicorn.run beside the app and its address."""
     proxies = settings.trusted_proxies
     return {
         "http": GuardedProtocol,
@@ -227,6 +233,6 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "forwarded_allow_ips": proxies or None,
         "log_config": None,
         "log_level": settings.log_level.lower(),
-        # Its lines would hold the questions; see api/request_log.py.
+        # Its lines would contain the questions; api/request_log.py logs requests instead.
         "access_log": False,
     }

@@ -15,7 +15,7 @@ from queues.ragworker.worker import RagWorker
 from queues.wiring import Services
 from settings import Settings
 from settings.unencrypted import unencrypted_secrets
-from webhooks.relay import RelayThread, open_events
+from webhooks.relay import RelayThread, open_relay
 
 log = logging.getLogger("rq.worker")
 
@@ -33,7 +33,7 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     wiring.preload(settings)
     services = _open_services(settings, patience_seconds)
     wiring.set_services(services)
-    relay = RelayThread(open_events(settings.model_copy(update={"valkey_url": url})))
+    relay = RelayThread(open_relay(settings.model_copy(update={"valkey_url": url})))
     relay.start()
     try:
         connection = Redis.from_url(url)

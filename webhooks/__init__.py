@@ -1,1 +1,1 @@
-"""Telling others that a job has ended: endpoints, deliveries, the relay, and where a request may go. No HTTP routes."""
+"""Webhooks about ended jobs: endpoints, deliveries, the outbox relay, the sender and its address rules. No routes."""

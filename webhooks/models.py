@@ -1,4 +1,4 @@
-"""What is kept of webhooks, as frozen models: endpoints, events, deliveries and their attempts."""
+"""Frozen models of webhooks: endpoints, messages, deliveries and their attempts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pydantic import Field, ValidationError
 
 from schemas import Answer, Frozen, JobStatus, JobView
 
-# Seconds to wait before each attempt, counted from the one before: the schedule of the specification.
+# Seconds from each attempt to the next: the schedule of the Standard Webhooks specification.
 SCHEDULE_SECONDS: Final = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-# A body larger than this goes without result, sources and links; the receiver reads them at /result.
+# A larger body is sent without result, sources and links; the receiver reads them at /result.
 MAX_BODY_BYTES: Final = 256 * 1024
-# Ids are made of what they identify, so that doing something again makes nothing new.
+# Ids are derived from what they identify, so that a repeated step creates nothing new.
 _NAMESPACE: Final = uuid.UUID("8f0d1d0e-59a6-5f0b-9a55-0a5ad2a7b9c4")
 
 
 class EventType(StrEnum):
-    """What a webhook can be about."""
+    """The events that webhooks report."""
 
     FINISHED = "job.finished"
     FAILED = "job.failed"
@@ -29,7 +29,7 @@ class EventType(StrEnum):
 
 
 class DeliveryStatus(StrEnum):
-    """`pending` until a receiver took it or the last attempt failed."""
+    """`pending` until the receiver accepts the delivery or the last attempt fails."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -37,7 +37,7 @@ class DeliveryStatus(StrEnum):
 
 
 class Endpoint(Frozen):
-    """A registered receiver. `events` empty means all; `disabled_at` is set once it answered 410."""
+    """A registered receiver. Empty `events` mean all; `disabled_at` is set when the receiver answers 410."""
 
     endpoint_id: str
     owner: str
@@ -48,12 +48,13 @@ class Endpoint(Frozen):
     created_at: datetime
     disabled_at: datetime | None = None
 
-    def wants(self, event: EventType) -> bool:
+    def accepts(self, event: EventType) -> bool:
+        """Return True if the endpoint is enabled and registered for the event."""
         return self.disabled_at is None and (not self.events or event in self.events)
 
 
 class Attempt(Frozen):
-    """One try to deliver. `status` is the receiver's answer, None when there was none; `error` then says why."""
+    """One attempt to deliver. `status` is that of the response; None without a response, and `error` says why."""
 
     at: datetime
     status: int | None
@@ -64,8 +65,8 @@ class Attempt(Frozen):
 class Delivery(Frozen):
     """An event on its way to one receiver.
 
-    `endpoint_id` is empty for a URL given with the job. `seq` counts how often it was put on the queue: only the job
-    that carries the current number may try. `first` is how many attempts were made before the present round began.
+    `endpoint_id` is empty for the URL of a job. `seq` counts how often the delivery was put on the queue: only the RQ
+    job with the current number may make an attempt. `first` is the number of attempts before the present round.
     """
 
     delivery_id: str
@@ -84,20 +85,20 @@ class Delivery(Frozen):
     first: int = 0
 
     def next_delay_seconds(self) -> int | None:
-        """Seconds from the last attempt to the next; None when the schedule has ended."""
+        """Return the seconds from the last attempt to the next; None after the end of the schedule."""
         made = len(self.attempts) - self.first
         return SCHEDULE_SECONDS[made] if made < len(SCHEDULE_SECONDS) else None
 
 
 class DeliveryTask(Frozen):
-    """An attempt as it travels to a worker."""
+    """An attempt to make, as the task travels to a worker."""
 
     delivery_id: str
     seq: int
 
 
 class Message(Frozen):
-    """An event as it is sent. The body is made once: every attempt to every receiver sends the same bytes."""
+    """An event as it is sent. Every attempt at every receiver sends the same body."""
 
     message_id: str
     type: EventType
@@ -105,18 +106,18 @@ class Message(Frozen):
 
     @classmethod
     def of(cls, job: JobView, metadata: Mapping[str, str]) -> Self:
-        """Make the message about a job that has ended."""
+        """Make the message about an ended job."""
         kind = EventType(f"job.{job.status.value}")
         data: dict[str, Any] = {"job_id": job.job_id, "kind": job.kind, "status": job.status.value}
         data |= _outcome(job)
         data["metadata"] = dict(metadata)
-        happened = job.ended_at or datetime.now(UTC)
-        payload = _Payload(type=kind, timestamp=happened, data=data)
+        ended_at = job.ended_at or datetime.now(UTC)
+        payload = _Payload(type=kind, timestamp=ended_at, data=data)
         body = payload.model_dump_json()
         if len(body.encode()) > MAX_BODY_BYTES:
-            short = {name: value for name, value in data.items() if name not in {"result", "sources", "links"}}
-            body = payload.model_copy(update={"data": short | {"truncated": True}}).model_dump_json()
-        return cls(message_id=f"msg_{make_id(job.job_id, kind)}", type=kind, body=body)
+            shortened = {name: value for name, value in data.items() if name not in {"result", "sources", "links"}}
+            body = payload.model_copy(update={"data": shortened | {"truncated": True}}).model_dump_json()
+        return cls(message_id=f"msg_{stable_id(job.job_id, kind)}", type=kind, body=body)
 
 
 class _Payload(Frozen):
@@ -133,16 +134,16 @@ def _outcome(job: JobView) -> dict[str, Any]:
         return {"result": job.result}
     try:
         answer = Answer.model_validate(job.result)
-    except ValidationError:  # not of our making: the receiver can look at /result
+    except ValidationError:  # a stranger's job: the receiver can read /result
         return {"result": None, "sources": [], "links": []}
     return {"result": answer.text, **answer.model_dump(mode="json", include={"sources", "links"})}
 
 
-def make_id(*parts: str) -> str:
-    """Make the id that always belongs to these parts."""
+def stable_id(*parts: str) -> str:
+    """Return the id that these parts always give."""
     return uuid.uuid5(_NAMESPACE, "\n".join(parts)).hex
 
 
-def moment(seconds: float) -> datetime:
-    """Turn Unix seconds into a time."""
+def utc_time(seconds: float) -> datetime:
+    """Convert Unix seconds to a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

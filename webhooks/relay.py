@@ -1,8 +1,8 @@
-"""From the end of a job to its webhooks, whoever dies in between.
+"""The outbox relay: it turns the outbox entry of an ended job into deliveries, even if a process dies in between.
 
-An outbox entry is written in the same step that puts its job on the queue, and deleted after its deliveries are on
-theirs. In between, `sweep` compares: an entry whose job has ended is announced. A worker that calls `job_ended` only
-saves it the wait. Ids of deliveries are made of job and receiver, so announcing twice makes nothing twice.
+An outbox entry is written in the same step that puts its job on the queue. It is deleted after its deliveries are on
+their queue. In between, `sweep` looks for entries whose job has ended. A worker that calls `relay_job` only shortens
+the wait. The ids of deliveries are derived from job and receiver, so relaying an entry twice creates nothing twice.
 """
 
 from __future__ import annotations
@@ -23,113 +23,116 @@ from client.valkey.scripts import load
 from errors import AppError, QueueUnavailable, WebhookNotFound
 from schemas import Failure, JobStatus, JobView
 from settings import Settings
-from webhooks.models import Delivery, Message, make_id, moment
-from webhooks.store import QUEUE, WebhookStore, connect, keep_seconds, rq_job_id
+from webhooks.models import Delivery, Message, stable_id, utc_time
+from webhooks.store import QUEUE, WebhookStore, connect, delivery_job_id, log_ttl_seconds
 
 log = logging.getLogger("webhooks")
 
 SWEEP_SECONDS: Final = 1.0
 MAX_SCANNED: Final = 5_000
-MAX_ANNOUNCED: Final = 200
-# The job of an intent that was never seen was never put on its queue: the API died between the two.
+MAX_RELAYED: Final = 200
+# After this time an entry whose job was never seen is dropped: the API died before it queued the job.
 UNSEEN_SECONDS: Final = 3_600
-# How long after its time an attempt may not have begun before the sweep looks where its RQ job is, and how long
-# a started one may take.
+# The sweep looks for the RQ job of an attempt that is this late, and gives up a started one after LOST_SECONDS.
 LATE_SECONDS: Final = 5
 LOST_SECONDS: Final = 120
-MAX_REVIVED: Final = 100
+MAX_REQUEUED: Final = 100
 
 _FIND_ENDED: Final = load(Path(__file__).parent / "lua" / "find_ended.lua")
 
 
 class OutboxRelay:
-    """Turns intents into deliveries. `clock` gives Unix seconds."""
+    """Turns outbox entries into deliveries. `clock` gives Unix seconds."""
 
     def __init__(self, store: WebhookStore, *, clock: Callable[[], float] = time.time) -> None:
         self.store = store
         self._valkey = store.valkey
         self._clock = clock
-        self._place = 0
+        self._scan_offset = 0
 
-    def job_ended(self, job_id: str) -> int:
-        """Announce a job at once, if it has ended and somebody wants to know; return how many deliveries were made.
+    def relay_job(self, job_id: str) -> int:
+        """Create the deliveries of a job if it has ended and has an entry; return their number.
 
-        For workers, after the end of the job was written. It may fail or be left out: the sweep announces too.
+        Workers may call this after a job's end is written. If the call fails, the sweep does the same.
         """
-        intent = self._intent(job_id)
-        return 0 if intent is None else self._announce(intent)
+        entry = self._entry(job_id)
+        return 0 if entry is None else self._relay(entry)
 
     def sweep(self) -> int:
-        """Announce what has ended, and put lost attempts back on the queue; return how many of both."""
-        done = 0
+        """Create the deliveries of ended jobs, and requeue lost attempts; return the number of both."""
+        count = 0
         for job_id in self._find_ended():
             try:
-                done += self.job_ended(job_id)
+                count += self.relay_job(job_id)
             except QueueUnavailable:
                 raise
             except Exception:
-                log.exception("the webhooks of job %s cannot be made", job_id)
-        return done + self._revive()
+                log.exception("the webhooks of job %s could not be created", job_id)
+        return count + self._requeue_lost()
 
-    def take_turn(self, seconds: float) -> bool:
-        """Ask to be the only one who sweeps, for so long. False also when there is nothing to sweep."""
-        if not self._pending() and not self._valkey.zcard(keys.DELIVERIES_DUE):
-            return False  # and nothing was written: an idle service leaves Valkey's log alone
+    def acquire_sweep(self, seconds: float) -> bool:
+        """Acquire the right to be the only process that sweeps, for `seconds`. False also if there is nothing to do."""
+        if not self._count_pending() and not self._valkey.zcard(keys.DELIVERIES_DUE):
+            return False  # without a write: an idle service must not grow Valkey's append-only file
         return bool(self._valkey.set(keys.OUTBOX_SWEEPER, "1", nx=True, px=max(1, int(seconds * 1_000))))
 
     def _find_ended(self) -> list[str]:
-        answer = _FIND_ENDED.call(
+        job_ids = _FIND_ENDED.call(
             self._valkey,
             [keys.OUTBOX_PENDING],
-            [repr(self._clock()), str(self._place), str(MAX_SCANNED), str(UNSEEN_SECONDS)],
+            [repr(self._clock()), str(self._scan_offset), str(MAX_SCANNED), str(UNSEEN_SECONDS)],
         )
-        self._place = self._place + MAX_SCANNED if self._place + MAX_SCANNED < self._pending() else 0
-        return [job_id.decode() for job_id in cast("list[bytes]", answer)[:MAX_ANNOUNCED]]
+        self._scan_offset = (
+            self._scan_offset + MAX_SCANNED if self._scan_offset + MAX_SCANNED < self._count_pending() else 0
+        )
+        return [job_id.decode() for job_id in cast("list[bytes]", job_ids)[:MAX_RELAYED]]
 
-    def _pending(self) -> int:
+    def _count_pending(self) -> int:
         return self._valkey.zcard(keys.OUTBOX_PENDING)
 
-    def _intent(self, job_id: str) -> OutboxEntry | None:
+    def _entry(self, job_id: str) -> OutboxEntry | None:
         try:
             return read_outbox_entry(cast("dict[bytes, bytes]", self._valkey.hgetall(keys.outbox_entry(job_id))))
         except ValueError:
-            log.warning("what is stored of the webhook of job %s cannot be read and was dropped", job_id)
-            self._forget(job_id)
+            log.warning("the outbox entry of job %s is unreadable and was dropped", job_id)
+            self._drop_entry(job_id)
             return None
 
-    def _announce(self, intent: OutboxEntry) -> int:
-        """Turn an entry into deliveries, and delete it. Returns how many."""
-        job = self._job(intent.job_id)
+    def _relay(self, entry: OutboxEntry) -> int:
+        """Turn an entry into deliveries and delete it; return the number of deliveries."""
+        job = self._job(entry.job_id)
         if not job.status.terminal:
             return 0
         now = self._clock()
-        message = Message.of(job, intent.metadata)
-        deliveries = self._deliveries(intent, message, now)
+        message = Message.of(job, entry.metadata)
+        deliveries = self._deliveries(entry, message, now)
         if deliveries:
             self.store.add_deliveries(deliveries, now=now, message=message)
-        # Only then: a process that dies in between leaves the entry to the next sweep.
-        self._forget(intent.job_id)
+        # Deleted last: if this process dies before, the next sweep finds the entry again.
+        self._drop_entry(entry.job_id)
         return len(deliveries)
 
-    def _deliveries(self, intent: OutboxEntry, message: Message, now: float) -> list[Delivery]:
-        """Make one delivery for each receiver: the owner's endpoints that want it, and the URLs of the job."""
-        listed = [endpoint for endpoint in self.store.endpoints(intent.owner) if endpoint.wants(message.type)]
-        made = [self._delivery(intent, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in listed]
-        known = {endpoint.url for endpoint in listed}
-        return made + [self._delivery(intent, message, now, url=url) for url in intent.urls if url not in known]
+    def _deliveries(self, entry: OutboxEntry, message: Message, now: float) -> list[Delivery]:
+        """Make a delivery for each endpoint of the owner that accepts the event, and for each other URL of the job."""
+        endpoints = [endpoint for endpoint in self.store.endpoints(entry.owner) if endpoint.accepts(message.type)]
+        registered = {endpoint.url for endpoint in endpoints}
+        return [
+            *(self._delivery(entry, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in endpoints),
+            *(self._delivery(entry, message, now, url=url) for url in entry.urls if url not in registered),
+        ]
 
     @staticmethod
-    def _delivery(intent: OutboxEntry, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
+    def _delivery(entry: OutboxEntry, message: Message, now: float, *, url: str, endpoint_id: str = "") -> Delivery:
         return Delivery(
-            delivery_id=make_id(message.message_id, endpoint_id or url),
-            owner=intent.owner,
+            delivery_id=stable_id(message.message_id, endpoint_id or url),
+            owner=entry.owner,
             endpoint_id=endpoint_id,
             url=url,
             message_id=message.message_id,
-            job_id=intent.job_id,
+            job_id=entry.job_id,
             type=message.type,
-            created_at=moment(now),
-            next_attempt_at=moment(now),
+            created_at=utc_time(now),
+            next_attempt_at=utc_time(now),
         )
 
     def _job(self, job_id: str) -> JobView:
@@ -143,77 +146,79 @@ class OutboxRelay:
             return job
         expired = Failure(code="expired", detail="the job ended, but its result is no longer kept; ask again")
         return JobView(
-            job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=moment(self._clock()), failure=expired
+            job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=utc_time(self._clock()), failure=expired
         )
 
-    def _revive(self) -> int:
-        """Put attempts back on the queue whose time has passed and whose RQ job is lost, or that nobody schedules."""
+    def _requeue_lost(self) -> int:
+        """Requeue late attempts whose RQ job is lost or was never moved from the schedule; return their number."""
         now = self._clock()
         late = cast(
             "list[bytes]",
-            self._valkey.zrangebyscore(keys.DELIVERIES_DUE, 0, now - LATE_SECONDS, start=0, num=MAX_REVIVED),
+            self._valkey.zrangebyscore(keys.DELIVERIES_DUE, 0, now - LATE_SECONDS, start=0, num=MAX_REQUEUED),
         )
-        return sum(self._revive_one(delivery_id.decode(), now) for delivery_id in late)
+        return sum(self._requeue_if_lost(delivery_id.decode(), now) for delivery_id in late)
 
-    def _revive_one(self, delivery_id: str, now: float) -> bool:
+    def _requeue_if_lost(self, delivery_id: str, now: float) -> bool:
         try:
             delivery = self.store.delivery(delivery_id)
         except WebhookNotFound:
             self._valkey.zrem(keys.DELIVERIES_DUE, delivery_id)
             return False
-        job_id = rq_job_id(delivery_id, delivery.seq)
-        if not self._is_lost(job_id, now - (delivery.next_attempt_at or moment(0)).timestamp()):
+        job_id = delivery_job_id(delivery_id, delivery.seq)
+        if not self._is_job_lost(job_id, now - (delivery.next_attempt_at or utc_time(0)).timestamp()):
             return False
-        again = delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": moment(now)})
-        return self.store.save_delivery(again, expected=delivery.seq, now=now, drop=job_id)
+        requeued = delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": utc_time(now)})
+        return self.store.save_delivery(requeued, expected=delivery.seq, now=now, remove_job=job_id)
 
-    def _is_lost(self, job_id: str, late_seconds: float) -> bool:
+    def _is_job_lost(self, job_id: str, late_seconds: float) -> bool:
+        """Return True if the RQ job of an attempt that is `late_seconds` late will not make the attempt any more."""
         status = cast("bytes | None", self._valkey.hget(keys.job(job_id), "status"))
         if status == b"queued":
-            waits = self._valkey.lpos(keys.queue(QUEUE), job_id) is not None
-            return not waits and late_seconds > LOST_SECONDS
+            is_listed = self._valkey.lpos(keys.queue(QUEUE), job_id) is not None
+            return not is_listed and late_seconds > LOST_SECONDS
         return late_seconds > LOST_SECONDS if status == b"started" else True
 
-    def _forget(self, job_id: str) -> None:
+    def _drop_entry(self, job_id: str) -> None:
         self._valkey.delete(keys.outbox_entry(job_id))
         self._valkey.zrem(keys.OUTBOX_PENDING, job_id)
 
 
 class RelayThread:
-    """Sweeps every second, in turns with all other processes that do. Survives outages of Valkey."""
+    """Sweeps once a second; among all processes, one sweeps at a time. Survives outages of Valkey."""
 
-    def __init__(self, events: OutboxRelay, *, seconds: float = SWEEP_SECONDS) -> None:
-        self._events = events
+    def __init__(self, relay: OutboxRelay, *, seconds: float = SWEEP_SECONDS) -> None:
+        self._relay = relay
         self._seconds = seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="webhook-sweep", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and close its connections."""
+        """Stop the thread and close its connections."""
         self._stop.set()
         self._thread.join(10)
-        self._events.store.valkey.close()
+        self._relay.store.valkey.close()
 
     def _loop(self) -> None:
-        away = False
+        unavailable = False
         while not self._stop.wait(self._seconds):
             try:
-                if self._events.take_turn(self._seconds * 0.9):
-                    while self._events.sweep() >= MAX_ANNOUNCED and not self._stop.is_set():
+                if self._relay.acquire_sweep(self._seconds * 0.9):
+                    while self._relay.sweep() >= MAX_RELAYED and not self._stop.is_set():
                         pass  # there is more
-                away = False
+                unavailable = False
             except (RedisError, OSError, AppError) as error:
-                if not away:
-                    log.warning("Valkey is away (%s): webhooks wait", type(error).__name__)
-                away = True
+                if not unavailable:
+                    log.warning("Valkey is away (%s): webhooks wait until it answers", type(error).__name__)
+                unavailable = True
             except Exception:
-                log.exception("sweeping webhooks failed; it goes on")
+                log.exception("a sweep of webhooks failed: the next follows in a second")
 
 
-def open_events(settings: Settings) -> OutboxRelay:
-    """Make the webhooks of a process from its settings. Connects on first use."""
-    store = WebhookStore(connect(settings.queue_url), keep_seconds=keep_seconds(settings.webhook_log_days))
+def open_relay(settings: Settings) -> OutboxRelay:
+    """Make the relay of a process from its settings. Connects on first use."""
+    store = WebhookStore(connect(settings.queue_url), ttl_seconds=log_ttl_seconds(settings))
     return OutboxRelay(store)

@@ -1,9 +1,9 @@
-"""Keeping a receiver that hangs from holding up everybody's webhooks.
+"""The throttle that keeps a receiver that hangs from delaying everybody's webhooks.
 
-An attempt at a receiver that takes the whole time limit holds a worker's place for 15 s. After one did, that receiver
-gets one attempt at a time, with a pause after each, until it answers again; the others come back a little later,
-without one of their attempts being used up. A user of such a receiver, who may have many more, has two attempts
-at a time in all: the other places are for the other users.
+An attempt that reaches the time limit occupies a worker thread for 15 s. After such an attempt the receiver is slow:
+until it answers again, it gets one attempt at a time, with a pause after each. Its other deliveries are rescheduled,
+which uses up none of their attempts. The owner of a slow receiver may have many receivers, so all deliveries of that
+owner together get two attempts at a time; the other threads serve the other users.
 """
 
 from __future__ import annotations
@@ -17,48 +17,46 @@ from redis import Redis
 
 from client.valkey import keys
 from client.valkey.scripts import load
-from webhooks.models import make_id
+from webhooks.models import stable_id
 from webhooks.sender import ATTEMPT_SECONDS, Outcome
-from webhooks.store import reachable
+from webhooks.store import translated_errors
 
 SLOW_SECONDS: Final = 120
 PAUSE_SECONDS: Final = 15
 PROBE_SECONDS: Final = ATTEMPT_SECONDS + 5
-
-
 # How many attempts may be made at once for a user with a slow receiver.
-MOST_HELD: Final = 2
+MAX_SLOW_OWNER_ATTEMPTS: Final = 2
 
 _START_ATTEMPT: Final = load(Path(__file__).parent / "lua" / "start_attempt.lua")
 
 
-class Pace:
-    """The pace of a delivery: at one receiver, all URLs of one host and port, and of one user."""
+class ReceiverThrottle:
+    """Decides whether a delivery may make an attempt now. All URLs of one host and port are one receiver."""
 
     def __init__(self, valkey: Redis, url: str, *, owner: str = "local", delivery_id: str = "") -> None:
         self._valkey = valkey
         self._delivery_id = delivery_id
-        receiver = make_id(urlsplit(url).netloc.lower())
+        receiver = stable_id(urlsplit(url).netloc.lower())
         self._slow = keys.slow_receiver(receiver)
         self._probe = keys.receiver_probe(receiver)
-        self._held = keys.held_owner(owner)
-        self._trying = keys.owner_attempts(owner)
+        self._slow_owner = keys.held_owner(owner)
+        self._attempts = keys.owner_attempts(owner)
 
-    def may_try(self) -> bool:
-        """Ask to make an attempt now. After True, `tried` must say how it went."""
-        script_keys = (self._slow, self._probe, self._held, self._trying)
-        arguments = (self._delivery_id, time.time(), PROBE_SECONDS, MOST_HELD)
-        with reachable():
+    def start_attempt(self) -> bool:
+        """Return True if an attempt may be made now. Each attempt must be followed by `end_attempt`."""
+        script_keys = (self._slow, self._probe, self._slow_owner, self._attempts)
+        arguments = (self._delivery_id, time.time(), PROBE_SECONDS, MAX_SLOW_OWNER_ATTEMPTS)
+        with translated_errors():
             return bool(_START_ATTEMPT.call(self._valkey, script_keys, arguments))
 
-    def tried(self, outcome: Outcome) -> None:
-        """Take note of how an attempt went."""
-        with reachable(), self._valkey.pipeline() as pipeline:
-            pipeline.zrem(self._trying, self._delivery_id)
+    def end_attempt(self, outcome: Outcome) -> None:
+        """Record the outcome of an attempt: a time-out makes the receiver slow, any other outcome ends that."""
+        with translated_errors(), self._valkey.pipeline() as pipeline:
+            pipeline.zrem(self._attempts, self._delivery_id)
             if outcome.timed_out:
                 pipeline.set(self._slow, "1", ex=SLOW_SECONDS)
                 pipeline.set(self._probe, "1", ex=PAUSE_SECONDS)
-                pipeline.set(self._held, "1", ex=SLOW_SECONDS)
+                pipeline.set(self._slow_owner, "1", ex=SLOW_SECONDS)
             else:
                 pipeline.delete(self._slow, self._probe)
             pipeline.execute()

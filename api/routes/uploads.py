@@ -241,7 +241,7 @@ async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webh
     """
     for upload in (one.upload for one in accepted if one.queued or one.upload.status is not UploadStatus.READY):
         if upload.job_id is not None:
-            add = partial(webhooks.tell, upload.job_id, owner=upload.user_id, callback=callback)
+            add = partial(webhooks.add_callback, upload.job_id, owner=upload.user_id, callback=callback)
             await anyio.to_thread.run_sync(add)
 
 

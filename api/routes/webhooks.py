@@ -16,10 +16,10 @@ from api.problems import openapi_problems
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
 from observability import logs
 from schemas import KeyScope, check_text
-from webhooks.models import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, moment
+from webhooks.models import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, utc_time
 from webhooks.sender import new_secret
 from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url, resolve_addresses
-from webhooks.store import EVERYONE, rq_job_id
+from webhooks.store import EVERYONE, delivery_job_id
 
 # These routes are sync, so that FastAPI runs them in threads: the store and the resolver block.
 router = APIRouter(
@@ -105,7 +105,7 @@ def register(
         secret=new_secret(),
         description=body.description,
         events=tuple(dict.fromkeys(body.events)),
-        created_at=moment(time.time()),
+        created_at=utc_time(time.time()),
     )
     webhooks.add_endpoint(endpoint)
     logs.audit("webhook_registered", endpoint_id=endpoint.endpoint_id)
@@ -160,11 +160,11 @@ def redeliver(delivery_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDe
             "reason": None,
             "seq": delivery.seq + 1,
             "first": len(delivery.attempts),
-            "next_attempt_at": moment(now),
+            "next_attempt_at": utc_time(now),
         }
     )
-    dropped = rq_job_id(delivery.delivery_id, delivery.seq)
-    if not webhooks.save_delivery(again, expected=delivery.seq, now=now, drop=dropped):
+    dropped = delivery_job_id(delivery.delivery_id, delivery.seq)
+    if not webhooks.save_delivery(again, expected=delivery.seq, now=now, remove_job=dropped):
         raise WebhookConflict("the webhook is being sent at this moment: look at its status before you send it again")
     return _delivery_view(again)
 

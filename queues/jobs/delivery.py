@@ -11,11 +11,11 @@ from redis import Redis
 from errors import WebhookNotFound
 from observability import logs
 from settings import Settings
-from webhooks.models import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, moment
+from webhooks.models import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, utc_time
 from webhooks.sender import Outcome, Sender, send, signed_headers
 from webhooks.ssrf import AddressPolicy
-from webhooks.store import WebhookStore, keep_seconds
-from webhooks.throttle import PAUSE_SECONDS, Pace
+from webhooks.store import WebhookStore, log_ttl_seconds
+from webhooks.throttle import PAUSE_SECONDS, ReceiverThrottle
 
 log = logging.getLogger("webhooks")
 
@@ -34,7 +34,7 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
     Returns the status of the delivery, or `superseded` when another job makes this attempt.
     Raises QueueUnavailable; the relay then enqueues the attempt again.
     """
-    store = WebhookStore(valkey, keep_seconds=keep_seconds(settings.webhook_log_days))
+    store = WebhookStore(valkey, ttl_seconds=log_ttl_seconds(settings))
     try:
         delivery = store.delivery(task.delivery_id)
     except WebhookNotFound:
@@ -42,19 +42,19 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
     if delivery.seq != task.seq or delivery.status is not DeliveryStatus.PENDING:
         return "superseded"
     body = store.body(delivery)
-    pace = Pace(valkey, delivery.url, owner=delivery.owner, delivery_id=delivery.delivery_id)
+    throttle = ReceiverThrottle(valkey, delivery.url, owner=delivery.owner, delivery_id=delivery.delivery_id)
     refusal = _refusal(store, delivery, body)
     now = clock()
     if refusal is not None or body is None:
         updated = _ended(delivery, DeliveryStatus.FAILED, refusal)
-    elif not pace.may_try():
+    elif not throttle.start_attempt():
         updated = _rescheduled(delivery, now, PAUSE_SECONDS)
     else:
         policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
         secret = store.secret_for(delivery)
         headers = signed_headers(secret, message_id=delivery.message_id, timestamp=int(now), body=body)
         outcome = sender(delivery.url, body, headers, policy=policy)
-        pace.tried(outcome)
+        throttle.end_attempt(outcome)
         if outcome.gone:
             _disable(store, delivery, now)
         updated = _after(delivery, outcome, now)
@@ -94,7 +94,7 @@ def _log_failure(delivery: Delivery) -> None:
 
 def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
     """Return the delivery as it is after an attempt that began at `now`."""
-    attempt = Attempt(at=moment(now), status=outcome.status, error=outcome.error, seconds=outcome.seconds)
+    attempt = Attempt(at=utc_time(now), status=outcome.status, error=outcome.error, seconds=outcome.seconds)
     tried = delivery.model_copy(update={"attempts": (*delivery.attempts, attempt)})
     if outcome.delivered:
         return _ended(tried, DeliveryStatus.DELIVERED, None)
@@ -108,7 +108,7 @@ def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
 
 
 def _rescheduled(delivery: Delivery, now: float, delay_seconds: int) -> Delivery:
-    next_at = moment(now) + timedelta(seconds=delay_seconds)
+    next_at = utc_time(now) + timedelta(seconds=delay_seconds)
     return delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": next_at})
 
 
@@ -119,7 +119,7 @@ def _ended(delivery: Delivery, status: DeliveryStatus, reason: str | None) -> De
 def _disable(store: WebhookStore, delivery: Delivery, now: float) -> None:
     endpoint = _endpoint(store, delivery)
     if endpoint is not None:
-        store.replace_endpoint(endpoint.model_copy(update={"disabled_at": moment(now)}))
+        store.replace_endpoint(endpoint.model_copy(update={"disabled_at": utc_time(now)}))
 
 
 def _endpoint(store: WebhookStore, delivery: Delivery) -> Endpoint | None:

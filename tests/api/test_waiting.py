@@ -171,7 +171,7 @@ def test_conversations_of_owners_with_colons_stay_apart(valkey: Redis) -> None:
 
 
 def test_webhook_secrets_of_owners_with_colons_stay_apart(valkey: Redis) -> None:
-    store = WebhookStore(valkey, keep_seconds=60)
+    store = WebhookStore(valkey, ttl_seconds=60)
     assert store.default_secret("a:b") != store.default_secret("a%3Ab")
     assert valkey.exists("rag:webhook:secret:a%3Ab")
 

@@ -20,11 +20,11 @@ from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from settings import Settings
 from tests.support.webhook_receiver import Received
-from webhooks.models import SCHEDULE_SECONDS, DeliveryStatus, Endpoint, EventType, moment
+from webhooks.models import SCHEDULE_SECONDS, DeliveryStatus, Endpoint, EventType, utc_time
 from webhooks.relay import LATE_SECONDS, LOST_SECONDS, UNSEEN_SECONDS, OutboxRelay
 from webhooks.sender import Outcome, new_secret
-from webhooks.store import WebhookStore, keep_seconds
-from webhooks.throttle import Pace
+from webhooks.store import WebhookStore, log_ttl_seconds
+from webhooks.throttle import ReceiverThrottle
 
 URL = "https://hooks.example.com/rag"
 START = 1_800_000_000.0
@@ -59,10 +59,10 @@ class World:
 
     @property
     def store(self) -> WebhookStore:
-        return WebhookStore(self.valkey, keep_seconds=keep_seconds(self.settings.webhook_log_days))
+        return WebhookStore(self.valkey, ttl_seconds=log_ttl_seconds(self.settings))
 
     @property
-    def events(self) -> OutboxRelay:
+    def relay(self) -> OutboxRelay:
         return OutboxRelay(self.store, clock=lambda: self.now)
 
     def ask(self, *, owner: str = "local", url: str = "", metadata: dict[str, str] | None = None) -> str:
@@ -85,7 +85,7 @@ class World:
             url=url,
             secret=new_secret(),
             events=events,
-            created_at=moment(self.now),
+            created_at=utc_time(self.now),
         )
         self.store.add_endpoint(endpoint)
         return endpoint
@@ -97,7 +97,7 @@ class World:
     def finish(self) -> None:
         """Answer all questions, and let the sweep find it."""
         self.work("rag_queries")
-        self.events.sweep()
+        self.relay.sweep()
 
     def due(self) -> float | None:
         """Return when RQ's schedule has its next job."""
@@ -233,7 +233,7 @@ def test_after_ten_attempts_on_the_whole_schedule_it_is_given_up(world: World) -
     world.finish()
     world.run_until_quiet()
     (delivery,) = world.deliveries(job)
-    tried = [(attempt.at - moment(START)).total_seconds() for attempt in delivery.attempts]
+    tried = [(attempt.at - utc_time(START)).total_seconds() for attempt in delivery.attempts]
     assert tried == [0, 5, 305, 2_105, 9_305, 27_305, 63_305, 113_705, 185_705, 272_105]
     assert (delivery.status, delivery.reason) == (DeliveryStatus.FAILED, "the last attempt failed")
     stamps = [int(got.headers["webhook-timestamp"]) for _, _, got in world.received]
@@ -267,7 +267,7 @@ def test_410_disables_the_endpoint_and_stops_what_is_on_its_way(world: World) ->
     gone = world.ask()
     world.finish()
     world.work()
-    assert world.store.endpoint(endpoint.endpoint_id).disabled_at == moment(world.now)
+    assert world.store.endpoint(endpoint.endpoint_id).disabled_at == utc_time(world.now)
     world.run_until_quiet()
     assert [len(world.deliveries(job)[0].attempts) for job in (waiting, gone)] == [1, 1]
     assert world.deliveries(waiting)[0].reason == "the endpoint is disabled"
@@ -337,33 +337,33 @@ def test_nobody_to_tell_leaves_no_trace(world: World) -> None:
     job = world.ask()
     world.register(owner="other")
     world.finish()
-    assert world.events.job_ended(job) == 0
+    assert world.relay.relay_job(job) == 0
     assert [key for key in world.valkey.keys("rag:webhook:*") if b"endpoint" not in key] == []
 
 
 def test_a_worker_that_dies_right_after_the_job_loses_no_webhook(world: World) -> None:
     """The job has ended and nobody said so: the next sweep of any process does, and once."""
     job = world.ask(url=URL)
-    assert world.events.sweep() == 0  # it has not ended
+    assert world.relay.sweep() == 0  # it has not ended
     world.work("rag_queries")
-    assert world.events.sweep() == 1
-    assert world.events.sweep() == world.events.job_ended(job) == 0
+    assert world.relay.sweep() == 1
+    assert world.relay.sweep() == world.relay.relay_job(job) == 0
     world.run_until_quiet()
     assert len(world.received) == 1
 
 
-def test_announcing_twice_at_once_makes_one_delivery(world: World) -> None:
-    """Two processes read the same intent before either strikes it out."""
+def test_relaying_twice_at_once_makes_one_delivery(world: World) -> None:
+    """Two processes read the same entry before either deletes it."""
     job = world.ask(url=URL)
     world.work("rag_queries")
-    one, two = world.events, world.events
-    intent = one._intent(job)
-    assert intent is not None
-    one._announce(intent)
-    two._announce(intent)
+    one, two = world.relay, world.relay
+    entry = one._entry(job)
+    assert entry is not None
+    one._relay(entry)
+    two._relay(entry)
     world.run_until_quiet()
     assert len(world.received) == 1
-    two._announce(intent)
+    two._relay(entry)
     world.run_until_quiet()
     assert len(world.received) == 1
     assert len(world.deliveries(job)) == 1
@@ -371,9 +371,9 @@ def test_announcing_twice_at_once_makes_one_delivery(world: World) -> None:
 
 def test_the_hook_of_a_worker_announces_without_waiting_for_the_sweep(world: World) -> None:
     job = world.ask(url=URL)
-    assert world.events.job_ended(job) == 0  # not yet
+    assert world.relay.relay_job(job) == 0  # not yet
     world.work("rag_queries")
-    assert world.events.job_ended(job) == 1
+    assert world.relay.relay_job(job) == 1
 
 
 def lose_scheduled(world: World, job: str) -> None:
@@ -419,12 +419,12 @@ def test_a_lost_attempt_is_made_after_all(lose: Callable[[World, str], None], se
     world.respond = lambda _: Outcome(204, None, 0.01)
     lose(world, rq_job)
     world.now = START + 4 + seconds
-    world.events.sweep()
+    world.relay.sweep()
     world.work()
     assert len(world.received) == 1, "too early to call it lost"
     world.now += 2
-    world.events.sweep()
-    world.events.sweep()
+    world.relay.sweep()
+    world.relay.sweep()
     world.work()
     assert len(world.received) == 2
     world.run_until_quiet()
@@ -451,7 +451,7 @@ def test_a_queue_that_is_only_long_loses_nothing_and_doubles_nothing(world: Worl
     world.ask(url=URL)
     world.finish()
     world.now += 86_400
-    world.events.sweep()
+    world.relay.sweep()
     assert world.valkey.llen("rq:queue:rag_webhooks") == 1
 
 
@@ -460,19 +460,19 @@ def test_an_intent_whose_job_was_never_queued_is_dropped(world: World) -> None:
     job = world.ask(url=URL)
     world.valkey.delete(f"rq:job:{job}", "rq:queue:rag_queries")
     world.now += UNSEEN_SECONDS - 1
-    assert world.events.sweep() == 0
+    assert world.relay.sweep() == 0
     assert world.valkey.zcard("rag:webhook:pending") == 1
     world.now += 2
-    assert world.events.sweep() == 0
+    assert world.relay.sweep() == 0
     assert world.valkey.zcard("rag:webhook:pending") == 0
 
 
 def test_a_job_that_ended_and_expired_unseen_is_told_as_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process was down for longer than results are kept."""
     job = world.ask(url=URL)
-    world.events.sweep()
+    world.relay.sweep()
     world.valkey.delete(f"rq:job:{job}", "rq:queue:rag_queries")
-    assert world.events.sweep() == 1
+    assert world.relay.sweep() == 1
     world.run_until_quiet()
     (payload,) = verified(world, world.store.default_secret("local"), monkeypatch)
     assert (payload["type"], payload["data"]["error_code"]) == ("job.failed", "expired")
@@ -506,8 +506,8 @@ def test_many_pending_jobs_are_looked_at_in_turns(world: World, monkeypatch: pyt
     for _ in range(8):
         world.ask(url=URL)
     world.work("rag_queries")
-    events = world.events
-    found = sum(events.sweep() for _ in range(math.ceil(8 / 3) + 2))
+    relay = world.relay
+    found = sum(relay.sweep() for _ in range(math.ceil(8 / 3) + 2))
     assert found == 8
 
 
@@ -522,12 +522,12 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
     assert world.deliveries(quick)[0].status is DeliveryStatus.DELIVERED
     tries = [len(world.deliveries(job)[0].attempts) for job in slow]
     assert sum(tries) == 1
-    assert Pace(world.valkey, "https://other.example.com/").may_try()
+    assert ReceiverThrottle(world.valkey, "https://other.example.com/").start_attempt()
     for _ in range(2):  # the pause is over: one may look, and the receiver still hangs
         world.valkey.delete(*world.valkey.keys("rag:webhook:probe:*"))
         world.now = world.due() or 0.0
         world.tick()
-        assert not Pace(world.valkey, "https://SLOW.example.com/elsewhere").may_try()
+        assert not ReceiverThrottle(world.valkey, "https://SLOW.example.com/elsewhere").start_attempt()
     assert sum(len(world.deliveries(job)[0].attempts) for job in slow) == 3
     world.valkey.delete(*world.valkey.keys("rag:webhook:probe:*"))
     world.respond = lambda _: Outcome(204, None, 0.01)
@@ -543,26 +543,26 @@ def test_a_user_whose_receivers_hang_holds_two_places_at_most(valkey: Redis) -> 
     hangs, answers = Outcome(None, "no answer within 15 s", 15.0, timed_out=True), Outcome(204, None, 0.01)
     number = count()
 
-    def pace(owner: str) -> Pace:
+    def throttle(owner: str) -> ReceiverThrottle:
         name = str(next(number))
-        return Pace(valkey, f"https://{name}.example.com/", owner=owner, delivery_id=name)
+        return ReceiverThrottle(valkey, f"https://{name}.example.com/", owner=owner, delivery_id=name)
 
-    first = [pace("a:b") for _ in range(4)]
-    assert all(attempt.may_try() for attempt in first)  # nothing is known of them yet
+    first = [throttle("a:b") for _ in range(4)]
+    assert all(attempt.start_attempt() for attempt in first)  # nothing is known of them yet
     for attempt in first:
-        attempt.tried(hangs)
-    later = [pace("a:b") for _ in range(5)]
-    assert [attempt.may_try() for attempt in later] == [True, True, False, False, False]
-    assert all(pace(owner).may_try() for owner in ("a", "b", "local") for _ in range(5))
-    later[0].tried(answers)
-    assert later[2].may_try()
-    assert not later[3].may_try()
+        attempt.end_attempt(hangs)
+    later = [throttle("a:b") for _ in range(5)]
+    assert [attempt.start_attempt() for attempt in later] == [True, True, False, False, False]
+    assert all(throttle(owner).start_attempt() for owner in ("a", "b", "local") for _ in range(5))
+    later[0].end_attempt(answers)
+    assert later[2].start_attempt()
+    assert not later[3].start_attempt()
 
 
 def test_several_urls_of_one_job_are_all_told(world: World) -> None:
     job = world.ask(url="https://one.example.com/")
-    world.store.tell(job, owner="local", callback=Callback(url="https://two.example.com/"))
-    world.store.tell(job, owner="local", callback=Callback())  # put on its queue once more by somebody else
+    world.store.add_callback(job, owner="local", callback=Callback(url="https://two.example.com/"))
+    world.store.add_callback(job, owner="local", callback=Callback())  # put on its queue once more by somebody else
     world.finish()
     world.run_until_quiet()
     assert sorted(url for _, url, _ in world.received) == ["https://one.example.com/", "https://two.example.com/"]

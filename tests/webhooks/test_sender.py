@@ -208,11 +208,11 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl
         + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     monkeypatch.setenv("SSL_CERT_FILE", str(pem))
-    webhook_sender._tls.cache_clear()
+    webhook_sender._tls_context.cache_clear()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     yield context
-    webhook_sender._tls.cache_clear()
+    webhook_sender._tls_context.cache_clear()
 
 
 def test_the_certificate_is_checked_against_the_name_not_the_address(

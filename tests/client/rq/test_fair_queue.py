@@ -350,7 +350,7 @@ def test_a_question_after_one_that_has_ended_gets_its_slot_at_once(harness: Harn
 
 
 def test_webhooks_are_in_fair_order_too(harness: Harness) -> None:
-    store = WebhookStore(harness.valkey, keep_seconds=600)
+    store = WebhookStore(harness.valkey, ttl_seconds=600)
     now = datetime.now(UTC)
     for owner, count in (("ann", 20), ("bob", 2)):
         for number in range(count):
