@@ -1,4 +1,4 @@
-"""Questions understood by those before them, and answers given once for the same question."""
+"""Follow-up questions understood through earlier turns, and answers cached for the same question."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUILT = "When was the lighthouse built?"
 
 @pytest.fixture
 def worker(api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path) -> Iterator[None]:
-    """A worker that has the sample document."""
+    """A running worker, and the sample document indexed."""
     index(pdf, settings)
     with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables(settings)):
         wait_until(lambda: workers(api) == 1)
@@ -50,7 +50,7 @@ def result(api: httpx.Client, job_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("worker")
-def test_offline_a_follow_up_is_searched_with_the_question_before_it(api: httpx.Client) -> None:
+def test_offline_a_follow_up_is_searched_with_the_previous_question(api: httpx.Client) -> None:
     first = result(api, ask(api, "Who built the lighthouse?", conversation_id="c-1"))
     assert "rewritten" not in first
     second = result(api, ask(api, "And when?", conversation_id="c-1"))
@@ -101,7 +101,7 @@ def test_with_a_model_a_follow_up_is_rewritten_before_the_search(
 
 
 class Repeating:
-    """A model that always says the same."""
+    """A model that always writes the same text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -110,7 +110,7 @@ class Repeating:
         return Completion(text=self._text, model="m")
 
 
-def test_a_rewrite_that_makes_no_sense_is_not_used() -> None:
+def test_an_implausible_rewrite_is_not_used() -> None:
     turns = [Turn(job_id="j", question="Who?", answer="Vale.")]
     assert rewrite_follow_up("When?", turns, Repeating("  ")) == "When?"
     assert rewrite_follow_up("When?", turns, Repeating("x" * 5000)) == "When?"
@@ -121,7 +121,7 @@ def test_a_rewrite_that_makes_no_sense_is_not_used() -> None:
     assert len(rewrite_follow_up("y" * 4000, turns, None)) == 4000
 
 
-def test_a_turn_made_twice_is_kept_once_and_only_the_last_few(valkey: Redis) -> None:
+def test_a_repeated_turn_is_kept_once_and_only_the_last_turns_are_kept(valkey: Redis) -> None:
     conversations = Conversations(valkey, ttl_seconds=60)
     for n in range(10):
         for attempt in range(2):
@@ -160,7 +160,7 @@ def test_the_same_question_is_answered_once_until_the_documents_change(
     assert not gone.get("sources")
 
 
-def test_a_conversation_has_a_plain_name_and_no_place_in_a_batch(api: httpx.Client) -> None:
+def test_conversation_ids_are_checked_and_refused_in_a_batch(api: httpx.Client) -> None:
     problem = assert_problem(api.post("/chat", json={"query": "a", "conversation_id": "../x"}), 422)
     assert problem["errors"][0]["field"] == "conversation_id"
     asked = {"questions": [{"query": "a"}, {"query": "b", "conversation_id": "c"}]}

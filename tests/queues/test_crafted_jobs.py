@@ -1,4 +1,4 @@
-"""What somebody writes into Valkey who should not: nothing of it is executed, and nothing stops answering.
+"""Records that an attacker writes into Valkey: nothing of them is executed, and every process goes on.
 
 Each case is the record of a job, or what stands beside it. All of them would make a file, the canary, if they were
 believed.
@@ -180,7 +180,7 @@ RUN: dict[str, Fields] = {**CALLS, **PICKLES, **FIELDS}
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test a folder with a module that must not be imported, and look for the canary at the end."""
+    """Run each test in a folder with a module that must not be imported, and check the canary at the end."""
     (tmp_path / "crafted_module.py").write_text(f"{WRITE}\ndef run(*arguments): {WRITE}\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -190,7 +190,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def write(valkey: Redis, fields: Fields, *, queue: str = QUEUE, push: bool = True, **more: str) -> str:
-    """Write the record of a job as it is, and put it on its list."""
+    """Write the record of a job, and put the job on its list."""
     job_id = str(uuid.uuid4())
     known: Fields = {"status": "queued", "origin": queue, "created_at": "2026-01-01T00:00:00.000000Z"}
     mapping: dict[Any, Any] = {**known, **fields, **more}
@@ -201,7 +201,7 @@ def write(valkey: Redis, fields: Fields, *, queue: str = QUEUE, push: bool = Tru
 
 
 def good_job(valkey: Redis) -> str:
-    """Write a job that ends well without documents or a model: a delivery that is no longer wanted."""
+    """Write a job that succeeds without documents or a model: a superseded delivery."""
     return write(valkey, call(FUNCTIONS["webhook"], {"delivery_id": "gone", "seq": 1}))
 
 
@@ -210,13 +210,13 @@ def status(valkey: Redis, job_id: str) -> str:
     return found.decode() if isinstance(found, bytes) else ""
 
 
-def test_there_are_cases_enough() -> None:
+def test_there_are_enough_cases() -> None:
     assert len(RUN) + len(IGNORED) + len(RESULTS) >= 60
     assert {"crafted_module.run", "os.system"}.isdisjoint(ALLOWED)
 
 
-def test_the_cases_would_be_dangerous_were_they_believed() -> None:
-    """Under the default of RQ they are."""
+def test_stock_rq_executes_the_cases() -> None:
+    """With RQ's default serializer."""
     job = Job("1", connection=Redis())
     job.data = zlib.decompress(RUN["REDUCE, protocol 2"]["data"])
     with pytest.raises(DeserializationError):  # it is no call; but by then it has run
@@ -227,7 +227,7 @@ def test_the_cases_would_be_dangerous_were_they_believed() -> None:
     assert job.func is subprocess.Popen
 
 
-def test_a_worker_quarantines_them_and_goes_on(valkey: Redis, settings: Settings) -> None:
+def test_a_worker_quarantines_crafted_jobs_and_goes_on(valkey: Redis, settings: Settings) -> None:
     crafted = {name: write(valkey, fields) for name, fields in RUN.items()}
     good = good_job(valkey)
     with working(settings, kind=RagWorker):
@@ -241,7 +241,7 @@ def test_a_worker_quarantines_them_and_goes_on(valkey: Redis, settings: Settings
     assert valkey.llen(f"rq:queue:{QUEUE}") == 0
 
 
-def test_what_nobody_reads_changes_nothing(valkey: Redis, settings: Settings) -> None:
+def test_fields_that_nobody_reads_change_nothing(valkey: Redis, settings: Settings) -> None:
     good = call(FUNCTIONS["webhook"], {"delivery_id": "gone", "seq": 1})
     crafted = {name: write(valkey, {**good, **fields}) for name, fields in IGNORED.items()}
     with working(settings, kind=RagWorker):
@@ -249,8 +249,8 @@ def test_what_nobody_reads_changes_nothing(valkey: Redis, settings: Settings) ->
     assert {name: status(valkey, job_id) for name, job_id in crafted.items()} == dict.fromkeys(crafted, "finished")
 
 
-def test_registries_are_kept_without_believing_what_they_list(valkey: Redis, settings: Settings) -> None:
-    """Jobs given up, jobs whose time has come and jobs that waited for others: RQ would call back and restore."""
+def test_registries_are_maintained_without_trusting_their_jobs(valkey: Redis, settings: Settings) -> None:
+    """Abandoned, due and dependent jobs: RQ would unpickle them and run their callbacks."""
     callback: Fields = {**GOOD, "failure_callback_name": "crafted_module.run", "stopped_callback_name": "os.abort"}
     abandoned = write(valkey, {**callback, "status": "started", "deaths": "2"}, push=False)
     valkey.zadd(f"rq:wip:{QUEUE}", {f"{abandoned}:gone": 1, "nonsense": 1, "a:b:c": 1})
@@ -268,7 +268,7 @@ def test_registries_are_kept_without_believing_what_they_list(valkey: Redis, set
         assert jobs.ended(good) == ["finished"]
 
 
-def test_what_waits_for_a_job_is_not_restored(valkey: Redis, settings: Settings) -> None:
+def test_dependents_of_a_job_are_released_without_being_unpickled(valkey: Redis, settings: Settings) -> None:
     parent = good_job(valkey)
     bomb: Fields = {**GOOD, "exc_info": BOMB, "result": evil(), "meta": evil()}
     names = {name: write(valkey, {**fields, "status": "deferred"}, push=False) for name, fields in RUN.items()}
@@ -331,8 +331,8 @@ def write_result(valkey: Redis, how: str, entry: Fields) -> str:
     return job_id
 
 
-def look_at(api: httpx.Client, job_id: str) -> dict[str, httpx.Response]:
-    """Ask for all the API tells of a job, and cancel it."""
+def call_every_route(api: httpx.Client, job_id: str) -> dict[str, httpx.Response]:
+    """Call every route that shows a job, and cancel the job."""
     calls = {
         "status": f"/job-status/{job_id}",
         "status by parameter": f"/job-status?job_id={job_id}",
@@ -351,8 +351,8 @@ def assert_harmless(name: str, answers: dict[str, httpx.Response]) -> None:
     assert all(TOUCH not in answer.text for answer in answers.values()), name
 
 
-def list_them(valkey: Redis, job_ids: list[str]) -> None:
-    """Put jobs where the API finds them: the list of their owner, and a batch."""
+def list_jobs(valkey: Redis, job_ids: list[str]) -> None:
+    """Put jobs into the list of their owner and into a batch, where the API reads them."""
     valkey.zadd("rag:jobs:local", dict.fromkeys(job_ids, 1000000000000.0))
     valkey.delete("rag:batch:crafted")
     valkey.rpush("rag:batch:crafted", "local", *job_ids)
@@ -369,8 +369,8 @@ def test_the_api_answers_for_crafted_jobs(api: httpx.Client, valkey: Redis, monk
     for name, crafted in {**RUN, **IGNORED}.items():
         for how in ("queued",) if name == "100 MB" else ("queued", "started", "finished", "failed"):
             job_id = write(valkey, {**GOOD, "status": how, **crafted})
-            list_them(valkey, [job_id])
-            answers = look_at(api, job_id)
+            list_jobs(valkey, [job_id])
+            answers = call_every_route(api, job_id)
             assert_harmless(f"{name}, {how}", answers)
             assert answers["jobs"].status_code == answers["batch"].status_code == 200
         valkey.hset(f"rq:job:{job_id}", "status", "failed")
@@ -381,8 +381,8 @@ def test_the_api_answers_for_crafted_jobs(api: httpx.Client, valkey: Redis, monk
 def test_the_api_answers_for_crafted_results(api: httpx.Client, valkey: Redis) -> None:
     for name, (how, entry) in RESULTS.items():
         job_id = write_result(valkey, how, entry)
-        list_them(valkey, [job_id])
-        answers = look_at(api, job_id)
+        list_jobs(valkey, [job_id])
+        answers = call_every_route(api, job_id)
         assert_harmless(name, answers)
         assert answers["result"].status_code == 200
         assert answers["result"].json()["status"] == ("completed" if name == "NaN" else "failed"), name
@@ -412,15 +412,15 @@ def test_the_api_answers_for_keys_of_other_types(api: httpx.Client, valkey: Redi
     for name, make in STRANGE_TYPES.items():
         job_id, other = str(uuid.uuid4()), write(valkey, GOOD)
         make(valkey, job_id)
-        list_them(valkey, [job_id, other])
-        answers = look_at(api, job_id)
+        list_jobs(valkey, [job_id, other])
+        answers = call_every_route(api, job_id)
         assert_harmless(name, answers)
         assert other in answers["jobs"].text
         events_of(api, job_id)
 
 
 @pytest.mark.parametrize("name", CALLS | PICKLES)
-def test_the_reader_refuses_in_little_memory(name: str) -> None:
+def test_the_reader_refuses_crafted_calls_in_little_memory(name: str) -> None:
     data = {key: value.encode() if isinstance(value, str) else value for key, value in RUN[name].items()}
     tracemalloc.start()
     try:
@@ -434,7 +434,7 @@ def test_the_reader_refuses_in_little_memory(name: str) -> None:
     assert peak < 60_000_000
 
 
-def test_what_is_large_but_plain_is_read() -> None:
+def test_large_plain_data_is_read() -> None:
     nested: list[Any] = []
     for _ in range(MAX_DEPTH - 2):
         nested = [nested]
@@ -445,14 +445,14 @@ def test_what_is_large_but_plain_is_read() -> None:
         assert PlainSerializer.loads(pickle.dumps((None, "a", (1, 2.5), {"k": [True]}), protocol))
 
 
-def test_what_is_too_much_is_refused() -> None:
+def test_data_of_too_many_values_is_refused() -> None:
     for value in ([1] * (MAX_VALUES + 1), [[[0] * 1_000] * 1_000]):
         with pytest.raises(NotPlainData):
             PlainSerializer.loads(pickle.dumps(value))
 
 
-def test_our_readers_are_the_only_ones() -> None:
-    """No module of the API or a worker reads a pickle in another way."""
+def test_no_other_code_reads_a_pickle() -> None:
+    """Only PlainSerializer reads pickles in the API and in workers."""
     for folder in ("api", "client", "queues", "rag"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text()

@@ -1,4 +1,4 @@
-"""The injected documents in the whole service: nothing that they or the model name is fetched, and clients are told."""
+"""Prompt injection against the whole service: no URL of a document or answer is fetched, every one is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.webhook_receiver import receiving
 
 
 class Canary:
-    """An HTTP server that notes whatever asks it for anything."""
+    """An HTTP server that records every request."""
 
     def __init__(self, url: str, asked: list[str]) -> None:
         self.url = url
@@ -49,7 +49,7 @@ def canary() -> Iterator[Canary]:
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
-    """Settings with the stub's model, that let webhooks go to the test's own receiver."""
+    """Settings with the stub model, which allow webhooks to the receiver of the test."""
     return make_settings(
         valkey_url=valkey_url,
         openai_base_url=stub.url,
@@ -86,10 +86,10 @@ def test_no_url_of_any_document_or_answer_is_fetched_and_every_one_is_reported(
         assert len(results) == len(made)
         for result in results:
             assert_all_are_reported(result, canary.url)
-        told_everywhere(api, uploads[0], receiver.url)
+        assert_same_links_everywhere(api, uploads[0], receiver.url)
         wait_until(lambda: len(receiver.received) == 1, what="the webhook")
-        hooked = json.loads(receiver.received[0].body)["data"]
-        assert_all_are_reported(hooked, canary.url)
+        delivered = json.loads(receiver.received[0].body)["data"]
+        assert_all_are_reported(delivered, canary.url)
         follow_up(api, uploads[0], stub, canary.url)
     assert canary.asked == []
     httpx.get(f"{canary.url}/by-the-test")
@@ -108,7 +108,7 @@ def list_of_uploads(api: httpx.Client) -> list[str]:
 
 
 def ask_of_each(api: httpx.Client, uploads: list[str]) -> list[dict[str, Any]]:
-    """Ask the question of each upload by itself."""
+    """Ask the question of each upload alone."""
     questions = [{"query": QUESTION, "upload_id": upload} for upload in uploads]
     accepted = api.post("/chat/batch", json={"questions": questions})
     assert accepted.status_code == 202, accepted.text
@@ -118,7 +118,7 @@ def ask_of_each(api: httpx.Client, uploads: list[str]) -> list[dict[str, Any]]:
 
 
 def assert_all_are_reported(result: dict[str, Any], url: str) -> None:
-    """Check that each way the model wrote a URL of the canary's is reported, as none of the sources'."""
+    """Check that each form in which the model wrote a URL of the canary is reported as foreign to the sources."""
     links = {(link["kind"], link["url"]): link for link in result["links"]}
     mark = next(link["url"] for link in result["links"] if "/a.png" in link["url"]).partition("d=")[2]
     assert len(mark) == 16
@@ -130,8 +130,8 @@ def assert_all_are_reported(result: dict[str, Any], url: str) -> None:
         assert "secrets of the house" not in source["quote"]
 
 
-def told_everywhere(api: httpx.Client, upload: str, hook: str) -> None:
-    """Check that events, the result, a kept answer and a webhook tell the same links."""
+def assert_same_links_everywhere(api: httpx.Client, upload: str, hook: str) -> None:
+    """Check that events, the result, a cached answer and a webhook report the same links."""
     question = {"query": f"{QUESTION} At four?", "upload_id": upload}
     first = api.post("/chat", json=question).json()["job_id"]
     events = {kind: data for _, kind, data in read(api, first)}

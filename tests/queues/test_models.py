@@ -1,4 +1,4 @@
-"""Answers written by a model, with an OpenAI-shaped server that behaves and misbehaves."""
+"""Answers of a model, from an OpenAI-shaped server that works or fails on demand."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FAILURES = {
 
 @pytest.fixture
 def with_model(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
-    """Settings that use the stub."""
+    """Settings with the stub as the provider."""
     return make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY)
 
 
@@ -112,15 +112,15 @@ def test_without_a_collection_the_job_says_what_to_run(api: httpx.Client, settin
     assert "python index.py PATH" in result["error"]
 
 
-def test_a_model_that_is_too_slow_for_the_job_fails_it_in_time(
+def test_a_model_that_is_too_slow_fails_the_job_at_its_deadline(
     with_model: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
     index(pdf, with_model, **provider(with_model))
     stub.behaviour.chat_delay_seconds = 30
-    hurried = with_model.model_copy(update={"job_timeout_seconds": 2})
+    short = with_model.model_copy(update={"job_timeout_seconds": 2})
     with (
         worker(with_model, tmp_path / "w.log"),
-        serving(create_app(hurried)) as url,
+        serving(create_app(short)) as url,
         httpx.Client(base_url=url, timeout=10) as api,
     ):
         result = answer(api, seconds=20)
@@ -129,7 +129,7 @@ def test_a_model_that_is_too_slow_for_the_job_fails_it_in_time(
 
 
 @pytest.mark.parametrize(("status", "error"), FAILURES.items())
-def test_provider_errors_are_told_apart(
+def test_each_provider_status_has_its_error(
     status: int, error: type[ProviderError], with_model: Settings, stub: OpenAIStub
 ) -> None:
     chat, embedder = make_chat(with_model), make_embedder(with_model)
@@ -144,7 +144,7 @@ def test_provider_errors_are_told_apart(
         assert caught.value.__cause__ is None
 
 
-def test_a_passing_failure_is_tried_again(with_model: Settings, stub: OpenAIStub) -> None:
+def test_a_temporary_failure_is_retried(with_model: Settings, stub: OpenAIStub) -> None:
     chat = make_chat(with_model)
     assert chat
     stub.behaviour.fail_next = [429, 503]
@@ -153,7 +153,7 @@ def test_a_passing_failure_is_tried_again(with_model: Settings, stub: OpenAIStub
     assert chat.complete("system", "user").text == "Yes."
 
 
-def test_a_slow_provider_is_not_waited_for_longer_than_the_job_may_run(with_model: Settings, stub: OpenAIStub) -> None:
+def test_a_call_of_a_slow_provider_ends_at_the_deadline_of_the_job(with_model: Settings, stub: OpenAIStub) -> None:
     stub.behaviour.chat_delay_seconds = 30
     chat = make_chat(with_model)
     assert chat
@@ -161,7 +161,7 @@ def test_a_slow_provider_is_not_waited_for_longer_than_the_job_may_run(with_mode
         chat.complete("system", "user")
 
 
-def test_a_provider_that_is_away_is_named(make_settings: MakeSettings) -> None:
+def test_an_unreachable_provider_names_the_setting(make_settings: MakeSettings) -> None:
     embedder = make_embedder(make_settings(openai_base_url="http://127.0.0.1:9/v1"))
     assert embedder
     with pytest.raises(ProviderUnavailable, match="OPENAI_BASE_URL"):
