@@ -39,7 +39,7 @@ class ReceiverThrottle:
         receiver = stable_id(urlsplit(url).netloc.lower())
         self._slow = keys.slow_receiver(receiver)
         self._probe = keys.receiver_probe(receiver)
-        self._slow_owner = keys.held_owner(owner)
+        self._slow_owner = keys.slow_owner(owner)
         self._attempts = keys.owner_attempts(owner)
 
     def start_attempt(self) -> bool:

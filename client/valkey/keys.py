@@ -206,7 +206,7 @@ def receiver_probe(receiver: str) -> str:
     return f"rag:webhook:probe:{receiver}"
 
 
-def held_owner(owner: str) -> str:
+def slow_owner(owner: str) -> str:
     """Return the key that exists while one of an owner's receivers is slow."""
     return f"rag:webhook:held:{quoted(owner)}"
 

@@ -1,9 +1,9 @@
--- Ask to make an attempt at a receiver. KEYS: slow receiver, its probe, held owner, attempts of the owner.
--- ARGV: delivery, now in Unix seconds, seconds of a probe, how many attempts a held owner may make at once.
+-- Ask to make an attempt at a receiver. KEYS: slow receiver, its probe, slow owner, attempts of the owner.
+-- ARGV: delivery, now in Unix seconds, seconds of a probe, how many attempts a slow owner may make at once.
 -- Returns 1 when the attempt may be made.
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', ARGV[2] - ARGV[3])
-local held = redis.call('EXISTS', KEYS[3]) == 1
-if held and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 0 end
+local slow = redis.call('EXISTS', KEYS[3]) == 1
+if slow and redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then return 0 end
 if redis.call('EXISTS', KEYS[1]) == 1 and not redis.call('SET', KEYS[2], 1, 'NX', 'EX', ARGV[3]) then return 0 end
 redis.call('ZADD', KEYS[4], ARGV[2], ARGV[1])
 redis.call('EXPIRE', KEYS[4], ARGV[3])
