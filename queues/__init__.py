@@ -1,4 +1,7 @@
-"""What workers run. `queues.RagWorker` is RQ's name for the worker; it is imported when it is asked for."""
+"""Workers: how jobs are taken, run and ended, and what each job does. No HTTP, and no SDK of an outside service.
+
+`queues.RagWorker` is the class that `rq worker -w` names; it is imported on first use.
+"""
 
 from __future__ import annotations
 

@@ -33,13 +33,13 @@ PROGRESS_SECONDS = 0.25
 
 @dataclass(kw_only=True, eq=False)
 class JobContext(ABC):
-    """What a job function may know of its job and publish about it.
+    """What a job function can read of its job, and publish about it.
 
     Attributes:
         job_id: empty outside any job.
         queue: the name of the queue, empty outside any job.
         valkey: the connection to the queues; None outside any job.
-        notes: what is stored beside the job's state: its progress and its failure. Plain data.
+        notes: the job's progress and failure, as plain data; RQ stores them as `meta`.
         enqueued_at: None when the record does not say.
         timeout_seconds: None for no limit.
         result_ttl_seconds: how long the events are kept after the job has ended, as long as the result.
@@ -154,7 +154,7 @@ _current: ContextVar[JobContext | None] = ContextVar("job", default=None)
 
 
 def current_job() -> JobContext | None:
-    """Return the job that RagWorker runs in this thread; None elsewhere."""
+    """Return the job that RagWorker runs in this context; None elsewhere."""
     return _current.get()
 
 

@@ -128,15 +128,15 @@ def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str
 
 
 def _require_tokens(user_id: str, job: JobContext, settings: Settings) -> None:
-    """Raise TooManyRequests when the user's tokens of the day are used up, which they may be since the submission."""
+    """Raise TooManyRequests when the user's tokens of the day were used up after this question was submitted."""
     if settings.tokens_per_day is not None and job.valkey is not None:
-        from auth.token_budget import require_tokens  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import require_tokens  # a stock worker would pay 40 ms for each job
 
         require_tokens(job.valkey, user_id=user_id, limit=settings.tokens_per_day)
 
 
 def _count_tokens(answer: Answer, user_id: str, job: JobContext, settings: Settings) -> None:
     if settings.tokens_per_day is not None and job.valkey is not None and answer.usage is not None:
-        from auth.token_budget import count_tokens  # 40 ms that a stock worker would pay for each job
+        from auth.token_budget import count_tokens  # a stock worker would pay 40 ms for each job
 
         count_tokens(job.valkey, user_id=user_id, tokens=answer.usage.total_tokens, limit=settings.tokens_per_day)

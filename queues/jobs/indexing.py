@@ -27,7 +27,11 @@ from queues.wiring import Services
 from rag.ingest.indexing import ProgressCallback, index_document
 from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, UploadTask
 
+# The row is read and updated at least this often while pages are read.
 ROW_SECONDS = 0.5
+# Reason and sentence for the row.
+_TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
+_INTERNAL = ("internal", "indexing failed inside; the worker's log says why")
 
 
 def index_upload(task: UploadTask, services: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
@@ -66,10 +70,6 @@ def index_upload(task: UploadTask, services: Services, report: ProgressCallback,
         _fail(upload, services, reason=reason, error=detail)
         raise
     return indexed
-
-
-_TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
-_INTERNAL = ("internal", "indexing failed inside; the worker's log says why")
 
 
 def remove_upload(task: UploadTask, services: Services) -> Removed:
