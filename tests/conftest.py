@@ -21,6 +21,7 @@ from tests.support import acl
 from tests.support.openai_stub import OpenAIStub, openai_stub, serving
 from tests.support.pdfs import write_pdf
 from tests.support.processes import environment, free_port, processes_of, wait_until
+from tests.support.servers import postgres, s3
 
 MakeSettings = Callable[..., Settings]
 
@@ -123,3 +124,17 @@ def _no_running_loop_left() -> Iterator[None]:
     """Give each test its own event loop, so that none leaks from one to the next."""
     yield
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL server for this test process."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """An S3 server for this test process."""
+    with s3() as url:
+        yield url

@@ -1,4 +1,4 @@
-"""Workers that are killed in the middle of an upload's way, and what is there after the next one."""
+"""Workers that are killed while they index or delete an upload, and what the next worker makes of it."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def crash(settings: Settings, at: int, when: str) -> int:
     return subprocess.run(command, cwd=ROOT, env=variables, check=False, capture_output=True).returncode
 
 
-def embedded(stub: OpenAIStub) -> Counter[str]:
-    """Count how often each text was embedded."""
+def embeddings_by_text(stub: OpenAIStub) -> Counter[str]:
+    """Count the embeddings of each text."""
     calls = [call for call in stub.behaviour.calls if "input" in call]
     return Counter(text for call in calls for text in call["input"] if isinstance(text, str))
 
 
-# begin, then progress and upsert in turns, delete of what is left over, finish
+# The changes: start, then record_progress and upsert alternately, delete of left-over chunks, finish.
 @pytest.mark.parametrize(("at", "when"), [(1, "after"), (2, "before"), (4, "after"), (7, "after")])
-def test_indexing_goes_on_where_a_killed_worker_stopped(
+def test_the_next_worker_continues_the_indexing_of_a_killed_one(
     at: int, when: str, with_model: Settings, stub: OpenAIStub, valkey: Redis, long_pdf: Path
 ) -> None:
     with serving(create_app(with_model)) as url, httpx.Client(base_url=url, timeout=10) as api:
@@ -74,7 +74,7 @@ def test_indexing_goes_on_where_a_killed_worker_stopped(
         work(with_model)
         ready = state(api, body["upload_id"])
         assert ready["status"] == "ready"
-    twice = {text for text, count in embedded(stub).items() if count > 1}
+    twice = {text for text, count in embeddings_by_text(stub).items() if count > 1}
     assert len(twice) <= (64 if when == "before" else 0), "only a batch in flight is embedded again"
     document = Document(upload_id=body["upload_id"], path=str(long_pdf), name=long_pdf.name)
     pages = read_document(long_pdf).pages
@@ -84,12 +84,12 @@ def test_indexing_goes_on_where_a_killed_worker_stopped(
 
 
 def points(settings: Settings, upload_id: str) -> Counter[str]:
-    """Return the ids of the points stored of an upload."""
-    with worker_services(settings) as use:
-        chosen = SearchFilter(user_id="local", upload_ids=(upload_id,))
-        found = search(use.store, "Sentence page", chosen, 10_000)
-        assert use.store.count(chosen) == len(found)
-        return Counter(one.chunk.id for one in found)
+    """Count the stored points of an upload by id."""
+    with worker_services(settings) as services:
+        search_filter = SearchFilter(user_id="local", upload_ids=(upload_id,))
+        found = search(services.store, "Sentence page", search_filter, 10_000)
+        assert services.store.count(search_filter) == len(found)
+        return Counter(passage.chunk.id for passage in found)
 
 
 @pytest.mark.parametrize(("at", "when"), [(1, "before"), (1, "after"), (2, "after"), (3, "after")])

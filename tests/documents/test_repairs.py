@@ -25,7 +25,7 @@ from tests.support.workers import work, worker_services
 
 
 def audit(settings: Settings, *flags: str) -> list[str]:
-    """Run the command; return what it found."""
+    """Run `main.py audit`; return its findings."""
     done = subprocess.run(
         [PYTHON, "main.py", "audit", *flags],
         cwd=ROOT,
@@ -44,7 +44,7 @@ def test_a_job_that_valkey_lost_is_submitted_again(
     monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
     body = post(api, pdf).json()
     valkey.flushall()
-    assert state(api, body["upload_id"])["status"] == "queued"  # looked at, and so seen to
+    assert state(api, body["upload_id"])["status"] == "queued"  # reading the upload reconciles it
     work(settings)
     assert state(api, body["upload_id"])["status"] == "ready"
     assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "finished"
@@ -64,7 +64,7 @@ def test_a_job_that_failed_unseen_fails_its_upload(
     assert state(api, body["upload_id"])["status"] == "ready"
 
 
-def test_audit_finds_and_mends_what_does_not_belong(api: httpx.Client, settings: Settings, pdf: Path) -> None:
+def test_audit_finds_and_repairs_what_does_not_belong(api: httpx.Client, settings: Settings, pdf: Path) -> None:
     whole, without_points = uploaded(api, pdf), uploaded(api, pdf, on_duplicate="keep")
     without_file = uploaded(api, ("notes.txt", b"The lamp turns."))
     work(settings)
@@ -80,12 +80,12 @@ def test_audit_finds_and_mends_what_does_not_belong(api: httpx.Client, settings:
         end=4,
         text="lost",
     )
-    with worker_services(settings) as use:
-        use.store.upsert([stray])
-        use.store.delete(without_points, user_id="local")
-        lost = use.uploads.get(without_file)
+    with worker_services(settings) as services:
+        services.store.upsert([stray])
+        services.store.delete(without_points, user_id="local")
+        lost = services.uploads.get(without_file)
         assert lost is not None
-        use.files.delete(lost.file_id)
+        services.files.delete(lost.file_id)
     expected = {stray.upload_id, without_points, without_file}
     assert len(audit(settings, "--dry-run")) == 3
     found = audit(settings)
@@ -106,17 +106,17 @@ def test_a_delete_reaches_the_points_of_every_embedding_model(
     api.post(f"/uploads/{upload_id}/reindex")
     work(other)
     for one in (settings, other):
-        with worker_services(one) as use:
-            assert use.store.count_by_upload() == {("local", upload_id): 3}
+        with worker_services(one) as services:
+            assert services.store.count_by_upload() == {("local", upload_id): 3}
     api.delete(f"/uploads/{upload_id}")
     work(other)
     for one in (settings, other):
-        with worker_services(one) as use:
-            assert use.store.count_by_upload() == {}
+        with worker_services(one) as services:
+            assert services.store.count_by_upload() == {}
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
-def test_a_qdrant_server_is_asked_for_the_same() -> None:
+def test_a_qdrant_server_deletes_from_every_collection() -> None:
     from qdrant_client import QdrantClient
 
     client = QdrantClient(":memory:")
@@ -168,7 +168,7 @@ def test_an_indexing_that_is_cancelled_while_it_runs_says_so(
         body = post(api, pdf).json()
         wait_until(lambda: stub.behaviour.calls, what=lambda: worker.output)
         assert api.delete(f"/jobs/{body['job_id']}").json()["status"] == "cancelled"
-        # The worker says so itself: the row is too young to be looked through.
+        # The worker itself records this: the row is too young to be reconciled.
         wait_until(lambda: state(api, body["upload_id"])["status"] == "failed", seconds=5)
     assert_cancelled(state(api, body["upload_id"]))
 

@@ -35,8 +35,8 @@ CONTENTS = [
 MOMENTS = st.tuples(st.integers(0, 6), st.booleans())
 
 
-class ListedQueue:
-    """A queue in memory: what Library asks of JobQueue."""
+class InMemoryQueue:
+    """A queue in memory, with the methods of JobQueue that DocumentService calls."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, tuple[str, UploadTask]] = {}
@@ -81,8 +81,8 @@ class UploadMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.use: Services = open_services(load_settings(data_dir=Path(self.folder.name)), owner=True)
-        self.queue = ListedQueue()
+        self.services: Services = open_services(load_settings(data_dir=Path(self.folder.name)), owner=True)
+        self.queue = InMemoryQueue()
         self.deleted: set[str] = set()
 
     @rule(
@@ -106,10 +106,10 @@ class UploadMachine(RuleBasedStateMachine):
 
     @rule(moment=st.tuples(st.integers(0, 12), st.booleans()), lost=st.booleans())
     def work(self, moment: tuple[int, bool], lost: bool) -> None:
-        """Run a job; should the worker die at it, its job is taken up later, or lost with Valkey."""
+        """Run a job. When the worker dies, the job is run again later, or lost with Valkey."""
         for job_id, (function, task) in list(self.queue.waiting.items())[:1]:
             try:
-                self.run(faulty(self.use, fault(moment)), function, task, job_id)
+                self.run(faulty(self.services, fault(moment)), function, task, job_id)
             except Crash:
                 if lost:
                     del self.queue.waiting[job_id]
@@ -121,31 +121,31 @@ class UploadMachine(RuleBasedStateMachine):
             self.queue.waiting.pop(job_id, None)
 
     @rule()
-    def settle(self) -> None:
+    def reconcile(self) -> None:
         self.queue.away = False
-        asyncio.run(self.api(self.use.uploads, self.use.files).reconcile_unfinished())
+        asyncio.run(self.api(self.services.uploads, self.services.files).reconcile_unfinished())
 
     @invariant()
-    def what_is_deleted_is_not_found(self) -> None:
+    def deleted_uploads_are_not_found(self) -> None:
         if self.any_points():
-            store = AccessFilter(self.use.store, self.use.uploads)
+            store = AccessFilter(self.services.store, self.services.uploads)
             found = store.search("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
             assert not found.uploads & self.deleted
 
     def teardown(self) -> None:
-        """Let everything that waits be done, then look for what does not belong."""
+        """Run all waiting jobs, then look for what does not belong."""
         try:
             self.queue.away = False
             for _ in range(20):
-                asyncio.run(self.api(self.use.uploads, self.use.files).reconcile_unfinished())
+                asyncio.run(self.api(self.services.uploads, self.services.files).reconcile_unfinished())
                 while self.queue.waiting:
                     self.work((0, False), lost=False)
-                if not self.use.uploads.unfinished(unchanged_seconds=0):
+                if not self.services.uploads.unfinished(unchanged_seconds=0):
                     break
-            assert not self.use.uploads.unfinished(unchanged_seconds=0), "every upload has ended"
+            assert not self.services.uploads.unfinished(unchanged_seconds=0), "every upload has ended"
             self.nothing_is_left_over()
         finally:
-            self.use.close()
+            self.services.close()
             self.folder.cleanup()
 
     def nothing_is_left_over(self) -> None:
@@ -154,28 +154,30 @@ class UploadMachine(RuleBasedStateMachine):
         for each in self.inconsistencies():
             each.repair()
         assert self.inconsistencies() == []
-        rows = list(self.use.uploads.all())
+        rows = list(self.services.uploads.all())
         ready = {("local", row.upload_id): row.chunks for row in rows if row.status is UploadStatus.READY}
         again = {("local", row.upload_id) for row in rows if row.status is UploadStatus.FAILED}
-        points = self.use.store.count_by_upload()
+        points = self.services.store.count_by_upload()
         assert {key: count for key, count in points.items() if key not in again} == ready
-        assert {row.file_id for row in rows} == {file_id for file_id, _ in self.use.files.all()}
+        assert {row.file_id for row in rows} == {file_id for file_id, _ in self.services.files.all()}
         assert not {row.upload_id for row in rows} & self.deleted
 
     def inconsistencies(self) -> list[Any]:
-        return list(check_consistency(self.use, reindex=lambda _: None, min_file_age_seconds=0))
+        return list(check_consistency(self.services, reindex=lambda _: None, min_file_age_seconds=0))
 
-    def run(self, use: Services, function: str, task: UploadTask, job_id: str) -> None:
+    def run(self, services: Services, function: str, task: UploadTask, job_id: str) -> None:
         if function == REMOVE:
-            remove_upload(task, use)
+            remove_upload(task, services)
         else:
-            index_upload(task, use, lambda _: None, job_id=job_id)
+            index_upload(task, services, lambda _: None, job_id=job_id)
 
     def as_api(self, moment: tuple[int, bool], call: Callable[[DocumentService], Any]) -> bool:
-        """Make a call to an API that may die at it; tell whether it answered well."""
-        one = fault(moment)
+        """Make a call to an API that may die during the call. True if the call succeeded."""
+        at_moment = fault(moment)
         try:
-            asyncio.run(call(self.api(Faulty(self.use.uploads, one), Faulty(self.use.files, one))))
+            asyncio.run(
+                call(self.api(Faulty(self.services.uploads, at_moment), Faulty(self.services.files, at_moment)))
+            )
         except (Crash, QueueUnavailable, DocumentError):
             return False
         except AppError:
@@ -186,10 +188,10 @@ class UploadMachine(RuleBasedStateMachine):
         return DocumentService(uploads, files, self.queue)  # type: ignore[arg-type]
 
     def ids(self) -> list[str]:
-        return [upload.upload_id for upload in self.use.uploads.all()]
+        return [upload.upload_id for upload in self.services.uploads.all()]
 
     def any_points(self) -> bool:
-        return bool(self.use.store.count_by_upload())
+        return bool(self.services.store.count_by_upload())
 
 
 def fault(moment: tuple[int, bool]) -> Fault:

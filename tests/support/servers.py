@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import create_engine, text
 
 from tests.support.processes import free_port, wait_until
 
@@ -97,3 +99,17 @@ def _answers(url: str) -> bool:
     with suppress(httpx.TransportError):
         return httpx.get(url).status_code < 500
     return False
+
+
+def empty_database(postgres_url: str) -> str:
+    """Drop the program's tables; return the URL."""
+    engine = create_engine("postgresql+psycopg" + postgres_url.removeprefix("postgresql"))
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS uploads, api_keys, alembic_version"))
+    engine.dispose()
+    return postgres_url
+
+
+def s3_location(url: str) -> dict[str, str]:
+    """Return the settings of an empty file store on an S3 server."""
+    return {"file_store_url": f"s3://{BUCKET}/{uuid.uuid4()}", "aws_endpoint_url": url, **S3_KEYS}

@@ -1,6 +1,6 @@
 """One contract for both engines: Qdrant's engine in this process, and a server through langchain-qdrant.
 
-The server's part runs on qdrant-client's local mode, and on a real server when QDRANT_URL names one.
+The server engine runs on qdrant-client's local mode, and also on a real server when QDRANT_URL names one.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class TestContract:
         store.delete("u1", user_id="local")
         assert store.count(MINE) == len(TEXTS)
 
-    def test_no_more_than_k_are_given(self, store: VectorStore) -> None:
+    def test_no_more_than_k_are_returned(self, store: VectorStore) -> None:
         store.upsert(chunks(texts=[f"museum number {n}" for n in range(30)]))
         assert len(search(store, "museum", MINE, 7)) == 7
 
@@ -177,7 +177,7 @@ def test_threads_may_share_an_embedded_store(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_second_owner_is_told_to_set_qdrant_url(tmp_path: Path) -> None:
+def test_a_second_owner_gets_an_error_that_names_qdrant_url(tmp_path: Path) -> None:
     first = embedded(tmp_path, owner=True)
     with pytest.raises(StoreInUse, match="QDRANT_URL"):
         embedded(tmp_path, owner=True)
@@ -202,7 +202,7 @@ def test_the_owner_hands_over_to_another_process_and_goes_on(tmp_path: Path) -> 
     owner.close()
 
 
-def test_a_turn_that_does_not_come_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+def test_a_store_that_stays_busy_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.upsert(chunks())
     assert isinstance(first.engine, EmbeddedEngine)
@@ -230,7 +230,7 @@ def test_what_was_stored_survives_kill_9(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_collection_half_made_is_made_anew(tmp_path: Path) -> None:
+def test_a_collection_half_created_is_created_again(tmp_path: Path) -> None:
     store = embedded(tmp_path)
     store.upsert(chunks())
     (next(tmp_path.glob("documents-*")) / "complete").unlink()
@@ -240,14 +240,14 @@ def test_a_collection_half_made_is_made_anew(tmp_path: Path) -> None:
     assert store.count(MINE) == len(TEXTS)
 
 
-def test_a_qdrant_server_that_is_away_is_named() -> None:
+def test_a_qdrant_server_that_is_away_is_an_error_that_names_qdrant_url() -> None:
     client = QdrantClient(url="http://127.0.0.1:9", timeout=2, check_compatibility=False)
     store = server_store(client, model="m", dense=None, bm25=Bm25Encoder())
     with pytest.raises(StoreUnavailable, match="QDRANT_URL"):
         search(store, "museum", MINE, 1)
 
 
-def test_the_owner_notices_a_waiting_process_while_it_idles(tmp_path: Path) -> None:
+def test_an_idle_owner_hands_over_to_a_waiting_process(tmp_path: Path) -> None:
     owner = embedded(tmp_path, owner=True)
     owner.upsert(chunks())
     other = embedded(tmp_path)
