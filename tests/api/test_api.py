@@ -153,14 +153,14 @@ def test_a_bad_parameter_is_refused_without_an_echo(parameters: str, field: str,
     assert "secret" not in response.text
 
 
-def test_parameters_say_all_that_a_body_can(api: httpx.Client) -> None:
-    said: dict[str, Any] = {
+def test_parameters_accept_every_field_of_a_body(api: httpx.Client) -> None:
+    parameters: dict[str, Any] = {
         "query": "Why?", "k": 3, "priority": "high", "conversation_id": "c", "name": "a.pdf", "first_page": 2,
         "last_page": 3, "min_score": 0.5, "cache": False, "metadata": '{"a": "b"}',
     }  # fmt: skip
-    body = said | {"metadata": {"a": "b"}, "name": ["a.pdf"]}
+    body = parameters | {"metadata": {"a": "b"}, "name": ["a.pdf"]}
     once = {"Idempotency-Key": "in-both-forms"}
-    first, second = api.post("/chat", params=said, headers=once), api.post("/chat", json=body, headers=once)
+    first, second = api.post("/chat", params=parameters, headers=once), api.post("/chat", json=body, headers=once)
     assert first.status_code == second.status_code == 202
     assert first.json() == second.json()
 
@@ -291,7 +291,7 @@ def test_ready_says_when_the_qdrant_server_is_away(make_settings: MakeSettings, 
 
 @contextmanager
 def black_hole() -> Iterator[int]:
-    """Listen on a port, take connections, and never say a word."""
+    """Listen on a port, take connections, and never send a byte."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         yield server.getsockname()[1]
 

@@ -107,7 +107,7 @@ def test_the_first_key_tells_the_operator_what_changes(settings: Settings, api: 
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["create"], "--name"),
         (["create", "--name", "a\nb"], "printable"),
@@ -118,9 +118,9 @@ def test_the_first_key_tells_the_operator_what_changes(settings: Settings, api: 
         ([], "ACTION"),
     ],
 )
-def test_a_wrong_command_is_refused_and_makes_nothing(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_a_wrong_command_is_refused_and_makes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = run(tmp_path, "keys", *arguments)
-    assert (done.returncode, said in done.stderr, done.stdout) == (2, True, "")
+    assert (done.returncode, message in done.stderr, done.stdout) == (2, True, "")
     assert run(tmp_path, "keys", "list").stdout == "0 keys\n"
 
 
@@ -130,7 +130,7 @@ def test_an_unknown_key_to_revoke_is_named(tmp_path: Path) -> None:
     assert "nope is not a key" in done.stderr
 
 
-def test_expired_revoked_and_made_up_keys_open_nothing(settings: Settings, keys: ApiKeyRepository) -> None:
+def test_expired_revoked_and_invented_keys_are_refused(settings: Settings, keys: ApiKeyRepository) -> None:
     past = datetime.now(UTC) - timedelta(seconds=1)
     _, good = keys.create("good", user_id="alice", scopes=DEFAULT_SCOPES)
     _, expired = keys.create("expired", user_id="alice", scopes=DEFAULT_SCOPES, expires_at=past)
@@ -203,9 +203,9 @@ def test_an_open_service_is_not_served_to_other_machines(tmp_path: Path, variabl
         assert done.stderr.count("\n") == 1
 
 
-def test_what_contradicts_itself_stops_the_start(tmp_path: Path) -> None:
+def test_contradictory_settings_stop_the_start(tmp_path: Path) -> None:
     public = {"JWT_AUDIENCE": "rag", "JWT_ISSUER": "https://issuer.example"}
-    for variables, said in (
+    for variables, message in (
         ({"AUTH_REQUIRED": "1", "ALLOW_ANONYMOUS": "1"}, "contradict"),
         ({"JWT_SECRET": "short"} | public, "JWT_SECRET must be at least 32 bytes"),
         ({"JWT_SECRET": SECRET}, "JWT_AUDIENCE and JWT_ISSUER"),
@@ -213,7 +213,7 @@ def test_what_contradicts_itself_stops_the_start(tmp_path: Path) -> None:
         ({"JWT_JWKS_URL": "http://issuer.example/keys"} | public, "https://"),
     ):
         done = run(tmp_path, "keys", "list", **variables)
-        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_a_token_says_who_calls_and_what_they_may(settings: Settings) -> None:
@@ -270,7 +270,7 @@ def _tampered() -> str:
         "eyJhbGciOiJub25lIn0..",
     ],
 )
-def test_a_token_that_is_not_good_opens_nothing(make_settings: MakeSettings, wrong: str) -> None:
+def test_an_invalid_token_is_refused(make_settings: MakeSettings, wrong: str) -> None:
     with api_of(make_settings(valkey_url="redis://127.0.0.1:1", **TAKING_TOKENS)) as api:
         assert_problem(api.get("/jobs", headers=bearer(wrong)), 401)
 

@@ -56,10 +56,10 @@ class Watched:
         return "\n".join(path.read_text(errors="replace") for path in files)
 
     def leaks(self) -> list[str]:
-        """Name each canary and secret that left, with the line it left in."""
-        told = [*self.logs.splitlines(), *self._seen]
+        """List each canary and secret that was found, with its line."""
+        lines = [*self.logs.splitlines(), *self._seen]
         marks = [*CANARY.values(), *self.secrets]
-        return [f"{mark} in {line[:300]}" for mark in marks for line in told if mark.lower() in line.lower()]
+        return [f"{mark} in {line[:300]}" for mark in marks for line in lines if mark.lower() in line.lower()]
 
 
 @contextmanager
@@ -162,7 +162,9 @@ def run_jobs(service: Watched, stub: OpenAIStub, receiver: Receiver, *, late: bo
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["main.py, json", "main.py, text", "rq worker -v"])
-def test_nothing_that_was_sent_leaves(kind: str, stub: OpenAIStub, tmp_path: Path, valkey_url: str) -> None:
+def test_nothing_that_users_send_leaves_the_service(
+    kind: str, stub: OpenAIStub, tmp_path: Path, valkey_url: str
+) -> None:
     stock = kind.startswith("rq")
     log_format = "json" if kind.endswith("json") else "text"
     with receiving() as receiver, watched(stub, tmp_path, valkey_url if stock else None, LOG_FORMAT=log_format) as seen:

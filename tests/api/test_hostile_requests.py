@@ -294,10 +294,10 @@ def trickle(connection: socket.socket, piece: bytes, *, seconds: float = 5.0) ->
             received += got
             if not got:
                 return received
-    raise AssertionError(f"the server still listens, and has said {received!r}")
+    raise AssertionError(f"the server still listens, and has sent {received!r}")
 
 
-def test_whoever_says_nothing_is_hung_up_on(edge: str) -> None:
+def test_a_silent_connection_is_closed(edge: str) -> None:
     assert exchange(edge) == b""
 
 

@@ -137,11 +137,12 @@ def test_a_name_of_ten_thousand_letters_is_a_422(api: httpx.Client, settings: Se
 
 
 @pytest.mark.parametrize(
-    "said", [b'filename="\xff\xfe\xed\xa0\x80.txt"', b'filename="a\x01\x7f\x9b.txt"', b'filename=""', b"filename*=x"]
+    "parameter",
+    [b'filename="\xff\xfe\xed\xa0\x80.txt"', b'filename="a\x01\x7f\x9b.txt"', b'filename=""', b"filename*=x"],
 )
-def test_a_name_in_raw_bytes_is_only_data(said: bytes, api: httpx.Client, settings: Settings) -> None:
+def test_a_name_in_raw_bytes_is_only_data(parameter: bytes, api: httpx.Client, settings: Settings) -> None:
     """A name that no client library would send: half a character, bare control characters, no name at all."""
-    part = b'--b\r\nContent-Disposition: form-data; name="file"; ' + said + b"\r\n\r\nHello\r\n--b--\r\n"
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; ' + parameter + b"\r\n\r\nHello\r\n--b--\r\n"
     response = api.post("/uploads", content=part, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert response.status_code in {202, 422}, response.text
     if response.status_code == 202:

@@ -41,7 +41,7 @@ def test_a_repeated_request_changes_nothing(api: httpx.Client, valkey: Redis) ->
     job_id = ask(api, "one", webhook_url=url).json()["job_id"]
     later = ask(api, "two").json()["job_id"]
     api.delete(f"/jobs/{job_id}")
-    valkey.delete(f"rag:webhook:intent:{job_id}")  # as when it was told
+    valkey.delete(f"rag:webhook:intent:{job_id}")  # as after the relay has made its deliveries
     valkey.zrem("rag:webhook:pending", job_id)
     kept = valkey.ttl(f"rag:events:{job_id}")
     assert ask(api, "one", webhook_url=url).json()["job_id"] == job_id
@@ -70,7 +70,7 @@ def test_the_same_key_with_another_body_is_refused(other: dict[str, object], api
     assert valkey.llen(QUEUE) == 1
 
 
-def test_at_the_same_moment_too(api: httpx.Client, valkey: Redis) -> None:
+def test_simultaneous_requests_with_one_key_give_one_job(api: httpx.Client, valkey: Redis) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: ask(api, "one"), range(64)))
     assert {answer.status_code for answer in answers} == {202}
@@ -79,14 +79,12 @@ def test_at_the_same_moment_too(api: httpx.Client, valkey: Redis) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "with space", "tab\there"])
-def test_a_key_that_is_none_is_refused(key: str, api: httpx.Client, valkey: Redis) -> None:
+def test_an_invalid_idempotency_key_is_refused(key: str, api: httpx.Client, valkey: Redis) -> None:
     assert ask(api, key).status_code == 422
     assert valkey.llen(QUEUE) == 0
 
 
-def test_a_job_that_a_crash_kept_from_the_queue_is_brought_there_by_the_repeated_request(
-    api: httpx.Client, valkey: Redis
-) -> None:
+def test_a_repeated_request_queues_a_job_that_a_crash_left_out(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api, "one").json()["job_id"]
     valkey.delete(f"rq:job:{job_id}", QUEUE)
     assert ask(api, "one").json()["job_id"] == job_id
@@ -132,7 +130,7 @@ def test_a_batch_is_made_once(api: httpx.Client, valkey: Redis) -> None:
     assert ask_many(api, "two", "why?", "how?").json()["batch_id"] != first.json()["batch_id"]
 
 
-def test_a_batch_that_a_crash_cut_short_is_completed_by_the_repeated_request(api: httpx.Client, valkey: Redis) -> None:
+def test_a_repeated_request_completes_a_batch_that_a_crash_cut_short(api: httpx.Client, valkey: Redis) -> None:
     made = ask_many(api, "one", "why?", "how?").json()
     valkey.delete(f"rq:job:{made['job_ids'][1]}")
     valkey.lrem(QUEUE, 0, made["job_ids"][1])
@@ -179,7 +177,7 @@ def test_files_that_were_deleted_since_are_a_documented_404(api: httpx.Client, s
     assert "404" in api.get("/openapi.json").json()["paths"]["/uploads"]["post"]["responses"]
 
 
-def test_files_that_were_there_are_given_for_a_key_too(api: httpx.Client) -> None:
+def test_a_key_stands_for_files_that_were_uploaded_before(api: httpx.Client) -> None:
     upload_id = upload(api, "one", "text").json()["upload_id"]
     for _ in range(2):
         assert upload(api, "two", "text").json()["upload_id"] == upload_id

@@ -90,7 +90,7 @@ def test_a_list_of_very_many_is_looked_through_in_parts(api: httpx.Client, valke
     assert valkey.zcard(LIST) < 300
 
 
-def test_a_page_goes_on_though_the_last_job_before_it_is_no_longer_kept(api: httpx.Client, valkey: Redis) -> None:
+def test_a_page_follows_a_job_that_is_no_longer_kept(api: httpx.Client, valkey: Redis) -> None:
     job_ids = [ask(api) for _ in range(4)]
     first = api.get("/jobs", params={"limit": 2}).json()
     assert first["next"] == job_ids[2]

@@ -128,7 +128,7 @@ def test_settings_are_taken_over_http(model_api: httpx.Client) -> None:
         ({"first_page": 5, "last_page": 2}, "first_page"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(model_api: httpx.Client, wrong: dict[str, Any], named: str) -> None:
+def test_invalid_settings_of_a_question_are_refused(model_api: httpx.Client, wrong: dict[str, Any], named: str) -> None:
     refused = model_api.post("/chat", json={"query": "q"} | wrong)
     assert refused.status_code == 422
     assert named in refused.text
@@ -155,8 +155,8 @@ def test_events_tell_the_answer_while_it_is_written_and_its_checked_sources_at_t
     job_id = api.post("/chat", json={"query": "When was the lighthouse built?"}).json()["job_id"]
     with running([RQ, "worker", "rag_queries"], tmp_path / "w.log", **variables(settings, **use)):
         seen = read(api, job_id)
-    told = [data["text"] for _, kind, data in seen if kind == "token"]
-    assert "".join(told) == stub.behaviour.answer
+    tokens = [data["text"] for _, kind, data in seen if kind == "token"]
+    assert "".join(tokens) == stub.behaviour.answer
     [sources] = [data for _, kind, data in seen if kind == "sources"]
     assert [source["n"] for source in sources["sources"]] == [1]
     assert sources["unsupported"] == 1

@@ -1,4 +1,4 @@
-"""What browsers are told, and which web pages may call the service."""
+"""The security headers of responses, and which web pages may call the service."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def api(make_settings: MakeSettings, valkey_url: str) -> Iterator[httpx.Client]:
         ("GET", "/docs"),
     ],
 )
-def test_every_answer_tells_browsers_to_do_nothing_with_it(method: str, path: str, api: httpx.Client) -> None:
+def test_every_response_forbids_browsers_to_use_it(method: str, path: str, api: httpx.Client) -> None:
     headers = api.request(method, path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -102,9 +102,7 @@ def test_an_uploaded_file_is_saved_and_never_shown(api: httpx.Client) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
-def test_https_is_told_to_stay_only_behind_a_proxy_that_is_trusted(
-    make_settings: MakeSettings, valkey_url: str
-) -> None:
+def test_hsts_is_sent_only_behind_a_trusted_proxy(make_settings: MakeSettings, valkey_url: str) -> None:
     forwarded = {"X-Forwarded-Proto": "https"}
     with service(make_settings, valkey_url) as client:
         assert "strict-transport-security" not in client.get("/", headers=forwarded).headers
@@ -175,7 +173,7 @@ def test_the_servers_own_page_and_programs_may(api: httpx.Client) -> None:
         ("rag.localhost", 200),
     ],
 )
-def test_a_name_that_was_made_to_lead_here_is_refused(host: str, status: int, api: httpx.Client) -> None:
+def test_a_foreign_name_that_resolves_to_this_server_is_refused(host: str, status: int, api: httpx.Client) -> None:
     answer = api.get("/jobs", headers={"Host": host})
     assert answer.status_code == status
     if status == 421:
@@ -190,7 +188,7 @@ def test_further_names_are_allowed_by_a_setting_and_elsewhere_any(make_settings:
         assert client.get("/", headers={"Host": "rag.example"}).status_code == 200
 
 
-def test_while_no_key_is_asked_for_no_page_may_send_anything_elsewhere_either(
+def test_without_keys_no_foreign_page_may_change_anything_beyond_loopback(
     make_settings: MakeSettings, valkey_url: str
 ) -> None:
     with service(make_settings, valkey_url, host="0.0.0.0", allow_anonymous=True) as client:
@@ -205,7 +203,7 @@ def test_while_no_key_is_asked_for_no_page_may_send_anything_elsewhere_either(
         assert client.post("/chat?query=a", headers={"Host": "evil.example"}).status_code == 421
 
 
-def test_who_has_a_key_may_come_by_any_name(make_settings: MakeSettings, valkey_url: str) -> None:
+def test_a_caller_with_a_key_may_use_any_host_name(make_settings: MakeSettings, valkey_url: str) -> None:
     with service(make_settings, valkey_url, **TAKING_TOKENS) as client:
         proxied = {"Host": "rag.example", "Origin": "https://app.example"}
         assert client.post("/chat?query=a", headers=proxied).status_code == 401
@@ -223,7 +221,7 @@ def test_who_has_a_key_may_come_by_any_name(make_settings: MakeSettings, valkey_
         ("allowed_hosts", "rag.example:8000"),
     ],
 )
-def test_a_list_that_makes_no_sense_stops_the_start(name: str, value: str, make_settings: MakeSettings) -> None:
+def test_an_invalid_list_setting_stops_the_start(name: str, value: str, make_settings: MakeSettings) -> None:
     with pytest.raises(SettingsError, match=name.upper()):
         make_settings(**{name: value})
 

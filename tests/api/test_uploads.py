@@ -114,7 +114,7 @@ def test_an_unknown_upload_is_a_404(api: httpx.Client, method: str, path: str, u
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_files_of_no_kind_that_is_taken_are_a_415(api: httpx.Client, pdf: Path) -> None:
+def test_unsupported_files_are_a_415(api: httpx.Client, pdf: Path) -> None:
     png = b"\x89PNG\r\n\x1a\n" + bytes(100)
     assert post(api, ("picture.png", png)).status_code == 415
     assert "PDF, DOCX, HTML, Markdown and plain text" in post(api, ("picture.png", png)).json()["detail"]

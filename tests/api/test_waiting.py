@@ -39,7 +39,7 @@ def with_queue(url: str, use: Callable[[JobQueue], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("owner", ["ann", ODD])
-def test_what_waits_is_counted_until_it_is_taken_or_cancelled(owner: str, valkey_url: str, valkey: Redis) -> None:
+def test_waiting_jobs_are_counted_until_they_start_or_are_cancelled(owner: str, valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
         assert await queue.count_waiting(owner) == 0
         asked = await queue.submit_many("chat", [QUESTION] * 5, owner=owner)

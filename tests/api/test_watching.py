@@ -101,7 +101,7 @@ def test_a_stream_cut_anywhere_and_joined_is_the_uncut_stream(
             assert read(client, job_id) == whole
 
 
-def test_events_are_told_as_they_happen(api: httpx.Client, valkey: Redis) -> None:
+def test_events_are_streamed_as_they_happen(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     arrived: list[str] = []
 
@@ -119,7 +119,7 @@ def test_events_are_told_as_they_happen(api: httpx.Client, valkey: Redis) -> Non
     assert len(arrived) == 3
 
 
-def test_a_second_attempt_begins_anew_and_the_first_is_heard_no_more(api: httpx.Client, valkey: Redis) -> None:
+def test_a_second_attempt_starts_the_answer_again_and_silences_the_first(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     first = start(valkey, job_id)
     first.start()
@@ -147,11 +147,11 @@ def test_events_are_kept_as_long_as_the_result(api: httpx.Client, valkey: Redis)
     assert 0 < int(valkey.ttl(keys.events(job_id))) <= 60
 
 
-def test_streams_that_are_not_there(api: httpx.Client) -> None:
+def test_streams_of_unknown_jobs_and_events(api: httpx.Client) -> None:
     assert_problem(api.get("/jobs/nonsense/events"), 404)
     job_id = ask(api)
-    for no_id in ("garbage", f"{10**20 - 1}-0", f"{2**64}-0", f"0-{2**64}", f"{2**64 - 1}-{2**64 - 1}"):
-        assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": no_id}), 422)
+    for invalid_id in ("garbage", f"{10**20 - 1}-0", f"{2**64}-0", f"0-{2**64}", f"{2**64 - 1}-{2**64 - 1}"):
+        assert_problem(api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": invalid_id}), 422)
     api.delete(f"/jobs/{job_id}")
     assert [kind for _, kind, _ in read(api, job_id, after=f"{2**64 - 1}-{2**64 - 2}")] == ["cancelled"]
     assert api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "end"}).status_code == 204
@@ -160,7 +160,7 @@ def test_streams_that_are_not_there(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "command", [[RQ, "worker", "rag_queries"], [PYTHON, "main.py", "worker"]], ids=["rq worker", "main.py worker"]
 )
-def test_a_real_job_is_told_from_start_to_end(
+def test_a_real_job_streams_its_events_from_start_to_end(
     command: list[str], api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path
 ) -> None:
     index(pdf, settings)
@@ -245,7 +245,7 @@ def test_a_waiting_job_that_is_cancelled_never_runs(api: httpx.Client, valkey: R
     assert [kind for _, kind, _ in read(api, job_id)] == ["queued", "cancelled"]
 
 
-def test_cancelling_what_has_ended_or_never_was(api: httpx.Client, valkey: Redis) -> None:
+def test_cancelling_an_ended_or_unknown_job(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     finish(valkey, job_id, start(valkey, job_id))
     assert api.delete(f"/jobs/{job_id}").json()["status"] == "finished"
@@ -290,14 +290,14 @@ def test_a_running_job_that_is_cancelled_stops(
         assert api.get(f"/job-status/{job_id}").json()["status"] == "cancelled"
 
 
-def test_an_answer_that_broke_off_is_told_anew(
+def test_an_answer_that_broke_off_is_streamed_again(
     api: httpx.Client, settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
     use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
     index(pdf, settings, **use)
     stub.behaviour.break_next = breaks = 2
-    said = ["It was built before the war [1].", "In 1887, by Tamsin Vale [1]."]
-    stub.behaviour.answer = lambda _: said[0] if len(stub.behaviour.chats) <= breaks else said[1]
+    answers = ["It was built before the war [1].", "In 1887, by Tamsin Vale [1]."]
+    stub.behaviour.answer = lambda _: answers[0] if len(stub.behaviour.chats) <= breaks else answers[1]
     job_id = ask(api, "When was the lighthouse built?")
     with running([PYTHON, "main.py", "worker"], tmp_path / "w.log", **use):
         seen = read(api, job_id)
@@ -307,11 +307,11 @@ def test_an_answer_that_broke_off_is_told_anew(
         "".join(data["text"] for _, kind, data in part if kind == "token") for part in (seen[:last], seen[last:])
     )
     assert before == "It was built " * breaks
-    assert after == said[1]
+    assert after == answers[1]
     assert "1887" in seen[-1][2]["result"]
 
 
-def test_an_api_that_is_told_to_stop_ends_streams_and_waits(
+def test_sigterm_ends_streams_and_waits_of_the_api(
     api: httpx.Client, settings: Settings, valkey: Redis, tmp_path: Path
 ) -> None:
     job_id = ask(api)
@@ -327,11 +327,11 @@ def test_an_api_that_is_told_to_stop_ends_streams_and_waits(
         wait_until(lambda: valkey.pubsub_numsub("rag:wake")[0][1] == 1)
         time.sleep(1.0)  # all three requests are being held by then
         process.process.terminate()
-        told = time.monotonic()
+        stopped_at = time.monotonic()
         seen = stream.result(20)
         result, state = (wait.result(20) for wait in waits)
         process.process.wait(20)
-        assert time.monotonic() - told < 10
+        assert time.monotonic() - stopped_at < 10
     assert [kind for _, kind, _ in seen] == ["queued"]  # and the end of the stream was no error
     assert (result.status_code, state.json()["status"]) == (202, "queued")
     api.delete(f"/jobs/{job_id}")

@@ -97,7 +97,9 @@ def test_one_wrong_key_keeps_no_dead_workers_job_from_running_again(
     assert valkey.hget(dead.key, "deaths") is None
 
 
-def test_a_refusal_is_told_as_one(valkey: Redis, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refusal_by_valkey_is_logged_once(
+    valkey: Redis, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
     as_text(valkey, f"rq:scheduled:{QUEUE}")
     with working(settings):

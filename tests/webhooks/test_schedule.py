@@ -43,7 +43,7 @@ class Worker(SimpleWorker):
 
 @dataclass
 class World:
-    """A clock, a receiver that answers as told, and everything a service consists of, each made anew when used."""
+    """A clock, a scripted receiver, and the parts of a service, made again at each use."""
 
     valkey: Redis
     settings: Settings
@@ -257,7 +257,7 @@ def test_retry_after_puts_the_next_attempt_off_and_never_forward(world: World) -
     assert len(world.deliveries(job)[0].attempts) == 3
 
 
-def test_410_disables_the_endpoint_and_stops_what_is_on_its_way(world: World) -> None:
+def test_410_disables_the_endpoint_and_stops_its_pending_deliveries(world: World) -> None:
     world.respond = lambda _: Outcome(503, None, 0.01)
     endpoint = world.register()
     waiting = world.ask()
@@ -312,7 +312,7 @@ def signature(secret: str, got: Received) -> str:
     return str(signed)
 
 
-def test_failed_and_cancelled_jobs_are_told_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_and_cancelled_jobs_are_reported_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_payload: object) -> None:
         raise ValueError("secret-text")
 
@@ -333,7 +333,7 @@ def test_failed_and_cancelled_jobs_are_told_too(world: World, monkeypatch: pytes
     assert "secret-text" not in str(payloads)
 
 
-def test_nobody_to_tell_leaves_no_trace(world: World) -> None:
+def test_a_job_without_receivers_has_no_outbox_entry(world: World) -> None:
     job = world.ask()
     world.register(owner="other")
     world.finish()
@@ -342,7 +342,7 @@ def test_nobody_to_tell_leaves_no_trace(world: World) -> None:
 
 
 def test_a_worker_that_dies_right_after_the_job_loses_no_webhook(world: World) -> None:
-    """The job has ended and nobody said so: the next sweep of any process does, and once."""
+    """The job has ended without a relay: the next sweep of any process relays it, once."""
     job = world.ask(url=URL)
     assert world.relay.sweep() == 0  # it has not ended
     world.work("rag_queries")
@@ -369,7 +369,7 @@ def test_relaying_twice_at_once_makes_one_delivery(world: World) -> None:
     assert len(world.deliveries(job)) == 1
 
 
-def test_the_hook_of_a_worker_announces_without_waiting_for_the_sweep(world: World) -> None:
+def test_a_worker_relays_a_job_without_waiting_for_the_sweep(world: World) -> None:
     job = world.ask(url=URL)
     assert world.relay.relay_job(job) == 0  # not yet
     world.work("rag_queries")
@@ -455,7 +455,7 @@ def test_a_queue_that_is_only_long_loses_nothing_and_doubles_nothing(world: Worl
     assert world.valkey.llen("rq:queue:rag_webhooks") == 1
 
 
-def test_an_intent_whose_job_was_never_queued_is_dropped(world: World) -> None:
+def test_an_outbox_entry_whose_job_was_never_queued_is_dropped(world: World) -> None:
     """The API died between the two writes: nobody got a 202."""
     job = world.ask(url=URL)
     world.valkey.delete(f"rq:job:{job}", "rq:queue:rag_queries")
@@ -467,7 +467,9 @@ def test_an_intent_whose_job_was_never_queued_is_dropped(world: World) -> None:
     assert world.valkey.zcard("rag:webhook:pending") == 0
 
 
-def test_a_job_that_ended_and_expired_unseen_is_told_as_failed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_expired_before_the_sweep_is_reported_as_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every process was down for longer than results are kept."""
     job = world.ask(url=URL)
     world.relay.sweep()
@@ -478,8 +480,8 @@ def test_a_job_that_ended_and_expired_unseen_is_told_as_failed(world: World, mon
     assert (payload["type"], payload["data"]["error_code"]) == ("job.failed", "expired")
 
 
-def test_what_makes_no_sense_stops_nothing(world: World) -> None:
-    """Junk in the place of records is passed over; the next job is told as usual."""
+def test_unreadable_records_do_not_stop_the_sweep(world: World) -> None:
+    """Unreadable records are skipped; the next job is reported as usual."""
     valkey = world.valkey
     valkey.zadd("rag:webhook:pending", {"junk": 1, "hash": 2, "odd": 3})
     valkey.hset("rag:webhook:intent:hash", mapping={"intent": "{", "seen": "1"})
@@ -491,7 +493,7 @@ def test_what_makes_no_sense_stops_nothing(world: World) -> None:
     assert world.deliveries(job)[0].status is DeliveryStatus.DELIVERED
 
 
-def test_a_large_result_is_left_out_and_said_to_be(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_result_is_left_out_and_marked_truncated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("queues.worker.process_query", lambda _payload: ANSWER | {"text": "ü" * 200_000})
     world.ask(url=URL)
     world.finish()
@@ -538,7 +540,7 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
         assert len(delivery.attempts) <= 4
 
 
-def test_a_user_whose_receivers_hang_holds_two_places_at_most(valkey: Redis) -> None:
+def test_a_user_whose_receivers_hang_gets_two_attempts_at_a_time(valkey: Redis) -> None:
     """Though each attempt goes to another receiver, none of which is known to be slow."""
     hangs, answers = Outcome(None, "no answer within 15 s", 15.0, timed_out=True), Outcome(204, None, 0.01)
     number = count()
@@ -559,7 +561,7 @@ def test_a_user_whose_receivers_hang_holds_two_places_at_most(valkey: Redis) -> 
     assert not later[3].start_attempt()
 
 
-def test_several_urls_of_one_job_are_all_told(world: World) -> None:
+def test_every_url_of_a_job_gets_a_webhook(world: World) -> None:
     job = world.ask(url="https://one.example.com/")
     world.store.add_callback(job, owner="local", callback=Callback(url="https://two.example.com/"))
     world.store.add_callback(job, owner="local", callback=Callback())  # put on its queue once more by somebody else

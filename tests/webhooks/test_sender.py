@@ -57,7 +57,7 @@ def test_a_secret_has_at_least_24_random_bytes() -> None:
     assert 24 <= len(Webhook(SECRET)._whsecret) <= 64
 
 
-def test_nothing_of_ours_but_the_headers_of_the_specification_is_sent(
+def test_only_the_headers_of_the_specification_are_sent(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """No proxy, no .netrc, no cookie, no key: whatever the environment holds."""
@@ -129,7 +129,7 @@ def test_an_endless_answer_is_not_read_to_its_end(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200", b"\x00" * 100])
-def test_what_is_no_http_is_a_failed_attempt(answer: bytes, receiver: Receiver) -> None:
+def test_a_response_that_is_not_http_is_a_failed_attempt(answer: bytes, receiver: Receiver) -> None:
     def handle(request: BaseHTTPRequestHandler) -> None:
         request.wfile.write(answer)
         request.close_connection = True
@@ -230,7 +230,7 @@ def test_the_certificate_is_checked_against_the_name_not_the_address(
         assert len(receiver.received) == 1
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
+def test_a_certificate_of_an_unknown_authority_is_refused(
     certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")

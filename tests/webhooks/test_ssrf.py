@@ -183,7 +183,7 @@ RESOLVED = [
 
 
 @each("address", list(RESOLVED))
-def test_a_name_that_means_such_an_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_a_private_address_is_refused(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     target = parse_url("https://rebind.example.com/", STRICT)
     for answer in ([address], ["93.184.216.34", address]):  # one bad address is enough
         monkeypatch.setattr(webhook_address, "lookup", lambda *_, answer=answer: answer)

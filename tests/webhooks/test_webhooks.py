@@ -145,7 +145,7 @@ def test_bad_metadata_is_refused(body: dict[str, Any], api: httpx.Client) -> Non
     assert_problem(api.post("/chat", json={"query": "Why?"} | body), 422)
 
 
-def test_there_is_an_end_to_endpoints(api: httpx.Client) -> None:
+def test_the_number_of_endpoints_has_a_limit(api: httpx.Client) -> None:
     for _ in range(20):
         register(api)
     assert_problem(api.post("/webhooks", json={"url": URL}), 409)
@@ -161,7 +161,7 @@ def test_without_valkey_webhooks_get_503(make_settings: MakeSettings) -> None:
         assert_problem(api.post("/webhooks", json={"url": URL}), 503)
 
 
-def test_the_worker_of_main_py_tells_endpoint_and_url(
+def test_the_worker_of_main_py_delivers_to_endpoint_and_url(
     api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path, receiver: Receiver
 ) -> None:
     """From the question to two verified webhooks, with the log of both and one delivered again."""
@@ -344,7 +344,7 @@ def test_the_bodies_of_the_documents_are_accepted(
     assert strict_api.post(path, json=json.loads(body)).is_success
 
 
-def test_uploads_and_batches_are_told_too(
+def test_uploads_and_batches_are_reported_too(
     api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path, receiver: Receiver
 ) -> None:
     """The webhook_url of an upload, as a parameter and as a form field, and of each question of a batch."""
@@ -369,8 +369,8 @@ def test_uploads_and_batches_are_told_too(
         ]
         batch = api.post("/chat/batch", json={"questions": [*questions, {"query": QUESTION}]}).json()
         wait_until(lambda: len(receiver.received) >= 8, what=worker.output)
-    told = {one.path: json.loads(one.body)["data"] for one in receiver.received}
-    assert [told["/1"]["job_id"], told["/2"]["job_id"]] == batch["job_ids"][:2]
-    assert [told["/1"]["metadata"], told["/2"]["metadata"]] == [{"n": "1"}, {"n": "2"}]
+    data = {one.path: json.loads(one.body)["data"] for one in receiver.received}
+    assert [data["/1"]["job_id"], data["/2"]["job_id"]] == batch["job_ids"][:2]
+    assert [data["/1"]["metadata"], data["/2"]["metadata"]] == [{"n": "1"}, {"n": "2"}]
     assert len([one for one in receiver.received if one.path == "/endpoint"]) == 4
     assert len(receiver.received) == 8
