@@ -101,7 +101,7 @@ def in_category(valkey: Redis, category: str) -> set[str]:
 
 
 def may_run(valkey: Redis, command: str) -> bool:
-    """Tell whether the user may run a command, on some key."""
+    """Return True if the user may run a command, on any key."""
     for count in range(1, 20):  # it wants as many arguments as the command takes
         try:
             said = acl.ask(valkey, "ACL", "DRYRUN", acl.USER, *command.split("|"), *["1"] * (count - 1))

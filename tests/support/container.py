@@ -39,7 +39,7 @@ def contained(writable: Path) -> list[str]:
 
 
 def gave_up_everything(pid: int) -> bool:
-    """Tell whether a process has no capability left, and no way to get one."""
+    """Return True if a process has no capability and cannot get one."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     return {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd")} == {"0" * 16} and status["NoNewPrivs"] == "1"

@@ -1,4 +1,4 @@
-"""The second stage: an endpoint that orders passages anew, and what happens without it."""
+"""Reranking: an endpoint that orders the passages, and the answer without one."""
 
 from __future__ import annotations
 
