@@ -126,7 +126,7 @@ async def _handle_http_exception(request: Request, error: HTTPException) -> Resp
         return error_response(InvalidRequest([("body", message)]))
     details = {
         404: "no route has this address" + (": /docs lists the routes" if request.app.openapi_url else ""),
-        405: "this address takes other methods",
+        405: "this address takes other methods: the header Allow names them",
     }
     detail = details.get(error.status_code, str(error.detail))
     return problem_response(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)

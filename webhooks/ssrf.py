@@ -153,7 +153,7 @@ def _check_host(host: str, *, bracketed: bool, policy: AddressPolicy) -> str:
 
 def _check_name(host: str, policy: AddressPolicy) -> None:
     if len(host) > MAX_NAME_CHARS or not re.fullmatch(_NAME, host):
-        raise WebhookUrlRefused("has an invalid host")
+        raise WebhookUrlRefused("has an invalid host: use a name or an address, without spaces or percent signs")
     if re.fullmatch(_NUMBER, host.rpartition(".")[2]):
         # A resolver reads 2130706433, 0x7f.1 and 0177.0.0.1 all as 127.0.0.1.
         if not _is_address(host):
@@ -169,7 +169,7 @@ def _require_allowed(address: Address, policy: AddressPolicy) -> None:
         return
     if _is_allowed(address, AddressPolicy(allow_private=True)):
         raise WebhookUrlRefused(f"leads to an address that is not public: {_ALLOW_PRIVATE}")
-    raise WebhookUrlRefused("leads to an address that is not public")
+    raise WebhookUrlRefused("leads to an address that is not public: use a public server")
 
 
 def _is_allowed(address: Address, policy: AddressPolicy) -> bool:

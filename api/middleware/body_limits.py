@@ -124,7 +124,9 @@ class AddressCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             if not _is_utf8(scope.get("raw_path") or b""):
-                await error_response(RequestError("the address is not valid UTF-8"))(scope, receive, send)
+                await error_response(RequestError("the address is not valid UTF-8: percent-encode it as UTF-8"))(
+                    scope, receive, send
+                )
                 return
             if not _is_utf8(scope["query_string"]):
                 pairs = scope["query_string"].split(b"&")
@@ -145,7 +147,7 @@ class _BodyRefused(BaseException):
 
 
 def _too_large(max_bytes: int) -> RequestError:
-    return PayloadTooLarge(f"the body is larger than {max_bytes} bytes")
+    return PayloadTooLarge(f"the body is larger than {max_bytes} bytes, the limit of this address: send less")
 
 
 def _too_slow() -> RequestError:

@@ -46,7 +46,9 @@ def _last_seen(
     if last_event_id == LAST:
         raise StreamEnded("there is nothing after the last event")
     if not is_event_id(last_event_id):
-        raise InvalidRequest([("last-event-id", "is not an id of this stream")])
+        raise InvalidRequest(
+            [("last-event-id", "is not an id of this stream: leave it out to start from the first event")]
+        )
     return last_event_id
 
 
