@@ -17,7 +17,9 @@ from rq.job import Job
 from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegistry
 
 import queues.jobs.answering
+import queues.worker
 from client.rq.event_stream import EventWriter
+from client.rq.serializer import PlainSerializer
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobOutcome, JobTransitions, encode_result
 from client.valkey import keys
 from queues.stock import StockJob
@@ -27,7 +29,7 @@ from tests.api.test_api import ask
 from tests.queues.test_chat import index, variables, workers
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.processes import RQ, Running, descendants, running, wait_until
-from tests.support.workers import work
+from tests.support.workers import work, worker_services
 
 QUEUE = "rag_queries"
 COMMANDS = {
@@ -152,6 +154,30 @@ def test_the_outcome_of_a_job_still_held_is_written(
     assert all(0 < lease <= LEASE_SECONDS for lease in leases)
     events = valkey.xrange(keys.events(well))
     assert b'{"attempt": 1}' in [fields[b"data"] for _, fields in events]  # type: ignore[union-attr, index]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["finishes", "fails"])
+def test_a_job_that_runs_where_it_is_enqueued_needs_no_lease(
+    fails: bool, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_runs(monkeypatch, lambda: None, fails=fails)
+    with worker_services(settings):
+        queue = Queue(QUEUE, connection=valkey, is_async=False, serializer=PlainSerializer)
+        job = queue.enqueue("queues.worker.process_query", {"query": "why?"})
+    result = api.get(f"/result/{job.id}").json()
+    assert result["status"] == ("failed" if fails else "completed")
+    assert ("failed inside" in result["error"]) if fails else (result["result"] == "ours")
+    assert valkey.hget(job.key, "attempts") == b"1"
+    assert not valkey.keys("rq:execution*")
+
+
+def test_a_job_function_called_outside_any_job_publishes_nothing(
+    valkey: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    while_it_runs(monkeypatch, lambda: None)
+    with worker_services(settings):
+        assert queues.worker.process_query({"query": "why?"})["text"] == "ours"
+    assert not valkey.keys()
 
 
 def test_events_of_an_attempt_that_lost_its_job_are_dropped(valkey: Redis, api: httpx.Client) -> None:
