@@ -23,8 +23,8 @@ def _require_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except (FileExistsError, NotADirectoryError):
-        raise SettingsError(f"DATA_DIR must be a folder, which {folder} is not") from None
+        raise SettingsError(f"DATA_DIR must be a folder; {folder} is not a folder") from None
     except OSError as error:
         raise SettingsError(
-            f"DATA_DIR must be a folder that can be made and written, which {folder} cannot ({error.strerror})"
+            f"DATA_DIR must be a folder that can be created and written; {folder} cannot ({error.strerror})"
         ) from None

@@ -47,7 +47,7 @@ def provider_url(settings: Settings) -> str:
 
 @contextmanager
 def provider_errors() -> Iterator[None]:
-    """Translate the SDK's errors to ProviderError, without their texts and causes: those may hold key and question."""
+    """Translate the SDK's errors to ProviderError, without texts and causes that may hold the key or the question."""
     import openai
 
     try:

@@ -162,7 +162,7 @@ def _can_retry(error: BaseException, deadline: Deadline) -> bool:
 
 
 def _wait_seconds(state: RetryCallState) -> float:
-    """Return the seconds to wait before the next attempt: those the provider asks for, or a doubling time; jittered."""
+    """Return the seconds before the next attempt, jittered: the provider's Retry-After, or a wait that doubles."""
     error = state.outcome.exception() if state.outcome else None
     doubled = FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
     backoff = min(LONGEST_WAIT_SECONDS, doubled) * random.uniform(0.5, 1)  # noqa: S311

@@ -1,6 +1,6 @@
 """One description of points, filters and searches, which each engine translates for its own client.
 
-No rule about chunks, users or rankings is here or in an engine: those are in `client.qdrant.queries` and `.store`.
+Engines know no chunks, users or rankings: `client.qdrant.queries` and `client.qdrant.store` hold those rules.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Engine(Protocol):
     """
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
-        """Store points, replacing those with the same ids; on return they survive a crash.
+        """Store points, replacing points with the same ids; on return they survive a crash.
 
         A missing collection is created, with dense vectors of `dimensions` numbers, or without any.
         """

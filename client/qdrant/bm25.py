@@ -1,7 +1,7 @@
-"""BM25 as sparse vectors, made in this process by Qdrant's own code, the same for the server and the embedded engine.
+"""BM25 as sparse vectors, computed in this process by Qdrant's code, the same for both engines.
 
-A document's vector holds each term's weight without its rarity; Qdrant multiplies that in at search time, from the
-collection's own counts (the IDF modifier).
+A stored vector holds each term's weight without its inverse document frequency. Qdrant multiplies the frequency in at
+search time, from the counts of the collection (the IDF modifier).
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from qdrant_edge import Bm25, Bm25Config, SparseVector
 
 from rag.ingest.chunking import lexical_text
 
-# Mean lengths in terms, stop words left out, as counted on a speech and a report of 160 pages: chunks with the line in
-# front 64 and 77, pages 234 and 245, the first three pages 549 and 340.
+# Mean lengths in terms, without stop words. Counted on a speech and on a report of 160 pages: chunks with their heading
+# line 64 and 77, pages 234 and 245, the first three pages 549 and 340.
 AVERAGE_CHUNK_TERMS = 70.0
 AVERAGE_PAGE_TERMS = 240.0
 AVERAGE_OPENING_TERMS = 450.0
 
 
 class Bm25Encoder:
-    """Turns text into terms: lower case, accents off, English stop words out, word stems, hashed. Thread-safe."""
+    """Turns text into hashed terms: lower case, without accents and English stop words, stemmed. Safe for threads."""
 
     def __init__(self) -> None:
         self._chunks = Bm25(Bm25Config(avg_len=AVERAGE_CHUNK_TERMS, ascii_folding=True))
@@ -42,5 +42,5 @@ class Bm25Encoder:
         return self._openings.embed_document(lexical_text(text))
 
     def query_vector(self, text: str) -> SparseVector:
-        """Return the weights to search with."""
+        """Return the weights of a question, to search with."""
         return self._chunks.embed_query(lexical_text(text))

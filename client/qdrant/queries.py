@@ -45,7 +45,7 @@ def points_matching(search_filter: SearchFilter) -> PointFilter:
 
 
 def points_of_upload(user_id: str, upload_id: str, place: FieldMatch | FieldRange | None = None) -> PointFilter:
-    """Return the filter of an upload's points, or of those at `place` in it."""
+    """Return the filter of an upload's points, or only of its points at `place`."""
     upload = (FieldMatch(USER_FIELD, [user_id]), FieldMatch(UPLOAD_FIELD, [upload_id]))
     return PointFilter(upload if place is None else (*upload, place))
 

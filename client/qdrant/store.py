@@ -28,7 +28,7 @@ class VectorStore:
         self._bm25 = bm25
 
     def upsert(self, chunks: Sequence[Chunk]) -> None:
-        """Store chunks, replacing those with the same ids; on return they survive a crash. Raises ProviderError."""
+        """Store chunks, replacing chunks with the same ids; on return they survive a crash. Raises ProviderError."""
         if not chunks:
             return
         texts = [indexed_text(chunk) for chunk in chunks]
@@ -71,7 +71,7 @@ class VectorStore:
             self.engine.delete(points_of_upload(user_id, upload_id, FieldRange(INDEX_FIELD, first=from_index)))
 
     def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
-        """Remove an upload's chunks, also those of other embedding models. Nothing stored is no error."""
+        """Remove an upload's chunks of all embedding models. Nothing stored is no error."""
         with suppress(NothingIndexed):
             self.engine.delete_everywhere(points_of_upload(user_id, upload_id))
 

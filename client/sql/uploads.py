@@ -174,7 +174,7 @@ class UploadRepository:
             return set(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
     def names(self, user_id: str | None, upload_ids: Collection[str]) -> dict[str, str]:
-        """Return the names of those of the uploads that the user has, by id."""
+        """Return the names of the uploads that exist and belong to the user, by id."""
         if not upload_ids:
             return {}
         listed = and_(_of(user_id), UploadRow.upload_id.in_(upload_ids))

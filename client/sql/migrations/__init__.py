@@ -1,1 +1,1 @@
-"""Alembic migrations of the list of uploads, run at start. A new one is the next file in versions/."""
+"""Alembic migrations of the database, run with its first use. A new migration is the next file in versions/."""

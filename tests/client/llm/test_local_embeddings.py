@@ -40,7 +40,7 @@ def test_vectors_are_the_published_ones(embedder: LocalEmbedder) -> None:
 
 
 @needs_model
-def test_vectors_equal_a_plain_reckoning_of_the_network(embedder: LocalEmbedder) -> None:
+def test_vectors_equal_a_plain_computation_of_the_network(embedder: LocalEmbedder) -> None:
     import numpy as np
 
     for text, vector in zip(TEXTS, embedder.embed_documents(TEXTS), strict=True):
@@ -59,7 +59,7 @@ def test_a_text_longer_than_the_model_reads_is_embedded_to_its_end(embedder: Loc
 
 
 @needs_model
-def test_a_vector_does_not_depend_on_what_it_is_made_with(embedder: LocalEmbedder) -> None:
+def test_a_vector_does_not_depend_on_the_other_texts(embedder: LocalEmbedder) -> None:
     import numpy as np
 
     together = embedder.embed_documents([TEXTS[2], "word " * 120, TEXTS[0]])
@@ -77,11 +77,11 @@ def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @needs_model
-def test_the_setting_chooses_it_with_no_provider(make_settings: MakeSettings) -> None:
+def test_the_local_model_needs_no_provider(make_settings: MakeSettings) -> None:
     assert isinstance(make_embedder(make_settings(embedding_model="local")), LocalEmbedder)
 
 
-def test_what_is_missing_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"onnxruntime.*make local"):
         check_installed()

@@ -76,13 +76,13 @@ def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> No
     assert call["documents"][0].endswith("Tea is served at four.")
 
 
-def test_scores_are_held_against_the_least_one_asked_for(endpoint: Endpoint) -> None:
+def test_min_score_applies_to_the_scores_of_the_endpoint(endpoint: Endpoint) -> None:
     endpoint.wanted = "Scones"
     found = retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5))
     assert [p.chunk.page for p in found.passages] == [2]
 
 
-def test_an_endpoint_that_fails_costs_its_stage_and_not_the_answer(endpoint: Endpoint) -> None:
+def test_a_question_is_answered_when_the_endpoint_fails(endpoint: Endpoint) -> None:
     endpoint.status = 500
     found = retriever(endpoint).retrieve(Query(query="When is tea served?"))
     assert found.passages[0].chunk.page == 1
@@ -119,7 +119,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(endpoint: Endpoint, answer: A
         EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"])
 
 
-def test_each_failure_says_what_to_check(endpoint: Endpoint) -> None:
+def test_each_error_names_the_setting_to_check(endpoint: Endpoint) -> None:
     with pytest.raises(ProviderKeyRejected, match="RERANK_API_KEY"):
         EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"])
     with pytest.raises(ProviderUnavailable, match="RERANK_URL"):
@@ -129,7 +129,7 @@ def test_each_failure_says_what_to_check(endpoint: Endpoint) -> None:
         EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"])
 
 
-def test_it_is_made_of_the_settings(make_settings: MakeSettings, endpoint: Endpoint) -> None:
+def test_the_settings_configure_the_reranker(make_settings: MakeSettings, endpoint: Endpoint) -> None:
     assert make_reranker(make_settings()) is None
     made = make_reranker(make_settings(rerank_url=endpoint.url, rerank_api_key=KEY, rerank_model="x"))
     assert made is not None
