@@ -8,14 +8,13 @@ import random
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from client.llm.deadline import current_deadline
 from client.qdrant.bm25 import Bm25Encoder
-from client.rq import transitions as ledger
 from queues import wiring
 from queues.context import current_job
-from queues.ragworker import maintenance
+from queues.ragworker.maintenance import Intervals
 from queues.ragworker.worker import RagWorker
 from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
@@ -27,26 +26,22 @@ TEXT = "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin
 
 
 class Worker(RagWorker):
-    """RagWorker with the stand-in model: `rq worker -w bench.chaos_jobs.Worker rag_queries`."""
+    """RagWorker with the stand-in model: `rq worker -w bench.chaos_jobs.Worker rag_queries`.
+
+    With CHAOS_QUICK in the environment, for a test, a dead worker is given up sooner.
+    """
+
+    if os.environ.get("CHAOS_QUICK"):
+        lease_seconds: ClassVar[int] = 2
+        intervals: ClassVar[Intervals] = Intervals(heartbeat=0.2, recovery=0.2, steady=2.0, valkey_uptime=2.0)
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        if os.environ.get("CHAOS_QUICK"):
-            be_quick()
         opened = wiring.open_services(self.settings)
         searcher = _Searcher(opened.bm25)
         retriever = Retriever(searcher, opened.bm25.terms)
         fake: dict[str, Any] = {"store": searcher, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
         wiring.set_services(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
-
-
-def be_quick() -> None:
-    """Give up a dead worker sooner, for a test."""
-    ledger.LEASE_SECONDS = 2
-    maintenance.HEARTBEAT_SECONDS = 0.2
-    maintenance.RECOVERY_SECONDS = 0.2
-    maintenance.STEADY_SECONDS = 2.0
-    maintenance.VALKEY_UPTIME_SECONDS = 2
 
 
 class _Searcher:

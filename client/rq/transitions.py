@@ -133,11 +133,15 @@ class StockExecution:
 
 
 class JobTransitions:
-    """The steps of jobs, for the worker of this name. Safe for threads."""
+    """The steps of jobs, for the worker of this name. Safe for threads.
 
-    def __init__(self, valkey: Redis, worker: str) -> None:
+    An execution without a heartbeat for `lease_seconds` is dead.
+    """
+
+    def __init__(self, valkey: Redis, worker: str, *, lease_seconds: int = LEASE_SECONDS) -> None:
         self.valkey = valkey
         self._worker = worker
+        self._lease_seconds = lease_seconds
         self._worker_key = keys.worker(worker)
 
     def wait_for_job(self, queue: str, seconds: float) -> bool:
@@ -148,7 +152,7 @@ class JobTransitions:
     def take(self, queue: str, execution_ids: Sequence[str]) -> TakeResult:
         """Take a job for each execution id, or as many as there are."""
         unix = time.time()
-        arguments = [queue, self._worker, rq_timestamp(), unix, LEASE_SECONDS, REGISTRY_SECONDS, *execution_ids]
+        arguments = [queue, self._worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS, *execution_ids]
         suspended, jobs, dropped = _TAKE.call(self.valkey, [keys.queue(queue), self._worker_key], arguments)
         texts = [text.decode(errors="replace") for text in dropped]
         return TakeResult(
@@ -197,7 +201,7 @@ class JobTransitions:
 
     def heartbeat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker's record and the leases of its executions."""
-        arguments: list[Any] = [rq_timestamp(), time.time(), LEASE_SECONDS, REGISTRY_SECONDS, WORKER_SECONDS]
+        arguments: list[Any] = [rq_timestamp(), time.time(), self._lease_seconds, REGISTRY_SECONDS, WORKER_SECONDS]
         arguments += ["busy" if holders else "idle", self._worker]
         for holder in holders:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
@@ -230,13 +234,13 @@ class JobTransitions:
 
     def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
         """Claim a job that a stock worker already executes under this name, and give its execution a lease."""
-        arguments = [queue, job_id, self._worker, LEASE_SECONDS]
+        arguments = [queue, job_id, self._worker, self._lease_seconds]
         execution, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
         return StockExecution(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
     def renew_stock_lease(self, holder: ExecutionRef) -> tuple[bool, bool]:
         """Renew a stock execution's lease. Returns whether it holds the job, and whether the job was cancelled."""
-        arguments = [holder.queue, holder.job_id, holder.execution_id, LEASE_SECONDS, REGISTRY_SECONDS]
+        arguments = [holder.queue, holder.job_id, holder.execution_id, self._lease_seconds, REGISTRY_SECONDS]
         verdict = int(_RENEW_STOCK_LEASE.call(self.valkey, (), arguments))
         return verdict > 0, verdict == 2  # noqa: PLR2004  as the script says
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -18,21 +19,29 @@ from client.valkey import keys
 
 log = logging.getLogger("rq.worker")
 
-HEARTBEAT_SECONDS = 1.0
-RECOVERY_SECONDS = 2.0
-PRUNE_SECONDS = 60.0
-# After an outage of Valkey every lease has run out, though the workers live; they renew within 2 s of its end. So this
-# worker recovers nothing before it has seen Valkey without a gap for as long as a lease, nor soon after Valkey started.
-STEADY_SECONDS = float(LEASE_SECONDS)
-MAX_GAP_SECONDS = 5.0
-# With a check every RECOVERY_SECONDS the last job is recovered 28 s after Valkey's return; 30 s are promised, and
-# `make chaos` allows no more.
-VALKEY_UPTIME_SECONDS = 25
 # Cancelled jobs checked in one step. RQ keeps its own cancelled jobs for ever; they are checked again in an hour.
 PRUNE_BATCH = 1_000
-# A stock worker keeps an id for milliseconds between taking the job and starting it.
-UNSTARTED_SECONDS = 15.0
 SCHEDULER_LOCK_SECONDS = 61
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often a worker does each part of its maintenance, and for how long it waits before it acts. In seconds.
+
+    After an outage of Valkey every lease has run out, though the workers live; they renew within 2 s of its end. So a
+    worker recovers nothing before it has seen Valkey for `steady` without a gap of more than `max_gap`, as long as a
+    lease, nor before Valkey has run for `valkey_uptime`. With a check every `recovery` the last job is recovered 28 s
+    after Valkey's return; 30 s are promised, and `make chaos` allows no more.
+    `unstarted`: a stock worker keeps an id for milliseconds between taking the job and starting it.
+    """
+
+    heartbeat: float = 1.0
+    recovery: float = 2.0
+    prune: float = 60.0
+    steady: float = float(LEASE_SECONDS)
+    max_gap: float = 5.0
+    valkey_uptime: float = 25.0
+    unstarted: float = 15.0
 
 
 class Maintenance:
@@ -46,6 +55,7 @@ class Maintenance:
         on_cancelled: receives the id of a job that runs here and was cancelled.
         register: registers this worker with RQ; called when the worker's record has expired.
         owner: a unique name of this worker, for RQ's scheduler lock.
+        intervals: when each part is due.
 
     """
 
@@ -59,6 +69,7 @@ class Maintenance:
         on_cancelled: Callable[[str], object],
         register: Callable[[], None],
         owner: str,
+        intervals: Intervals = Intervals(),
     ) -> None:
         self._transitions = transitions
         self._queues = queues
@@ -67,6 +78,7 @@ class Maintenance:
         self._on_cancelled = on_cancelled
         self._register = register
         self._owner = owner
+        self._intervals = intervals
         self._stop = threading.Event()
         self._wake = threading.Event()
         # Unix seconds.
@@ -92,7 +104,7 @@ class Maintenance:
         """End the thread, and release the scheduler locks."""
         self._stop.set()
         self._wake.set()
-        self._thread.join(HEARTBEAT_SECONDS + 5)
+        self._thread.join(self._intervals.heartbeat + 5)
 
     def _loop(self) -> None:
         while not self._stop.is_set():
@@ -103,7 +115,7 @@ class Maintenance:
                 if not self._away:
                     log.warning("Valkey is away (%s); trying again until it is back", type(error).__name__)
                 self._away = True
-            self._wake.wait(HEARTBEAT_SECONDS / 2 if self._away else HEARTBEAT_SECONDS)
+            self._wake.wait(self._intervals.heartbeat / 2 if self._away else self._intervals.heartbeat)
             self._wake.clear()
         self._release_locks()
 
@@ -115,11 +127,11 @@ class Maintenance:
         for queue in self._queues:
             self._attempt(f"the schedule of {queue}", partial(self._enqueue_due, queue))
         if now >= self._next_recovery:
-            self._next_recovery = now + RECOVERY_SECONDS
+            self._next_recovery = now + self._intervals.recovery
             for queue in self._queues:
                 self._attempt(f"recovery on {queue}", partial(self._recover, queue, now))
         if now >= self._next_prune:
-            self._next_prune = now + PRUNE_SECONDS
+            self._next_prune = now + self._intervals.prune
             for queue in self._queues:
                 self._attempt(f"pruning {queue}", partial(self._prune, queue, now))
 
@@ -147,7 +159,7 @@ class Maintenance:
         self._registered = heartbeat.worker_known
         # The wall clock: a machine that slept counts as an outage, too.
         now = time.time()
-        if now - self._last_heartbeat > MAX_GAP_SECONDS:
+        if now - self._last_heartbeat > self._intervals.max_gap:
             self._steady_since = now
         self._last_heartbeat = now
         if heartbeat.lost:
@@ -162,7 +174,7 @@ class Maintenance:
     def _recover(self, queue: str, now: float) -> None:
         """Requeue or fail the jobs of dead workers."""
         # If this worker's heartbeat does not reach Valkey, those of other workers may not either.
-        if now - self._steady_since < STEADY_SECONDS or now - self._last_heartbeat > MAX_GAP_SECONDS:
+        if now - self._steady_since < self._intervals.steady or now - self._last_heartbeat > self._intervals.max_gap:
             return
         expired = self._transitions.find_expired(queue)
         unstarted = self._find_unstarted(queue, now)
@@ -176,16 +188,16 @@ class Maintenance:
             self._first_seen[queue].pop(job_id, None)
 
     def _find_unstarted(self, queue: str, now: float) -> list[str]:
-        """Return the ids that this worker has seen in RQ's intermediate list for UNSTARTED_SECONDS."""
+        """Return the ids that this worker has seen in RQ's intermediate list for `intervals.unstarted`."""
         listed = cast("list[bytes]", self._transitions.valkey.lrange(keys.intermediate(queue), 0, -1))
         before = self._first_seen.get(queue, {})
         job_ids = {job_id.decode(errors="replace") for job_id in listed}
         self._first_seen[queue] = {job_id: before.get(job_id, now) for job_id in job_ids}
-        return [job_id for job_id, since in self._first_seen[queue].items() if now - since >= UNSTARTED_SECONDS]
+        return [job_id for job_id, since in self._first_seen[queue].items() if now - since >= self._intervals.unstarted]
 
     def _valkey_has_just_started(self) -> bool:
         info = cast("dict[str, int]", self._transitions.valkey.info("server"))
-        return int(info["uptime_in_seconds"]) < VALKEY_UPTIME_SECONDS
+        return int(info["uptime_in_seconds"]) < self._intervals.valkey_uptime
 
     def _enqueue_due(self, queue: str) -> None:
         """Enqueue the scheduled jobs that are due, unless a scheduler of RQ holds the lock."""

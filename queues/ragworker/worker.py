@@ -58,12 +58,12 @@ from rq.worker.base import BaseWorker
 
 from client.rq.records import ALLOWED, QUEUES
 from client.rq.serializer import PlainSerializer
-from client.rq.transitions import WORKER_SECONDS, JobTransitions
+from client.rq.transitions import LEASE_SECONDS, WORKER_SECONDS, JobTransitions
 from observability import logs
 from queues import wiring
 from queues.ragworker.commands import CommandListener
 from queues.ragworker.executor import Executor
-from queues.ragworker.maintenance import Maintenance
+from queues.ragworker.maintenance import Intervals, Maintenance
 from settings import Settings, get_settings
 from settings.stop_times import WORKER_GRACE_SECONDS
 
@@ -85,6 +85,8 @@ class RagWorker(BaseWorker):
 
     functions: ClassVar[frozenset[str]] = ALLOWED
     grace_seconds: ClassVar[float] = WORKER_GRACE_SECONDS
+    lease_seconds: ClassVar[int] = LEASE_SECONDS
+    intervals: ClassVar[Intervals] = Intervals()
 
     def __init__(
         self, queues: Any, name: str | None = None, *args: Any, settings: Settings | None = None, **kwargs: Any
@@ -118,7 +120,7 @@ class RagWorker(BaseWorker):
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]
         self.log.info("%s: working on %s", self.name, ", ".join(self.queue_names()))
-        transitions = JobTransitions(self.valkey, self.name)
+        transitions = JobTransitions(self.valkey, self.name, lease_seconds=self.lease_seconds)
         executor = self._executor = self._make_executor(transitions, burst=burst, max_jobs=max_jobs)
         maintenance = Maintenance(
             transitions,
@@ -128,6 +130,7 @@ class RagWorker(BaseWorker):
             on_cancelled=executor.stop_job,
             register=self._register_again,
             owner=self.name,
+            intervals=self.intervals,
         )
         # After each subscription a heartbeat finds the jobs that were cancelled unheard.
         commands = CommandListener(self.valkey, self.name, self._handle_command, on_subscribed=maintenance.wake)

@@ -12,16 +12,11 @@ from redis import Redis
 from client.rq import transitions as ledger
 from settings import Settings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
+from tests.support.jobs import ended, enqueue, status, working
 from tests.support.processes import wait_until
 
 QUEUE = "rag_queries"
 Break = Callable[[Redis, str, str], object]
-
-
-@pytest.fixture(autouse=True)
-def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    undo_be_quick(monkeypatch)
 
 
 def execution_of(valkey: Redis, job_id: str) -> str:

@@ -41,7 +41,7 @@ def test_failed_jobs_are_listed_retried_and_dropped(
 ) -> None:
     with working(settings):
         failed = [enqueue(valkey, "fail", f"word {n}") for n in range(3)]
-        poisoned = enqueue(valkey, "be_quick")
+        poisoned = enqueue(valkey, "status")
         assert ended(*failed, poisoned) == ["failed"] * 4
     result, said = run(capsys, "list")
     assert result == 0

@@ -19,24 +19,18 @@ from rq.registry import FailedJobRegistry
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions
 from client.valkey.embedded import EmbeddedValkey
-from queues.ragworker import maintenance
 from queues.ragworker.commands import CommandListener
 from server import create_app
 from settings import Settings
 from tests.api.test_api import ask
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
+from tests.support.jobs import ended, enqueue, status, working
 from tests.support.openai_stub import serving
 from tests.support.processes import wait_until
 from tests.support.valkeys import wait_until_on_disk
 
 QUEUE = "rag_queries"
-
-
-@pytest.fixture(autouse=True)
-def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    undo_be_quick(monkeypatch)
 
 
 @pytest.fixture
@@ -113,7 +107,6 @@ def test_a_worker_that_misses_the_command_stops_the_job_at_its_heartbeat(
     heard: list[Any] = []
     monkeypatch.setattr(CommandListener, "_receive", lambda _, data: heard.append(data))
     with working(settings):
-        maintenance.HEARTBEAT_SECONDS = 0.5
         job = enqueue(valkey, "hang_in_socket", port)
         other = enqueue(valkey, "wait")
         wait_until(lambda: status(job) == status(other) == "started")

@@ -14,7 +14,7 @@ from redis import Redis
 from client.valkey.embedded import EmbeddedValkey
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
+from tests.support.jobs import ended, enqueue, status, working
 from tests.support.processes import wait_until
 from tests.support.valkeys import answers, wait_until_on_disk
 
@@ -22,9 +22,8 @@ OUTAGE_SECONDS = jobs.LEASE_SECONDS + 0.5  # every lease has run out by then
 
 
 @pytest.fixture
-def valkey_to_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedValkey]:
+def valkey_to_kill(tmp_path: Path) -> Iterator[EmbeddedValkey]:
     """A Valkey of this test alone."""
-    undo_be_quick(monkeypatch)
     server = EmbeddedValkey(tmp_path / "valkey")
     server.start()
     yield server

@@ -9,7 +9,6 @@ import uuid
 from pathlib import Path
 
 import httpx
-import pytest
 from redis import Redis
 from rq import Queue
 from rq.command import send_shutdown_command, send_stop_job_command
@@ -23,13 +22,8 @@ from queues.ragworker.worker import SAME_SIGNAL_SECONDS, queue_limits
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support import jobs
-from tests.support.jobs import ended, enqueue, status, undo_be_quick, working
+from tests.support.jobs import ended, enqueue, status, working
 from tests.support.processes import ROOT, RQ, environment, running, wait_until
-
-
-@pytest.fixture(autouse=True)
-def _undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    undo_be_quick(monkeypatch)
 
 
 def test_runs_as_many_jobs_at_once_as_it_has_slots(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
@@ -208,7 +202,7 @@ INVALID_RECORDS: dict[str, dict[str, str | bytes]] = {
     "garbage data": {"data": b"\x80\x05garbage"},
     "an evil pickle": {"data": b"cos\nsystem\n(S'touch /tmp/never'\ntR."},
     "a foreign function": {"data": PlainSerializer.dumps(("os.system", None, ("true",), {}))},
-    "an unknown function of ours": {"data": PlainSerializer.dumps(("tests.support.jobs.be_quick", None, (), {}))},
+    "an unknown function of ours": {"data": PlainSerializer.dumps(("tests.support.jobs.status", None, (), {}))},
     "a number as function": {"data": PlainSerializer.dumps((7, None, (), {}))},
     "an instance": {"data": PlainSerializer.dumps(("tests.support.jobs.nothing", "it", (), {}))},
     "wrong arguments": {"data": PlainSerializer.dumps(("tests.support.jobs.nothing", None, 7, {}))},

@@ -11,16 +11,14 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ClassVar
 
-import pytest
 from redis import Redis
 from rq import Queue
 from rq.job import Job
 
 from client.llm.deadline import current_deadline
-from client.rq import transitions as ledger
 from client.rq.serializer import PlainSerializer
 from queues.context import current_job
-from queues.ragworker import maintenance
+from queues.ragworker.maintenance import Intervals
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.support.processes import wait_until
@@ -30,7 +28,6 @@ NAMES = (
     "leave",
 )
 LEASE_SECONDS = 2
-_QUICK = ("HEARTBEAT_SECONDS", "RECOVERY_SECONDS", "STEADY_SECONDS", "UNSTARTED_SECONDS", "VALKEY_UPTIME_SECONDS")
 
 # What jobs have stopped waiting for: a port, or RELEASE.
 returned: list[int | str] = []
@@ -41,30 +38,13 @@ _note: ContextVar[str] = ContextVar("note", default="clean")
 
 
 class Worker(RagWorker):
-    """RagWorker that runs the jobs of this module, and gives up on others sooner."""
+    """A RagWorker that runs the jobs of this module, and gives up a dead worker sooner."""
 
     functions: ClassVar[frozenset[str]] = frozenset(f"tests.support.jobs.{name}" for name in NAMES)
-
-    def work(self, *args: Any, **kwargs: Any) -> bool:
-        be_quick()
-        return super().work(*args, **kwargs)
-
-
-def be_quick() -> None:
-    """Shorten the times after which the dead are given up."""
-    ledger.LEASE_SECONDS = LEASE_SECONDS
-    maintenance.HEARTBEAT_SECONDS = 0.2
-    maintenance.RECOVERY_SECONDS = 0.2
-    maintenance.STEADY_SECONDS = float(LEASE_SECONDS)
-    maintenance.UNSTARTED_SECONDS = 1.0
-    maintenance.VALKEY_UPTIME_SECONDS = 0
-
-
-def undo_be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restore after the test the times that `be_quick` shortens."""
-    for name in _QUICK:
-        monkeypatch.setattr(maintenance, name, getattr(maintenance, name))
-    monkeypatch.setattr(ledger, "LEASE_SECONDS", ledger.LEASE_SECONDS)
+    lease_seconds: ClassVar[int] = LEASE_SECONDS
+    intervals: ClassVar[Intervals] = Intervals(
+        heartbeat=0.2, recovery=0.2, steady=float(LEASE_SECONDS), unstarted=1.0, valkey_uptime=0.0
+    )
 
 
 def nothing() -> None:
