@@ -99,7 +99,7 @@ def _index_all(discovery: Discovery, index_file: IndexFile) -> int:
     outcome = _Outcome()
     for number, file in enumerate(discovery.files, start=1):
         label = f"[{number}/{len(discovery.files)}] {file.name}"
-        bar: tqdm[NoReturn] = tqdm(desc=label, unit="page", file=sys.stderr)
+        bar: tqdm[NoReturn] = tqdm(desc=label, unit=" pages", file=sys.stderr)
         with bar:
             try:
                 indexed = index_file(file, _bar_updater(bar))

@@ -30,8 +30,8 @@ from bench.machine import Program, program
 from client.valkey.embedded import EmbeddedValkey
 
 RQ = str(Path(sys.executable).with_name("rq"))
-QUIET_SECONDS = 90.0
-SLOWEST_RECOVERY_SECONDS = 30.0
+MAX_WAIT_SECONDS = 90.0
+MAX_RECOVERY_SECONDS = 30.0
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Report:
     @property
     def good(self) -> bool:
         """True if no promise was broken."""
-        return not self.lost and not self.conflicting and self.slowest_recovery <= SLOWEST_RECOVERY_SECONDS
+        return not self.lost and not self.conflicting and self.slowest_recovery <= MAX_RECOVERY_SECONDS
 
 
 class Chaos:
@@ -81,9 +81,10 @@ class Chaos:
         self._port = _free_port()
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=5)
         self._valkey = EmbeddedValkey(folder / "valkey")
-        self._killed: list[tuple[float, int]] = []  # when, and which process; 0 is Valkey, when it was back
+        # The time and the process id of each kill; for Valkey the time when it was back, and 0.
+        self._kills: list[tuple[float, int]] = []
         self._over = threading.Event()
-        self._seen: dict[str, object] = {}
+        self._results: dict[str, object] = {}
         self._lock = threading.Lock()
         self.report = Report()
 
@@ -92,8 +93,8 @@ class Chaos:
         self._valkey.start()
         try:
             with ExitStack() as stack:
-                started = [stack.enter_context(self._kept(f"worker {n}")) for n in range(self._plan.workers)]
-                started.append(stack.enter_context(self._kept("api")))
+                started = [stack.enter_context(self._restartable(f"worker {n}")) for n in range(self._plan.workers)]
+                started.append(stack.enter_context(self._restartable("api")))
                 with ThreadPoolExecutor(16) as pool:
                     killer = pool.submit(self._kill_at_random, started)
                     asked = list(pool.map(self._ask, range(self._plan.jobs)))
@@ -107,7 +108,7 @@ class Chaos:
         return self.report
 
     @contextmanager
-    def _kept(self, name: str) -> Iterator[_Kept]:
+    def _restartable(self, name: str) -> Iterator[_Restartable]:
         environment = os.environ | {
             "VALKEY_URL": self._valkey.url,
             "DATA_DIR": str(self._folder),
@@ -122,14 +123,14 @@ class Chaos:
         }
         worker = [RQ, "worker", "-w", "bench.chaos_jobs.Worker", "--quiet", "--url", self._valkey.url, "rag_queries"]
         command = [sys.executable, "main.py", "api"] if name == "api" else worker
-        kept = _Kept(name, command, environment, self._folder / f"{name}.log")
-        kept.start()
+        restartable = _Restartable(name, command, environment, self._folder / f"{name}.log")
+        restartable.start()
         try:
-            yield kept
+            yield restartable
         finally:
-            kept.stop()
+            restartable.stop()
 
-    def _kill_at_random(self, targets: list[_Kept]) -> None:
+    def _kill_at_random(self, targets: list[_Restartable]) -> None:
         """Kill one thing after another, and start it again a moment later."""
         self._wait_for_api()
         ends = time.monotonic() + self._plan.seconds
@@ -137,15 +138,15 @@ class Chaos:
         while time.monotonic() < ends:
             time.sleep(scale * self._random.uniform(0.5, 5.0))
             pause = scale * self._random.uniform(0.1, 2.0)
-            what = self._random.choices(["valkey", "worker", "api"], [1, 4, 1])[0]
-            self.report.kills[what] += 1
-            if what == "valkey":
+            target = self._random.choices(["valkey", "worker", "api"], [1, 4, 1])[0]
+            self.report.kills[target] += 1
+            if target == "valkey":
                 self._kill_valkey(pause)
                 continue
-            chosen = targets[-1] if what == "api" else self._random.choice(targets[:-1])
-            self._killed.append((time.time(), chosen.kill()))
+            process = targets[-1] if target == "api" else self._random.choice(targets[:-1])
+            self._kills.append((time.time(), process.kill()))
             time.sleep(pause)
-            chosen.start()
+            process.start()
 
     def _kill_valkey(self, pause: float) -> None:
         process = self._valkey._process  # noqa: SLF001
@@ -154,7 +155,7 @@ class Chaos:
         process.wait()
         time.sleep(pause)
         self._valkey.ensure_running()
-        self._killed.append((time.time(), 0))
+        self._kills.append((time.time(), 0))
 
     def _wait_for_api(self) -> None:
         deadline = time.monotonic() + 30
@@ -182,41 +183,41 @@ class Chaos:
                 pass
             time.sleep(0.2)
         job_id = str(answer.json()["job_id"])
-        self._look(job_id)
+        self._check_result(job_id)
         return job_id
 
-    def _look(self, job_id: str) -> bool:
+    def _check_result(self, job_id: str) -> bool:
         """Read a job's result and return True once the job has ended. Counts an ended job whose result has changed."""
         try:
             answer = self._http.get(f"/result/{job_id}")
         except httpx.HTTPError:
             return False
         if answer.status_code != 200:
-            if answer.status_code != 503 and job_id in self._seen:
+            if answer.status_code != 503 and job_id in self._results:
                 self.report.conflicting.append(job_id)
             return False
         with self._lock:
-            first = self._seen.setdefault(job_id, answer.json())
+            first = self._results.setdefault(job_id, answer.json())
         if first != answer.json():
             self.report.conflicting.append(job_id)
         return True
 
     def _follow(self, asked: list[str]) -> None:
         """Wait until every job has ended, then read each result once more."""
-        deadline = time.monotonic() + QUIET_SECONDS
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
         open_jobs = list(asked)
         while open_jobs and time.monotonic() < deadline:
-            open_jobs = [job_id for job_id in open_jobs if not self._look(job_id)]
+            open_jobs = [job_id for job_id in open_jobs if not self._check_result(job_id)]
             time.sleep(0.2)
         for job_id in asked:
-            self._look(job_id)
+            self._check_result(job_id)
 
     def _count(self, asked: list[str]) -> None:
         report = self.report
         report.acknowledged = len(set(asked))
-        report.terminal = len(self._seen)
-        report.finished = sum(1 for seen in self._seen.values() if "completed" in str(seen))
-        report.lost = [job_id for job_id in asked if job_id not in self._seen]
+        report.terminal = len(self._results)
+        report.finished = sum(1 for result in self._results.values() if "completed" in str(result))
+        report.lost = [job_id for job_id in asked if job_id not in self._results]
         runs: dict[str, list[tuple[float, int]]] = {}
         ended: Counter[str] = Counter()
         for line in self._runs.read_text().splitlines():
@@ -233,13 +234,11 @@ class Chaos:
 
     def _last_kill(self, begin: float, later: float, pid: int) -> float:
         """Return when the worker of a run was killed, or Valkey was back after that, before the job ran again."""
-        return max(
-            (when for when, which in self._killed if begin <= when <= later and which in {pid, 0}), default=begin
-        )
+        return max((when for when, which in self._kills if begin <= when <= later and which in {pid, 0}), default=begin)
 
 
-class _Kept:
-    """A process that is killed and started again."""
+class _Restartable:
+    """A process that can be killed and started again."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
         self.name = name
@@ -254,7 +253,7 @@ class _Kept:
             (self._program,) = self._stack.enter_context(program(self._command, self._environment, log=self._log))
 
     def kill(self) -> int:
-        """Kill it and return its process id."""
+        """Kill the process and return its id."""
         assert self._program is not None
         pid = self._program.process.pid
         self.stop()

@@ -28,7 +28,7 @@ TEXT = "The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin
 class Worker(RagWorker):
     """RagWorker with the stand-in model: `rq worker -w bench.chaos_jobs.Worker rag_queries`.
 
-    With CHAOS_QUICK in the environment, for a test, a dead worker is given up sooner.
+    With CHAOS_QUICK in the environment, for a test, a dead worker is detected sooner.
     """
 
     if os.environ.get("CHAOS_QUICK"):
@@ -37,14 +37,14 @@ class Worker(RagWorker):
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         opened = wiring.open_services(self.settings)
-        searcher = _Searcher(opened.bm25)
-        retriever = Retriever(searcher, opened.bm25.terms)
-        fake: dict[str, Any] = {"store": searcher, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
+        store = _Store(opened.bm25)
+        retriever = Retriever(store, opened.bm25.terms)
+        fake: dict[str, Any] = {"store": store, "retriever": retriever, "chat": _Model(), "uploads": _Uploads()}
         wiring.set_services(dataclasses.replace(opened, **fake))
         return super().work(*args, **kwargs)
 
 
-class _Searcher:
+class _Store:
     def __init__(self, bm25: Bm25Encoder) -> None:
         self._bm25 = bm25
 

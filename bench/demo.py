@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from bench.service import ask, offline_environment, service, temporary_folder, wait_for_workers
+from rag.text.page_names import page_name
 from settings import ROOT
 
 SAMPLE = ROOT / "samples" / "handbook.pdf"
@@ -31,7 +32,7 @@ def main() -> int:
     print("\nsources:")
     for source in result.get("sources", []):
         quote = " ".join(source["quote"].split())
-        print(f"  [{source['n']}] {source['name']}, page {source['page_label']} (page {source['page']} of the file)")
+        print(f"  [{source['n']}] {source['name']}, {page_name(source['page'], source['page_label'])}")
         print(f"      {quote}")
     return 0 if result.get("sources") else 1
 

@@ -8,7 +8,7 @@ would answer.
 Measured on 2 cores that others used too, 60 s each, median (95th percentile): beside nobody 534 ms (565 ms), beside the
 flood 591 ms (793 ms), ratio 1.11 (1.40; 1.09 in another run); the flood itself, which everybody would have waited
 behind, 12.4 s (24.0 s). A model of 1 s: 1.06 (1.16). A place falls free every model's time / places; that is what the
-flood costs at best. What the 95th percentile owes to the machine's other work was not told apart.
+flood costs at best. How much of the 95th percentile comes from other work on the machine was not measured.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FOLLOWED = 20
 
 
 @dataclass
-class Asked:
+class Timings:
     """Times of questions: seconds from submission to result, and the number that were never answered."""
 
     seconds: list[float] = field(default_factory=list)
@@ -121,66 +121,66 @@ async def _index(settings: Settings, queue: JobQueue) -> None:
     uploads.close()
 
 
-async def _light(queue: JobQueue, seconds: float, every: float) -> Asked:
+async def _light(queue: JobQueue, seconds: float, every: float) -> Timings:
     """Let each light user ask at its own times for the given seconds, and wait for all answers."""
-    asked = Asked()
-    users = [_user(queue, f"light-{number}", seconds, every, asked) for number in range(LIGHT_USERS)]
+    timings = Timings()
+    users = [_user(queue, f"light-{number}", seconds, every, timings) for number in range(LIGHT_USERS)]
     await asyncio.gather(*users)
-    return asked
+    return timings
 
 
-async def _user(queue: JobQueue, owner: str, seconds: float, every: float, asked: Asked) -> None:
+async def _user(queue: JobQueue, owner: str, seconds: float, every: float, timings: Timings) -> None:
     until = time.monotonic() + seconds
     answers = []
     await asyncio.sleep(random.uniform(0, every))
     while time.monotonic() < until:
-        answers.append(asyncio.create_task(_ask(queue, owner, asked)))
+        answers.append(asyncio.create_task(_ask(queue, owner, timings)))
         await asyncio.sleep(every * random.uniform(0.8, 1.2))
     await asyncio.gather(*answers)
 
 
-async def _ask(queue: JobQueue, owner: str, asked: Asked) -> None:
-    began = time.perf_counter()
-    asked.asked += 1
+async def _ask(queue: JobQueue, owner: str, timings: Timings) -> None:
+    started = time.perf_counter()
+    timings.asked += 1
     job = await queue.submit("chat", QUESTION, owner=owner)
     job = await queue.wait(job.job_id, 60, until=lambda seen: seen.status.terminal)
     if job.result is None:
         raise RuntimeError(f"the question failed: {job.failure}")
-    asked.seconds.append(time.perf_counter() - began)
+    timings.seconds.append(time.perf_counter() - started)
 
 
-async def _flood(queue: JobQueue, every: float, waiting: int, stop: asyncio.Event) -> Asked:
+async def _flood(queue: JobQueue, every: float, waiting: int, stop: asyncio.Event) -> Timings:
     """Ask without end, however long the answers take."""
-    asked = Asked()
+    timings = Timings()
     for start in range(0, waiting, 1_000):
         await queue.submit_many("chat", [QUESTION] * min(1_000, waiting - start), owner="flood")
     following: set[asyncio.Task[None]] = set()
     due = time.monotonic()
     while not stop.is_set():
-        if asked.asked % FOLLOWED:
-            asked.asked += 1
+        if timings.asked % FOLLOWED:
+            timings.asked += 1
             with suppress(QueueUnavailable):  # on a machine with too much to do
                 await queue.submit("chat", QUESTION, owner="flood")
         else:
-            following.add(asyncio.create_task(_ask(queue, "flood", asked)))
+            following.add(asyncio.create_task(_ask(queue, "flood", timings)))
         due += every
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     for task in following:
         task.cancel()
     await asyncio.wait(following, timeout=5)
-    return asked
+    return timings
 
 
-def _p95(asked: Asked) -> float:
-    return statistics.quantiles(asked.seconds, n=20)[-1]
+def _p95(timings: Timings) -> float:
+    return statistics.quantiles(timings.seconds, n=20)[-1]
 
 
-def _figures(asked: Asked) -> str:
-    if len(asked.seconds) < 2:
-        return f"{len(asked.seconds)} answers"
+def _figures(timings: Timings) -> str:
+    if len(timings.seconds) < 2:
+        return f"{len(timings.seconds)} answers"
     return (
-        f"p50 {1000 * statistics.median(asked.seconds):6.0f} ms, p95 {1000 * _p95(asked):6.0f} ms "
-        f"({len(asked.seconds):,} answers)"
+        f"p50 {1000 * statistics.median(timings.seconds):6.0f} ms, p95 {1000 * _p95(timings):6.0f} ms "
+        f"({len(timings.seconds):,} answers)"
     )
 
 

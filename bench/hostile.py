@@ -45,7 +45,7 @@ class Measured:
 def measure(name: str, path: Path, media_type: str) -> Measured:
     """Read a file to its end."""
     usage = ResourceUsage()
-    began = time.monotonic()
+    started = time.monotonic()
     with peak_of_readers() as peak:
         try:
             pages = sum(
@@ -54,9 +54,9 @@ def measure(name: str, path: Path, media_type: str) -> Measured:
             outcome = f"read, {pages} pages"
         except DocumentError as error:
             outcome = error.reason
-    seconds = time.monotonic() - began
-    most = max(peak.bytes, usage.peak_bytes) / 2**20
-    return Measured(name, path.stat().st_size / 1000, seconds, usage.cpu_seconds, most, outcome)
+    seconds = time.monotonic() - started
+    peak_mb = max(peak.bytes, usage.peak_bytes) / 2**20
+    return Measured(name, path.stat().st_size / 1000, seconds, usage.cpu_seconds, peak_mb, outcome)
 
 
 def all_measured(folder: Path) -> Iterator[Measured]:
@@ -74,21 +74,21 @@ def all_measured(folder: Path) -> Iterator[Measured]:
 
 def main() -> int:
     """Measure all; return 1 if a file takes more than it may."""
-    say = sys.stdout.write
-    say(f"{'file':45}{'KB':>9} {'seconds':>7} {'CPU s':>7} {'peak MB':>7}  outcome\n")
-    found = []
+    write = sys.stdout.write
+    write(f"{'file':45}{'KB':>9} {'seconds':>7} {'CPU s':>7} {'peak MB':>7}  outcome\n")
+    measured = []
     with tempfile.TemporaryDirectory() as folder:
         for one in all_measured(Path(folder)):
-            found.append(one)
-            say(one.line())
+            measured.append(one)
+            write(one.line())
             sys.stdout.flush()
     close_readers()
     for title, key in (("slowest", lambda one: one.seconds), ("largest", lambda one: one.peak_mb)):
-        say(f"\nThe {title}:\n")
-        for one in sorted(found, key=key, reverse=True)[:WORST]:
-            say(one.line())
-    over = [one.name for one in found if one.seconds > SECONDS or one.peak_mb > MEMORY_MB]
-    say(f"\n{len(found)} files; over {SECONDS} s or {MEMORY_MB} MB: {', '.join(over) or 'none'}\n")
+        write(f"\nThe {title}:\n")
+        for one in sorted(measured, key=key, reverse=True)[:WORST]:
+            write(one.line())
+    over = [one.name for one in measured if one.seconds > SECONDS or one.peak_mb > MEMORY_MB]
+    write(f"\n{len(measured)} files; over {SECONDS} s or {MEMORY_MB} MB: {', '.join(over) or 'none'}\n")
     return 1 if over else 0
 
 

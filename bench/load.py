@@ -61,7 +61,7 @@ class Service:
     api: Program
     valkey_url: str
     asked: Iterator[int] = field(default_factory=itertools.count)
-    took: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     rates: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Service:
         status, _ = await connection.call("POST", path)
         self.statuses[status] += 1
 
-    def look(self) -> None:
+    def record_memory(self) -> None:
         self.megabytes.append(self.api.megabytes())
 
 
@@ -136,30 +136,30 @@ def _start(stack: ExitStack, folder: Path, name: str, model: str, *, with_key: b
 async def _load(services: list[Service], slices: int) -> None:
     for number in range(slices):
         for service in services:
-            await _steady(service, seconds=SLICE_SECONDS, kept=number > 0)  # the first slice warms up
-            service.look()
+            await _steady(service, seconds=SLICE_SECONDS, record=number > 0)  # the first slice warms up
+            service.record_memory()
     for _ in range(FULL_ROUNDS):
         for service in services:
             service.rates.append(await _full(service, seconds=FULL_SECONDS))
     for service in services:
-        service.look()
+        service.record_memory()
 
 
-async def _steady(service: Service, *, seconds: float, kept: bool) -> None:
+async def _steady(service: Service, *, seconds: float, record: bool) -> None:
     """Have questions arrive at a steady rate, on as many connections as it takes; then let them be answered."""
     idle: list[tuple[float, Connection]] = []
-    begun = time.perf_counter()
+    started = time.perf_counter()
 
     async def ask_when_due(number: int) -> None:
-        due = begun + number / RATE
+        due = started + number / RATE
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         while idle and idle[0][0] < time.perf_counter() - IDLE_SECONDS:
             idle.pop(0)[1].close()
         connection = idle.pop()[1] if idle else await service.open()
         await service.ask(connection)
         idle.append((time.perf_counter(), connection))
-        if kept:
-            service.took.append(time.perf_counter() - due)
+        if record:
+            service.seconds.append(time.perf_counter() - due)
 
     await asyncio.gather(*(ask_when_due(number) for number in range(round(seconds * RATE))))
     await _drained(service)
@@ -205,7 +205,7 @@ def _print(services: list[Service], slices: int) -> None:
     print(f"\nPOST /chat, {RATE} questions/s for {minutes:.1f} minutes; then {CONNECTIONS} clients at once")
     print("                          p50 ms   p99 ms  (times open)   accepted/s  (times open)   API MB: first, last")
     for service in services:
-        p50, p99 = statistics.median(service.took), _p99(service)
+        p50, p99 = statistics.median(service.seconds), _p99(service)
         rate = statistics.median(service.rates)
         print(
             f"  {service.name:<22} {p50 * 1e3:8.2f} {p99 * 1e3:8.2f}  ({p99 / _p99(first):10.2f})"
@@ -215,7 +215,7 @@ def _print(services: list[Service], slices: int) -> None:
 
 
 def _p99(service: Service) -> float:
-    return statistics.quantiles(service.took, n=100)[-1]
+    return statistics.quantiles(service.seconds, n=100)[-1]
 
 
 if __name__ == "__main__":

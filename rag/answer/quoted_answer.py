@@ -27,7 +27,7 @@ def quote_passages(question: str, retrieved: RetrievalResult, terms: TermExtract
     if not sources:
         return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
     lines = [
-        f"“{' '.join(source.quote.split())}” [{source.n}] ({source.name}, {page_name(source.page, source.page_label)})"
+        f"“{' '.join(source.quote.split())}” [{source.n}] — {source.name}, {page_name(source.page, source.page_label)}"
         for source in sources
     ]
     return Answer(text="\n\n".join([phrases(question).quoted, *lines]), sources=tuple(sources))

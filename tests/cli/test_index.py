@@ -135,7 +135,9 @@ def test_a_moved_file_is_indexed_again_for_another_model(
 ) -> None:
     moved = tmp_path / "moved.pdf"
     moved.write_bytes(pdf.read_bytes())
-    assert index(settings, pdf).stdout == "1 file, 3 pages, 3 chunks stored\n"
+    indexed = index(settings, pdf)
+    assert indexed.stdout == "1 file, 3 pages, 3 chunks stored\n"
+    assert ": 0 pages [" in indexed.stderr  # before the number of pages is known
     done = index(settings, moved, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
     assert done.stdout == "1 file, 3 pages, 3 chunks stored\n"
     assert sum(len(call["input"]) for call in stub.behaviour.calls) == 3

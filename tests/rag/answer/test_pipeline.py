@@ -179,7 +179,7 @@ def test_a_refusal_is_in_the_language_of_the_question(question: str, begins: str
 def test_a_quoted_answer_is_labelled_and_gives_pages() -> None:
     answer = ask("How long does the lamp take to turn once?", passage(LAMP, page=12, name="light.pdf"), passage(TEA))
     assert answer.text.startswith(QUOTED_HEADER)
-    assert "light.pdf, page 12)" in answer.text
+    assert answer.text.endswith("[1] — light.pdf, page 12")
     assert [source.quote for source in answer.sources] == ["The lamp turns once in twelve seconds."]
     assert answer.usage is None
 
@@ -189,7 +189,7 @@ def test_a_quoted_answer_names_pages_as_a_reader_would(label: str, place: str) -
     lamp = passage(LAMP, page=12, name="light.pdf")
     labelled = Passage(chunk=lamp.chunk.model_copy(update={"page_label": label}), score=lamp.score)
     answer = ask("How long does the lamp take to turn once?", labelled)
-    assert f"[1] ({place})" in answer.text
+    assert answer.text.endswith(f"[1] — {place}")
     assert answer.sources[0].page_label == label
 
 
