@@ -1,1 +1,1 @@
-"""Checks of the supply chain, which `make check` runs."""
+"""The steps of `make check` that are ours: sizes, generated documents, lock files, known vulnerabilities."""
