@@ -27,7 +27,7 @@ from settings import Settings, load_settings
 
 DOCUMENTS = 5_000
 QUESTIONS = 150
-# A prime number of milliseconds, so that questions do not synchronise with another interval.
+# An odd interval, so that questions do not synchronise with a timer of the service.
 EVERY_SECONDS = 0.0471
 SAMPLE = ROOT / "samples" / "handbook.pdf"
 
