@@ -123,13 +123,13 @@ def test_jobs_say_whose_they_are_and_stock_rq_reads_them(valkey_url: str, valkey
 
 def test_nothing_is_kept_of_owners_whose_jobs_are_done(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
-        ledger = JobTransitions(valkey, "one")
+        transitions = JobTransitions(valkey, "one")
         for number in range(300):
             await queue.submit("chat", QUESTION, owner=f"owner-{number}")
             await queue.submit("chat", QUESTION, owner="steady")
-            ledger.take("rag_queries", [f"{number}-one"])
+            transitions.take("rag_queries", [f"{number}-one"])
         assert valkey.zcard("rag:turns:rag_queries") <= 301
-        ledger.take("rag_queries", [f"rest-{n}" for n in range(290)])
+        transitions.take("rag_queries", [f"rest-{n}" for n in range(290)])
         await queue.submit("chat", QUESTION, owner="last")
         assert valkey.zcard("rag:turns:rag_queries") == valkey.llen("rq:queue:rag_queries")
         assert valkey.zcard("rag:turns:rag_queries:last") <= 15

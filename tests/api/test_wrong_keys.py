@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 from redis import Redis
 
-from client.rq import transitions as ledger
+from client.rq import transitions
 from settings import Settings
 from tests.support import jobs
 from tests.support.jobs import ended, enqueue, status, working
@@ -82,7 +82,7 @@ def test_one_wrong_key_keeps_no_dead_workers_job_from_running_again(
     name: str, valkey: Redis, settings: Settings
 ) -> None:
     dead = enqueue(valkey, "nothing")
-    ledger.JobTransitions(valkey, "dead").take(QUEUE, ["dead"])
+    transitions.JobTransitions(valkey, "dead").take(QUEUE, ["dead"])
     valkey.hset(f"rq:execution:{dead.id}:dead", "lease_until", 0)
     valkey.zadd(f"rq:wip:{QUEUE}", {"evil:1": 1e12, "nonsense": 1e12})
     IN_THE_WAY[name](valkey)

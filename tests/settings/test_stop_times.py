@@ -17,7 +17,7 @@ def test_each_stop_time_leaves_room_for_the_shorter_ones() -> None:
     assert RagWorker.grace_seconds == stop_times.WORKER_GRACE_SECONDS
 
 
-def test_docker_waits_for_a_worker() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    seconds = compose["services"]["worker"]["stop_grace_period"].removesuffix("s")
-    assert int(seconds) > stop_times.WORKER_GRACE_SECONDS
+def test_docker_waits_for_a_worker_and_for_open_requests() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name, seconds in (("worker", stop_times.WORKER_GRACE_SECONDS), ("api", stop_times.API_GRACE_SECONDS)):
+        assert int(services[name]["stop_grace_period"].removesuffix("s")) > seconds
