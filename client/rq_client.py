@@ -35,16 +35,16 @@ from client.valkey.connection import none_for_wrong_type, valkey_call
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 
-# One try and one retry of 1 s each, within the time of `valkey_call`: with redis-py's defaults a Valkey that swallows
+# One try and one retry of 1 s each fit into the 2.2 s of `valkey_call`. With redis-py's defaults a Valkey that swallows
 # packets held an enqueue for 59 s.
 SOCKET_TIMEOUT_SECONDS = 1.0
 MAX_CONNECTIONS = 64
 # Deferred jobs are read in pages of this size.
 STRANDED_PAGE = 500
 MAX_STRANDED_PAGES = 20
-# The queues whose waiting jobs count for an owner's limit: those of questions and documents.
-COUNTED = (QUEUES["chat"], QUEUES["document"])
-# The rate of a queue is that of the jobs that ended in this time.
+# An owner's limit counts the waiting jobs of these queues.
+COUNTED_QUEUES = (QUEUES["chat"], QUEUES["document"])
+# The number of jobs that ended in this time gives the rate of a queue.
 RATE_SECONDS = 60.0
 # How long `cancel` waits for the worker of a running job to stop it.
 STOP_SECONDS = 1.0
@@ -53,7 +53,7 @@ STOP_SECONDS = 1.0
 class JobQueue:
     """The queues of one Valkey server. Connects on first use; safe for many tasks of one event loop.
 
-    `ingestion_timeout_seconds`: for jobs of documents; None: as for other jobs.
+    `ingestion_timeout_seconds` replaces `job_timeout_seconds` for document jobs; None: both are the same.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class JobQueue:
         self.pool = redis.BlockingConnectionPool.from_url(
             url,
             max_connections=MAX_CONNECTIONS,
-            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # until one of the connections is free
+            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # the longest wait for a free connection
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
@@ -98,13 +98,13 @@ class JobQueue:
     ) -> JobView:
         """Put a job of `owner` on its queue in one atomic step and return it.
 
-        `payload` is plain data, the only argument of the job's function: `function`, or the usual one of its kind. A
-        job whose id exists already is left as it is.
+        `payload`: plain data, the only argument of the job's function. `function`: that function's dotted name; None:
+        FUNCTIONS[kind]. `job_id`: an id made before; a job that exists under this id is left as it is.
         `after`: jobs that have to end first, well or not. `conversation_id`: the owner's previous job in that
         conversation has to end first, too.
         `callback`: a URL to notify of the job's end, in addition to the owner's endpoints.
-        `idempotency`: a repeated request returns the job of the first one.
-        `max_waiting`: the job is refused when more of the owner's jobs than that would wait.
+        `idempotency`: a repeated request returns the job of the first request.
+        `max_waiting`: the job is refused when more than this many of the owner's jobs would wait.
         Raises IdempotencyConflict, JobExpired, TooManyJobs, QueueUnavailable.
         """
         if idempotency is not None:
@@ -123,7 +123,7 @@ class JobQueue:
         return _submitted(job, kind)
 
     async def find_earlier(self, idempotency: IdempotentRequest) -> str | None:
-        """Return the id of the job of an earlier, equal request; None if there is none, or if it was cut short.
+        """Return the id of the job of an earlier, equal request; None if that request left no job, or never came.
 
         Raises IdempotencyConflict, JobExpired, QueueUnavailable.
         """
@@ -170,7 +170,7 @@ class JobQueue:
     async def count_waiting(self, owner: str) -> int:
         """Count the owner's questions and documents that wait. Raises QueueUnavailable."""
         async with valkey_call():
-            return await count_waiting(self._valkey, owner, COUNTED)
+            return await count_waiting(self._valkey, owner, COUNTED_QUEUES)
 
     async def reserve_slots(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
         """Reserve slots for jobs that will be submitted with these ids. Raises TooManyJobs if too many would wait.
@@ -180,7 +180,7 @@ class JobQueue:
         """
         async with valkey_call():
             reserved = await reserve_slots(
-                self._valkey, owner, job_ids, queue=QUEUES[kind], max_waiting=max_waiting, queues=COUNTED
+                self._valkey, owner, job_ids, queue=QUEUES[kind], max_waiting=max_waiting, queues=COUNTED_QUEUES
             )
         if not reserved:
             raise too_many_jobs(max_waiting)
@@ -193,13 +193,13 @@ class JobQueue:
             self.job_index.add(pipeline, owner, [submission.job for submission in submissions])
 
         async with valkey_call():
-            # A lost reply makes redis-py send this again. The script then finds that the job exists, and does nothing.
+            # redis-py repeats a transaction whose reply was lost. The script then finds the job, and does nothing.
             await SUBMIT.transaction_async(self._valkey, fill)
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
         """Enqueue questions that have waited this long for jobs that have ended; return how many.
 
-        Where very many wait, each call continues where the previous one stopped. Raises QueueUnavailable.
+        One call reads at most 10,000 deferred questions; the next call continues there. Raises QueueUnavailable.
         """
         queue, before, released = QUEUES["chat"], time.time() - waiting_seconds, 0
         for _ in range(MAX_STRANDED_PAGES):
@@ -233,7 +233,7 @@ class JobQueue:
         name = QUEUES[job.kind]
         pipeline = self._valkey.pipeline(transaction=False)
         pipeline.lpos(keys.queue(name), job.job_id)
-        # The registry's scores are expiries: each job's end and the retention.
+        # The registry's scores are expiries: the end of each job plus the retention.
         since = time.time() - RATE_SECONDS + self._result_ttl_seconds
         pipeline.zcount(keys.registry("finished", name), since, "+inf")
         index, ended = await pipeline.execute()
@@ -255,9 +255,9 @@ class JobQueue:
     async def wait(
         self, job_id: str, seconds: float, *, owner: str | None = None, until: Callable[[JobView], bool]
     ) -> JobView:
-        """Read a job as soon as `until` holds of it, or when the time is up or this process is about to end.
+        """Return a job as soon as `until` is true for it, or when the time is up or this process is about to end.
 
-        Events wake the call; it does not poll. `owner`: as for `fetch`.
+        Events wake the call: it does not poll. `owner`: as for `fetch`.
         """
         end_at = time.monotonic() + seconds
         async with self.notifier.subscribe(job_id) as subscription:
@@ -304,7 +304,7 @@ class JobQueue:
             args=(payload,),
             id=job_id or new_id(),
             origin=QUEUES[kind],
-            connection=cast("Any", self._valkey),  # stored, never used: the job is only laid out here
+            connection=cast("Any", self._valkey),  # RQ asks for a connection; `to_dict` does not use it
             timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,
@@ -316,7 +316,7 @@ class JobQueue:
         return job
 
     def may_have_expired(self, job_id: str) -> bool:
-        """Return True if a job with this id may have ended and expired. Raises JobNotFound for an id not of ours."""
+        """Return True if a job with this id may have ended and expired. Raises JobNotFound for a malformed id."""
         return self._may_have_expired(id_created_at(job_id))
 
     def _may_have_expired(self, created_at: datetime | None) -> bool:
@@ -336,9 +336,9 @@ def _submitted(job: Job, kind: Kind) -> JobView:
 
 
 def too_many_jobs(limit: int) -> TooManyJobs:
-    """Return the error for an owner of whom `limit` jobs wait."""
+    """Return the error for an owner who may not submit more jobs: `limit` jobs may wait."""
     return TooManyJobs(
-        f"{limit} of your jobs may wait at a time (MAX_QUEUED_JOBS): come again once some of them have begun",
+        f"{limit} of your jobs may wait at a time (MAX_QUEUED_JOBS): try again when some of them have started",
         retry_after_seconds=RETRY_AFTER_SECONDS,
         headers=rate_limit_headers(
             "queued-jobs", f'q={limit};qu="concurrent-requests"', remaining=0, reset_seconds=RETRY_AFTER_SECONDS

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from client.files.store import FileStore
 from client.rq.ids import new_id
-from client.rq.records import PROCESS, REMOVE
+from client.rq.records import PROCESS_PDF, REMOVE_UPLOAD
 from client.rq_client import JobQueue, too_many_jobs
 from client.sql.uploads import CANCELLED, UploadRepository
 from documents.incoming import MeasuredFile, clean_name
@@ -313,7 +313,7 @@ class DocumentService:
         """
         if self._queue is None:
             return
-        function = REMOVE if upload.status is UploadStatus.DELETING else PROCESS
+        function = REMOVE_UPLOAD if upload.status is UploadStatus.DELETING else PROCESS_PDF
         task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
         await self._queue.submit(
             "document",

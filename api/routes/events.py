@@ -14,7 +14,7 @@ from fastapi.sse import format_sse_event
 from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep
 from api.problems import openapi_problems
 from api.routes.jobs import ANY_SCOPE, job_result
-from client.rq.event_stream import FIRST, is_event_id
+from client.rq.event_stream import BEFORE_FIRST_ID, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
 from schemas import JobView
@@ -42,7 +42,7 @@ def _last_seen(
     ] = None,
 ) -> str:
     if last_event_id is None:
-        return FIRST
+        return BEFORE_FIRST_ID
     if last_event_id == LAST:
         raise StreamEnded("there is nothing after the last event")
     if not is_event_id(last_event_id):

@@ -1,7 +1,7 @@
-"""How many jobs of an owner wait, and the limit of that number.
+"""The number of an owner's waiting jobs, and the limit on it.
 
-Jobs that wait for other jobs count, too. The number can be too high, never too low: a job that a worker has just taken
-may count until the next job comes, and a job that RQ's own tools cancelled until the jobs before it are taken.
+Jobs that wait for other jobs count, too. The number can be too high, never too low. A job that a worker has just taken
+may count until the next job comes. A job that RQ's own tools cancelled may count until the jobs before it are taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import redis.asyncio as redis
 from client.rq import fair_queue
 from client.rq.scripts import load_script
 
-# How long a slot is reserved: by then, a request has brought its jobs or has failed.
+# A reserved slot expires after this time: its request has submitted the jobs by then, or has failed.
 RESERVED_SECONDS: Final = 15
 RETRY_AFTER_SECONDS: Final = 10
 
@@ -33,7 +33,7 @@ async def reserve_slots(
 ) -> bool:
     """Reserve slots on `queue` for new jobs. Returns False, and reserves none, if more than `max_waiting` would wait.
 
-    `queues`: those whose jobs count. Raises RedisError.
+    `queues`: the queues whose jobs count. Raises RedisError.
     """
     arguments = [owner, max_waiting, queue, len(queues), *queues, *job_ids]
     return bool(await _RESERVE.call_async(valkey, (), arguments))

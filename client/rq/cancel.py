@@ -4,9 +4,9 @@ A command reaches a worker within milliseconds or never: the worker may have die
 the job is marked as well, in its field `cancel`. The worker finds the mark with its next heartbeat, and a process that
 takes the job from a dead worker ends it.
 
-A stock worker writes that a job runs only some time after it took the job from the list: the time of a fork. So a
-waiting job is marked, too. Such a worker then finds that the job is not to run
-(client/rq/lua/start_stock_execution.lua), and `client.rq.records` reads the job as cancelled in the meantime.
+A stock worker takes a job from the list, forks, and only then writes that the job runs. So a waiting job is marked,
+too. The stock worker then finds the mark and does not run the job (client/rq/lua/start_stock_execution.lua). In the
+meantime `client.rq.records` reads the job as cancelled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Dead letters: failed jobs in RQ's registries, until they are retried, dropped or expire.
 
-RQ keeps jobs that were cancelled while they ran in the same registries. Those are no dead letters and stay cancelled.
-A retried job sends no second webhook: a delivery's id is made of job and receiver, so it is made once.
+RQ keeps jobs that were cancelled while they ran in the same registries. Such jobs are not dead letters: they stay
+cancelled. A retried job sends no second webhook: the id of a delivery is made of job and receiver, so the second
+delivery of a job is not created.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from client.rq.scripts import load_script
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.valkey import keys
 
-# Failures that lie in the uploaded file, or in an upload that this job no longer has: another attempt fails again.
+# Failures that another attempt repeats: the uploaded file cannot be read, or the upload was deleted.
 _PERMANENT = frozenset({"document_error", "unsupported_file", "upload_gone"})
 _RETRY = load_script("retry_dead_letter")
 _DROP = load_script("drop_dead_letter")
@@ -39,7 +40,7 @@ class DeadLetter:
 
     @property
     def retryable(self) -> bool:
-        """False when another attempt fails in the same way, since the cause is the uploaded file."""
+        """False when another attempt would fail in the same way."""
         return self.code not in _PERMANENT
 
 
@@ -83,7 +84,7 @@ class DeadLetters:
 
     def _read(self, queue: str, job_id: str) -> DeadLetter | None:
         """Read a dead letter; None when the job did not fail. A job without a record is reported as `unknown`."""
-        code, detail = "unknown", "its record says nothing"
+        code, detail = "unknown", "its record is missing"
         ended_at = ""
         if self._valkey.type(keys.job(job_id)) == b"hash":
             fields = self._valkey.hmget(keys.job(job_id), ["ended_at", "meta", "status"])
@@ -97,7 +98,7 @@ class DeadLetters:
 
 
 def _failure(meta: bytes | None) -> dict[str, object]:
-    """Return the failure that a job's notes hold; {} when they hold none or cannot be read."""
+    """Return the failure in a job's notes; {} when the notes hold no failure or cannot be read."""
     try:
         notes = PlainSerializer.loads(meta) if meta else {}
     except NotPlainData:

@@ -3,8 +3,9 @@
 They are laid out as in RQ 2.12 (rq.queue.Queue.enqueue_dependents): a stock worker that ends the last dependency puts
 the waiting job on its queue.
 
-RQ does this from its client, in several steps under WATCH. Here each step is a part of the script that submits or ends
-a job: a job that ends at that moment is either seen as ended or sees its dependents, and nothing comes in between.
+RQ's client does this in several steps under WATCH. Here the script that submits a job also makes it wait, and the
+script that ends a job also releases its dependents. So a new job either finds its dependency ended, or is released by
+that dependency's end.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ async def release_dependents(valkey: redis.Redis, job_id: str) -> int:
 
 
 async def release_stranded(valkey: redis.Redis, queue: str, *, before: float, skip: int, limit: int) -> tuple[int, int]:
-    """Put deferred jobs on their queue whose dependencies have ended. Raises RedisError.
+    """Put deferred jobs whose dependencies have ended on their queue. Raises RedisError.
 
     Reads up to `limit` jobs that were deferred before `before`, in Unix seconds, the oldest first, after skipping
-    `skip`. Returns how many were released, and `skip` for the next call: 0 at the end. Jobs that a stock worker has put
-    on the queue get their slot, too.
+    `skip`. Returns how many were released, and the `skip` of the next call: 0 at the end. Jobs that a stock worker has
+    put on the queue get their slot, too.
     """
     arguments = [queue, f"{before:.0f}", skip, limit, rq_timestamp()]
     released, next_skip = await _RELEASE_STRANDED.call_async(valkey, (), arguments)

@@ -1,8 +1,8 @@
 """The events of a job, one append-only stream per job, and the tasks that wait for a job.
 
 The process that runs a job writes its events; any API process reads them, from any place in the stream, also after the
-job has ended. The last event, how the job ended, is not in the stream: it is read from the job itself, so that it is
-neither missing nor doubled, however the job ended.
+job has ended. The last event says how the job ended. It is not in the stream but is made from the job's record, so that
+a job that ended in any way, even by a killed worker, has exactly one last event.
 
 Readers neither poll nor hold a connection each. A writer also publishes the job's id on one channel. Each API process
 listens to that channel once, and only the tasks that wait for that job then read its stream.
@@ -31,9 +31,10 @@ from schemas import Event
 
 log = logging.getLogger("events")
 
-# Follows a job's id on the channel: the job's function has returned, and its worker is about to write the end.
+# Published after a job's id: the job's function has returned, and its worker is about to write how the job ended.
 ENDING: Final = " ending"
-# Events are kept as long as the result once the job has ended; this long at most when it never ends.
+# The events of an ended job are kept as long as its result. The events of a job that never ends are kept for this time
+# and, once an event was written, the time that results are kept.
 UNENDED_SECONDS = 7 * 86_400
 MAX_EVENTS = 10_000
 MAX_PENDING = 2_000
@@ -46,9 +47,10 @@ POLL_SECONDS = 15.0
 # A job that is about to end is read again after 20 ms, then after twice as long each time, up to 0.5 s.
 FIRST_POLL_SECONDS = 0.02
 LAST_POLL_SECONDS = 0.5
-FIRST = "0-0"
+# The id that precedes every event.
+BEFORE_FIRST_ID = "0-0"
 ID_PATTERN = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
-# The largest number in an event's id. No event can follow an id of two such numbers, and Valkey refuses to look.
+# The largest number in an event's id. Valkey refuses to search after an id of two such numbers: no id can follow.
 MAX_ID_PART = 2**64 - 1
 
 _WRITE: Final = load_script("write_event")
@@ -66,10 +68,10 @@ def is_event_id(text: str) -> bool:
 class EventWriter:
     """Writes the events of one attempt at a job, for the worker that runs it.
 
-    A job neither waits for Valkey nor fails because of it: events that cannot be written are kept, in order, and
-    written before the next one.
+    An unreachable Valkey does not make the job fail: events that cannot be written are kept, in order, and written
+    before the next event.
 
-    `begin` returns the number of this attempt, 0 when the job is another worker's; it may raise RedisError. Without
+    `begin` returns the number of this attempt, 0 when the job is another worker's, and may raise RedisError. Without
     `begin`, the writer counts the attempt itself.
     """
 
@@ -150,7 +152,7 @@ class JobSubscription:
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
-        self._next_poll = FIRST_POLL_SECONDS  # the job may have been about to end before this began
+        self._next_poll = FIRST_POLL_SECONDS  # the job may be about to end already
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be something new to read, `seconds` from now at the latest."""
@@ -172,7 +174,7 @@ class JobSubscription:
 class JobNotifier:
     """Wakes the tasks of this process that wait for a job, through one subscription to the channel.
 
-    `closing`: this process is about to end, and no task waits any more.
+    `closing`: True when this process is about to end; no task waits then.
     """
 
     def __init__(self, valkey: aioredis.Redis) -> None:
@@ -182,13 +184,13 @@ class JobNotifier:
         self.closing = False
 
     def release_waiters(self) -> None:
-        """Wake all tasks for good: each reads its job a last time, and sees that this is `closing`."""
+        """Set `closing` and wake all tasks: each reads its job a last time."""
         self.closing = True
         self._wake_all(ending=False)
 
     @asynccontextmanager
     async def subscribe(self, job_id: str) -> AsyncIterator[JobSubscription]:
-        """Yield a subscription that wakes when the job changes, or may have changed unheard."""
+        """Yield a subscription that wakes when the job changes, and when an announcement may have been missed."""
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen(), name="job-notifier")
         subscription = JobSubscription()

@@ -1,17 +1,17 @@
 """The fair order of a queue: its owners take turns in rounds, however many jobs one of them has.
 
-A queue stays a plain list of RQ's, and the list is in fair order at any moment: a job's place is found when it comes,
-not when it is taken. So every kind of worker keeps to the order, and so do positions and `rq info`.
+A queue stays RQ's plain list, and the list is in fair order at any moment: a job gets its place when it comes, not when
+it is taken. So every kind of worker keeps to the order, and so do positions and `rq info`.
 
 Time is counted in rounds. A job's round is the one after that of its owner's last job, but not before the round of the
 job at the head of the list (start-time fair queueing: Goyal, Vin, Cheng, 1996). So each owner has one slot in each
-round, and owners without a slot in the previous round come first: an owner who asks now and then waits for no job of
-somebody's flood but those that run already.
+round, and owners without a slot in the previous round come first. An owner who asks rarely is therefore delayed by the
+jobs that run already, but not by another owner's flood on the list.
 
 A job of `high` priority adds a slot of its owner to a round, ahead of the round's normal slots. An owner's first slots
 are for `high` jobs, the last for `low` jobs, and jobs of one priority keep their order of arrival. So a `high` job
-passes all jobs of its owner, and passes those of others once a round: a flood of `high` jobs starves nobody. A `low`
-job lets the other jobs of its owner pass, but not those of others, and after LOW_SECONDS no job at all.
+passes all other jobs of its owner, but jobs of other owners only once a round: a flood of `high` jobs starves nobody. A
+`low` job lets the other jobs of its owner pass, but not jobs of other owners, and after LOW_SECONDS no job at all.
 
     rag:turns:{queue}              the jobs on the list, by score: their round, less 0.5 for a `high` job, less 0.25 for
                                    a job whose owner had no slot in the round before; plus STEP for each job of the
@@ -20,9 +20,9 @@ job lets the other jobs of its owner pass, but not those of others, and after LO
                                    name. The current round is under `@`
     rag:turns:{queue}:of:{owner}   the owner's waiting jobs by the same score, or by DEFERRED or RESERVED
 
-Workers need not know of this: jobs that are no longer on the list are forgotten when the next job comes. Jobs that came
-to the end of the list in another way (RQ's own enqueue, a schedule, a retry) get a slot from `adopt`; jobs at the front
-stay there.
+Workers need not know these keys: jobs that are no longer on the list are forgotten when the next job comes. Jobs that
+RQ itself puts at the end of the list (an enqueue, a schedule, a retry) get a slot from `adopt`; jobs at the front stay
+there.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 # How long the keys are kept after the last job that came.
 TTL_SECONDS: Final = 7 * 86_400
-# Where more of an owner's jobs than this would have to move for a new job, only the first of them does: it takes the
-# new slot. Each move costs about 5 µs of the server's time.
+# If a new job would move more of its owner's jobs than this, only the first of these jobs moves, to the new slot. Each
+# move costs about 5 µs of the server's time.
 MAX_MOVED: Final = 200
-# A `low` job that was made this long ago lets no more jobs of its owner pass.
+# A `low` job older than this lets no more jobs of its owner pass.
 LOW_SECONDS: Final = 600
 MAX_ADOPTED: Final = 1_000
 
@@ -56,7 +56,7 @@ _ADOPT: Final = load_script("adopt", LUA_CONSTANTS)
 
 
 def record_fields(record: dict[str, Any], owner: str, priority: Priority = Priority.NORMAL) -> list[Any]:
-    """Return the fields and values of a job's record in turn, as HSET takes them, with its owner and its priority."""
+    """Return a job's record, with its owner and its priority, as HSET takes it: fields and values in turn."""
     fields = record | {OWNER_FIELD: owner, "priority": priority.value}
     return [part for pair in fields.items() if pair[1] is not None for part in pair]
 

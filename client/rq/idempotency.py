@@ -27,7 +27,7 @@ _RESERVE = load_script("reserve_id")
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """A request with an idempotency key: the Valkey key of its entry, and a fingerprint of all that it asks for."""
+    """A request with an idempotency key: the Valkey key of its entry, and a fingerprint of its content."""
 
     key: str
     fingerprint: str
@@ -41,13 +41,13 @@ class IdempotentRequest:
 
 
 class IdempotencyStore:
-    """The ids that idempotent requests were given."""
+    """The entries of idempotent requests: the id that each request got, and its fingerprint."""
 
     def __init__(self, valkey: redis.Redis) -> None:
         self._valkey = valkey
 
     async def find(self, request: IdempotentRequest) -> str | None:
-        """Return the id that the request was given before; None if it is new.
+        """Return the id that the request got before; None for a new request.
 
         Raises IdempotencyConflict when the key came with another request, and QueueUnavailable.
         """
@@ -61,7 +61,7 @@ class IdempotencyStore:
         return stored_id
 
     async def reserve(self, request: IdempotentRequest, new_id: str) -> str:
-        """Return the id that the request was given before; else store `new_id` for it and return that.
+        """Return the id that the request got before. For a new request store `new_id`, and return `new_id`.
 
         An id is any text without spaces. Raises as `find` does.
         """
@@ -74,7 +74,7 @@ class IdempotencyStore:
         return decode_text(stored_id)
 
     async def replace(self, request: IdempotentRequest, new_id: str) -> None:
-        """Replace the id of a request, for example by the id of an existing duplicate. Does nothing once it expired."""
+        """Replace the id of a request, for example by an existing duplicate. Does nothing for an expired entry."""
         async with valkey_call():
             await self._valkey.set(request.key, f"{new_id} {request.fingerprint}", xx=True, keepttl=True)
 

@@ -1,4 +1,4 @@
-"""Ids of jobs and uploads: UUIDs that hold their creation time, so that an expired id is known from an unknown one."""
+"""Ids of jobs and uploads: UUIDs that hold their creation time, to tell an expired id from an unknown one."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A list is kept this long after the results of the last job that was added to it.
 EXTRA_SECONDS = 7 * 86_400
 PAGE = 200
-# How many ids one call reads at most: they cost an idle server 0.1 s.
+# One call reads at most this many ids: 0.1 s of an idle server.
 MAX_READ = 5_000
 _MAKE_BATCH = load_script("make_batch")
 
@@ -49,7 +49,7 @@ class JobIndex:
         self._ttl_seconds = ttl_seconds + EXTRA_SECONDS
 
     def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
-        """Add jobs to the list of their owner and to that of all jobs."""
+        """Add jobs to the list of their owner and to the list of all jobs."""
         for key in (keys.owner_jobs(owner), keys.ALL_JOBS):
             # A job submitted again, under an Idempotency-Key, keeps its place.
             pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs}, nx=True)
@@ -59,10 +59,10 @@ class JobIndex:
     async def recent(
         self, owner: str | None, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None
     ) -> tuple[list[JobSummary], str | None]:
-        """Return up to `limit` jobs of an owner that are older than the job `before`, newest first; None: of everybody.
+        """Return up to `limit` jobs of an owner that are older than the job `before`, newest first.
 
-        The second value is `before` for the next call; None at the end. Where few of very many jobs match, fewer than
-        `limit` are returned, or none, though more may follow.
+        `owner` None: of all owners. The second value is `before` for the next call; None at the end. One call reads
+        MAX_READ ids: if few of them match, fewer than `limit` jobs are returned, or none, though more may follow.
         """
         key = keys.ALL_JOBS if owner is None else keys.owner_jobs(owner)
         matching: list[JobSummary] = []
@@ -95,7 +95,7 @@ class JobIndex:
             return [read_payload(data) for data in none_for_wrong_type(await pipeline.execute(raise_on_error=False))]
 
     async def _place_after(self, key: str, job_id: str | None) -> int:
-        """Return the place after a job; found by the time in its id where the id is no longer in the list."""
+        """Return the place after a job; for an id that has left the list, the place after the time in the id."""
         if job_id is None:
             return 0
         place = await self._valkey.zrevrank(key, job_id)
@@ -109,7 +109,7 @@ class JobIndex:
         return await self._valkey.zcount(key, newer_than, "+inf")
 
     async def make_batch(self, batch_id: str, owner: str, job_ids: Sequence[str]) -> list[str]:
-        """Store jobs, in order, as a batch of `owner`. Returns the ids of the batch: others if it exists already."""
+        """Store jobs, in order, as a batch of `owner`, unless the batch exists. Returns the ids of the stored batch."""
         async with valkey_call():
             arguments = [str(self._ttl_seconds), owner, *job_ids]
             stored = await _MAKE_BATCH.call_async(self._valkey, [keys.batch(batch_id)], arguments)

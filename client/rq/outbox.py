@@ -1,4 +1,4 @@
-"""The outbox: whom to notify of the end of each job, written in the same step that puts the job on its queue.
+"""The outbox: the receivers to notify of a job's end, written in the step that puts the job on its queue.
 
 `webhooks.relay` turns an entry into deliveries once its job has ended.
 """
@@ -31,7 +31,7 @@ class Callback(Frozen):
 
 
 class OutboxEntry(Frozen):
-    """Whom to notify of a job's end: the owner's endpoints, and `urls`."""
+    """The receivers to notify of a job's end: the owner's endpoints, and `urls`."""
 
     job_id: str
     owner: str
@@ -59,7 +59,7 @@ def entry_arguments(job_id: str, owner: str, callback: Callback | None) -> list[
 def write_outbox_entry(valkey: Redis, job_id: str, *, owner: str, callback: Callback) -> None:
     """Write the entry of a job that is on its queue already. URLs of several calls add up. Raises RedisError.
 
-    Writes nothing where there is nobody to notify: no URL, and no endpoint of the owner.
+    Writes nothing when there is no URL and the owner has no endpoint.
     """
     _WRITE.call(valkey, entry_keys(job_id, owner), [job_id, *entry_arguments(job_id, owner, callback)])
 

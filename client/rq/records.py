@@ -18,16 +18,16 @@ from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Remo
 Kind = Literal["chat", "document", "webhook"]
 
 QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
-PROCESS: Final = "queues.worker.process_pdf"
-REMOVE: Final = "queues.worker.remove_upload"
+PROCESS_PDF: Final = "queues.worker.process_pdf"
+REMOVE_UPLOAD: Final = "queues.worker.remove_upload"
 # The function of a job of each kind, unless its submitter names another.
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
-    "document": PROCESS,
+    "document": PROCESS_PDF,
     "webhook": "queues.worker.deliver_webhook",
 }
-# The only functions that our own workers call.
-ALLOWED: Final = frozenset({*FUNCTIONS.values(), REMOVE})
+# RagWorker calls no other functions.
+ALLOWED_FUNCTIONS: Final = frozenset({*FUNCTIONS.values(), REMOVE_UPLOAD})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 MAX_EXCEPTION_CHARS = 4_096
 # The payload of a question with 100 names takes 100 kB.
@@ -44,7 +44,7 @@ STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.STOPPED: JobStatus.CANCELLED,
     RqStatus.CANCELED: JobStatus.CANCELLED,
 }
-# This program's field in RQ's record: the job's owner. A job that came in another way has none and is LOCAL_USER's.
+# This program's field in RQ's record. A job that another program enqueued lacks the field and belongs to LOCAL_USER.
 OWNER_FIELD = "owner"
 LOCAL_USER = "local"
 FIELDS = (
@@ -56,7 +56,7 @@ FIELDS = (
 def read_replies(
     job_id: str, values: Sequence[bytes | None], results: Sequence[tuple[bytes, dict[bytes, bytes]]]
 ) -> JobView | None:
-    """Return a job from the values of its FIELDS and the latest entry of its results; None if there is no such job."""
+    """Return a job from its FIELDS and the latest entry of its results; None if there is no such job."""
     record = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
     if "status" not in record or decode_text(record.get("origin")) not in KINDS:
         return None
@@ -100,7 +100,7 @@ def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes])
             failure=_failure(status, meta, result, decode_text(job.get("timeout"))),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, NotPlainData, ValidationError, zlib.error):
-        unreadable = Failure(code="unreadable", detail="what is stored of this job cannot be read; ask again")
+        unreadable = Failure(code="unreadable", detail="the stored job cannot be read; ask again")
         return JobView(
             job_id=job_id,
             kind=kind,

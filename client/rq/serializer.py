@@ -1,9 +1,9 @@
 """The serializer of jobs: pickles of plain data, which a stock RQ can read, and which are read here without risk.
 
-A pickle can name any function and have it called while it is loaded. So anybody who can write to Valkey could run code
-in every process that reads a job. This reader refuses every name, which leaves containers, strings, numbers and None.
-It checks the opcodes before loading, because the unpickler would allocate 16 GB for five bytes that ask for it. It
-checks the values after loading, because a few references to references can stand for more values than can be read.
+A pickle can name any function and have it called while the pickle is loaded. So anybody who can write to Valkey could
+run code in every process that reads a job. This reader refuses every name, which leaves containers, strings, numbers
+and None. The opcodes are checked before loading, because five bytes can make the unpickler allocate 16 GB. The values
+are checked after loading, because a few references to references can stand for more values than can be read.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import pickle
 from typing import Any, Final, NoReturn
 
 MAX_BYTES = 16 * 1024 * 1024
-# An answer with its sources has a few hundred.
+# An answer with its sources has a few hundred values.
 MAX_VALUES = 100_000
 MAX_OPCODES = 4 * MAX_VALUES
 MAX_DEPTH = 100
-# Python writes no number of more than 4,300 digits out.
+# 2,467 decimal digits. Python refuses to print a number of more than 4,300 digits.
 MAX_BITS = 8_192
 
-# Opcodes that load plain data, by how many bytes of argument they have ...
+# Opcodes that load plain data: the opcode, and the number of bytes of its argument ...
 _FIXED: Final = {
     opcode[0]: size
     for size, opcodes in {
@@ -37,7 +37,7 @@ _FIXED: Final = {
     }.items()
     for opcode in opcodes
 }
-# ... or by how many bytes hold the length of the argument.
+# ... or the number of bytes that hold the length of its argument.
 _SIZED: Final = {
     opcode[0]: size
     for size, opcodes in {
@@ -50,7 +50,7 @@ _SIZED: Final = {
 
 
 class NotPlainData(ValueError):
-    """The bytes are no pickle, or a pickle of more than plain data."""
+    """The bytes are not a pickle, or are a pickle of more than plain data."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -101,18 +101,18 @@ def _check_opcodes(data: bytes) -> None:
             size = int.from_bytes(data[place : place + width], "little")
             place += width + size
             if place > len(data):
-                raise NotPlainData("it is shorter than its sizes say")
+                raise NotPlainData("the pickle is shorter than its sizes say")
         elif opcode == pickle.LONG_BINPUT[0]:
             if int.from_bytes(data[place : place + 4], "little") > len(data):
-                raise NotPlainData("it asks for more memory than it can use")
+                raise NotPlainData("the pickle asks for more memory than it can use")
             place += 4
         else:
-            raise NotPlainData(f"refused to load what opcode {bytes([opcode])!r} asks for")
-    raise NotPlainData(f"it has more than {MAX_OPCODES} opcodes")
+            raise NotPlainData(f"refused to load opcode {bytes([opcode])!r}")
+    raise NotPlainData(f"the pickle has more than {MAX_OPCODES} opcodes")
 
 
 def _check_values(value: object) -> None:
-    """Refuse values that are too many, which may be written in a few bytes, and values that JSON cannot hold.
+    """Refuse too many values, which a few bytes can stand for, and values that JSON cannot hold.
 
     Raises NotPlainData, UnicodeEncodeError.
     """
@@ -122,18 +122,18 @@ def _check_values(value: object) -> None:
         for each in level:
             if isinstance(each, str):
                 if not each.isascii():
-                    each.encode()  # a lone surrogate cannot
+                    each.encode()  # raises for a lone surrogate
             elif isinstance(each, dict):
                 below += each.keys()
                 below += each.values()
             elif isinstance(each, list | tuple | set | frozenset):
                 below += each
             elif isinstance(each, int) and each.bit_length() > MAX_BITS:
-                raise NotPlainData(f"it holds a number of more than {MAX_BITS} bits")
+                raise NotPlainData(f"the pickle holds a number of more than {MAX_BITS} bits")
             if count + len(below) > MAX_VALUES:
-                raise NotPlainData(f"it holds more than {MAX_VALUES} values")
+                raise NotPlainData(f"the pickle holds more than {MAX_VALUES} values")
         if not below:
             return
         count += len(below)
         level = below
-    raise NotPlainData(f"it is nested more than {MAX_DEPTH} deep")
+    raise NotPlainData(f"the pickle is nested more than {MAX_DEPTH} deep")

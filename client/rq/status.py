@@ -21,7 +21,7 @@ class QueueState:
 
 
 async def read_states(valkey: redis.Redis, names: Sequence[str]) -> list[QueueState]:
-    """Read the states of the queues of these names."""
+    """Read the state of each named queue. Raises RedisError."""
     pipeline = valkey.pipeline(transaction=False)
     for name in names:
         pipeline.llen(keys.queue(name))
@@ -34,7 +34,7 @@ async def read_states(valkey: redis.Redis, names: Sequence[str]) -> list[QueueSt
 
 
 async def _alive(valkey: redis.Redis, worker_keys: set[bytes]) -> tuple[str, ...]:
-    """Return the names of the workers that were born and have not died."""
+    """Return the names of the workers that have registered (`birth`) and have not ended (`death`)."""
     if not worker_keys:
         return ()
     ordered = sorted(worker_keys)

@@ -1,7 +1,7 @@
 """Submitting a job: its record, its outbox entry, its place on the queue or its dependencies, and its first event.
 
-It is one script. So a job exists as a whole or not at all, a webhook is never lost between two scripts, and the jobs of
-a conversation come in one order: each finds the previous one.
+All of this is one script. So a job exists as a whole or not at all, its webhook cannot get lost between two steps, and
+each job of a conversation finds the previous job.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rq.job import Job
 from client.rq import fair_queue, outbox
 from client.rq.event_stream import UNENDED_SECONDS
 from client.rq.outbox import Callback
-from client.rq.records import REMOVE
+from client.rq.records import REMOVE_UPLOAD
 from client.rq.scripts import load_script
 from client.valkey import keys
 from schemas import Priority
 
-# How many jobs of a conversation are remembered.
+# The last jobs of a conversation are remembered, up to this number.
 MAX_CONVERSATION_JOBS: Final = 50
 
 SUBMIT: Final = load_script("submit", fair_queue.LUA_CONSTANTS | {"MAX_CONVERSATION_JOBS": MAX_CONVERSATION_JOBS})
@@ -50,7 +50,9 @@ class Submission:
         script_keys = [job.key, keys.events(job.id), *outbox.entry_keys(job.id, owner)]
         if self.conversation_id is not None:
             script_keys.append(keys.conversation_jobs(owner, self.conversation_id))
-        notify = ["", "", ""] if job.func_name == REMOVE else outbox.entry_arguments(job.id, owner, self.callback)
+        notify = (
+            ["", "", ""] if job.func_name == REMOVE_UPLOAD else outbox.entry_arguments(job.id, owner, self.callback)
+        )
         SUBMIT.add_to(
             pipeline,
             script_keys,

@@ -2,12 +2,12 @@
 
 Each step but `take` is fenced: it does nothing unless the execution still holds the job, that is, unless the pair
 `{job}:{execution}` is in the registry of running jobs. Scripts also use keys that are not among their KEYS but made of
-ids; a single Valkey server allows that, and RQ does not run on a cluster either.
+ids; a single Valkey server allows such keys, and RQ does not run on a cluster either.
 
-A step that ends a job also releases the jobs that waited for it. If that fails, as crafted records can cause, the job
-has ended all the same.
+A step that ends a job also releases the jobs that waited for it. If the release fails, as crafted records can cause,
+the job has ended all the same.
 
-No method retries: a call that fails may have been carried out or not, and every step can be repeated.
+No method retries. A call that fails may or may not have changed Valkey; the caller can repeat every step.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ log = logging.getLogger("rq.worker")
 
 # An execution without a heartbeat for this long is dead. Heartbeats come every second.
 LEASE_SECONDS = 12
-# How long RQ's registry of running jobs keeps a pair: as long as RQ's own workers ask for. RQ fails older ones, so this
-# must be much longer than the lease.
+# How long RQ's registry of running jobs keeps a pair, as under RQ's own workers. RQ fails the job of an older pair, so
+# this time must be much longer than the lease.
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
 MAX_ATTEMPTS = 3
-# The time to live of a failed job whose record has none.
+# How long a failed job is kept whose record gives no other time.
 DEFAULT_TTL_SECONDS = 86_400
 # A cancelled job that still exists is checked again after this long.
 RECHECK_SECONDS = 3_600
@@ -116,7 +116,11 @@ class TakeResult:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatResult:
-    """Whether Valkey has the worker's record, which executions lost their job, and whose job was cancelled."""
+    """The result of a heartbeat.
+
+    `worker_known`: Valkey has the worker's record. `lost`: the executions that no longer hold their job. `cancelled`:
+    the executions whose job was cancelled.
+    """
 
     worker_known: bool
     lost: list[ExecutionRef]
@@ -145,12 +149,12 @@ class JobTransitions:
         self._worker_key = keys.worker(worker)
 
     def wait_for_job(self, queue: str, seconds: float) -> bool:
-        """Wait until a job is on the list. It stays there: the command moves the head of the list onto itself."""
+        """Wait until a job is on the list; return False when the time is up. The job stays at the head of the list."""
         key = keys.queue(queue)
         return self.valkey.blmove(key, key, int(seconds), "LEFT", "LEFT") is not None
 
     def take(self, queue: str, execution_ids: Sequence[str]) -> TakeResult:
-        """Take a job for each execution id, or as many as there are."""
+        """Take one job for each execution id, or fewer when fewer wait."""
         unix = time.time()
         arguments = [queue, self._worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS, *execution_ids]
         suspended, jobs, dropped = _TAKE.call(self.valkey, [keys.queue(queue), self._worker_key], arguments)
@@ -185,12 +189,12 @@ class JobTransitions:
         return bool(_SAVE_META.call(self.valkey, (), [holder.queue, holder.job_id, holder.execution_id, meta]))
 
     def hand_back(self, holder: ExecutionRef) -> bool:
-        """Put a job at the front of its list. Returns False when it is not there: lost to another, or cancelled."""
+        """Put a job at the front of its list. Returns False when it was lost or cancelled."""
         arguments = [holder.queue, holder.job_id, holder.execution_id, rq_timestamp(), time.time()]
         return int(_HAND_BACK.call(self.valkey, (), arguments)) == 1
 
     def hand_back_unconfirmed(self, queue: str, execution_ids: Iterable[str]) -> int:
-        """Hand back the jobs that a `take` took whose reply was lost. Returns how many."""
+        """Hand back the jobs of a `take` whose reply was lost. Returns how many."""
         unconfirmed = set(execution_ids)
         handed_back = 0
         for pair in cast("list[bytes]", self.valkey.zrange(keys.registry("wip", queue), 0, -1)):
@@ -206,7 +210,7 @@ class JobTransitions:
         for holder in holders:
             arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
         known, *places = _HEARTBEAT.call(self.valkey, [self._worker_key], arguments)
-        lost, cancelled = ([holders[int(place) - 1] for place in each] for each in places)
+        lost, cancelled = ([holders[int(place) - 1] for place in group] for group in places)
         return HeartbeatResult(bool(known), lost, cancelled)
 
     def recover_expired(self, queue: str) -> list[tuple[str, str]]:
@@ -219,7 +223,7 @@ class JobTransitions:
             arguments = [queue, job_id, execution_id, rq_timestamp(), time.time(), *limits, meta, *result]
             try:
                 verdict = _RECOVER_EXPIRED.call(self.valkey, (), arguments).decode()
-            except ResponseError as error:  # an obstacle to one job must not keep the others
+            except ResponseError as error:  # the error of one job must not stop the others
                 log.error("%s: %s cannot be taken from a dead worker: %s", queue, job_id, error)  # noqa: TRY400
                 continue
             if verdict in {"requeued", "dead", "cancelled"}:
@@ -245,7 +249,7 @@ class JobTransitions:
         return verdict > 0, verdict == 2  # noqa: PLR2004  as the script says
 
     def restore_unstarted(self, queue: str, job_id: str) -> bool:
-        """Put a job back on its list that a stock worker took, but never started. Returns True if it was put back."""
+        """Put a job that a stock worker took but never started back on its list. Returns True if it was put back."""
         script_keys = [keys.queue(queue), keys.intermediate(queue)]
         return bool(_RESTORE_UNSTARTED.call(self.valkey, script_keys, [job_id, queue]))
 
@@ -254,7 +258,7 @@ class JobTransitions:
         return int(_ENQUEUE_DUE.call(self.valkey, (), [queue, rq_timestamp(), int(time.time())]))
 
     def prune_cancelled(self, queue: str, limit: int) -> int:
-        """Remove expired jobs from the registry of cancelled ones. Checks up to `limit` jobs; returns how many."""
+        """Remove expired jobs from the registry of cancelled ones. Returns how many were checked: at most `limit`."""
         return int(_PRUNE_CANCELLED.call(self.valkey, (), [queue, time.time(), limit, RECHECK_SECONDS]))
 
     def _finish_arguments(self, holder: ExecutionRef, outcome: JobOutcome) -> list[Any]:

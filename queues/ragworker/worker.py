@@ -56,7 +56,7 @@ from rq.logutils import setup_loghandlers
 from rq.utils import now
 from rq.worker.base import BaseWorker
 
-from client.rq.records import ALLOWED, QUEUES
+from client.rq.records import ALLOWED_FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import LEASE_SECONDS, WORKER_SECONDS, JobTransitions
 from observability import logs
@@ -83,7 +83,7 @@ SMALL_SHARE = 8
 class RagWorker(BaseWorker):
     """An RQ worker that runs WORKER_CONCURRENCY jobs at once: `rq worker -w queues.RagWorker rag_queries`."""
 
-    functions: ClassVar[frozenset[str]] = ALLOWED
+    functions: ClassVar[frozenset[str]] = ALLOWED_FUNCTIONS
     grace_seconds: ClassVar[float] = WORKER_GRACE_SECONDS
     lease_seconds: ClassVar[int] = LEASE_SECONDS
     intervals: ClassVar[Intervals] = Intervals()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from client.rq.records import REMOVE
+from client.rq.records import REMOVE_UPLOAD
 from documents import service
 from documents.access_filter import AccessFilter
 from documents.service import DocumentService, OnDuplicate
@@ -166,7 +166,7 @@ class UploadMachine(RuleBasedStateMachine):
         return list(check_consistency(self.services, reindex=lambda _: None, min_file_age_seconds=0))
 
     def run(self, services: Services, function: str, task: UploadTask, job_id: str) -> None:
-        if function == REMOVE:
+        if function == REMOVE_UPLOAD:
             remove_upload(task, services)
         else:
             index_upload(task, services, lambda _: None, job_id=job_id)
