@@ -1,3 +1,4 @@
--- Give a slot to each job that came to the end of a list in another way. ARGV: queue. Returns how many.
+-- Give a slot to each job at the end of a list that has none, as a job has that RQ itself enqueued.
+-- ARGV: queue. Returns how many.
 -- include fair_queue.lua
 return adopt(ARGV[1])

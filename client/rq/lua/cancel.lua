@@ -1,4 +1,4 @@
--- Cancel a job that does not run yet; jobs that wait for it then wait for its own dependencies. Mark one that runs.
+-- Cancel a job. A waiting job ends, and its dependents wait for its dependencies instead. A running job is marked.
 -- KEYS: job, queue list, registries of cancelled, deferred and scheduled jobs, events.
 -- ARGV: job, time as RQ writes it, seconds to keep the record, expiry in Unix seconds, queue.
 -- Returns the name of the worker that has to stop the job, or nil.

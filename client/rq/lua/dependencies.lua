@@ -11,9 +11,9 @@ local function members(key)
   return redis.call('TYPE', key)['ok'] == 'set' and redis.call('SMEMBERS', key) or {}
 end
 
--- Return true if a dependency has not ended. `any_end`: every end counts, not only a good one. A job that is gone has
--- ended. A job that RQ's tools cancelled while it waited is replaced by its dependencies: jobs that come after it also
--- come after them. `seen` is internal: each job is checked once.
+-- Return true if a dependency has not ended. `any_end`: a failed or cancelled job counts as ended, too. A job without a
+-- record has ended. A job that RQ's tools cancelled while it waited counts as ended when its dependencies have ended.
+-- `seen` is internal: each job is checked once.
 local function unended(job, any_end, seen)
   local status = field(job, 'status')
   if status == '' then return false end
@@ -53,8 +53,8 @@ local function defer(queue, job, before)
   return true
 end
 
--- Put a deferred job on its queue, unless one of its dependencies has not ended. `ended` stands for them where their
--- set is lost. Return true if the job is on its queue now.
+-- Put a deferred job on its queue, unless one of its dependencies has not ended. If the set of dependencies is lost,
+-- only the job `ended` is checked, if given. Return true if the job is on its queue now.
 local function release(job, now, ended)
   local queue, any_end = field(job, 'origin'), field(job, 'allow_dependency_failures') == '1'
   if field(job, 'status') ~= 'deferred' or queue == '' then return false end
@@ -73,8 +73,8 @@ local function release(job, now, ended)
   return true
 end
 
--- Put the jobs on their queues that waited only for a job that has ended; return how many. RQ's own way restores each
--- of them, and would unpickle what a stranger wrote.
+-- Put the jobs that waited only for an ended job on their queues; return how many. RQ's own release loads each job, and
+-- would unpickle the data that a stranger wrote.
 local function release_dependents(job, now)
   local released = 0
   for _, id in ipairs(members(dependents_of(job))) do
@@ -84,7 +84,7 @@ local function release_dependents(job, now)
   return released
 end
 
--- Replace a job that will never run by its own dependencies, for each job that waits for it.
+-- Make the dependents of a job that will never run wait for the dependencies of that job instead.
 local function hand_over(job, now)
   local before = members(dependencies_of(job))
   for _, id in ipairs(before) do redis.call('SREM', dependents_of(id), job) end

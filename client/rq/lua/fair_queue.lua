@@ -1,18 +1,18 @@
 -- The fair order of a queue: see client/rq/fair_queue.py for the scores and the keys.
 -- include records.lua
 
--- STEP lies between the scores of two jobs of one kind in one round. In an owner's set, jobs that wait for other jobs
--- have the score DEFERRED, and reserved slots RESERVED and the time: both are beyond every round.
+-- STEP is the distance between the scores of two jobs of one kind in one round. In an owner's set, a job that waits for
+-- other jobs has the score DEFERRED, and a reserved slot RESERVED plus the time: both are beyond every round.
 local STEP, DEFERRED, RESERVED = 2^-16, 2^41, 2^42
 
 local function waits(job) return field(job, 'status') == 'queued' end
 
 local function to_text(number) return string.format('%.17g', number) end
 
--- Write a bound of a range of scores that does not belong to the range.
+-- Return a score as an exclusive bound of a range.
 local function exclusive(number) return '(' .. to_text(number) end
 
--- Return the key of an owner's waiting jobs. The name is quoted as `client.valkey.keys.quoted` does.
+-- Return the key of an owner's waiting jobs. The owner is percent-encoded as by `quoted` in client/valkey/keys.py.
 local function owner_key(queue, owner)
   local name = string.gsub(owner, '[^%w_.~-]', function(c) return string.format('%%%02X', string.byte(c)) end)
   return FAIR_QUEUE .. queue .. ':of:' .. name
@@ -56,7 +56,7 @@ local function refresh(queue)
   return now, first
 end
 
--- Insert a job into the list where its score says.
+-- Insert a job into the list, at the place of its score.
 local function insert(list, order, job, score)
   while true do
     local after = redis.call('ZRANGEBYSCORE', order, exclusive(score), '+inf', 'LIMIT', 0, 1)[1]
@@ -85,8 +85,8 @@ local RANKS = {high = 1, low = 3}
 
 local function rank(job) return RANKS[field(job, 'priority')] or 2 end
 
--- Return true if a waiting job lets a new job of its owner pass, whose rank is given. Our ids begin with their creation
--- in ms; a job of `low` priority that has waited for LOW_SECONDS lets no job pass.
+-- Return true if a waiting job lets a new job of the same owner pass; `new_rank` is the rank of the new job. A `low`
+-- job older than LOW_SECONDS lets no job pass: our ids begin with the time of their creation in ms.
 local function lets_pass(job, new_rank)
   local job_rank = rank(job)
   if job_rank <= new_rank then return false end
@@ -95,14 +95,14 @@ local function lets_pass(job, new_rank)
   return tonumber(high .. low, 16) / 1000 > redis.call('TIME')[1] - LOW_SECONDS
 end
 
--- Return the place, among an owner's jobs, of the first that lets a new job pass; their number if none does.
+-- Return the place, among an owner's jobs, of the first job that lets a new job pass; the number of jobs if none does.
 --
--- The waiting jobs that let it pass follow those that do not, so a binary search finds the first. A job that was taken
--- from the list may still stand anywhere among them: a `high` job that comes later has a lower score. So a job is
--- asked only if it waits; else it is removed.
+-- Waiting jobs that let the new job pass stand behind all others, so a binary search finds the first. A job that was
+-- taken from the list may still stand anywhere among them: a `high` job that comes later has a lower score. So only
+-- waiting jobs are compared; a taken job is removed.
 local function find_passable(owned, new_rank)
   local first, past = 0, redis.call('ZCOUNT', owned, '-inf', exclusive(DEFERRED))
-  local middle = past - 1  -- mostly no job lets it pass, so the last is asked first
+  local middle = past - 1  -- usually no job lets the new job pass: so the last is tried first
   while first < past do
     local job = redis.call('ZRANGE', owned, middle, middle)[1]
     if not waits(job) then
@@ -117,13 +117,13 @@ local function find_passable(owned, new_rank)
   return first
 end
 
--- Give a new slot of an owner to the right one of the owner's jobs: slots are for `high` jobs first and for `low` jobs
--- last, and else in the order of arrival. Return the score of the slot that is left for the new job.
+-- Share an owner's slots, with a new slot at `score`, among the owner's jobs: `high` jobs come first, `low` jobs last,
+-- jobs of one priority in the order of arrival. Return the score of the slot that is left for the new job.
 local function share_slots(list, order, owned, score, job)
   local first = find_passable(owned, rank(job))
   local place = redis.call('ZCOUNT', owned, '-inf', exclusive(score))
   if first == place or place - first < -MAX_MOVED then return score end
-  -- Each job passes its slot on to the next. Where they are too many, the first job takes the new slot.
+  -- Each job passes its slot on to the next job. If more than MAX_MOVED jobs would move, only the first moves.
   local last = place - first > MAX_MOVED and first or math.max(first, place) - 1
   local others = redis.call('ZRANGE', owned, math.min(first, place), last, 'WITHSCORES')
   local from, to, step = #others - 1, 1, -2
@@ -158,23 +158,23 @@ local function place_job(queue, job)
   for _, key in ipairs({order, last, owned}) do redis.call('EXPIRE', key, FAIR_QUEUE_TTL) end
 end
 
--- Give a slot to each job at the end of the list that has none, and return how many. A job that RQ's tools run again
--- still has the expiry from its failure, which would delete it before its slot comes.
+-- Give a slot to each job at the end of the list that has none, and return how many. The record of a job that RQ's
+-- tools run again still has the expiry from its failure, and would be deleted before its slot comes.
 local function adopt(queue)
-  local list, order, found = QUEUE .. queue, FAIR_QUEUE .. queue, {}
+  local list, order, without_slot = QUEUE .. queue, FAIR_QUEUE .. queue, {}
   if redis.call('EXISTS', list) == 0 then return 0 end
   refresh(queue)
   for _ = 1, MAX_ADOPTED do
     local job = redis.call('LINDEX', list, -1)
     if not job or redis.call('ZSCORE', order, job) or not waits(job) then break end
     redis.call('RPOP', list)
-    found[#found + 1] = job
+    without_slot[#without_slot + 1] = job
   end
-  for place = #found, 1, -1 do
-    if field(found[place], 'ttl') == '' then redis.call('PERSIST', JOB .. found[place]) end
-    place_job(queue, found[place])
+  for place = #without_slot, 1, -1 do
+    if field(without_slot[place], 'ttl') == '' then redis.call('PERSIST', JOB .. without_slot[place]) end
+    place_job(queue, without_slot[place])
   end
-  return #found
+  return #without_slot
 end
 
 -- Forget a job that was taken from the list or will not come to it, and give its unused slot back to its owner.

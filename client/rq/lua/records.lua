@@ -8,6 +8,6 @@ end
 
 -- Delete a key that holds the wrong type: a command on it would end the script half way.
 local function delete_wrong_type(key, kind)
-  local found = redis.call('TYPE', key)['ok']
-  if found ~= kind and found ~= 'none' then redis.call('DEL', key) end
+  local actual = redis.call('TYPE', key)['ok']
+  if actual ~= kind and actual ~= 'none' then redis.call('DEL', key) end
 end

@@ -1,5 +1,5 @@
--- Take a job from an execution whose lease has run out: to the front of its list, to the dead letters after too many
--- attempts, or to its end if it was cancelled.
+-- Take a job from an execution whose lease has run out. The job goes to the front of its list, or to the dead letters
+-- after too many attempts; a cancelled job ends.
 -- ARGV: queue, job, execution, now, now in Unix seconds, attempts allowed, ttl for a job without one, meta of a dead
 -- letter, fields and values of its result ...
 -- Returns 'requeued', 'dead', 'cancelled', 'alive' (nothing was done) or 'dropped' (the job has ended, or another
@@ -12,7 +12,7 @@ if redis.call('TYPE', key)['ok'] ~= 'hash' then
   redis.call('ZREM', WIP .. queue, job .. ':' .. execution)
   return 'dropped'
 end
--- A stock worker that is about to write how this job ended watches this key, and will write nothing (`queues.stock`).
+-- A stock worker that is about to write how this job ended watches this key, and then writes nothing (`queues.stock`).
 redis.pcall('SADD', dependents_of(job), '-')
 redis.pcall('SREM', dependents_of(job), '-')
 if not end_execution(queue, job, execution) or is_held(queue, job) then return 'dropped' end

@@ -1,4 +1,4 @@
--- Release the jobs that waited for a job that has ended. For an end that a stock worker wrote.
+-- Release the jobs that waited for a job whose end a stock worker wrote.
 -- ARGV: job, time as RQ writes it. Returns how many came to their queue.
 -- include dependencies.lua
 return release_dependents(ARGV[1], ARGV[2])

@@ -6,7 +6,7 @@ local key, all = EXECUTION .. pair, EXECUTIONS .. job
 if redis.call('TYPE', key)['ok'] ~= 'hash' or field(job, 'status') ~= 'started' then return 0 end
 if type(redis.pcall('ZSCORE', WIP .. queue, pair)) ~= 'string' then return 0 end
 redis.call('HSET', key, 'lease_until', clock + tonumber(ARGV[4]))
--- RQ's worker renews these every 30 s, and not at all while SimpleWorker runs a job.
+-- RQ's worker renews these expiries every 30 s; SimpleWorker never does while it runs a job.
 if redis.call('TTL', key) < ttl then redis.call('EXPIRE', key, ttl) end
 redis.call('ZADD', WIP .. queue, 'XX', 'GT', clock + ttl, pair)
 delete_wrong_type(all, 'zset')

@@ -1,5 +1,5 @@
 -- Give an idempotent request its id. KEYS: its entry. ARGV: fingerprint, seconds to keep the entry, a new id.
--- Returns the id of the entry, and 1 when the fingerprint is the entry's.
+-- Returns the id of the entry, and 1 if the entry has this fingerprint, else 0.
 local known = redis.call('GET', KEYS[1])
 if known then
   local id, fingerprint = string.match(known, '^(.*) (.*)$')

@@ -1,4 +1,4 @@
--- Reserve slots for new jobs, for all of them or for none. Jobs that exist need no slot.
+-- Reserve a slot for each new job, or no slot at all. A job that exists or has a slot needs none.
 -- ARGV: owner, how many jobs may wait, queue, number of queues that count, those queues ..., ids ...
 -- Returns 1 when every job has a slot.
 -- include backlog.lua

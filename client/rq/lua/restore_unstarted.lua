@@ -1,4 +1,4 @@
--- Put a job back on its list that a stock worker took, and died before it started it.
+-- Put a job back on its list whose stock worker died between taking and starting the job.
 -- KEYS: queue list, intermediate list. ARGV: job, queue. Returns 1 when the job was put back.
 -- include transitions.lua
 if is_held(ARGV[2], ARGV[1]) or redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end

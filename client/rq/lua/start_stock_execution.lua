@@ -1,8 +1,8 @@
 -- Claim a job of ours that a stock worker already executes, and give its execution a lease.
 -- ARGV: queue, job, worker's name, lease seconds.
 -- Returns {execution, attempt, process id of the worker}, or {'', 0, ''} when the job is another worker's, or was
--- cancelled after the worker took it from its list. Such a job is marked as cancelled again, since the worker has
--- overwritten that.
+-- cancelled after the worker took it from its list. The status of the cancelled job, which the worker has overwritten,
+-- is written again.
 -- include transitions.lua
 local queue, job, worker = ARGV[1], ARGV[2], ARGV[3]
 if field(job, 'status') ~= 'started' then return {'', 0, ''} end
@@ -25,7 +25,7 @@ elseif cancelled ~= '' and cancelled == field(job, 'ended_at') then
   redis.call('HSET', JOB .. job, 'status', 'canceled')
   local expiry = tonumber(redis.call('ZSCORE', CANCELED_JOBS .. queue, job)) or clock
   redis.call('EXPIRE', JOB .. job, math.max(1, math.ceil(expiry - clock)))  -- RQ removed its expiry
-  pcall(release_dependents, job, cancelled)  -- those that came meanwhile
+  pcall(release_dependents, job, cancelled)  -- jobs submitted meanwhile
   return {'', 0, ''}
 end
 redis.call('HSET', EXECUTION .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))

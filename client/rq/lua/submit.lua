@@ -6,8 +6,8 @@
 -- include dependencies.lua
 -- include outbox.lua
 
--- Return the job of the conversation that the new job has to wait for: the previous one; nil for the first. A job that
--- was cancelled before it ran is left out: its end says nothing about the jobs before it, which may still run.
+-- Return the job that a new job of a conversation has to wait for: the previous job; nil for the first job. A job that
+-- was cancelled before it ran is left out: jobs before it may still run.
 local function previous_job(key, job, ttl)
   local place = redis.call('LPOS', key, job) or redis.call('RPUSH', key, job) - 1
   local previous = nil

@@ -6,8 +6,8 @@ local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 -- The server's clock: leases are written and compared by it.
 local clock = tonumber(redis.call('TIME')[1])
 
--- Return true if an execution exists and its lease has not run out. Jobs that are not ours get no lease under a stock
--- worker: the record of their execution expires. A lease of more than an hour is not believed.
+-- Return true if an execution exists and its lease has not run out. Under a stock worker, only jobs of ours have a
+-- lease; the execution of any other job lives until its record expires. A lease of more than an hour is not believed.
 local function is_alive(job, execution)
   local key = EXECUTION .. job .. ':' .. execution
   if redis.call('TYPE', key)['ok'] ~= 'hash' then return false end
@@ -17,7 +17,7 @@ local function is_alive(job, execution)
   return lease > clock and lease < clock + 3600
 end
 
--- Return true if any execution that is alive holds the job.
+-- Return true if a live execution holds the job.
 local function is_held(queue, job)
   local key = EXECUTIONS .. job
   delete_wrong_type(key, 'zset')
@@ -81,8 +81,8 @@ local function count_attempt(job)
   return 1
 end
 
--- Return true if the job was cancelled while it ran, and was not put on its list since, as RQ does with a job that
--- failed. Both times are written so that they compare as texts.
+-- Return true if the job was cancelled while it ran, and has not been put on its list since then, as RQ does when it
+-- retries a job. Both times are written so that they compare as texts.
 local function is_cancelled(job)
   local cancelled = field(job, 'cancel')
   return cancelled ~= '' and (field(job, 'status') == 'started' or cancelled >= field(job, 'enqueued_at'))

@@ -1,4 +1,4 @@
--- Append an event. Only the latest attempt at a running job may: an attempt given up for dead may still write.
+-- Append an event. Only the latest attempt at a running job may: an earlier attempt, taken for dead, may still run.
 -- KEYS: job, its events. ARGV: attempt, job, seconds to keep the events, how many, type, data.
 -- Returns 1 when written.
 if redis.call('HGET', KEYS[1], 'status') ~= 'started' or redis.call('HGET', KEYS[1], 'attempts') ~= ARGV[1] then
