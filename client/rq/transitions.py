@@ -82,7 +82,7 @@ class ExecutionRef:
 class TakenJob:
     """A job just taken: the status it had before, and the FIELDS that its record has."""
 
-    holder: ExecutionRef
+    execution: ExecutionRef
     previous_status: str
     fields: Mapping[str, bytes]
 
@@ -184,13 +184,13 @@ class JobTransitions:
                     replies[place] = error
         return replies
 
-    def save_meta(self, holder: ExecutionRef, meta: bytes) -> bool:
+    def save_meta(self, execution: ExecutionRef, meta: bytes) -> bool:
         """Write a running job's notes. Returns False when the execution does not hold the job any more."""
-        return bool(_SAVE_META.call(self.valkey, (), [holder.queue, holder.job_id, holder.execution_id, meta]))
+        return bool(_SAVE_META.call(self.valkey, (), [execution.queue, execution.job_id, execution.execution_id, meta]))
 
-    def hand_back(self, holder: ExecutionRef) -> bool:
+    def hand_back(self, execution: ExecutionRef) -> bool:
         """Put a job at the front of its list. Returns False when it was lost or cancelled."""
-        arguments = [holder.queue, holder.job_id, holder.execution_id, rq_timestamp(), time.time()]
+        arguments = [execution.queue, execution.job_id, execution.execution_id, rq_timestamp(), time.time()]
         return int(_HAND_BACK.call(self.valkey, (), arguments)) == 1
 
     def hand_back_unconfirmed(self, queue: str, execution_ids: Iterable[str]) -> int:
@@ -203,14 +203,14 @@ class JobTransitions:
                 handed_back += self.hand_back(ExecutionRef(queue, job_id, execution_id, 0.0))
         return handed_back
 
-    def heartbeat(self, holders: Sequence[ExecutionRef]) -> HeartbeatResult:
+    def heartbeat(self, executions: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker's record and the leases of its executions."""
         arguments: list[Any] = [rq_timestamp(), time.time(), self._lease_seconds, REGISTRY_SECONDS, WORKER_SECONDS]
-        arguments += ["busy" if holders else "idle", self._worker]
-        for holder in holders:
-            arguments += [holder.queue, holder.job_id, holder.execution_id, holder.started_at]
+        arguments += ["busy" if executions else "idle", self._worker]
+        for execution in executions:
+            arguments += [execution.queue, execution.job_id, execution.execution_id, execution.started_at]
         known, *places = _HEARTBEAT.call(self.valkey, [self._worker_key], arguments)
-        lost, cancelled = ([holders[int(place) - 1] for place in group] for group in places)
+        lost, cancelled = ([executions[int(place) - 1] for place in group] for group in places)
         return HeartbeatResult(bool(known), lost, cancelled)
 
     def recover_expired(self, queue: str) -> list[tuple[str, str]]:
@@ -239,12 +239,12 @@ class JobTransitions:
     def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
         """Claim a job that a stock worker already executes under this name, and give its execution a lease."""
         arguments = [queue, job_id, self._worker, self._lease_seconds]
-        execution, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
-        return StockExecution(execution.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
+        execution_id, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
+        return StockExecution(execution_id.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
-    def renew_stock_lease(self, holder: ExecutionRef) -> tuple[bool, bool]:
+    def renew_stock_lease(self, execution: ExecutionRef) -> tuple[bool, bool]:
         """Renew a stock execution's lease. Returns whether it holds the job, and whether the job was cancelled."""
-        arguments = [holder.queue, holder.job_id, holder.execution_id, self._lease_seconds, REGISTRY_SECONDS]
+        arguments = [execution.queue, execution.job_id, execution.execution_id, self._lease_seconds, REGISTRY_SECONDS]
         verdict = int(_RENEW_STOCK_LEASE.call(self.valkey, (), arguments))
         return verdict > 0, verdict == 2  # noqa: PLR2004  as the script says
 
@@ -261,17 +261,17 @@ class JobTransitions:
         """Remove expired jobs from the registry of cancelled ones. Returns how many were checked: at most `limit`."""
         return int(_PRUNE_CANCELLED.call(self.valkey, (), [queue, time.time(), limit, RECHECK_SECONDS]))
 
-    def _finish_arguments(self, holder: ExecutionRef, outcome: JobOutcome) -> list[Any]:
+    def _finish_arguments(self, execution: ExecutionRef, outcome: JobOutcome) -> list[Any]:
         unix = time.time()
         failed = outcome.status != "finished"
         kind = Result.Type.FAILED if failed else Result.Type.SUCCESSFUL
         field = "exc_string" if failed else "return_value"
         return [
-            *(holder.queue, holder.job_id, holder.execution_id),
+            *(execution.queue, execution.job_id, execution.execution_id),
             *(outcome.status, rq_timestamp(), unix, outcome.ttl_seconds),
             *(outcome.meta or b"", "failed_job_count" if failed else "successful_job_count", outcome.seconds),
             *_result_fields(kind, field, outcome.result, self._worker),
-            *("execution_id", holder.execution_id, "execution_started_at", holder.started_at),
+            *("execution_id", execution.execution_id, "execution_started_at", execution.started_at),
             *("execution_ended_at", unix),
         ]
 
@@ -279,8 +279,8 @@ class JobTransitions:
 def _taken(queue: str, unix: float, job: list[Any]) -> TakenJob:
     job_id, execution_id, previous_status, values = job
     fields = {name: value for name, value in zip(FIELDS, values, strict=True) if value is not None}
-    holder = ExecutionRef(queue, job_id.decode(errors="replace"), execution_id.decode(), unix)
-    return TakenJob(holder, previous_status.decode(errors="replace"), fields)
+    execution = ExecutionRef(queue, job_id.decode(errors="replace"), execution_id.decode(), unix)
+    return TakenJob(execution, previous_status.decode(errors="replace"), fields)
 
 
 def _result_fields(kind: Result.Type, field: str, value: str, worker: str) -> list[Any]:

@@ -51,7 +51,7 @@ class Execution:
     `result_ttl` and `failure_ttl` are the seconds that the record is kept after the job finished or failed.
     """
 
-    holder: ExecutionRef
+    ref: ExecutionRef
     job: RagWorkerJob
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -86,7 +86,7 @@ def open_execution(
 
     Raises InvalidJobRecord.
     """
-    fields, holder = taken.fields, taken.holder
+    fields, ref = taken.fields, taken.execution
     if taken.previous_status not in {status.value for status in _WAITING}:
         raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
     if any(fields.get(name) for name in _CALLBACKS):
@@ -99,18 +99,18 @@ def open_execution(
         raise InvalidJobRecord("it has no valid time of creation")
     result_ttl = ttl_seconds(fields, "result_ttl")
     job = RagWorkerJob(
-        job_id=holder.job_id,
-        queue=holder.queue,
+        job_id=ref.job_id,
+        queue=ref.queue,
         valkey=valkey,
         notes=_read_notes(fields),
         enqueued_at=_time(fields, "enqueued_at"),
         timeout_seconds=timeout,
         result_ttl_seconds=result_ttl if result_ttl > 0 else DEFAULT_TTL_SECONDS,
         attempt=int(fields["attempts"]),
-        write_notes=lambda notes: write_notes(holder, notes),
+        write_notes=lambda notes: write_notes(ref, notes),
     )
     return Execution(
-        holder=holder,
+        ref=ref,
         job=job,
         function=_import_function(name),
         arguments=arguments,

@@ -94,7 +94,7 @@ class Executor:
     def running(self) -> list[ExecutionRef]:
         """Return the executions whose leases the heartbeat has to renew."""
         with self._lock:
-            return [execution.holder for execution in self._executions.values()]
+            return [execution.ref for execution in self._executions.values()]
 
     def stop_taking(self) -> None:
         """Take no more jobs."""
@@ -118,28 +118,28 @@ class Executor:
 
     def stop_job(self, job_id: str) -> bool:
         """Stop a job. False when the job does not run here."""
-        executions = self._matching(lambda execution: execution.holder.job_id == job_id)
+        executions = self._matching(lambda execution: execution.ref.job_id == job_id)
         for execution in executions:
             self._end_early(execution, "stopped", STOPPED, "cancelled", "the job was cancelled")
         return bool(executions)
 
-    def drop_lost(self, holders: list[ExecutionRef]) -> None:
+    def drop_lost(self, refs: list[ExecutionRef]) -> None:
         """Drop executions that no longer hold their job: it was cancelled, or another worker has taken it over."""
-        for holder in holders:
-            execution = self._executions.get(holder.execution_id)
+        for ref in refs:
+            execution = self._executions.get(ref.execution_id)
             if execution is not None and execution.claim():
-                log.warning("%s: %s was cancelled or taken over by another worker", holder.queue, holder.job_id)
+                log.warning("%s: %s was cancelled or taken over by another worker", ref.queue, ref.job_id)
                 execution.deadline.stop()
-                self._remove(execution.holder)
+                self._remove(execution.ref)
 
     def hand_back_all(self) -> None:
         """Put the running jobs back on their lists, for another worker. Raises RedisError when Valkey is away."""
         for execution in self._matching(lambda _execution: True):
             if execution.claim():
                 execution.deadline.stop()
-                if self._transitions.hand_back(execution.holder):
-                    log.warning("%s: %s was handed back", execution.holder.queue, execution.holder.job_id)
-                self._remove(execution.holder)
+                if self._transitions.hand_back(execution.ref):
+                    log.warning("%s: %s was handed back", execution.ref.queue, execution.ref.job_id)
+                self._remove(execution.ref)
 
     def _end_early(self, execution: Execution, status: FinalStatus, text: str, code: str, detail: str) -> None:
         """End a job now, unless its outcome has been decided. `text` stands for the traceback."""
@@ -148,8 +148,8 @@ class Executor:
         execution.deadline.stop(cancelled=status == "stopped")
         notes = _dumps(execution.job.notes | {"failure": {"code": code, "detail": detail}})
         outcome = JobOutcome(status, encode_exception(text), execution.failure_ttl, notes)
-        self._writer.write_outcome(execution.holder, outcome)
-        log.warning("%s: %s %s: %s", execution.holder.queue, execution.holder.job_id, status, detail)
+        self._writer.write_outcome(execution.ref, outcome)
+        log.warning("%s: %s %s: %s", execution.ref.queue, execution.ref.job_id, status, detail)
 
     def _matching(self, condition: Callable[[Execution], bool]) -> list[Execution]:
         with self._lock:
@@ -227,17 +227,17 @@ class Executor:
             self._quarantine(taken, reason)
             return
         with self._lock:
-            self._executions[taken.holder.execution_id] = execution
+            self._executions[taken.execution.execution_id] = execution
         self._threads.submit(execution)
 
     def _quarantine(self, taken: TakenJob, reason: str) -> None:
         """Fail a job without running it, which puts it among the dead letters."""
-        log.error("%s: %s is quarantined: %s", taken.holder.queue, taken.holder.job_id, reason)
+        log.error("%s: %s is quarantined: %s", taken.execution.queue, taken.execution.job_id, reason)
         detail = "what is stored of this job cannot be run; ask again"
         notes = PlainSerializer.dumps({"failure": {"code": "unreadable", "detail": detail}})
         ttl = ttl_seconds(taken.fields, "failure_ttl")
         outcome = JobOutcome("failed", encode_exception(f"Quarantined: {reason}"), ttl, notes)
-        self._writer.write_outcome(taken.holder, outcome)
+        self._writer.write_outcome(taken.execution, outcome)
 
     # -- running jobs
 
@@ -245,7 +245,7 @@ class Executor:
         """Run a job in this thread, and write its outcome unless another thread has decided it."""
         outcome = Context().run(self._outcome_of, execution)  # in a new context: nothing leaks into the next job
         if execution.claim():
-            self._writer.write_outcome(execution.holder, outcome)
+            self._writer.write_outcome(execution.ref, outcome)
 
     def _outcome_of(self, execution: Execution) -> JobOutcome:
         job = execution.job
@@ -261,26 +261,26 @@ class Executor:
             text = encode_exception(traceback.format_exc())
             return JobOutcome("failed", text, execution.failure_ttl, _dumps(job.notes), time.monotonic() - started)
 
-    def _on_written(self, holder: ExecutionRef, outcome: JobOutcome, written: bool) -> None:  # noqa: FBT001
-        execution = self._executions.get(holder.execution_id)
+    def _on_written(self, ref: ExecutionRef, outcome: JobOutcome, written: bool) -> None:  # noqa: FBT001
+        execution = self._executions.get(ref.execution_id)
         if written:
             fields = logs.fields(
-                job_id=holder.job_id,
-                queue=holder.queue,
+                job_id=ref.job_id,
+                queue=ref.queue,
                 attempt=execution.job.attempt if execution is not None else None,
                 outcome=outcome.status,
                 seconds=round(outcome.seconds, 3),
             )
-            log.info("%s: %s %s in %.3f s", holder.queue, holder.job_id, outcome.status, outcome.seconds, extra=fields)
+            log.info("%s: %s %s in %.3f s", ref.queue, ref.job_id, outcome.status, outcome.seconds, extra=fields)
         else:
-            log.warning("%s: %s: its outcome was dropped: the job is no longer ours", holder.queue, holder.job_id)
-        self._remove(holder)
+            log.warning("%s: %s: its outcome was dropped: the job is no longer ours", ref.queue, ref.job_id)
+        self._remove(ref)
 
-    def _remove(self, holder: ExecutionRef) -> None:
+    def _remove(self, ref: ExecutionRef) -> None:
         with self._lock:
-            self._executions.pop(holder.execution_id, None)
+            self._executions.pop(ref.execution_id, None)
             self.jobs_done += 1
-        self._capacity.release(holder.queue)
+        self._capacity.release(ref.queue)
 
 
 def _dumps(notes: object) -> bytes | None:

@@ -164,8 +164,8 @@ class Maintenance:
         self._last_heartbeat = now
         if heartbeat.lost:
             self._on_lost(heartbeat.lost)
-        for holder in heartbeat.cancelled:  # the stop command may have been missed
-            self._on_cancelled(holder.job_id)
+        for execution in heartbeat.cancelled:  # the stop command may have been missed
+            self._on_cancelled(execution.job_id)
 
     def _ensure_registered(self) -> None:
         if not self._registered:

@@ -48,18 +48,18 @@ class ResultWriter:
     def start(self) -> None:
         self._thread.start()
 
-    def write_outcome(self, holder: ExecutionRef, outcome: JobOutcome) -> None:
+    def write_outcome(self, execution: ExecutionRef, outcome: JobOutcome) -> None:
         """Write an outcome soon."""
         with self._changed:
-            self._notes.pop(holder.execution_id, None)
-            self._outcomes[holder.execution_id] = (holder, outcome)
+            self._notes.pop(execution.execution_id, None)
+            self._outcomes[execution.execution_id] = (execution, outcome)
             self._changed.notify()
 
-    def write_notes(self, holder: ExecutionRef, notes: bytes) -> None:
+    def write_notes(self, execution: ExecutionRef, notes: bytes) -> None:
         """Write notes soon. They replace earlier notes of the same job that still wait here."""
         with self._changed:
-            if holder.execution_id not in self._outcomes:
-                self._notes[holder.execution_id] = (holder, notes)
+            if execution.execution_id not in self._outcomes:
+                self._notes[execution.execution_id] = (execution, notes)
                 self._changed.notify()
 
     @property
@@ -95,31 +95,31 @@ class ResultWriter:
                 delay = min(2 * delay, MAX_RETRY_SECONDS)
 
     def _write_notes(self, notes: list[tuple[ExecutionRef, bytes]]) -> None:
-        for holder, data in notes:
+        for execution, data in notes:
             try:
-                self._transitions.save_meta(holder, data)
+                self._transitions.save_meta(execution, data)
             except ResponseError as error:
                 if not _is_permanent(error):
                     raise
-                log.warning("job %s: its notes were refused: %s", holder.job_id, error)
+                log.warning("job %s: its notes were refused: %s", execution.job_id, error)
             with self._changed:
-                if self._notes.get(holder.execution_id, (None, b""))[1] is data:
-                    del self._notes[holder.execution_id]
+                if self._notes.get(execution.execution_id, (None, b""))[1] is data:
+                    del self._notes[execution.execution_id]
 
     def _write_outcomes(self, outcomes: list[tuple[ExecutionRef, JobOutcome]]) -> None:
         if not outcomes:
             return
         replies = self._transitions.finish_all(outcomes)
         retry_for: RedisError | None = None
-        for (holder, outcome), reply in zip(outcomes, replies, strict=True):
+        for (execution, outcome), reply in zip(outcomes, replies, strict=True):
             if isinstance(reply, RedisError) and not _is_permanent(reply):
                 retry_for = reply
                 continue
             if isinstance(reply, RedisError):
-                log.error("job %s: its outcome was refused: %s", holder.job_id, reply)
+                log.error("job %s: its outcome was refused: %s", execution.job_id, reply)
             with self._changed:
-                del self._outcomes[holder.execution_id]
-            self._on_written(holder, outcome, not isinstance(reply, RedisError) and reply != 0)
+                del self._outcomes[execution.execution_id]
+            self._on_written(execution, outcome, not isinstance(reply, RedisError) and reply != 0)
         if retry_for is not None:
             raise retry_for
 

@@ -52,7 +52,7 @@ def test_waiting_jobs_are_counted_until_they_start_or_are_cancelled(owner: str, 
         await queue.cancel(late.job_id)
         assert await queue.count_waiting(owner) == 6
         (taken,) = JobTransitions(valkey, "one").take("rag_queries", ["execution"]).jobs
-        assert taken.holder.job_id == urgent.job_id
+        assert taken.execution.job_id == urgent.job_id
         assert await queue.count_waiting(owner) == 5
         JobTransitions(valkey, "one").take("rag_queries", [f"more-{n}" for n in range(50)])
         assert (await queue.count_waiting(owner), await queue.count_waiting("other")) == (1, 0)

@@ -60,45 +60,45 @@ def take(valkey: Redis, api: httpx.Client) -> ExecutionRef:
     """Ask a question, and have it taken by a worker that then vanishes."""
     ask(api)
     (taken,) = JobTransitions(valkey, "dead").take(QUEUE, ["first"]).jobs
-    return taken.holder
+    return taken.execution
 
 
 def test_a_cancelled_job_of_a_dead_worker_ends_as_cancelled(valkey: Redis, api: httpx.Client) -> None:
-    holder = take(valkey, api)
-    assert delete(api, holder.job_id) == "started"
-    valkey.hset(f"rq:execution:{holder.job_id}:first", "lease_until", 0)
-    assert JobTransitions(valkey, "other").recover_expired(QUEUE) == [(holder.job_id, "cancelled")]
-    assert_cancelled(valkey, api, holder.job_id)
+    execution = take(valkey, api)
+    assert delete(api, execution.job_id) == "started"
+    valkey.hset(f"rq:execution:{execution.job_id}:first", "lease_until", 0)
+    assert JobTransitions(valkey, "other").recover_expired(QUEUE) == [(execution.job_id, "cancelled")]
+    assert_cancelled(valkey, api, execution.job_id)
 
 
 def test_a_cancelled_job_that_is_handed_back_ends_as_cancelled(valkey: Redis, api: httpx.Client) -> None:
-    holder = take(valkey, api)
-    delete(api, holder.job_id)
-    assert not JobTransitions(valkey, "dead").hand_back(holder)
-    assert_cancelled(valkey, api, holder.job_id)
+    execution = take(valkey, api)
+    delete(api, execution.job_id)
+    assert not JobTransitions(valkey, "dead").hand_back(execution)
+    assert_cancelled(valkey, api, execution.job_id)
 
 
 def test_a_cancelled_job_that_is_on_its_list_again_is_not_run(valkey: Redis, api: httpx.Client) -> None:
-    holder = take(valkey, api)
-    delete(api, holder.job_id)
-    valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
-    valkey.lpush(f"rq:queue:{QUEUE}", holder.job_id)
+    execution = take(valkey, api)
+    delete(api, execution.job_id)
+    valkey.zrem(f"rq:wip:{QUEUE}", f"{execution.job_id}:first")
+    valkey.lpush(f"rq:queue:{QUEUE}", execution.job_id)
     result = JobTransitions(valkey, "other").take(QUEUE, ["second"])
-    assert (result.jobs, result.dropped) == ([], [(holder.job_id, "it was cancelled")])
-    assert_cancelled(valkey, api, holder.job_id)
+    assert (result.jobs, result.dropped) == ([], [(execution.job_id, "it was cancelled")])
+    assert_cancelled(valkey, api, execution.job_id)
 
 
 def test_a_cancelled_job_that_a_user_requeues_runs(valkey: Redis, api: httpx.Client) -> None:
     """A stock worker that ends a job leaves the cancellation mark behind."""
-    holder = take(valkey, api)
-    delete(api, holder.job_id)
-    valkey.hset(f"rq:job:{holder.job_id}", "status", "stopped")
-    valkey.zadd(f"rq:failed:{QUEUE}", {holder.job_id: time.time() + 60})
-    valkey.zrem(f"rq:wip:{QUEUE}", f"{holder.job_id}:first")
-    FailedJobRegistry(queue=Queue(QUEUE, connection=valkey, serializer=PlainSerializer)).requeue(holder.job_id)
+    execution = take(valkey, api)
+    delete(api, execution.job_id)
+    valkey.hset(f"rq:job:{execution.job_id}", "status", "stopped")
+    valkey.zadd(f"rq:failed:{QUEUE}", {execution.job_id: time.time() + 60})
+    valkey.zrem(f"rq:wip:{QUEUE}", f"{execution.job_id}:first")
+    FailedJobRegistry(queue=Queue(QUEUE, connection=valkey, serializer=PlainSerializer)).requeue(execution.job_id)
     second = JobTransitions(valkey, "other")
     (taken,) = second.take(QUEUE, ["second"]).jobs
-    assert second.heartbeat([taken.holder]).cancelled == []
+    assert second.heartbeat([taken.execution]).cancelled == []
 
 
 def test_a_worker_that_misses_the_command_stops_the_job_at_its_heartbeat(

@@ -60,11 +60,11 @@ class Harness:
 
     def take(self) -> ExecutionRef:
         (taken,) = self.transitions.take(QUEUE, [f"{self.valkey.incr('tests:n')}"]).jobs
-        return taken.holder
+        return taken.execution
 
-    def finish(self, holder: ExecutionRef) -> int:
+    def finish(self, execution: ExecutionRef) -> int:
         ending = JobOutcome("finished", encode_result({"text": "yes"}), 600)
-        answer = self.transitions.finish_all([(holder, ending)])[0]
+        answer = self.transitions.finish_all([(execution, ending)])[0]
         assert isinstance(answer, int)
         return answer
 
@@ -110,12 +110,12 @@ def test_a_deferred_job_has_no_position(api: httpx.Client, harness: Harness) -> 
 
 def test_cancelled_turns_let_no_later_turn_overtake(harness: Harness) -> None:
     first, *cancelled, last = harness.turns(5)
-    holder = harness.take()
+    execution = harness.take()
     for job_id in (cancelled[1], cancelled[0], cancelled[2]):
         harness.cancel(job_id)
     assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 0
     assert (harness.status(first), harness.status(last)) == ("started", "deferred")
-    harness.finish(holder)
+    harness.finish(execution)
     assert harness.waiting() == [last]
     assert not harness.valkey.keys("rq:job:*depende*")
 
@@ -123,12 +123,12 @@ def test_cancelled_turns_let_no_later_turn_overtake(harness: Harness) -> None:
 @pytest.mark.parametrize("many", [1, 3, MAX_CONVERSATION_JOBS + 1])
 def test_a_turn_after_cancelled_ones_waits_for_the_turn_before_them(many: int, harness: Harness) -> None:
     harness.submit(turn="c")
-    holder = harness.take()
+    execution = harness.take()
     for _ in range(many):
         harness.cancel(harness.submit(turn="c"))
     last = harness.submit(turn="c")
     assert harness.status(last) == "deferred"
-    harness.finish(holder)
+    harness.finish(execution)
     assert harness.waiting() == [last]
     assert not harness.valkey.keys("rq:job:*depende*")
 
@@ -137,12 +137,12 @@ def test_a_turn_after_cancelled_ones_waits_for_the_turn_before_them(many: int, h
 def test_turns_that_rq_cancels_let_no_later_turn_overtake(many: int, harness: Harness) -> None:
     """RQ leaves the dependencies as they are: the next turn waits for a turn that will never run."""
     _, *cancelled, last = harness.turns(2 + many)
-    holder = harness.take()
+    execution = harness.take()
     for job_id in cancelled:
         Job.fetch(job_id, connection=harness.valkey).cancel()
     assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 0
     assert harness.status(last) == "deferred"
-    harness.finish(holder)
+    harness.finish(execution)
     harness.run(harness.queue.release_stranded(waiting_seconds=-5))
     assert harness.waiting() == [last]
 
@@ -177,18 +177,18 @@ def test_a_cancelled_job_expires_with_its_events(api: httpx.Client, valkey: Redi
 
 def test_an_end_whose_reply_was_lost_has_released_the_dependents(harness: Harness) -> None:
     _, second = harness.turns(2)
-    holder = harness.take()
-    assert harness.finish(holder) == 1
+    execution = harness.take()
+    assert harness.finish(execution) == 1
     assert harness.waiting() == [second]
-    assert harness.finish(holder) == 2
+    assert harness.finish(execution) == 2
 
 
 def test_a_dead_letter_releases_its_dependents(harness: Harness) -> None:
     first, second = harness.turns(2)
     for _ in range(MAX_ATTEMPTS):
         assert harness.status(second) == "deferred"
-        holder = harness.take()
-        harness.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
+        execution = harness.take()
+        harness.valkey.hset(f"rq:execution:{execution.job_id}:{execution.execution_id}", "lease_until", 0)
         harness.transitions.recover_expired(QUEUE)
     assert harness.status(first) == "failed"
     assert harness.waiting() == [second]

@@ -73,39 +73,39 @@ class JobStates(RuleBasedStateMachine):
         result = self.transitions[worker].take(QUEUE, [f"{next(_numbers):032x}" for _ in range(count)])
         assert not result.dropped
         assert all(taken.previous_status == "queued" for taken in result.jobs)
-        self.held += [taken.holder for taken in result.jobs]
+        self.held += [taken.execution for taken in result.jobs]
 
     @rule(data=st.data(), well=st.booleans(), twice=st.booleans())
     def finish(self, data: st.DataObject, well: bool, twice: bool) -> None:
         if not self.held:
             return
-        holder = data.draw(st.sampled_from(self.held))
-        before = self._status(holder.job_id)
-        answers = [self._finish(holder, well=well) for _ in range(1 + twice)]
+        execution = data.draw(st.sampled_from(self.held))
+        before = self._status(execution.job_id)
+        answers = [self._finish(execution, well=well) for _ in range(1 + twice)]
         assert answers[0] == (1 if before == "started" else 0)
         assert answers[1:] in ([], [2], [0])
-        self.held.remove(holder)
+        self.held.remove(execution)
 
     @rule(data=st.data())
     def die(self, data: st.DataObject) -> None:
         """A worker dies, so its lease expires."""
         if self.held:
-            holder = data.draw(st.sampled_from(self.held))
-            self.valkey.hset(f"rq:execution:{holder.job_id}:{holder.execution_id}", "lease_until", 0)
-            self.held.remove(holder)
-            self.late.append(holder)
+            execution = data.draw(st.sampled_from(self.held))
+            self.valkey.hset(f"rq:execution:{execution.job_id}:{execution.execution_id}", "lease_until", 0)
+            self.held.remove(execution)
+            self.late.append(execution)
 
     @rule(data=st.data())
     def write_late(self, data: st.DataObject) -> None:
         """A late worker writes an outcome: allowed until another worker has taken over the job, then never."""
         if self.late:
-            holder = data.draw(st.sampled_from(self.late))
-            pair = f"{holder.job_id}:{holder.execution_id}"
+            execution = data.draw(st.sampled_from(self.late))
+            pair = f"{execution.job_id}:{execution.execution_id}"
             held = self.valkey.zscore(f"rq:wip:{QUEUE}", pair) is not None
-            assert bool(self._finish(holder, well=True)) is held
-            assert not self.transitions[0].hand_back(holder)
-            assert not self.transitions[0].save_meta(holder, b"")
-            self.late.remove(holder)
+            assert bool(self._finish(execution, well=True)) is held
+            assert not self.transitions[0].hand_back(execution)
+            assert not self.transitions[0].save_meta(execution, b"")
+            self.late.remove(execution)
 
     @rule(worker=st.integers(0, 1))
     def reap(self, worker: int) -> None:
@@ -114,17 +114,17 @@ class JobStates(RuleBasedStateMachine):
     @rule(data=st.data())
     def hand_back(self, data: st.DataObject) -> None:
         if self.held:
-            holder = data.draw(st.sampled_from(self.held))
-            self.held.remove(holder)
-            assert self.transitions[0].hand_back(holder) == (self._status(holder.job_id) == "queued")
+            execution = data.draw(st.sampled_from(self.held))
+            self.held.remove(execution)
+            assert self.transitions[0].hand_back(execution) == (self._status(execution.job_id) == "queued")
 
     @rule()
     def beat(self) -> None:
         beat = self.transitions[0].heartbeat(self.held)
         lost = beat.lost
-        assert beat.cancelled == [holder for holder in self.held if self._is_marked(holder.job_id)]
-        assert all(self._status(holder.job_id) != "started" for holder in lost)
-        self.held = [holder for holder in self.held if holder not in lost]
+        assert beat.cancelled == [execution for execution in self.held if self._is_marked(execution.job_id)]
+        assert all(self._status(execution.job_id) != "started" for execution in lost)
+        self.held = [execution for execution in self.held if execution not in lost]
 
     @rule(job_id=submitted)
     def poll(self, job_id: str) -> None:
@@ -193,13 +193,13 @@ class JobStates(RuleBasedStateMachine):
             if stored in TERMINAL:
                 assert self.valkey.zscore(f"rq:{in_registry[stored]}:{QUEUE}", job_id) is not None
 
-    def _finish(self, holder: ExecutionRef, *, well: bool) -> int:
+    def _finish(self, execution: ExecutionRef, *, well: bool) -> int:
         ending = (
-            JobOutcome("finished", encode_result({"text": holder.execution_id}), 600)
+            JobOutcome("finished", encode_result({"text": execution.execution_id}), 600)
             if well
-            else JobOutcome("failed", encode_exception(holder.execution_id), 600)
+            else JobOutcome("failed", encode_exception(execution.execution_id), 600)
         )
-        answer = self.transitions[0].finish_all([(holder, ending)])[0]
+        answer = self.transitions[0].finish_all([(execution, ending)])[0]
         assert isinstance(answer, int)
         return answer
 
@@ -234,7 +234,7 @@ def test_the_third_dead_worker_makes_a_dead_letter(valkey: Redis) -> None:
     job = Queue(QUEUE, connection=valkey, serializer=PlainSerializer).enqueue("tests.support.jobs.nothing")
     for attempt in range(1, MAX_ATTEMPTS + 1):
         (taken,) = transitions.take(QUEUE, [f"execution-{attempt}"]).jobs
-        valkey.hset(f"rq:execution:{taken.holder.job_id}:{taken.holder.execution_id}", "lease_until", 0)
+        valkey.hset(f"rq:execution:{taken.execution.job_id}:{taken.execution.execution_id}", "lease_until", 0)
         assert transitions.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job.id]
     assert 0 < valkey.ttl(job.key) <= 86_400

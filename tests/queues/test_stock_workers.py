@@ -56,12 +56,12 @@ def take_over(valkey: Redis) -> ExecutionRef:
     expire_lease(valkey)
     assert [verdict for _, verdict in other.recover_expired(QUEUE)] == ["requeued"]
     (taken,) = other.take(QUEUE, ["theirs"]).jobs
-    return taken.holder
+    return taken.execution
 
 
-def end_there(valkey: Redis, holder: ExecutionRef) -> None:
+def end_there(valkey: Redis, execution: ExecutionRef) -> None:
     ending = JobOutcome("finished", encode_result(THEIRS), 600)
-    assert JobTransitions(valkey, "other").finish_all([(holder, ending)]) == [1]
+    assert JobTransitions(valkey, "other").finish_all([(execution, ending)]) == [1]
 
 
 def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:
@@ -108,9 +108,9 @@ def test_a_late_finisher_writes_nothing(
     records: list[object] = []
 
     def lose_job() -> None:
-        holder = take_over(valkey)
+        execution = take_over(valkey)
         if ends:
-            end_there(valkey, holder)
+            end_there(valkey, execution)
         records.extend(
             [valkey.hgetall(key), valkey.xrange(f"rq:results:{job_id}"), valkey.zrange(f"rq:wip:{QUEUE}", 0, -1)]
         )

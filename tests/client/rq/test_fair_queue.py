@@ -74,8 +74,8 @@ class Harness:
             taken = self.transitions.take("rag_queries", [f"{next(self._numbers):032x}"]).jobs
             if not taken:
                 return None
-            self.held.append(taken[0].holder)
-            job_id = taken[0].holder.job_id
+            self.held.append(taken[0].execution)
+            job_id = taken[0].execution.job_id
         else:
             head = self.valkey.lpop(LIST)
             if head is None:
@@ -282,8 +282,8 @@ def test_jobs_handed_back_keep_the_front(harness: Harness) -> None:
     harness.submit("bob", count=2)
     for _ in range(3):
         harness.take("ours")
-    for holder in harness.held:
-        assert harness.transitions.hand_back(holder)
+    for execution in harness.held:
+        assert harness.transitions.hand_back(execution)
     front = harness.waiting()[:3]
     harness.submit("c:d/é %", count=2)
     waiting = harness.waiting()
@@ -318,8 +318,8 @@ def test_a_job_that_rq_runs_again_does_not_expire_before_its_slot(harness: Harne
     failed = harness.submit("bob")[0]
     harness.submit("ann", count=3)
     assert harness.take("ours") == failed
-    (holder,) = harness.held
-    assert harness.transitions.finish_all([(holder, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
+    (execution,) = harness.held
+    assert harness.transitions.finish_all([(execution, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
     queue = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
     short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # unlike the other, it has a ttl of its submitter
     FailedJobRegistry(queue=queue).requeue(failed)
