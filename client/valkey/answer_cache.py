@@ -37,6 +37,6 @@ class AnswerCache:
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
-    """Return the key of an answer. `parts`: all that the answer depends on, as user, question, documents, settings."""
+    """Return the key of an answer. `parts`: all that the answer depends on: user, question, documents, settings."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return keys.answer(hashlib.sha256(text.encode()).hexdigest())

@@ -1,7 +1,7 @@
 """A circuit breaker that all workers share: while the model provider is down, calls fail at once.
 
-pybreaker keeps its state in Valkey. It holds a lock during a call, which would allow one call at a time. So calls are
-made outside of it: it is asked before a call, and informed after it.
+pybreaker keeps its state in Valkey. pybreaker also holds a lock during a call, which would allow one call at a time. So
+this class makes no calls: the caller asks `refuses` before a call, and reports `succeeded` or `failed` after it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from client.valkey import keys
 FAILURES = 10
 # After this pause, one call is let through as a trial.
 PAUSE_SECONDS = 15
-# A process reads the state, and reports a success, at most once in this time.
+# A process reads the shared state, and reports a success, at most once in this time.
 FRESH_SECONDS = 0.25
 
 
@@ -34,7 +34,7 @@ class CircuitBreaker:
         self._state = pybreaker.STATE_CLOSED
 
     def refuses(self) -> bool:
-        """Return True if calls are paused now. After the pause, one call of all workers is let through."""
+        """Return True if calls are paused now. After the pause, one call is let through over all workers."""
         now = time.monotonic()
         if self._state == pybreaker.STATE_CLOSED and now - self._read_at < FRESH_SECONDS:
             return False
@@ -42,7 +42,7 @@ class CircuitBreaker:
         self._state = self._shared().current_state
         if self._state == pybreaker.STATE_CLOSED:
             return False
-        opened_at = self._shared()._state_storage.opened_at  # noqa: SLF001  it has no public name
+        opened_at = self._shared()._state_storage.opened_at  # noqa: SLF001  pybreaker has no public name for it
         pause = timedelta(seconds=self._pause_seconds)
         if self._state == pybreaker.STATE_OPEN and opened_at and datetime.now(UTC) < opened_at + pause:
             return True

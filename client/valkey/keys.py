@@ -1,4 +1,4 @@
-"""Every key of Valkey, by topic. No other module spells one: stored data outlives a release, so key texts never change.
+"""Every key of Valkey, by topic. No other module spells a key. Stored data outlives a release: key texts never change.
 
 `rq:` keys are RQ's own, as RQ 2.12 writes them; `rag:` keys are this program's.
 """
@@ -12,8 +12,8 @@ from urllib.parse import quote
 def quoted(name: str) -> str:
     """Percent-encode a name that a caller chose, so that it cannot be read as another part of a key.
 
-    Owner "a:b" with conversation "jobs" must not share a key with owner "a" and conversation "b". Lua has the same
-    function: `quoted` in client/rq/lua/fair_queue.lua.
+    Owner "a:b" with conversation "jobs" must not share a key with owner "a" and conversation "b". In Lua,
+    `owner_key` of client/rq/lua/fair_queue.lua encodes names in the same way.
     """
     return quote(name, safe="", errors="surrogatepass")
 
@@ -43,7 +43,7 @@ def execution(job_id: str, execution_id: str) -> str:
 
 # --- Queues, registries and workers (RQ) ---
 
-# The set of the keys of all queues, and of all workers.
+# The sets of the keys of all queues and of all workers.
 QUEUES: Final = "rq:queues"
 WORKERS: Final = "rq:workers"
 # Exists while `rq suspend` stops all workers from taking jobs.
@@ -91,9 +91,9 @@ def scheduler_lock(name: str) -> str:
 
 # --- Jobs (ours) ---
 
-# The channel on which each change of a job is announced by the job's id.
+# The channel on which the id of each job that changes is published.
 WAKE_CHANNEL: Final = "rag:wake"
-# An owner's key holds no asterisk: it is quoted there.
+# No owner has this key: the asterisk in an owner's name is quoted.
 ALL_JOBS: Final = "rag:jobs:*"
 
 
@@ -118,7 +118,7 @@ def idempotency(digest: str) -> str:
 
 
 def fair_queue(name: str) -> str:
-    """Return the key of the fair order of a queue, a sorted set; client/rq/fair_queue.py describes the keys below."""
+    """Return the key of the fair order of a queue, a sorted set; client/rq/fair_queue.py describes it."""
     return f"rag:turns:{name}"
 
 
@@ -144,7 +144,7 @@ def answer(digest: str) -> str:
 
 # The prefix of the keys that the library `limits` makes.
 QUOTAS: Final = "rag:limits"
-# The library pybreaker adds the names of its keys.
+# The prefix of the keys that the library pybreaker makes.
 CIRCUIT_BREAKER: Final = "rag:provider"
 CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
 RATE_LIMITER: Final = "rag:provider:bucket"
@@ -157,7 +157,7 @@ OUTBOX_PENDING: Final = "rag:webhook:pending"
 DELIVERIES_DUE: Final = "rag:webhook:due"
 # Exists while one process sweeps the outbox.
 OUTBOX_SWEEPER: Final = "rag:webhook:sweeper"
-# An owner's key holds no asterisk: it is quoted there.
+# No owner has this key: the asterisk in an owner's name is quoted.
 ALL_ENDPOINTS: Final = "rag:webhook:endpoints:*"
 
 
@@ -172,7 +172,7 @@ def endpoint(endpoint_id: str) -> str:
 
 
 def endpoints(owner: str | None) -> str:
-    """Return the key of the set of an owner's endpoint ids; None for everybody's."""
+    """Return the key of the set of an owner's endpoint ids; for None, the set of all endpoint ids."""
     return ALL_ENDPOINTS if owner is None else f"rag:webhook:endpoints:{quoted(owner)}"
 
 
@@ -197,7 +197,7 @@ def delivery_log(kind: str, name: str) -> str:
 
 
 def slow_receiver(receiver: str) -> str:
-    """Return the key that exists while a receiver is slow: it lately did not answer in time."""
+    """Return the key that exists while a receiver is slow: one that recently did not answer in time."""
     return f"rag:webhook:slow:{receiver}"
 
 
@@ -216,7 +216,7 @@ def owner_attempts(owner: str) -> str:
     return f"rag:webhook:trying:{quoted(owner)}"
 
 
-# What Lua knows of the keys: scripts build `JOB .. id`, `WIP .. queue` and so on.
+# The keys as constants for Lua: scripts build `JOB .. id`, `WIP .. queue` and so on.
 LUA_CONSTANTS: Final[dict[str, str]] = {
     "JOB": job(""),
     "RESULTS": results(""),

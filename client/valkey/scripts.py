@@ -2,9 +2,9 @@
 
 A script is sent to a server once. Sent with every call, scripts made a question 15,047 bytes long instead of 1,678.
 
-A line `-- include FILE` stands for the text of that file, relative to the including one; a file is included once.
-Constants that Python knows too (keys, limits) are not written in Lua: `load` gets them and puts `local NAME = value`
-before the script, for those that its text mentions.
+A line `-- include FILE` stands for the text of FILE, a path relative to the including file; a file is included once.
+Constants that Python knows too (keys, limits) are not written in Lua: `load` puts `local NAME = value` before the
+script for each constant that the script mentions.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class Script:
             return await valkey.eval(self.text, len(script_keys), *script_keys, *arguments)
 
     def add_to(self, pipeline: Any, script_keys: Sequence[str] = (), arguments: Sequence[Any] = ()) -> None:
-        """Add a call to a pipeline, sync or async. Whoever executes the pipeline handles NoScriptError."""
+        """Add a call to a pipeline, sync or async. The caller, who executes the pipeline, handles NoScriptError."""
         pipeline.evalsha(self.sha1, len(script_keys), *script_keys, *arguments)
 
     def transaction(self, valkey: Redis, fill: Callable[[Pipeline], None]) -> list[Any]:
         """Run the transaction that `fill` adds commands to, and return the replies.
 
-        A transaction whose script is missing runs its other commands all the same. So it is run a second time, with
-        the script loaded. That is right under two conditions: this script is the only one in the transaction, so that
-        all of its calls are missing or none; and the other commands can be repeated.
+        A transaction whose script the server lacks runs its other commands all the same. Such a transaction is run a
+        second time, with the script loaded. Two conditions make the second run safe: this script is the only script in
+        the transaction, so that either all calls failed or no call did; and the other commands can be repeated.
         """
         with valkey.pipeline(transaction=True) as pipeline:
             fill(pipeline)
@@ -86,7 +86,7 @@ class Script:
 
 
 def load(path: Path, constants: Mapping[str, Constant] | None = None) -> Script:
-    """Read a script with its includes, and with the constants that it mentions; those of the keys are always there.
+    """Read a script with its includes and the constants that it mentions, from `constants` and keys.LUA_CONSTANTS.
 
     Raises RuntimeError when a file is missing.
     """
@@ -98,7 +98,7 @@ def load(path: Path, constants: Mapping[str, Constant] | None = None) -> Script:
 
 
 def _read(path: Path, included: set[Path]) -> str:
-    """Return the text of a Lua file; "" for one that is included already."""
+    """Return the text of a Lua file; "" for a file that is included already."""
     path = path.resolve()
     if path in included:
         return ""
