@@ -1,7 +1,7 @@
 """Index documents and folders of documents: `index.py PATH...`
 
-The files take the same way as uploads and appear in the same list. This process does the work; when a running server's
-worker owns the embedded store, that worker does.
+The files are handled as uploads are, and appear in the same list. This process indexes them, unless the worker of a
+running server owns the embedded store: then that worker indexes them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from client.files import data_dir
 from documents.discovery import Discovery, find_documents
 from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
 from observability import commands, logs
+from observability.wording import counted
+from rag.ingest.extraction import file_errors
 from rag.ingest.indexing import ProgressCallback
 from schemas import Indexed, JobStatus, Progress, UploadTask, parse_user_id
 from settings import Settings, load_settings
@@ -39,12 +41,12 @@ STORE_POLL_SECONDS = 0.5
 PICKUP_SECONDS = 60.0
 _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 
-# Returns None for a copy of a file that this run has already indexed.
+# Indexes a file. Returns None for a copy of a file that this run has already indexed.
 IndexFile = Callable[[Path, ProgressCallback], Indexed | None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line: 0 when every file was indexed, 1 when a file failed, 2 for a wrong setting or argument."""
+    """Run the command line. Returns 0 when every file was indexed, 1 when a file failed, 2 for a wrong setting."""
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # their encoding may lack characters of file names
         if isinstance(stream, io.TextIOWrapper):
@@ -87,7 +89,7 @@ def _path(text: str) -> Path:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of the files: the indexed ones, the number of copies, and each failed path with the reason."""
+    """The outcome for all files: the indexed files, the number of copies, and each failed path with the reason."""
 
     indexed: list[Indexed] = field(default_factory=list)
     copies: int = 0
@@ -118,23 +120,19 @@ def _index_all(discovery: Discovery, index_file: IndexFile) -> int:
 
 
 def _summary(outcome: _Outcome) -> str:
-    """Return one line with the number of files, pages and chunks stored, of copies, and the failed files."""
+    """Return one line: the number of files, pages and chunks stored, the number of copies, and the failed files."""
     if not outcome.indexed and not outcome.failed:
         return "no document found"
     pages = sum(indexed.pages for indexed in outcome.indexed)
     chunks = sum(indexed.chunks for indexed in outcome.indexed)
-    files = _count(len(outcome.indexed), "file")
-    parts = [f"{files}, {_count(pages, 'page')}, {_count(chunks, 'chunk')} stored"]
+    files = counted(len(outcome.indexed), "file")
+    parts = [f"{files}, {counted(pages, 'page')}, {counted(chunks, 'chunk')} stored"]
     if outcome.copies:
-        parts.append(f"{_count(outcome.copies, 'copy', 'copies')} left out")
+        parts.append(f"{counted(outcome.copies, 'copy', 'copies')} left out")
     if outcome.failed:
         reasons = "; ".join(f"{path.name} ({reason})" for path, reason in outcome.failed)
         parts.append(f"{len(outcome.failed)} failed: {reasons}")
     return "; ".join(parts)
-
-
-def _count(number: int, singular: str, plural: str | None = None) -> str:
-    return f"{number} {singular if number == 1 else plural or f'{singular}s'}"
 
 
 def _bar_updater(bar: tqdm[NoReturn]) -> ProgressCallback:
@@ -227,7 +225,7 @@ class Indexer:
 
     def _accept(self, file: Path) -> AcceptedUpload:
         """Add a file to the list of uploads. Raises DocumentError and other AppErrors."""
-        try:
+        with file_errors():
             if file.exists() and not file.is_file():  # opening a pipe would wait for a writer
                 raise DocumentError("unsupported", "it is neither a file nor a folder")
             with file.open("rb") as opened:
@@ -236,10 +234,6 @@ class Indexer:
                         opened, name=file.name, user_id=self._user_id, upload_id=_upload_id(file, self._user_id)
                     )
                 )
-        except FileNotFoundError:
-            raise DocumentError("not_found", "there is no such file") from None
-        except OSError as error:
-            raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
 
 
 def _upload_id(file: Path, user_id: str) -> str:
@@ -261,12 +255,7 @@ async def _open_queue_with_worker(settings: Settings) -> JobQueue | None:
     url = running_url(settings)
     if url is None:
         return None
-    queue = JobQueue(
-        url,
-        job_timeout_seconds=settings.job_timeout_seconds,
-        result_ttl_seconds=settings.result_ttl_seconds,
-        ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
-    )
+    queue = JobQueue.from_settings(settings, url)
     with suppress(QueueUnavailable):
         if await _has_document_worker(queue):
             return queue

@@ -1,7 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` run one part.
 
-The other commands manage a service: `keys` its API keys, `dead` its failed jobs, `audit` its stores; `eval` measures
-its answers. Each is a module of cli/.
+The other commands, each a module of cli/, manage a service: `keys` its API keys, `dead` its failed jobs, `audit` its
+stores; `eval` measures its answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments if arguments[:1] != ["eval"] else ["eval"])
     try:
         settings = load_settings()
-        # Lines of the audit log would stand between the lines that a command prints.
+        # Only services write the audit log to standard error: its lines would mix with the lines that a command prints.
         logs.configure(settings, audit_to_stderr=(options.part or "all") in _SERVICES)
         if options.supervised:
             stop_with_parent()
@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="main.py", description="Ask questions of your own documents over HTTP.")
     parser.set_defaults(part="all", supervised=False)
     parts = parser.add_subparsers(dest="part", metavar="PART", help="what to run (default: everything)")
-    for name, what in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
-        part = parts.add_parser(name, help=what)
+    for name, description in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
+        part = parts.add_parser(name, help=description)
         part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
     parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
-    if settings.database_url is not None:  # SQLite is in DATA_DIR, which was tried before
+    if settings.database_url is not None:  # SQLite is in DATA_DIR, which is prepared already
         _require_database(settings)
     settings = settings.model_copy(update={"port": _listen(settings)})
     run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
@@ -135,32 +135,32 @@ def _listen(settings: Settings) -> int:
 
     Raises SettingsError if the address cannot be used, or if other machines would be let in without authentication.
     """
-    not_ours = (
-        f"HOST {settings.host} is no address of this machine: "
+    wrong_host = (
+        f"HOST {settings.host} is not an address of this machine: "
         "set it to 127.0.0.1, or to 0.0.0.0 for every address this machine has"
     )
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
-        raise SettingsError(not_ours) from None
-    keys.require_guard(settings)
-    family, kind, _, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+        raise SettingsError(wrong_host) from None
+    keys.require_authentication(settings)
+    family, kind, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise SettingsError(not_ours) from None
+                raise SettingsError(wrong_host) from None
             raise SettingsError(
                 f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
-                "stop what uses it, or set PORT to another"
+                "stop the program that uses it, or set another PORT"
             ) from None
         return int(probe.getsockname()[1])
 
 
 def _banner(settings: Settings, url: str) -> str:
-    """Return what is printed after the start: what runs where, and the commands to type next."""
+    """Return the lines to print after the start: where each part runs, and the commands to type next."""
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 (only compared)
     host = f"[{host}]" if ":" in host else host
     shown = without_password(url)
@@ -180,7 +180,7 @@ def _banner(settings: Settings, url: str) -> str:
 """
 
 
-# The other parts are commands, which print their answer and end.
+# These parts run until they are stopped; the others print their answer and end.
 _SERVICES = {"all", "api", "worker"}
 _PARTS = {
     "all": _run_all,

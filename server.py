@@ -117,7 +117,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             log.warning(warning)
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)
-        queue = _open_queue(settings)
+        queue = JobQueue.from_settings(settings, settings.queue_url)
         documents = DocumentService(
             upload_repository,
             files,
@@ -144,15 +144,6 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             )
 
     return lifespan
-
-
-def _open_queue(settings: Settings) -> JobQueue:
-    return JobQueue(
-        settings.queue_url,
-        job_timeout_seconds=settings.job_timeout_seconds,
-        result_ttl_seconds=settings.result_ttl_seconds,
-        ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
-    )
 
 
 @asynccontextmanager

@@ -14,44 +14,40 @@ from settings import Settings
 
 
 def run_audit(settings: Settings, *, url: str, repair: bool) -> list[str]:
-    """Return a line for each inconsistency; with `repair`, repair each."""
+    """Return a line for each inconsistency; with `repair`, also repair the inconsistencies."""
     return asyncio.run(_run(settings, url=url, repair=repair))
 
 
 async def _run(settings: Settings, *, url: str, repair: bool) -> list[str]:
-    queue = JobQueue(
-        url,
-        job_timeout_seconds=settings.job_timeout_seconds,
-        result_ttl_seconds=settings.result_ttl_seconds,
-        ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
-    )
+    queue = JobQueue.from_settings(settings, url)
     services = open_services(settings)
     documents = DocumentService(services.uploads, services.files, queue)
     to_reindex: list[Upload] = []
     lines: list[str] = []
     try:
-        for found in check_consistency(services, reindex=to_reindex.append):
-            lines.append(f"{found.description}: {found.outcome if repair else f'would be {found.outcome}'}")
+        for inconsistency in check_consistency(services, reindex=to_reindex.append):
+            would = "" if repair else "would be "
+            lines.append(f"{inconsistency.description}: {would}{inconsistency.outcome}")
             if repair:
-                found.repair()
+                inconsistency.repair()
         for upload in to_reindex:
             await documents.reindex(upload.upload_id, user_id=upload.user_id)
         if repair:
-            lines += await _settle(documents, services.uploads.unfinished(unchanged_seconds=0))
+            lines += await _reconcile(documents, services.uploads.unfinished(unchanged_seconds=0))
     finally:
         await queue.close()
         services.close()
     return lines
 
 
-async def _settle(documents: DocumentService, uploads: list[Upload]) -> list[str]:
-    """Submit another job for each upload whose job is lost. Returns a line for each."""
+async def _reconcile(documents: DocumentService, uploads: list[Upload]) -> list[str]:
+    """Reconcile unfinished uploads with their jobs. Returns a line for each upload whose row changed."""
     lines: list[str] = []
     for upload in uploads:
         try:
-            settled = await documents.reconcile(upload)
+            reconciled = await documents.reconcile(upload)
         except QueueUnavailable as error:
-            return [*lines, f"jobs were not looked at: {error.detail}"]
-        if settled != upload:
-            lines.append(f"upload {upload.upload_id} was {upload.status} without a job: seen to")
+            return [*lines, f"jobs were not checked: {error.detail}"]
+        if reconciled != upload:
+            lines.append(f"upload {upload.upload_id} was {upload.status} without a job: reconciled")
     return lines

@@ -12,6 +12,7 @@ from client.rq.dead_letters import DeadLetters
 from client.valkey import embedded
 from errors import AppError, QueueUnavailable
 from observability import commands
+from observability.wording import counted
 from settings import Settings, without_password
 
 
@@ -19,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `dead`."""
     parser.add_argument("action", choices=["list", "retry", "drop"])
     parser.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
-    parser.add_argument("--all", action="store_true", help="all dead letters; for retry, all that a retry can help")
+    parser.add_argument(
+        "--all", action="store_true", help="all dead letters; retry leaves out those that would fail again"
+    )
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:
@@ -28,7 +31,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
     Raises AppError when neither an id nor --all is given, QueueUnavailable when Valkey does not answer.
     """
     if options.action != "list" and not (options.job_ids or options.all):
-        raise AppError(f"say which jobs to {options.action}: their ids, or --all")
+        raise AppError(f"name the jobs to {options.action}: their ids, or --all")
     url = embedded.require_url(settings)
     try:
         with Redis.from_url(url) as valkey:
@@ -39,19 +42,19 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _list(letters: DeadLetters) -> int:
-    found = letters.list()
-    for letter in found:
+    dead_letters = letters.list()
+    for letter in dead_letters:
         mark = "" if letter.retryable else " (a retry cannot help)"
         print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}{mark}")
-    print(f"{len(found)} dead letter{'' if len(found) == 1 else 's'}")
+    print(counted(len(dead_letters), "dead letter"))
     return 0
 
 
 def _change(letters: DeadLetters, options: argparse.Namespace) -> int:
     retrying = options.action == "retry"
-    found = letters.list() if options.all else []
-    left_out = [letter for letter in found if retrying and not letter.retryable]
-    job_ids = [letter.job_id for letter in found if letter not in left_out] if options.all else options.job_ids
+    dead_letters = letters.list() if options.all else []
+    left_out = [letter for letter in dead_letters if retrying and not letter.retryable]
+    job_ids = [letter.job_id for letter in dead_letters if letter not in left_out] if options.all else options.job_ids
     unknown = letters.retry(job_ids) if retrying else letters.drop(job_ids)
     for job_id in unknown:
         print(f"{job_id} is not a dead letter: see `{commands.script('main.py')} dead list`", file=sys.stderr)

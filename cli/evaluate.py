@@ -19,6 +19,7 @@ from queues.wiring import Services, open_services
 from rag.answer.pipeline import answer_query
 from rag.eval.metrics import Outcome, Question, pages_found, read_questions, summarise
 from rag.eval.report import figures, html_report
+from rag.ingest.extraction import file_errors
 from rag.ingest.indexing import index_document
 from schemas import MAX_K, Answer, Document, Indexed, Progress, Query
 from settings import Settings, load_settings
@@ -28,7 +29,7 @@ MIN_RANKED = 10
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask the questions of a file, print the figures and write the report; 1 when hit@5 is below the floor."""
+    """Ask the questions of a file, print the figures and write the report. Returns 1 when hit@5 is below the floor."""
     options = _parser().parse_args(arguments)
     questions = _read(options.file)
     with _open_services(load_settings(), options.index) as services:
@@ -82,7 +83,7 @@ def index_into(paths: Sequence[Path], services: Services) -> list[Indexed]:
 
 @contextmanager
 def temporary_services(settings: Settings, paths: Sequence[Path], *, quoting: bool = False) -> Iterator[Services]:
-    """Open a temporary embedded store with just the documents of `paths`; `quoting` does without a chat model."""
+    """Open a temporary embedded store with the documents of `paths` alone; `quoting`: without a chat model."""
     with tempfile.TemporaryDirectory(prefix="rag-eval-") as folder:
         services = open_services(settings, folder=Path(folder), owner=True)
         try:
@@ -108,13 +109,8 @@ def _open_services(settings: Settings, paths: Sequence[Path]) -> Iterator[Servic
 
 def _document(file: Path) -> Document:
     """Return a file as a document of a new upload. Raises DocumentError."""
-    try:
-        with file.open("rb") as opened:
-            media_type = detect(opened, file.name)
-    except FileNotFoundError:
-        raise DocumentError("not_found", "there is no such file") from None
-    except OSError as error:
-        raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
+    with file_errors(), file.open("rb") as opened:
+        media_type = detect(opened, file.name)
     return Document(upload_id=str(uuid.uuid4()), path=str(file), name=file.name, media_type=media_type)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from errors import SettingsError, UploadsUnavailable
 from observability import commands, logs
+from observability.wording import counted
 from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, parse_user_id
 from settings import Settings
 
@@ -54,14 +55,14 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         return _list(keys) if options.action == "list" else _revoke(keys, options)
 
 
-def require_guard(settings: Settings) -> None:
-    """Refuse to serve other machines without authentication. Waits until the list of keys can be read.
+def require_authentication(settings: Settings) -> None:
+    """Raise SettingsError if HOST lets other machines in without authentication.
 
-    Raises SettingsError.
+    Waits until the list of keys can be read.
     """
     if settings.on_loopback or settings.allow_anonymous or settings.auth_required or settings.takes_tokens:
         return
-    if _any_key(settings):
+    if _has_keys(settings):
         return
     raise SettingsError(
         f"HOST {settings.host} can be reached from other machines, and every caller would be let in without a key: "
@@ -70,8 +71,8 @@ def require_guard(settings: Settings) -> None:
     )
 
 
-def _any_key(settings: Settings) -> bool:
-    """Return True if there is a key. Waits until the database answers."""
+def _has_keys(settings: Settings) -> bool:
+    """Return True if any key exists. Waits until the database answers."""
     warned = False
     while True:
         try:
@@ -99,7 +100,7 @@ def _open(settings: Settings) -> Iterator[tuple[ApiKeyRepository, UploadReposito
 
 
 def _create(keys: ApiKeyRepository, uploads: UploadRepository, options: argparse.Namespace) -> int:
-    scopes = frozenset(KeyScope(scope) for some in options.scope or [] for scope in some) or DEFAULT_SCOPES
+    scopes = frozenset(KeyScope(scope) for group in options.scope or [] for scope in group) or DEFAULT_SCOPES
     now = datetime.now(UTC)
     expires_at = now + timedelta(days=options.days) if options.days else None
     has_admin = KeyScope.ADMIN in scopes or any(
@@ -122,7 +123,7 @@ def _create(keys: ApiKeyRepository, uploads: UploadRepository, options: argparse
 
 
 def _documents_of_others(counts: dict[str, int], user_id: str) -> str:
-    """Return a sentence for a user without documents, who may miss those of another user; empty for all others."""
+    """Return a sentence that names the owners of documents, for a user without documents; "" for other users."""
     if counts.get(user_id) or not counts:
         return ""
     owners = [f"{name} owns {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:3]]
@@ -130,12 +131,12 @@ def _documents_of_others(counts: dict[str, int], user_id: str) -> str:
 
 
 def _list(keys: ApiKeyRepository) -> int:
-    found = keys.all()
-    for key in found:
+    listed = keys.all()
+    for key in listed:
         scopes = ",".join(sorted(key.scopes))
         made = f"made {key.created_at:%Y-%m-%d}"
         print(f"{key.key_id}  {key.name!a}  user {key.user_id!a}  {scopes}  {made}  {_validity(key)}")
-    print(f"{len(found)} key{'' if len(found) == 1 else 's'}")
+    print(counted(len(listed), "key"))
     return 0
 
 
@@ -152,7 +153,7 @@ def _revoke(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
 
 
 def _wait_for_api() -> None:
-    """Wait until every API process has read the change, so that the change holds when this command ends."""
+    """Wait until every API process has read the change."""
     from auth.api_keys import REFRESH_SECONDS
 
     time.sleep(REFRESH_SECONDS)

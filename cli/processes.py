@@ -1,8 +1,8 @@
 """The processes of `python main.py`: an embedded Valkey where none is configured, the API, and workers.
 
-A process that ends is started again, so that a kill costs no more than a restart. When this process is asked to stop,
-it stops the others before Valkey, which they still write to. When this process is killed, the others notice that their
-standard input has closed, and stop by themselves.
+A process that ends is started again, so that a kill costs no more than a restart. On a stop signal, this process stops
+the others first and Valkey last, because the others write their results to Valkey. When this process is killed, the
+others notice that their standard input has closed, and stop by themselves.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from settings.stop_times import PROCESS_STOP_SECONDS
 log = logging.getLogger("main")
 
 TICK_SECONDS = 0.2
+# The delay before a restart doubles with each restart, up to the longest delay. After a run of HEALTHY_SECONDS the next
+# restart has the first delay again.
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
-# Exit status of a process that cannot work with its settings. A restart would not help.
+# The exit status of a process that cannot work with its settings. A restart would not help.
 EXIT_CONFIG = 2
 
 

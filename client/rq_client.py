@@ -34,6 +34,7 @@ from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
+from settings import Settings
 
 # One try and one retry of 1 s each fit into the 2.2 s of `valkey_call`. With redis-py's defaults a Valkey that swallows
 # packets held an enqueue for 59 s.
@@ -80,6 +81,16 @@ class JobQueue:
         self.job_index = JobIndex(self._valkey, ttl_seconds=result_ttl_seconds)
         self.idempotency = IdempotencyStore(self._valkey)
         self._stranded_skip = 0
+
+    @classmethod
+    def from_settings(cls, settings: Settings, url: str) -> JobQueue:
+        """Return the queues at `url`, with the time-outs and the retention of the settings."""
+        return cls(
+            url,
+            job_timeout_seconds=settings.job_timeout_seconds,
+            result_ttl_seconds=settings.result_ttl_seconds,
+            ingestion_timeout_seconds=settings.ingestion_timeout_seconds,
+        )
 
     async def submit(
         self,

@@ -1,4 +1,4 @@
-"""The text of a file, read by child processes that a hostile file may crash, stall or bloat without harm."""
+"""The text of a file, read by child processes: a hostile file may crash, stall or bloat only such a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, r
 from rag.ingest.readers import PDF
 from schemas import Page
 
-__all__ = ["DocumentPages", "ExtractionLimits", "ResourceUsage", "close_readers", "read_document"]
+__all__ = ["DocumentPages", "ExtractionLimits", "ResourceUsage", "close_readers", "file_errors", "read_document"]
 
 # Each reader reads files that the other cannot. pdfium is fifteen times as fast.
 PDF_READERS: tuple[str, ...] = ("pdfium", "pypdf")
@@ -24,7 +25,7 @@ PDF_READERS: tuple[str, ...] = ("pdfium", "pypdf")
 # ordinary pages take pdfium 11 s. Without this bound, 5,000 pages that share one slow stream would take 8 minutes.
 MAX_CPU_FACTOR = 2
 # The wall-clock seconds to wait for all readers of a file, as a multiple of `cpu_seconds`: 25 s by default. More than
-# MAX_CPU_FACTOR, because a process on a busy machine gets less CPU time than time passes.
+# MAX_CPU_FACTOR, because a process on a busy machine waits for the CPU, too.
 WAIT_FACTOR = 2.5
 _CPU_SIGNALS: Final = (-24, -9)  # SIGXCPU, and SIGKILL at the hard limit
 _FAULT_SIGNALS: Final = (-signal.SIGSEGV, -signal.SIGFPE)
@@ -66,6 +67,17 @@ class DocumentPages:
     pages: Iterator[Page]
 
 
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Turn an OSError in the block into a DocumentError, `not_found` or `broken`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DocumentError("not_found", "there is no such file") from None
+    except OSError as error:
+        raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
+
+
 def read_document(
     path: Path,
     *,
@@ -75,8 +87,8 @@ def read_document(
 ) -> DocumentPages:
     """Open a file and return its pages, each with its text and printed label.
 
-    pdfium reads a PDF; pypdf continues from the first page that pdfium cannot read. A file of a kind without pages is
-    split into parts that take their place. `usage`, if given, is updated while the pages are iterated.
+    pdfium reads a PDF; pypdf continues from the first page that pdfium cannot read. A file without pages
+    (DOCX, HTML, text) is split into parts that count as pages. `usage`, if given, is updated during the iteration.
 
     Raises:
         DocumentError: `not_found`, `not_a_pdf`, `encrypted`, `broken`, `too_long`, `too_large` or `timeout`; for a
@@ -84,11 +96,11 @@ def read_document(
 
     """
     limits = limits or ExtractionLimits()
-    _check(path, media_type)
+    _check_head(path, media_type)
     items = _read(path, media_type, limits, usage or ResourceUsage())
     count = next(items)
     if not isinstance(count, int):
-        raise TypeError("the number of pages comes first")
+        raise TypeError("the first item is the number of pages")
     return DocumentPages(page_count=count, pages=_pages_only(items))
 
 
@@ -185,9 +197,9 @@ def _page(number: int, body: bytes) -> Page:
 
 
 def _frames(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and body of each frame up to the last, `X`, and add to the usage.
+    """Yield the kind and body of each frame up to the last, `X`, and add the frame's figures to the usage.
 
-    Raises DocumentError `timeout` when all readers of the file together have been waited for too long.
+    Raises DocumentError `timeout` when the time to wait for all readers of the file is used up.
     """
     while True:
         began = time.monotonic()
@@ -215,7 +227,7 @@ def _reported_failure(body: dict[str, str], limits: ExtractionLimits) -> Documen
 
 
 def _crash(exit_code: int, limits: ExtractionLimits) -> DocumentError:
-    """Return the reason why a fork ended early. pdfium aborts the process when it gets no more memory."""
+    """Return the error for a fork that ended early. pdfium aborts its process when it gets no more memory."""
     if exit_code in _CPU_SIGNALS:
         return timeout_error()
     if exit_code in _FAULT_SIGNALS:
@@ -232,15 +244,10 @@ def _too_much_memory(limits: ExtractionLimits) -> DocumentError:
     )
 
 
-def _check(path: Path, media_type: str) -> None:
-    """Check what needs no reader process. Raises DocumentError."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(1024)
-    except FileNotFoundError:
-        raise DocumentError("not_found", "there is no such file") from None
-    except OSError as error:
-        raise DocumentError("broken", f"the file cannot be read: {error.strerror}") from None
+def _check_head(path: Path, media_type: str) -> None:
+    """Check the first KiB of a file before a reader process is started. Raises DocumentError."""
+    with file_errors(), path.open("rb") as file:
+        head = file.read(1024)
     if not head:
         raise DocumentError("broken", "the file is empty")
     if media_type == PDF and b"%PDF-" not in head:

@@ -123,7 +123,7 @@ def test_dropping_leaves_nothing(valkey: Redis, settings: Settings, capsys: pyte
 @pytest.mark.parametrize("action", ["retry", "drop"])
 def test_what_is_to_be_done_with_no_job_is_refused(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["dead", action]) == 2
-    assert f"say which jobs to {action}" in capsys.readouterr().err
+    assert f"name the jobs to {action}" in capsys.readouterr().err
 
 
 def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

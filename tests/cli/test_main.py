@@ -272,8 +272,8 @@ def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) ->
         ({"DATA_DIR": "/proc/nope"}, "DATA_DIR must be a folder"),
         ({"DATABASE_URL": "sqlite:////nonexistent/x/y.db"}, "DATABASE_URL must name a database that can be opened"),
         ({"DATABASE_URL": "postgresql://127.0.0.1:1/x?nonsense=1"}, "DATABASE_URL must name a database"),
-        ({"HOST": "not_an_address"}, "HOST not_an_address is no address of this machine"),
-        ({"HOST": "192.0.2.1", "ALLOW_ANONYMOUS": "1"}, "HOST 192.0.2.1 is no address of this machine"),
+        ({"HOST": "not_an_address"}, "HOST not_an_address is not an address of this machine"),
+        ({"HOST": "192.0.2.1", "ALLOW_ANONYMOUS": "1"}, "HOST 192.0.2.1 is not an address of this machine"),
     ],
 )
 @pytest.mark.parametrize("part", ["all", "api"])
