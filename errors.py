@@ -206,6 +206,11 @@ class UploadGone(AppError):
 class JobTimedOut(AppError):
     title = "Job timed out"
 
+    @classmethod
+    def after(cls, seconds: str) -> JobTimedOut:
+        """Return the error of a job that reached its time limit of `seconds`."""
+        return cls(f"the job ran longer than {seconds} s (JOB_TIMEOUT_SECONDS)")
+
 
 class JobStopped(AppError):
     title = "Job stopped"

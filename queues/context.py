@@ -1,4 +1,4 @@
-"""The job that a job function runs for, in the same form under every kind of worker.
+"""The job that a job function runs for, with one interface under every kind of worker.
 
 | class          | module                     | the job runs                                               |
 |----------------|----------------------------|------------------------------------------------------------|
@@ -24,6 +24,7 @@ from redis import Redis
 
 from client.llm.deadline import Deadline, job_deadline
 from client.rq.event_stream import EventWriter
+from client.rq.records import INTERNAL_FAILURE
 from errors import AppError
 from observability import logs
 from schemas import Failure, Progress
@@ -40,9 +41,9 @@ class JobContext(ABC):
         queue: the name of the queue, empty outside any job.
         valkey: the connection to the queues; None outside any job.
         notes: the job's progress and failure, as plain data; RQ stores them as `meta`.
-        enqueued_at: None when the record does not say.
+        enqueued_at: None when the record has no valid time.
         timeout_seconds: None for no limit.
-        result_ttl_seconds: how long the events are kept after the job has ended, as long as the result.
+        result_ttl_seconds: how long the events are kept after the end of the job; the result is kept as long.
 
     """
 
@@ -61,11 +62,11 @@ class JobContext(ABC):
 
     @contextmanager
     def reporting(self, *, max_calls: int | None = None) -> Iterator[None]:
-        """Open the job's events, limit its time and its calls of a model, and note why it failed."""
+        """Open the job's events, limit its time and its calls of a model, and note why the block failed."""
         self._open_events()
         try:
             with job_deadline(self.timeout_seconds, max_calls=max_calls) as deadline:
-                self._stop_through(deadline)
+                self._set_deadline(deadline)
                 yield
         except Exception as error:
             self._note(failure=self._describe(error).model_dump())
@@ -89,7 +90,7 @@ class JobContext(ABC):
             self._events.write(kind, data)
 
     def discard_tokens(self) -> None:
-        """Have readers of the events discard the tokens so far: the answer starts again."""
+        """Start the answer again: readers of the events discard the tokens so far."""
         if self._events is not None:
             self._events.start()
 
@@ -103,7 +104,7 @@ class JobContext(ABC):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Do what the worker leaves to the job while its function runs. Raises JobStopped, JobCancelled."""
+        """Do around the job function what the worker leaves to the job. Raises JobStopped, JobCancelled."""
         yield
 
     @abstractmethod
@@ -114,14 +115,14 @@ class JobContext(ABC):
     def _save_notes(self) -> None:
         """Write the notes to Valkey, unless another worker has the job."""
 
-    def _stop_through(self, deadline: Deadline) -> None:  # noqa: B027  RagWorker knows the deadline already
-        """Take the deadline to end when the job has to stop."""
+    def _set_deadline(self, deadline: Deadline) -> None:  # noqa: B027  RagWorker knows the deadline already
+        """Keep the deadline, which stops the job function when another worker takes over or a user cancels."""
 
     def _describe(self, error: Exception) -> Failure:
-        """Return what a user may read about an exception of the job function."""
+        """Return the failure to show to users for an exception of the job function."""
         if isinstance(error, AppError):
-            return Failure(code=_code(error), detail=error.detail)
-        return Failure(code="internal", detail="the job failed inside; the worker's log says why")
+            return Failure(code=_error_code(error), detail=error.detail)
+        return INTERNAL_FAILURE
 
     def _note(self, **notes: dict[str, Any]) -> None:
         self.notes.update(notes)
@@ -159,8 +160,8 @@ def current_job() -> JobContext | None:
 
 
 @contextmanager
-def entered(job: JobContext) -> Iterator[None]:
-    """Make a job the current one within the block."""
+def set_current_job(job: JobContext) -> Iterator[None]:
+    """Have `current_job` return this job within the block."""
     token = _current.set(job)
     try:
         yield
@@ -168,6 +169,6 @@ def entered(job: JobContext) -> Iterator[None]:
         _current.reset(token)
 
 
-def _code(error: AppError) -> str:
+def _error_code(error: AppError) -> str:
     """Turn a class name into a code: NothingIndexed becomes nothing_indexed."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

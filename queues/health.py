@@ -1,4 +1,4 @@
-"""The health check of a worker's container, `python -m queues.health`: exit status 0 while a worker here is alive."""
+"""The health check of a worker's container, `python -m queues.health`: exit status 0 if a worker of this host lives."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""Jobs of ours under RQ's own workers: `rq worker`, SimpleWorker, a pool. No other module knows what RQ does inside.
+"""Our jobs under RQ's own workers: `rq worker`, SimpleWorker, a pool. No other module relies on the internals of RQ.
 
-RagWorker renews the leases of its jobs, and writes results only while it holds them. RQ does neither. So here the job
-starts a thread that renews its lease as long as the worker lives, and that stops the job when it was cancelled or when
-another worker has taken it over.
+RagWorker renews the leases of its jobs, and writes results only while it holds the jobs. RQ's workers do neither. So
+here the job starts a thread that renews the lease as long as the worker lives, and that stops the job once a user has
+cancelled it or another worker has taken it over.
 
 RQ writes the result after the job function has returned, so two of its methods are replaced, each on one object:
 - `Job.set_status`, on the job that runs: RQ calls it while it gathers the transaction that writes the result, and
-  nothing else of ours is called that late. It asks a last time who holds the job.
-- `Pipeline.execute`, on that transaction: the only way to drop it. An exception out of `set_status` would end a
+  calls no code of ours later. The replacement checks a last time that this execution holds the job.
+- `Pipeline.execute`, on that transaction: the only way to drop the result. An exception out of `set_status` would end a
   SimpleWorker, and would have the parent of a forked child write the job as failed.
 """
 
@@ -38,7 +38,7 @@ from settings import get_settings
 log = logging.getLogger("queues")
 
 RENEW_SECONDS = 0.5
-# RQ's name for the worker of a job that runs where it is enqueued: there is no worker, and no execution.
+# The worker name that RQ gives to a job that runs where it is enqueued, without a worker and without an execution.
 _INLINE = "sync"
 
 
@@ -86,8 +86,8 @@ class InlineJob(JobContext):
         self._job.save_meta()  # type: ignore[no-untyped-call]
 
     def _describe(self, error: Exception) -> Failure:
-        if isinstance(error, JobTimeoutException):  # RQ raises it in the midst of the job function
-            error = JobTimedOut(f"the job ran longer than {self._job.timeout} s (JOB_TIMEOUT_SECONDS)")
+        if isinstance(error, JobTimeoutException):  # RQ raises it in the middle of the job function
+            error = JobTimedOut.after(str(self._job.timeout))
         return super()._describe(error)
 
 
@@ -99,7 +99,7 @@ class StockJob(InlineJob):
         self._transitions = JobTransitions(job.connection, job.worker_name or "")
         self._lock = threading.Lock()
         self._execution: StockExecution | None = None
-        self._parent_pid: int | None = None  # of the worker, where this process is its fork
+        self._parent_pid: int | None = None  # the worker's process id, where this process is a fork of the worker
         self._deadline: Deadline | None = None
         self._stopped = False
         self._cancelled = False
@@ -111,17 +111,18 @@ class StockJob(InlineJob):
         with super().running():
             self._job.set_status = self._fenced(self._job.set_status)  # type: ignore[method-assign]
             try:
-                self._check()
+                self._require_held()
                 threading.Thread(target=self._keep_lease, name="lease", daemon=True).start()
                 yield
             finally:
                 self._returned.set()
 
-    def _check(self) -> None:
+    def _require_held(self) -> None:
+        """Raise JobStopped or JobCancelled if this execution may not run. Does not raise while Valkey is away."""
         try:
             held = self._renew_lease()
         except (RedisError, OSError):
-            return  # the thread asks again
+            return  # the lease thread asks again
         if not held:
             raise JobStopped("another worker has this job, or it was cancelled before it began")
         if self._cancelled:
@@ -130,7 +131,7 @@ class StockJob(InlineJob):
     def _keep_lease(self) -> None:
         while not self._returned.wait(RENEW_SECONDS):
             if self._parent_pid is not None and os.getppid() != self._parent_pid:
-                log.error("job %s: its worker died, and nobody would read its result", self.job_id)
+                log.error("job %s: its worker died; this process ends, since nobody would read the result", self.job_id)
                 os._exit(1)
             try:
                 if not self._renew_lease() or self._cancelled:
@@ -139,7 +140,7 @@ class StockJob(InlineJob):
                 continue
 
     def _renew_lease(self) -> bool:
-        """Renew the lease, and note a cancelled job. False when another worker has the job. Raises RedisError."""
+        """Renew the lease, and note a cancellation. False when another worker has the job. Raises RedisError."""
         execution = self._held_execution()
         if execution is None:
             return False
@@ -166,7 +167,7 @@ class StockJob(InlineJob):
         if execution is not None:
             self._transitions.save_meta(execution, PlainSerializer.dumps(self.notes))
 
-    def _stop_through(self, deadline: Deadline) -> None:
+    def _set_deadline(self, deadline: Deadline) -> None:
         self._deadline = deadline
         if self._stopped:
             deadline.stop()
@@ -192,7 +193,7 @@ class StockJob(InlineJob):
                 pipeline.execute = _ignoring_watch_error(pipeline.execute)
             if not self._renew_lease():
                 log.warning("job %s: its result was dropped: another worker has the job", self.job_id)
-                pipeline.execute = _no_execute
+                pipeline.execute = _execute_nothing
             if self._cancelled and status is JobStatus.FAILED:
                 status = JobStatus.STOPPED
             set_status(status, pipeline=pipeline)
@@ -211,5 +212,5 @@ def _ignoring_watch_error(execute: Callable[..., list[Any]]) -> Callable[..., li
     return run
 
 
-def _no_execute(*_args: Any, **_keywords: Any) -> list[Any]:
+def _execute_nothing(*_args: Any, **_keywords: Any) -> list[Any]:
     return []

@@ -16,14 +16,13 @@ from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
 from rag.ingest.extraction import ExtractionLimits, close_readers
-from rag.search import retriever as retrieval
-from rag.search.retriever import Retriever
+from rag.search.retriever import Reranker, Retriever
 from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that jobs use. `chat` is None when offline, `embedding_model` None for lexical search alone."""
+    """The services that jobs use. `chat` is None when offline; `embedding_model` is None for lexical search alone."""
 
     store: VectorStore
     chat: Chat | None
@@ -74,7 +73,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     )
 
 
-def _make_reranker(settings: Settings) -> retrieval.Reranker | None:
+def _make_reranker(settings: Settings) -> Reranker | None:
     if settings.rerank_url is None:
         return None
     from client.llm.rerank import make_reranker  # imports httpx: a stock worker would pay 0.1 s for each job
@@ -89,7 +88,7 @@ def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: P
         from client.qdrant.embedded import embedded_store
 
         return embedded_store(folder or settings.qdrant_dir, model=model, dense=dense, bm25=bm25, owner=owner)
-    # Imported only where it is used: a stock worker would pay 0.9 s for each job.
+    # Imported only when needed: a stock worker would pay 0.9 s for each job.
     from client.qdrant.connection import connect
     from client.qdrant.server import server_store
 
@@ -126,7 +125,7 @@ def get_services() -> Services:
 
 
 def set_services(services: Services | None) -> None:
-    """Have the jobs of this process use these services; with None the next job builds them from the settings."""
+    """Have the jobs of this process use these services; after None the next job builds services from the settings."""
     global _current
     with _lock:
         _current = services

@@ -43,7 +43,7 @@ class Deadline:
     def check(self) -> None:
         """Raise JobTimedOut when the time is up; after a stop JobCancelled if by a user, else JobStopped."""
         if self.expired:
-            raise JobTimedOut(f"the job ran longer than {self._seconds:g} s (JOB_TIMEOUT_SECONDS)")
+            raise JobTimedOut.after(f"{self._seconds:g}")
         if self._stopped.is_set() and self._cancelled:
             raise JobCancelled("the job was cancelled")
         if self._stopped.is_set():
@@ -99,7 +99,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current_deadline() -> Deadline:
-    """Return the deadline of the job that runs this code; outside of a job, one without limits."""
+    """Return the deadline of the job that runs this code; outside of a job, a deadline without limits."""
     return _current.get() or Deadline()
 
 

@@ -13,6 +13,7 @@ from rq.job import JobStatus as RqStatus
 from rq.utils import now, utcformat
 
 from client.rq.serializer import NotPlainData, PlainSerializer
+from errors import JobTimedOut
 from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
 
 Kind = Literal["chat", "document", "webhook"]
@@ -47,6 +48,8 @@ STATUSES: Final[Mapping[str, JobStatus]] = {
 # This program's field in RQ's record. A job that another program enqueued lacks the field and belongs to LOCAL_USER.
 OWNER_FIELD = "owner"
 LOCAL_USER = "local"
+# The failure of a job that raised an error which is not ours.
+INTERNAL_FAILURE = Failure(code="internal", detail="the job failed with an internal error; the worker's log says why")
 FIELDS = (
     *("status", "origin", "created_at", "enqueued_at", "started_at", "ended_at", "cancel", "meta", "timeout"),
     OWNER_FIELD,
@@ -138,14 +141,12 @@ def _failure(
         return None
     traceback = _traceback_end(result)
     if "JobTimeoutException" in traceback:
-        return Failure(
-            code="job_timed_out", detail=f"the job ran longer than {timeout_seconds} s (JOB_TIMEOUT_SECONDS)"
-        )
+        return Failure(code="job_timed_out", detail=JobTimedOut.after(timeout_seconds).detail)
     if "failure" in meta:
         return Failure.model_validate(meta["failure"])
     if "AbandonedJobError" in traceback or "terminated unexpectedly" in traceback or "intermediate queue" in traceback:
         return Failure(code="worker_died", detail="the worker died while it ran this job; ask again")
-    return Failure(code="internal", detail="the job failed inside; the worker's log says why")
+    return INTERNAL_FAILURE
 
 
 def _traceback_end(result: dict[bytes, bytes]) -> str:

@@ -59,7 +59,7 @@ class Capacity:
         return sum(self._used.values())
 
     def _free(self, queue: str) -> int:
-        """Return how many slots this queue may take now: one while a rival waits, none while a rival is next."""
+        """Return how many slots this queue may take now: at most 1 while a rival waits, 0 while a rival is next."""
         free = min(self._total - sum(self._used.values()), self._limits[queue] - self._used[queue])
         rivals = [q for q in self._waiting if q != queue and self._used[q] < self._limits[q]]
         if free <= 0 or any(self._rank(rival) < self._rank(queue) for rival in rivals):

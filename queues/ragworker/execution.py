@@ -1,4 +1,4 @@
-"""One execution of a job: its record is read with suspicion, its function runs once, its outcome is decided once."""
+"""One execution of a job: the record is validated, the function runs once, and the outcome is decided once."""
 
 from __future__ import annotations
 

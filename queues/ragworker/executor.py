@@ -24,9 +24,9 @@ from client.rq.transitions import (
     encode_exception,
     encode_result,
 )
-from errors import AppError
+from errors import AppError, JobTimedOut
 from observability import logs
-from queues.context import entered
+from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
 from queues.ragworker.result_writer import ResultWriter
@@ -67,7 +67,7 @@ class Executor:
         self._capacity = Capacity(concurrency, limits)
         self._threads = JobThreads(self._run, keep_idle=concurrency)
         self._writer = ResultWriter(transitions, self._on_written)
-        self._executions: dict[str, Execution] = {}  # those that run, by execution id
+        self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._readers = [
@@ -83,12 +83,12 @@ class Executor:
 
     @property
     def reading(self) -> bool:
-        """True while any reader goes on, which may be WAIT_SECONDS after `stop_taking`."""
+        """True while any reader runs: up to WAIT_SECONDS after `stop_taking`."""
         return any(reader.is_alive() for reader in self._readers)
 
     @property
     def busy(self) -> bool:
-        """True while any job is being taken, runs, or has an outcome that is not written."""
+        """True while a job is being taken, runs, or has an outcome that is not written yet."""
         return self._capacity.used > 0 or self._writer.pending > 0
 
     def running(self) -> list[ExecutionRef]:
@@ -102,7 +102,7 @@ class Executor:
         self._capacity.close()
 
     def close(self, *, discard: bool) -> None:
-        """End the threads. With `discard` outcomes that Valkey does not accept now stay unwritten."""
+        """End the threads. With `discard`, outcomes that are not written yet are dropped."""
         self.stop_taking()
         self._writer.close(discard=discard)
         self._threads.close()
@@ -113,7 +113,7 @@ class Executor:
         """Fail the jobs whose time is up."""
         for execution in self._matching(lambda execution: execution.deadline.expired):
             seconds = execution.job.timeout_seconds
-            detail = f"the job ran longer than {seconds} s (JOB_TIMEOUT_SECONDS)"
+            detail = JobTimedOut.after(str(seconds)).detail
             self._end_early(execution, "failed", TIMED_OUT.format(seconds), "job_timed_out", detail)
 
     def stop_job(self, job_id: str) -> bool:
@@ -142,7 +142,7 @@ class Executor:
                 self._remove(execution.ref)
 
     def _end_early(self, execution: Execution, status: FinalStatus, text: str, code: str, detail: str) -> None:
-        """End a job now, unless its outcome has been decided. `text` stands for the traceback."""
+        """End a job now, unless its outcome has been decided. `text` is stored in place of a traceback."""
         if not execution.claim():
             return
         execution.deadline.stop(cancelled=status == "stopped")
@@ -190,7 +190,7 @@ class Executor:
             result = self._transitions.take(queue, execution_ids)
             unconfirmed.difference_update(execution_ids)
             for job_id, reason in result.dropped:
-                log.warning("%s: %s left out: %s", queue, job_id, reason)
+                log.warning("%s: %s was dropped: %s", queue, job_id, reason)
             used = len(result.jobs)
             self._count_taken(used)
             for taken in result.jobs:
@@ -233,7 +233,7 @@ class Executor:
     def _quarantine(self, taken: TakenJob, reason: str) -> None:
         """Fail a job without running it, which puts it among the dead letters."""
         log.error("%s: %s is quarantined: %s", taken.execution.queue, taken.execution.job_id, reason)
-        detail = "what is stored of this job cannot be run; ask again"
+        detail = "the stored record of this job cannot be run; ask again"
         notes = PlainSerializer.dumps({"failure": {"code": "unreadable", "detail": detail}})
         ttl = ttl_seconds(taken.fields, "failure_ttl")
         outcome = JobOutcome("failed", encode_exception(f"Quarantined: {reason}"), ttl, notes)
@@ -252,7 +252,7 @@ class Executor:
         started = time.monotonic()
         logs.add_context(job_id=job.job_id, queue=job.queue)
         try:
-            with apply_deadline(execution.deadline), entered(job):
+            with apply_deadline(execution.deadline), set_current_job(job):
                 result = encode_result(execution.call())
             return JobOutcome("finished", result, execution.result_ttl, _dumps(job.notes), time.monotonic() - started)
         except BaseException as error:  # a job may raise SystemExit; the worker goes on
@@ -273,7 +273,7 @@ class Executor:
             )
             log.info("%s: %s %s in %.3f s", ref.queue, ref.job_id, outcome.status, outcome.seconds, extra=fields)
         else:
-            log.warning("%s: %s: its outcome was dropped: the job is no longer ours", ref.queue, ref.job_id)
+            log.warning("%s: %s: its outcome was dropped: this worker no longer holds the job", ref.queue, ref.job_id)
         self._remove(ref)
 
     def _remove(self, ref: ExecutionRef) -> None:

@@ -19,7 +19,7 @@ from client.valkey import keys
 
 log = logging.getLogger("rq.worker")
 
-# Cancelled jobs checked in one step. RQ keeps its own cancelled jobs for ever; they are checked again in an hour.
+# Cancelled jobs checked in one step. Jobs that RQ itself cancelled never expire: they are checked again in an hour.
 PRUNE_BATCH = 1_000
 SCHEDULER_LOCK_SECONDS = 61
 
@@ -28,11 +28,12 @@ SCHEDULER_LOCK_SECONDS = 61
 class Intervals:
     """How often a worker does each part of its maintenance, and for how long it waits before it acts. In seconds.
 
-    After an outage of Valkey every lease has run out, though the workers live; they renew within 2 s of its end. So a
-    worker recovers nothing before it has seen Valkey for `steady` without a gap of more than `max_gap`, as long as a
-    lease, nor before Valkey has run for `valkey_uptime`. With a check every `recovery` the last job is recovered 28 s
-    after Valkey's return; 30 s are promised, and `make chaos` allows no more.
-    `unstarted`: a stock worker keeps an id for milliseconds between taking the job and starting it.
+    After an outage of Valkey every lease has run out, though the workers live; they renew their leases within 2 s of
+    Valkey's return. So a worker recovers no job until it has seen Valkey for `steady`, which is the length of a lease,
+    without a gap of more than `max_gap`, and until Valkey has run for `valkey_uptime`. With a check every `recovery`
+    the last job is recovered 28 s after Valkey's return; 30 s are promised, and `make chaos` allows no more.
+
+    A job in RQ's intermediate list for `unstarted` counts as lost: a stock worker leaves a job there for milliseconds.
     """
 
     heartbeat: float = 1.0
@@ -120,23 +121,23 @@ class Maintenance:
         self._release_locks()
 
     def _tick(self) -> None:
-        """Do each part that is due, on its own. Raises RedisError and OSError when Valkey is away."""
-        if self._attempt("the heartbeat", self._send_heartbeat):
-            self._attempt("this worker's record", self._ensure_registered)
+        """Run each part that is due. Raises RedisError and OSError when Valkey is away."""
+        if self._run_part("the heartbeat", self._send_heartbeat):
+            self._run_part("this worker's record", self._ensure_registered)
         now = time.time()
         for queue in self._queues:
-            self._attempt(f"the schedule of {queue}", partial(self._enqueue_due, queue))
+            self._run_part(f"the schedule of {queue}", partial(self._enqueue_due, queue))
         if now >= self._next_recovery:
             self._next_recovery = now + self._intervals.recovery
             for queue in self._queues:
-                self._attempt(f"recovery on {queue}", partial(self._recover, queue, now))
+                self._run_part(f"recovery on {queue}", partial(self._recover, queue, now))
         if now >= self._next_prune:
             self._next_prune = now + self._intervals.prune
             for queue in self._queues:
-                self._attempt(f"pruning {queue}", partial(self._prune, queue, now))
+                self._run_part(f"pruning {queue}", partial(self._prune, queue, now))
 
-    def _attempt(self, name: str, part: Callable[[], None]) -> bool:
-        """Do one part, so that its failure stops no other part. False when it failed. Raises when Valkey is away."""
+    def _run_part(self, name: str, part: Callable[[], None]) -> bool:
+        """Run one part, so that its failure stops no other part. False when the part failed. Raises as `_tick` does."""
         try:
             part()
         except ResponseError as error:
@@ -157,7 +158,7 @@ class Maintenance:
     def _send_heartbeat(self) -> None:
         heartbeat = self._transitions.heartbeat(self._running())
         self._registered = heartbeat.worker_known
-        # The wall clock: a machine that slept counts as an outage, too.
+        # By the wall clock, so that a sleep of the machine counts as an outage too.
         now = time.time()
         if now - self._last_heartbeat > self._intervals.max_gap:
             self._steady_since = now
@@ -173,7 +174,7 @@ class Maintenance:
 
     def _recover(self, queue: str, now: float) -> None:
         """Requeue or fail the jobs of dead workers."""
-        # If this worker's heartbeat does not reach Valkey, those of other workers may not either.
+        # While the heartbeat of this worker does not reach Valkey, the heartbeats of other workers may not either.
         if now - self._steady_since < self._intervals.steady or now - self._last_heartbeat > self._intervals.max_gap:
             return
         expired = self._transitions.find_expired(queue)

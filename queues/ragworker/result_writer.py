@@ -1,7 +1,7 @@
 """The thread that writes the outcomes of jobs and, while they run, their notes.
 
-Job threads only hand over, so they never wait for Valkey. Whatever has gathered meanwhile goes out in one trip. While
-Valkey is away all of it stays here: an answer is paid for once.
+Job threads only hand their data over, so they never wait for Valkey. All data that has gathered meanwhile is written in
+one round trip. While Valkey is away the data stays here: an answer that a model was paid for is not lost.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TEMPORARY = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "OOM")
 
 
 class ResultWriter:
-    """Writes in order: the notes of a job never follow its outcome.
+    """Writes outcomes and notes in order: the notes of a job never follow its outcome.
 
-    `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when it
-    never will be: the execution no longer held the job, or Valkey refused the command for good.
+    `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when
+    it never will be: the execution no longer held the job, or Valkey refused the command for good.
     """
 
     def __init__(
@@ -125,6 +125,6 @@ class ResultWriter:
 
 
 def _is_permanent(error: RedisError) -> bool:
-    """Return True if a repeat would fail as well: the command is wrong, not the server out of order."""
+    """Return True if a repeat would fail as well: the command is at fault, not the state of the server."""
     temporary = isinstance(error, OutOfMemoryError | ReadOnlyError) or str(error).startswith(_TEMPORARY)
     return isinstance(error, ResponseError) and not temporary

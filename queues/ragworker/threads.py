@@ -10,11 +10,11 @@ from queues.ragworker.execution import Execution
 
 
 class JobThreads:
-    """A pool of threads without an upper bound, of which `keep_idle` wait for the next job.
+    """A pool of threads without an upper bound, of which at most `keep_idle` wait for the next job.
 
     A job never waits for a thread: `submit` starts one whenever no thread is idle. So a thread that hangs in an
-    abandoned job takes no slot from others; if it ever returns, it serves again. All are daemons: a job that hangs
-    does not keep the process alive.
+    abandoned job takes no slot from others; a thread that returns late serves again. All threads are daemons: a job
+    that hangs does not keep the process alive.
     """
 
     def __init__(self, run: Callable[[Execution], None], *, keep_idle: int) -> None:

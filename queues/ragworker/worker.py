@@ -68,8 +68,8 @@ from settings import Settings, get_settings
 from settings.stop_times import WORKER_GRACE_SECONDS
 
 TICK_SECONDS = 0.1
-# Python lets a computing thread run for 5 ms while others wait, which delayed questions behind ingestion. With 0.2 ms
-# 300 threads did nothing but switch; with 1 ms they lost a tenth at most.
+# By default Python lets a computing thread run for 5 ms while others wait, which delayed questions behind ingestion.
+# With 0.2 ms 300 threads did nothing but switch; with 1 ms they lost at most a tenth of their speed.
 SWITCH_SECONDS = 0.001
 # A worker pool and the terminal both forward one Ctrl-C; signals within this time count as one.
 SAME_SIGNAL_SECONDS = 1.0
@@ -132,7 +132,7 @@ class RagWorker(BaseWorker):
             owner=self.name,
             intervals=self.intervals,
         )
-        # After each subscription a heartbeat finds the jobs that were cancelled unheard.
+        # After each subscription a heartbeat finds the cancelled jobs whose stop command was missed.
         commands = CommandListener(self.valkey, self.name, self._handle_command, on_subscribed=maintenance.wake)
         for part in (maintenance, commands, executor):
             part.start()
@@ -170,7 +170,7 @@ class RagWorker(BaseWorker):
         )
 
     def _supervise(self, executor: Executor, max_idle_seconds: int | None) -> bool:
-        """Fail expired jobs until the worker has to end. True when every outcome is written or handed back."""
+        """Fail expired jobs until the worker has to end. True when every job is ended in Valkey or handed back."""
         busy_at = time.monotonic()
         while True:
             time.sleep(TICK_SECONDS)
