@@ -30,7 +30,7 @@ class AccessFilter:
         """As Store.search."""
         hidden = self._uploads.hidden_ids(search_filter.user_id)
         found = self._store.search(question, vector, search_filter.model_copy(update={"hidden": hidden}), limit)
-        return found.only(self._uploads.searchable(search_filter.user_id, found.uploads))
+        return found.of_uploads(self._uploads.searchable(search_filter.user_id, found.uploads))
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
         """As Store.neighbours, unfiltered: neighbours belong to the uploads of the chunks, which `search` allowed."""

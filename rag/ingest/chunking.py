@@ -36,7 +36,7 @@ Kind = Literal["text", "heading", "table"]
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a page that is not split further: a sentence, a heading, a table. It ends where the next one starts."""
+    """A part of a page that is not split further: a sentence, a heading, a table. Ends where the next piece starts."""
 
     start: int
     end: int
@@ -83,7 +83,7 @@ def title_from_name(name: str) -> str:
 def indexed_text(chunk: Chunk) -> str:
     """Return the text of a chunk as it is embedded and indexed: its context line, then its normalized text.
 
-    The context line makes a chunk of a table or a list findable by its document and section.
+    With the context line, a search finds a chunk of a table or a list by its document and section.
     """
     return f"{context_line(chunk)}\n{normalize(chunk.text)}"
 
@@ -94,7 +94,7 @@ def context_line(chunk: Chunk) -> str:
 
 
 def lexical_text(text: str) -> str:
-    """Return a text as it is split into terms for BM25."""
+    """Return a text in the form that BM25 splits into terms."""
     return split_unspaced(split_letters_and_digits(normalize(text)))
 
 
@@ -157,7 +157,7 @@ def _text_end(page_lines: list[Line], at: int, width: int) -> int:
 
 
 def _is_table_start(page_lines: list[Line], at: int) -> bool:
-    """Return True if two rows of a table start at line `at`: a single row is text."""
+    """Return True if at least two rows of a table start at line `at`: a single row is text."""
     return is_table_row(page_lines[at]) and at + 1 < len(page_lines) and is_table_row(page_lines[at + 1])
 
 
@@ -188,7 +188,7 @@ def _bounded_spans(text: str, start: int, end: int, limit: int) -> Iterator[tupl
 def _search_range(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
     """Return two offsets between which the text from `start` exceeds `limit` tokens; twice `end` if it never does.
 
-    Doubles the offset from the start, so that a page of a million characters is not counted again for each cut.
+    The distance from the start doubles, so that a page of a million characters is not counted again for each cut.
     """
     low, size = start + 1, limit
     while low < end:

@@ -1,4 +1,4 @@
-"""Reads a document, splits it into chunks and stores the chunks."""
+"""Indexing: a document is read and split into chunks, and the chunks are stored."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def index_document(
     """Read, split and store a document, and delete the chunks that an earlier, longer version left behind.
 
     Chunks that are already stored with the same text are not embedded again, so an interrupted run resumes. `check` is
-    called after each batch and may raise to stop the run. `fresh` promises that no chunk of the document is stored yet,
-    which saves asking the store.
+    called after each batch and may raise to stop the run. `fresh`: the caller knows that no chunk of the document is
+    stored yet, so that the store is not asked.
 
     Raises:
         DocumentError: the file cannot be read, or holds no text.
@@ -53,10 +53,10 @@ def index_document(
 
     """
     report(Progress(stage="reading"))
-    text = read_document(Path(document.path), media_type=document.media_type, limits=limits)
-    of_document = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
-    resuming = not fresh and store.count(of_document) > 0
-    pages = _with_progress(text.pages, text.page_count, report)
+    document_pages = read_document(Path(document.path), media_type=document.media_type, limits=limits)
+    document_filter = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
+    resuming = not fresh and store.count(document_filter) > 0
+    pages = _with_progress(document_pages.pages, document_pages.page_count, report)
     stored = 0
     for batch in _batches(chunk_pages(document, pages, model=store.model)):
         store.upsert(store.missing(batch) if resuming else batch)
@@ -66,10 +66,10 @@ def index_document(
         raise DocumentError("no_text", "no text was found: the pages may be scanned images")
     if resuming:
         store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
-    count = store.count(of_document)
+    count = store.count(document_filter)
     if count != stored:
         raise StoreError(f"{stored} chunks were made but {count} are stored; index the file again")
-    return Indexed(upload_id=document.upload_id, name=document.name, pages=text.page_count, chunks=stored)
+    return Indexed(upload_id=document.upload_id, name=document.name, pages=document_pages.page_count, chunks=stored)
 
 
 def _with_progress(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:

@@ -13,7 +13,7 @@ from schemas import Page
 # A running header or footer is searched in this many lines at each end of a page, on this many pages before and after.
 EDGE_LINES = 3
 NEIGHBOUR_PAGES = 4
-# A line at an edge is a running line if this many neighbouring pages have it at the same edge. Two of the eight,
+# A line at an edge is a running line if this many neighbouring pages have the line at the same edge: two of eight,
 # because left and right pages often differ.
 MIN_REPEATS = 2
 MAX_RUNNING_CHARS = 120
@@ -45,7 +45,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _PageEdges:
-    """The first and the last lines of a page, as keys that are equal on pages with the same running line."""
+    """Keys of the first and the last lines of a page. Pages with the same running line have the same key."""
 
     top: set[str]
     bottom: set[str]
@@ -63,8 +63,8 @@ def lines(text: str) -> Iterator[Line]:
 def body_lines(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
     """Yield each page with its lines, without running headers and footers.
 
-    Holds the NEIGHBOUR_PAGES next pages, and the edges of as many previous pages, so that memory does not grow with the
-    document. Only the yielded page is held as lines: a page may have half a million of them.
+    Holds the next NEIGHBOUR_PAGES pages and the edges of as many previous pages, so that memory does not grow with the
+    document. Only the yielded page is held as lines: a page may have half a million lines.
     """
     source = iter(pages)
     ahead = deque((page, _edges(page)) for page in islice(source, NEIGHBOUR_PAGES + 1))

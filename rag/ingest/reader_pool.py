@@ -1,4 +1,4 @@
-"""The parent's side of the reader processes: start, send a request, read frames, keep for the next file."""
+"""The parent's side of the reader processes: start one, send requests, read frames, reuse the process."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ReaderProcess:
             start_new_session=True,
         )
         if self._process.stdin is None or self._process.stdout is None:
-            raise TypeError("both are pipes")
+            raise TypeError("standard input and output must be pipes")
         self._input, self._output = self._process.stdin, self._process.stdout
         self.owner = os.getpid()
         self.pid = self._process.pid
@@ -61,7 +61,7 @@ class ReaderProcess:
         self._started = False
 
     def send(self, request: dict[str, Any]) -> None:
-        """Send a request once the process has started. Starting does not count towards the time of the file.
+        """Wait for the process to start, then send a request. The start does not count towards the time of the file.
 
         Raises ReaderFailed.
         """
@@ -123,7 +123,7 @@ _registered = False
 
 @contextmanager
 def reader_process() -> Iterator[ReaderProcess]:
-    """Lend an idle reader process, or a new one. It is killed unless the `with` block ends without an error.
+    """Lend an idle or a new reader process. The process is killed unless the `with` block ends without an error.
 
     A reader that another process started is never used: after a fork, parent and child would share its pipes.
     """
@@ -148,7 +148,7 @@ def reader_process() -> Iterator[ReaderProcess]:
 
 
 def close_readers() -> None:
-    """Kill the idle reader processes. A busy one ends with this process, when its standard input is closed."""
+    """Kill the idle reader processes. A busy process ends with this process, when its standard input is closed."""
     with _lock:
         processes = [process for process in idle if process.owner == os.getpid()]
         idle.clear()

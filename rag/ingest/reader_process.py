@@ -1,8 +1,8 @@
 """The child process that reads files for rag/ingest/extraction.py, one at a time.
 
-The process forks for each file. The fork sets its own limits, reads the file, writes what it found and exits, whatever
-the file did to it. So a file costs a fork (3 ms) instead of an interpreter start (100 ms), and nothing of one file is
-left for the next. Without fork (Windows) the process reads one file without limits and exits.
+The process forks for each file. The fork sets its own limits, reads the file, writes the pages and exits. So a file
+costs a fork (3 ms) instead of an interpreter start (100 ms), and no damage by one file reaches the next. Without fork
+(Windows) the process reads one file without limits and exits.
 
 Protocol: the process writes an `R` frame when it is ready. Then it takes one line of JSON per file on standard input
 and answers with frames on standard output. A frame is a length of four bytes, a letter and a body:
@@ -11,7 +11,7 @@ and answers with frames on standard output. A frame is a length of four bytes, a
 - `P` a page
 - `E` the end of the pages
 - `F` why the file cannot be read
-- `X` last, from the parent of the fork: how the fork ended, and what it used
+- `X` last, from the parent of the fork: its exit code, CPU seconds and peak memory
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rag.ingest.readers import clean_text, read_pages
 # Reading yields the CPU to answering: with as many readers as cores, answers took twice as long.
 NICENESS = 10
 
-# As much as 250 ordinary pages. The worker holds nine pages at a time, one of them split into an object for each line
-# and sentence.
+# The text of 250 ordinary pages. The worker holds nine pages at a time, and one of the nine also as an object for each
+# line and sentence.
 MAX_PAGE_BYTES = 1024 * 1024
 MAX_FRAME_BYTES = MAX_PAGE_BYTES + 4096
 MAX_LABEL_CHARS = 100

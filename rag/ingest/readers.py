@@ -1,6 +1,6 @@
 """The text of files, page by page, one reader for each kind. Runs in the child process of reader_process.py.
 
-Imports nothing of the program but its errors, so that the child starts fast. Each reader imports its own library.
+Imports only `errors` of this program, so that the child starts fast. Each reader imports its library when it is called.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PASSWORD = 4  # FPDF_ERR_PASSWORD
 _NOT_A_PDF = 3  # FPDF_ERR_FORMAT
 # pdfium's mark for a word that is divided at the end of a line.
 _DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
-# The encodings to try for a text that is not Unicode. With more of them the guess is worse: a short text fits many.
+# The encodings to try for a text that is not Unicode. More encodings make the guess worse: a short text fits many.
 _LEGACY_ENCODINGS = ("cp1252", "cp1251", "cp1253", "gb18030", "shift_jis", "euc_kr", "big5")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _BLOCK_TAGS = (
@@ -113,7 +113,7 @@ def _langchain_documents(path: Path) -> Iterator[Any]:
         from langchain_core.documents.base import Blob
         from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError, WrongPasswordError
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it warns of each fault that it repairs
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # pypdf warns of each fault that it repairs
     try:
         yield from PyPDFParser().lazy_parse(Blob.from_path(path))
     except (FileNotDecryptedError, WrongPasswordError, DependencyError):
@@ -177,7 +177,7 @@ def _html_text(markup: str) -> str:
 
 
 def _docx(path: Path) -> str:
-    """Return the paragraphs and tables in their order, the cells of a row joined by " | "."""
+    """Return the paragraphs and tables in their order; " | " joins the cells of a row."""
     import docx
     from docx.table import Table
 

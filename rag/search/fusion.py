@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rag.ingest.chunking import title_from_name
+from rag.search.neighbours import page_key
 from rag.search.relevance import TermExtractor
 from schemas import Chunk, Passage
 
 # The least number of candidates that each search hands to the fusion. MRR on a speech among four documents, with 20,
 # 30, 50, 100 and 200 candidates: 0.940, 0.942, 0.943, 0.946, 0.937.
 CANDIDATES = 50
-K = TypeVar("K", bound=Hashable)
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class SearchResults:
         """The ids of all uploads with a result."""
         return {passage.chunk.upload_id for ranking in _rankings(self) for passage in ranking} | set(self.documents)
 
-    def only(self, uploads: Collection[str]) -> SearchResults:
+    def of_uploads(self, uploads: Collection[str]) -> SearchResults:
         """Return the results that belong to these uploads."""
         return SearchResults(
             sparse=_from_uploads(self.sparse, uploads),
@@ -75,17 +76,17 @@ def fuse(
     """Return all chunks of the results, best first, with scores from 0 to 1.
 
     A fused score is the weighted mean of the normalized scores; a chunk that a search did not return scores 0 there.
-    Fusing by rank (RRF) would lose by how much the best chunk leads.
+    Unlike ranks (RRF), scores keep by how much the best chunk leads.
     """
     chunks = {passage.chunk.id: passage.chunk for ranking in _rankings(results) for passage in ranking}
     sparse = _normalize_scores({p.chunk.id: p.score for p in results.sparse})
     dense = _normalize_scores({p.chunk.id: p.score for p in results.dense or ()})
-    pages = _normalize_scores({_page_of(p.chunk): p.score for p in results.pages})
+    pages = _normalize_scores({page_key(p.chunk): p.score for p in results.pages})
     total = weights.sparse + weights.pages + (weights.dense if results.dense is not None else 0.0)
     scores = {
         id_: (
             weights.sparse * sparse.get(id_, 0.0)
-            + weights.pages * pages.get(_page_of(chunk), 0.0)
+            + weights.pages * pages.get(page_key(chunk), 0.0)
             + weights.dense * dense.get(id_, 0.0)
         )
         / total
@@ -98,7 +99,7 @@ def fuse(
             for id_, score in scores.items()
         }
     fused = [Passage(chunk=chunks[id_], score=score) for id_, score in scores.items()]
-    # Equal scores are ordered by place, so that both engines return the same ranking.
+    # Chunks with equal scores are ordered by upload and index, so that both engines return the same ranking.
     return sorted(fused, key=lambda p: (-round(p.score, 6), p.chunk.upload_id, p.chunk.index))
 
 
@@ -111,8 +112,8 @@ def _document_priors(
 ) -> dict[str, float]:
     """Return how well each document fits the question, by upload id, normalized to 0 to 1.
 
-    The mean of three scores from 0 to 1: the share of the title's terms that are in the question, the document's score
-    by its first pages, and the fused score of its best chunk.
+    The mean of three scores from 0 to 1: the share of the title's terms that are in the question, the score of the
+    document's first pages, and the fused score of the document's best chunk.
     """
     question_terms = terms(question)
     names = {chunk.upload_id: chunk.name for chunk in chunks.values()}
@@ -137,11 +138,7 @@ def _rankings(results: SearchResults) -> Iterable[list[Passage]]:
     return (results.sparse, results.dense or [], results.pages)
 
 
-def _page_of(chunk: Chunk) -> tuple[str, int]:
-    return chunk.upload_id, chunk.page
-
-
-def _normalize_scores(scores: Mapping[K, float]) -> dict[K, float]:
+def _normalize_scores(scores: Mapping[Key, float]) -> dict[Key, float]:
     """Scale scores linearly so that the lowest is 0 and the highest is 1; equal positive scores all become 1."""
     if not scores:
         return {}

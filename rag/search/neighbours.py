@@ -13,14 +13,19 @@ FetchNeighbours = Callable[[list[Chunk]], list[Chunk]]
 PageKey = tuple[str, int]
 
 
+def page_key(chunk: Chunk) -> PageKey:
+    """Return the key of the page of a chunk."""
+    return chunk.upload_id, chunk.page
+
+
 def join_neighbours(
     ranked: list[Passage], fetch_neighbours: FetchNeighbours, *, k: int, token_budget: int
 ) -> list[Passage]:
     """Return one passage for each of the `k` best pages: the page's best chunk, joined with adjacent chunks.
 
-    One passage a page keeps a long page from taking every place. Chunks of `ranked` are joined first, then fetched
-    neighbours, in both cases starting with the best passage, while all passages together stay within `token_budget`.
-    The best chunk of the best page is returned even when it alone exceeds the budget.
+    With one passage a page, a long page cannot take every place. Chunks of `ranked` are joined first, then fetched
+    neighbours, each time from the best passage on. A chunk with which all passages together would exceed `token_budget`
+    is not joined. The best chunk of the best page is returned even when it alone exceeds the budget.
     """
     best, others = _best_by_page(ranked, k)
     passages: dict[PageKey, Passage] = {}
@@ -34,7 +39,7 @@ def join_neighbours(
         return list(passages.values())
     neighbours: dict[PageKey, list[Chunk]] = {}
     for chunk in fetch_neighbours([passage.chunk for passage in passages.values()]):
-        neighbours.setdefault(_page_of(chunk), []).append(chunk)
+        neighbours.setdefault(page_key(chunk), []).append(chunk)
     for candidates in (others, neighbours):
         for page, passage in passages.items():
             chunk, token_budget = _extend(passage.chunk, candidates.get(page, []), token_budget)
@@ -42,15 +47,15 @@ def join_neighbours(
     return list(passages.values())
 
 
-def join_chunks(one: Chunk, other: Chunk) -> Chunk | None:
-    """Return two chunks of a page as one chunk with the id of `one`; None when there is a gap between them."""
-    first, last = (one, other) if one.start <= other.start else (other, one)
-    if _page_of(one) != _page_of(other) or last.start > first.end:
+def join_chunks(chunk: Chunk, other: Chunk) -> Chunk | None:
+    """Return two chunks of a page joined, with the id of `chunk`; None when there is a gap between the two."""
+    first, last = (chunk, other) if chunk.start <= other.start else (other, chunk)
+    if page_key(chunk) != page_key(other) or last.start > first.end:
         return None
     if last.end <= first.end:
-        return first.model_copy(update={"id": one.id, "index": one.index, "section": one.section})
+        return first.model_copy(update={"id": chunk.id, "index": chunk.index, "section": chunk.section})
     text = first.text + last.text[first.end - last.start :]
-    return one.model_copy(update={"start": first.start, "end": last.end, "text": text})
+    return chunk.model_copy(update={"start": first.start, "end": last.end, "text": text})
 
 
 def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage], dict[PageKey, list[Chunk]]]:
@@ -58,7 +63,7 @@ def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage]
     best: dict[PageKey, Passage] = {}
     others: dict[PageKey, list[Chunk]] = {}
     for passage in ranked:
-        page = _page_of(passage.chunk)
+        page = page_key(passage.chunk)
         if page in best:
             others[page].append(passage.chunk)
         elif len(best) < k:
@@ -81,7 +86,3 @@ def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[C
             if cost <= token_budget:
                 chunk, token_budget, grown = joined, token_budget - cost, True
     return chunk, token_budget
-
-
-def _page_of(chunk: Chunk) -> PageKey:
-    return chunk.upload_id, chunk.page

@@ -1,4 +1,4 @@
-"""How well a text fits a question, on an absolute scale: a refusal must not depend on what else was found."""
+"""The relevance of a text to a question, on an absolute scale: a refusal must not depend on the other results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TermExtractor = Callable[[str], frozenset[int]]
 # How many consecutive sentences are scored together.
 WINDOW_SENTENCES = 2
 # The number of matched terms enters the evidence with this power. MIN_RELEVANCE was tuned together with this constant
-# and the next two.
+# and the next two constants.
 EVIDENCE_POWER = 1.5
 # The evidence for a question of at most SHORT_QUESTION_TERMS terms is multiplied by MISSING_RAREST_FACTOR when the
 # window lacks the question's rarest term.
@@ -34,8 +34,8 @@ MIN_COMBINED_RELEVANCE = 0.4
 
 def content_terms(question: str, terms: TermExtractor) -> frozenset[int]:
     """Return the terms of a question without its stop words; all its terms when it has only stop words."""
-    every = terms(question)
-    return every - terms(" ".join(sorted(stop_words(question)))) or every
+    all_terms = terms(question)
+    return all_terms - terms(" ".join(sorted(stop_words(question)))) or all_terms
 
 
 def follow_up_terms(follow_up: str | None, terms: TermExtractor) -> frozenset[int]:
@@ -46,7 +46,7 @@ def follow_up_terms(follow_up: str | None, terms: TermExtractor) -> frozenset[in
 class QueryTerms:
     """The terms of a question, each weighted by its IDF in the collection.
 
-    A term that no document contains weighs as much as the mean of the others: the reader may only have used another
+    A term that no document contains weighs as much as the mean of the others: the user may only have chosen another
     word than the documents.
     """
 
@@ -93,7 +93,7 @@ class QueryTerms:
         return max(follow_up_relevance, best / (1 + best))
 
     def matches_follow_up(self, terms: frozenset[int]) -> bool:
-        """Return True if `terms` contain a term of the follow-up question, or if the question is no follow-up."""
+        """Return True if `terms` contain a term of the follow-up question, or if the question is not a follow-up."""
         return self._follow_up is None or bool(terms & self._follow_up.terms)
 
     def proximity(self, text: str, terms: TermExtractor) -> float:

@@ -24,14 +24,14 @@ from rag.search.relevance import (
 )
 from schemas import Chunk, Passage, Query, SearchFilter
 
-# How many of the best fused chunks are reranked.
-RERANKED = 40
+# The number of best fused chunks that are reranked.
+MAX_RERANKED = 40
 # The weight of term proximity, beside the fused score, where no reranker is configured. Hit@1 and MRR on a speech by
 # words alone: 87 %, 0.920 with weight 0; 88 %, 0.931 with 0.5; 87 %, 0.924 with 0.8. With embeddings: 91 %, 0.943;
 # 92 %, 0.951; 88 %, 0.931.
 PROXIMITY_WEIGHT = 0.5
 # The relevance of a search is the highest relevance among this many of its best chunks.
-JUDGED = 10
+MAX_JUDGED = 10
 # The name of reranking by term proximity in the API (`used.reranker`).
 PROXIMITY_RERANKER = "closeness"
 
@@ -56,7 +56,7 @@ class Reranker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """What one search found.
+    """The result of one search.
 
     `ranked` holds chunks, best first; `passages` holds the passages for the model, made of the best chunks and their
     neighbours. `relevant` is False when no chunk answers the question. `reranked_by` names the reranker. `seconds` maps
@@ -106,8 +106,8 @@ class Retriever:
     ) -> RetrievalResult:
         """Find the passages for a query.
 
-        `search_filter` replaces the query's own filter. `follow_up` is the question as the user asked it, where `query`
-        has words of earlier questions added: a relevant passage contains a term of it. None for other questions.
+        `search_filter` replaces the filter of the query. `follow_up` is a follow-up question as the user asked it,
+        without the words of earlier questions that `query` contains; a relevant passage contains a term of `follow_up`.
 
         Raises NothingIndexed, StoreError, ProviderError.
         """
@@ -139,10 +139,10 @@ class Retriever:
     ) -> tuple[list[Passage], str]:
         """Return the chunks in their final order, and the name of the reranker.
 
-        Only the best RERANKED chunks are reranked; the others follow with lower scores. When the configured reranker
-        fails, term proximity takes its place and the question is still answered.
+        Only the best MAX_RERANKED chunks are reranked; the others follow with lower scores. When the configured
+        reranker fails, term proximity takes its place and the question is still answered.
         """
-        head, tail = fused[:RERANKED], fused[RERANKED:]
+        head, tail = fused[:MAX_RERANKED], fused[MAX_RERANKED:]
         if not head:
             return [], "none"
         name = PROXIMITY_RERANKER
@@ -163,11 +163,11 @@ class Retriever:
     def _confidence(
         self, results: SearchResults, ranked: list[Passage], query_terms: QueryTerms, terms: TermExtractor
     ) -> tuple[float, bool]:
-        """Return the relevance of the best chunk, 0 to 1, and True if it suffices for an answer.
+        """Return the relevance of the best chunk, 0 to 1, and True if this relevance suffices for an answer.
 
-        With embeddings of an unknown scale no threshold is known: then every search that found a chunk suffices.
+        For embeddings of an unknown scale no threshold is known, so any search that found a chunk suffices.
         """
-        judged = ranked[:JUDGED]
+        judged = ranked[:MAX_JUDGED]
         lexical = max((query_terms.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)
         cosine = results.dense[0].score if results.dense else None
         if cosine is None:

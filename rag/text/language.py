@@ -43,7 +43,7 @@ _WRITTEN_WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
 
 
 def phrases(question: str) -> Phrases:
-    """Return the service's own sentences in the question's language; in English when the language is unknown."""
+    """Return the sentences of the service in the question's language; in English when the language is unknown."""
     return PHRASES[_language(question)]
 
 

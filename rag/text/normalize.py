@@ -1,4 +1,4 @@
-"""Text without its typesetting, and its tokens and sentences: for the index, the model and comparisons.
+"""Normalized text, its tokens and its sentences: for the index, the model and comparisons.
 
 A page's text is stored exactly as the extractor returned it, so that quotes and offsets stay exact.
 """
@@ -24,7 +24,7 @@ _TYPESETTING = str.maketrans(
         "\u2011": "-",  # non-breaking hyphen
     }
 )
-# A word broken at the end of a line: a hyphen before a lower-case letter. pdfium writes U+FFFE or U+0002.
+# A word broken at the end of a line: a hyphen before a lower-case letter, or U+FFFE or U+0002 as pdfium writes it.
 _BROKEN_WORD = re.compile(
     r"(?<=[^\W\d_])(?:-|\u00ad|\u2010)[ \t]*\r?\n[ \t]*(?=[^\W\d_A-Z])|[\ufffe\x02](?:[ \t]*\r?\n)?"
 )
@@ -40,7 +40,8 @@ _UNSPACED = re.compile(
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
 _LETTERS_PER_TOKEN = 6
 _DIGITS_PER_TOKEN = 2
-# The estimate is at least one token for this many characters, also of spaces: a bound on tokens bounds characters.
+# The estimate is at least one token for this many characters, even of spaces, so that a limit on tokens also limits the
+# characters.
 MAX_CHARS_PER_TOKEN = 32
 
 # The end of a sentence: its mark, closing quotes, white space, and then a character that can begin a sentence. Also a
@@ -65,7 +66,7 @@ def normalize(text: str) -> str:
 
 
 def split_letters_and_digits(text: str) -> str:
-    """Return `text` with a space between a letter and a digit, so that `fiscal 2022` finds `FY2022`."""
+    """Return `text` with a space between a letter and a digit, so that `fiscal 2022` matches `FY2022`."""
     return _LETTER_DIGIT.sub(" ", text)
 
 

@@ -7,7 +7,7 @@ import re
 MAX_LABEL_CHARS = 20
 _PAGE_WORD = re.compile(r"^(?:page|p\.|pg\.)\s*", re.IGNORECASE)
 # A word such as "iv" or "Cover", or a number with perhaps a word before it and a letter after it: "12", "A-3", "5b".
-# Anything else is left over from the program that wrote the file, such as "0page".
+# Any other label is a remnant of the program that wrote the file, such as "0page".
 _PRINTED = re.compile(r"[^\W\d_]+|(?:[^\W\d_]+[-–. ]?)?\d+(?:[-–./:]\d+)*[a-z]?")
 
 

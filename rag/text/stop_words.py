@@ -26,8 +26,8 @@ _FUNCTION = {
     "tr": "ve bir bu ne nedir hangi kim kimdir nerede nasıl neden niçin kaç için ile mi mı mu mü var mıdır midir",
 }
 
-# Words by which a question asks for something, such as "explain", wherever they stand. An English word stands for all
-# its forms, since words are compared as stems.
+# Words with which a question asks for something, such as "explain", in any position. An English word stands for all its
+# forms, because words are compared as stems.
 _QUESTION = {
     "en": "i me we us our you your a an in on at to by as be been has had will not no if or into than too very some do "
     "many much need tell explain know want would could shall may might must please give show describe "
@@ -136,7 +136,7 @@ _CONNECTIVE = {
     "ar": "و لكن أو",
 }
 
-# Words that negate a statement. Only for these languages.
+# Words that negate a statement. The other languages have no list.
 _NEGATION = {
     "en": "not no never cannot none nor neither nobody nothing",
     "de": "nicht kein keine keinen keinem keiner keines nie niemals nichts niemand weder",
@@ -157,7 +157,7 @@ QUESTION_WORDS = _split(_QUESTION)
 REFERENCE_WORDS = _split(_REFERENCE)
 CONNECTIVES = _split(_CONNECTIVE)
 NEGATION_WORDS = _split(_NEGATION)
-# All of the above but the negation words.
+# The words of all lists above except the negation words.
 STOP_WORDS = {
     language: question_words
     | FUNCTION_WORDS.get(language, frozenset())
