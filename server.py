@@ -33,8 +33,8 @@ from webhooks.relay import RelayThread, open_relay
 
 log = logging.getLogger("api")
 
-SETTLE_SECONDS = 10.0
-# The headers that web pages of CORS_ORIGINS may send and read. There are no cookies to allow.
+RECONCILE_SECONDS = 10.0
+# The headers that web pages of CORS_ORIGINS may send and read. The API uses no cookies.
 CORS_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"]
 CORS_EXPOSED = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
 
@@ -63,7 +63,7 @@ class RagApi(FastAPI):
         )
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Wrap Starlette's stack. Its outermost layer makes the 500, which needs headers and a log line too."""
+        """Wrap Starlette's stack, whose outermost layer makes the 500: a 500 needs the headers and a log line too."""
         return SecurityHeaders(RequestLog(super().build_middleware_stack()))
 
     def openapi(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class RagApi(FastAPI):
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Build the app. It connects to Valkey with the first request that needs Valkey."""
+    """Build the app. The first request that needs Valkey opens the connection."""
     app = RagApi(settings)
     _add_middleware(app, settings)
     problems.install_handlers(app)
@@ -91,11 +91,11 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The layer added last sees a request first."""
     app.add_middleware(HeadRequests)
     app.add_middleware(Authentication)
-    larger = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
-    app.add_middleware(BodyLimit, larger=larger)
+    larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    app.add_middleware(BodyLimit, larger_limits=larger_limits)
     app.add_middleware(AddressCheck)
-    # Where everybody may call without a key, a foreign web page in somebody's browser must not. Beyond the loopback
-    # interface the server's names are unknown unless ALLOWED_HOSTS lists them.
+    # While calls need no key, no foreign web page may call through a user's browser. A server beyond the loopback
+    # interface knows its names only from ALLOWED_HOSTS; without this setting it accepts every name.
     hosts = settings.hosts if settings.on_loopback else settings.hosts or None
     app.add_middleware(BrowserGuard, hosts=hosts, origins=settings.origins)
     if settings.origins:
@@ -130,7 +130,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             stack.callback(upload_repository.close)
             stack.push_async_callback(queue.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
-            await stack.enter_async_context(_settling(documents))
+            await stack.enter_async_context(_reconciling(documents))
             await asyncio.to_thread(database.prepare)
             yield AppState(
                 settings=settings,
@@ -157,9 +157,9 @@ async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _settling(documents: DocumentService) -> AsyncIterator[None]:
+async def _reconciling(documents: DocumentService) -> AsyncIterator[None]:
     """Run the task that looks for uploads whose job was lost."""
-    task = asyncio.create_task(_settle_forever(documents))
+    task = asyncio.create_task(_reconcile_forever(documents))
     try:
         yield
     finally:
@@ -168,9 +168,9 @@ async def _settling(documents: DocumentService) -> AsyncIterator[None]:
             await task
 
 
-async def _settle_forever(documents: DocumentService) -> None:
+async def _reconcile_forever(documents: DocumentService) -> None:
     while True:
-        await asyncio.sleep(SETTLE_SECONDS)
+        await asyncio.sleep(RECONCILE_SECONDS)
         try:
             await documents.reconcile_unfinished()
         except AppError as error:

@@ -1,4 +1,4 @@
-"""The webhook that a request asks for when its job ends: fields that all routes share which create a job."""
+"""The webhook that a request asks for when its job ends: fields that every route that creates a job shares."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), Af
 _MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 Metadata = Annotated[
     dict[_MetadataKey, _MetadataValue],
-    Field(max_length=MAX_METADATA, description="Texts of yours that webhooks send back to you."),
+    Field(max_length=MAX_METADATA, description="Your texts; each webhook sends them back to you."),
 ]
 
 
 def address_policy(settings: Settings) -> AddressPolicy:
-    """Return which addresses the operator allows webhooks to reach."""
+    """Return the operator's rules for the addresses that webhooks may reach."""
     return AddressPolicy(allow_http=settings.webhook_allow_http, allow_private=settings.webhook_allow_private)
 
 

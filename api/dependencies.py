@@ -1,8 +1,8 @@
 """The dependencies that routes ask for.
 
 Naming: `<Type>Dep` is a dependency that gives a `<Type>`. Where the type is a plain string, the name says its meaning:
-`UserIdDep`, `VisibleOwnerDep`. Every dependency is async although none waits: FastAPI runs a sync dependency in a
-thread, which costs 0.1 ms each.
+`UserIdDep`, `VisibleOwnerDep`. Every dependency is async, although no dependency waits: FastAPI would run a sync one
+in a thread, which costs 0.1 ms.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AppState(TypedDict):
 
 
 def _from_state(name: str) -> Any:
-    """Make a dependency that reads `request.state`: a member of AppState, or what middleware set for this request."""
+    """Make a dependency that reads `request.state`: a member of AppState, or a value that middleware set."""
 
     async def read(request: Request) -> Any:
         return getattr(request.state, name)
@@ -66,9 +66,9 @@ async def _visible_owner(caller: CallerDep) -> str | None:
     return caller.visible_owner
 
 
-# The user who owns what the request creates.
+# The user who becomes the owner of the resources that the request creates.
 UserIdDep = Annotated[str, Depends(_user_id)]
-# The user whose resources the caller may see; None for everybody's.
+# The user whose resources the caller may see; None for the resources of all users.
 VisibleOwnerDep = Annotated[str | None, Depends(_visible_owner)]
 
 
@@ -88,6 +88,10 @@ class _ScopeCheck:
 def require_scope(*scopes: KeyScope) -> Any:
     """Make a dependency for a `ScopedRoute` that admits only callers with one of the scopes."""
     return Depends(_ScopeCheck(scopes))
+
+
+# The dependencies of a route that a caller with either scope may use.
+ANY_SCOPE = [require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
 
 
 class ScopedRoute(APIRoute):

@@ -22,7 +22,7 @@ def complete(document: dict[str, Any], *, auth_required: bool) -> None:
 
 
 def _add_authentication(document: dict[str, Any], *, required: bool) -> None:
-    """Describe how callers authenticate, and the answers to those who may not call."""
+    """Describe the ways to authenticate, and the responses to callers who are refused."""
     document["components"]["securitySchemes"] = {
         "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
         "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},

@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457). Every error response of the app is made here.
 
-What the client sent is never repeated, except the name of an unknown field if the name is a short identifier.
+A problem never repeats a value that the client sent. It repeats the name of an unknown field if the name is a short
+identifier.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger("api")
 MEDIA_TYPE = "application/problem+json"
 # FastAPI raises this, with status 400, for a body that is not text, or is nested too deeply to parse.
 _UNPARSABLE = "There was an error parsing the body"
-# For a field of several types, pydantic adds the type that it tried to the location: `upload_id.list[str].3`.
+# For a field of several types, pydantic's location also names the type tried: `upload_id.list[str].3`.
 _TYPE_TRIED = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
 _PARTS_OF_REQUEST = {"query", "body", "path", "header"}
 _MESSAGES = {
@@ -55,7 +56,7 @@ _SHORT_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,29}")
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field. The value itself is never repeated."""
+    """What is wrong with one field of the request. The field's value is never repeated."""
 
     field: str
     message: str
@@ -76,7 +77,7 @@ class Problem(BaseModel):
 def problem_response(
     status: int, title: str, detail: str, *, headers: Mapping[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    """Make the response of a problem. `members` are added to the problem's own."""
+    """Make the response of a problem. `members` extend the members that every problem has."""
     content = {"type": "about:blank", "title": title, "status": status, "detail": detail} | members
     return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
@@ -97,13 +98,13 @@ def error_response(error: AppError) -> Response:
 
 
 def openapi_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries of the problems with which a route may answer."""
+    """Return the OpenAPI entries of the statuses with which a route may answer a problem."""
     schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Have every error of the app answered with a problem."""
+    """Install the handlers that answer every error of the app with a problem."""
     app.exception_handler(AppError)(_handle_app_error)
     app.exception_handler(RequestValidationError)(_handle_validation_error)
     app.exception_handler(HTTPException)(_handle_http_exception)
@@ -115,7 +116,7 @@ async def _handle_app_error(_request: Request, error: AppError) -> Response:
 
 
 async def _handle_validation_error(request: Request, error: RequestValidationError) -> Response:
-    problems = [_unknown_field(request, one) or _field_problem(one) for one in error.errors()]
+    problems = [_unknown_field(request, details) or _field_problem(details) for details in error.errors()]
     return error_response(InvalidRequest(list(dict.fromkeys(problems))))
 
 
@@ -126,7 +127,7 @@ async def _handle_http_exception(request: Request, error: HTTPException) -> Resp
         return error_response(InvalidRequest([("body", message)]))
     details = {
         404: "no route has this address" + (": /docs lists the routes" if request.app.openapi_url else ""),
-        405: "this address takes other methods: the header Allow names them",
+        405: "this address does not accept the method: the header Allow names the accepted ones",
     }
     detail = details.get(error.status_code, str(error.detail))
     return problem_response(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
@@ -138,7 +139,7 @@ async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse
 
 
 def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the field and what is wrong with it, in words that hold nothing of what was sent."""
+    """Return the name of a field and a message. The message never repeats a value from the request."""
     kind, location = str(error["type"]), list(error["loc"])
     if "metadata" in location:
         location = location[: location.index("metadata") + 1]  # the next part is a key that the client made up
@@ -153,7 +154,10 @@ def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _unknown_field(request: Request, error: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return an unknown field with a suggestion. None for other errors, and for names that must not be repeated."""
+    """Return the name of an unknown field and a message with a suggestion.
+
+    None for every other error, and for a name that must not be repeated.
+    """
     *parents, name = error["loc"]
     if error["type"] != "extra_forbidden" or not _SHORT_IDENTIFIER.fullmatch(str(name)):
         return None
@@ -164,7 +168,7 @@ def _unknown_field(request: Request, error: Mapping[str, Any]) -> tuple[str, str
 
 
 def _model_at(request: Request, location: Sequence[Any]) -> type[BaseModel] | None:
-    """Return the model of the part of a request that validation found at a location, such as `body.questions.3`."""
+    """Return the model that validated a part of a request, such as `body.questions.3`; None without a model."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute) or not location:
         return None
@@ -172,21 +176,21 @@ def _model_at(request: Request, location: Sequence[Any]) -> type[BaseModel] | No
     types: list[Any] = [parameter.field_info.annotation for parameter in parameters]
     for part in location[1:]:
         if isinstance(part, str):
-            models = [one for one in _models(types) if part in one.model_fields]
-            types = [one.model_fields[part].annotation for one in models] or types
+            models = [model for model in _models(types) if part in model.model_fields]
+            types = [model.model_fields[part].annotation for model in models] or types
     return next(iter(_models(types)), None)
 
 
 def _models(types: Iterable[Any]) -> Iterator[type[BaseModel]]:
     """Yield the models among types and their arguments: ChatRequest for `list[ChatRequest] | None`."""
-    for one in types:
-        if isinstance(one, type) and not get_args(one) and issubclass(one, BaseModel):
-            yield one
-        yield from _models(get_args(one))
+    for candidate in types:
+        if isinstance(candidate, type) and not get_args(candidate) and issubclass(candidate, BaseModel):
+            yield candidate
+        yield from _models(get_args(candidate))
 
 
 def _nearest(name: str, known: Collection[str]) -> str | None:
-    """Return the known field that a name resembles or means; None if there is none."""
+    """Return the known field that has the same meaning as a name, or a similar name; None without such a field."""
     bare = name.lower().replace("_", "")
     if (synonym := _SYNONYMS.get(bare)) in known:
         return synonym

@@ -23,7 +23,7 @@ def check_names(names: str | list[str] | None) -> str | list[str] | None:
 
 
 class QuestionSettings(BaseModel):
-    """What to search, how strictly, and how the model writes. A field left out is as the server's settings say."""
+    """What to search, how strictly, and how the model writes. The server's settings apply where a field is left out."""
 
     name: Annotated[DocumentName | DocumentNames | None, AfterValidator(check_names)] = Field(
         None, description="Search only documents of this name, or of these names."

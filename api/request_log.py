@@ -1,4 +1,4 @@
-"""The id and the log line of each request. A line has ids and numbers, never the address that was asked for."""
+"""The id and the log line of each request. A line holds ids and numbers, never the requested address."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ log = logging.getLogger("api")
 
 HEADER = b"x-request-id"
 _VALID_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-# Any other method is a text that a stranger made up: the log calls it `other`.
-_KNOWN_METHODS = _SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+# Methods that change nothing.
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+# Any other method is a text that the client made up: the log writes `other` instead.
+_KNOWN_METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 _FIRST_CLIENT_ERROR = 400
 _FIRST_SERVER_ERROR = 500
 
@@ -25,7 +26,8 @@ _FIRST_SERVER_ERROR = 500
 class RequestLog:
     """ASGI middleware that sends `X-Request-ID` back, and logs each request when it ends.
 
-    The id is the client's if well formed, else a new one. Successful reads are logged at DEBUG, since clients poll.
+    The id is the client's `X-Request-ID` if well formed, else a new id. Successful reads are logged at DEBUG, because
+    clients poll.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -40,7 +42,7 @@ class RequestLog:
         started_at = time.perf_counter()
         status, complete = 0, False
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -50,7 +52,7 @@ class RequestLog:
             await send(message)
 
         try:
-            await self._app(scope, receive, noting_send)
+            await self._app(scope, receive, tracking_send)
         except Exception:
             if not complete:
                 raise
@@ -68,7 +70,7 @@ def _request_id(scope: Scope) -> bytes:
 
 def _log_request(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"]
-    level = logging.DEBUG if method in _SAFE_METHODS and status < _FIRST_CLIENT_ERROR else logging.INFO
+    level = logging.DEBUG if method in SAFE_METHODS and status < _FIRST_CLIENT_ERROR else logging.INFO
     if status >= _FIRST_SERVER_ERROR:
         level = logging.WARNING
     if not log.isEnabledFor(level):

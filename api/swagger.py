@@ -29,7 +29,7 @@ def install(app: FastAPI) -> None:
 
     @app.get(PATH, include_in_schema=False)
     async def swagger(request: Request) -> HTMLResponse:
-        """Show the API, and let a reader try it."""
+        """Show the routes of the API, and let the reader call them."""
         root = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
             openapi_url=f"{root}{app.openapi_url}",

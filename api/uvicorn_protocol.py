@@ -1,20 +1,20 @@
 """uvicorn's options and protocol: limits on the head of a request, and on how long a client may keep a connection.
 
-The head is read before there is a request, so no middleware sees a slow or an endless head. The number of connections
-has no limit: thousands may watch jobs at a time, and an idle connection costs 20 kB. A server that cannot spare that
-needs a proxy in front.
+uvicorn reads the whole head before it calls the app, so no middleware sees a slow or an endless head. The number of
+connections has no limit: thousands may watch jobs at a time, and an idle connection costs 20 kB. A server with too
+little memory for them needs a proxy in front.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any, ClassVar
 
 from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.middleware.security_headers import COMMON
+from api.problems import problem_response
 from settings import Settings
 from settings.stop_times import API_GRACE_SECONDS
 
@@ -39,9 +39,9 @@ class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits on the head of a request, and on how long a client may keep a connection.
 
     `head_seconds`: from the connection, or the first byte of a further request, to the end of the head.
-    `linger_seconds`: how long the rest of a body is discarded after its response, before the connection is closed. An
+    `linger_seconds`: how long the rest of a body is discarded after the response, before the connection is closed. An
     immediate close would lose the response on its way.
-    `reader_seconds`: how long a client may read nothing although data waits for it.
+    `reader_seconds`: how long a client may leave the data that waits for it unread.
     """
 
     head_seconds: ClassVar[float] = 10.0
@@ -174,17 +174,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger()
 
     def _problem(self, status: int) -> bytes:
-        title, detail = _PROBLEMS[status]
-        body = json.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail}).encode()
-        headers = [
-            *self.server_state.default_headers,
-            *COMMON,
-            (b"content-type", b"application/problem+json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
+        response = problem_response(status, *_PROBLEMS[status], headers={"Connection": "close"})
+        headers = [*self.server_state.default_headers, *COMMON, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(response.body)])
 
     # -- limits on open connections
 
@@ -233,6 +226,6 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "forwarded_allow_ips": proxies or None,
         "log_config": None,
         "log_level": settings.log_level.lower(),
-        # Its lines would contain the questions; api/request_log.py logs requests instead.
+        # uvicorn's lines would contain the questions; api/request_log.py logs requests instead.
         "access_log": False,
     }

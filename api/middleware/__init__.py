@@ -1,1 +1,1 @@
-"""What every request passes before its route: limits, headers, authentication. Nothing about one resource."""
+"""The layers that every request passes before its route: limits, headers, authentication. Nothing of one resource."""

@@ -1,7 +1,7 @@
-"""Authentication: every path but the few in `PUBLIC` needs a key or a token, once the server asks for keys.
+"""Authentication: once the server asks for keys, every path except the few in `PUBLIC` needs a key or a token.
 
-This is middleware and not a dependency of each route for two reasons: a new route is closed from its first day, and
-no body is read before its sender is known.
+Authentication is middleware and not a dependency of each route for two reasons: no new route can forget it, and no body
+is read before its sender is known.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import error_response
+from api.swagger import STATIC_PATH
 from auth.api_keys import PREFIX, ApiKeyCache
 from auth.jwt import JwtVerifier
 from auth.quotas import Quotas
@@ -24,10 +25,10 @@ from settings import Settings
 
 # The greeting, the probes, the page that asks for the key, and the icon that browsers fetch by themselves.
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
-PUBLIC_FOLDER: Final = "/static-offline-docs/"
+PUBLIC_FOLDER: Final = f"{STATIC_PATH}/"
 ANONYMOUS: Final = Caller()
 MAX_CREDENTIAL_BYTES = 16 * 1024
-# Pairs of key and address that are remembered within a minute.
+# Largest number of pairs of key and address that are remembered within a minute.
 MAX_KEY_USES = 10_000
 
 _SEND_A_KEY = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
@@ -65,7 +66,7 @@ class Authenticator:
 
 
 class Authentication:
-    """ASGI middleware that puts the caller into the request's state. It answers 401, or 429 beyond the rate limit."""
+    """ASGI middleware that puts the caller into the request's state, or answers 401, or 429 beyond the rate limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -108,7 +109,7 @@ class _KeyUseLog:
 
 
 def is_public(path: str) -> bool:
-    """Return True if a path answers everybody, without a key."""
+    """Return True if everybody may call a path, without a key."""
     return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
 
 
@@ -121,7 +122,7 @@ def _adding_headers(added: Mapping[str, str], send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             for name, value in added.items():
-                # The RateLimit fields are lists: a refusal by another limit has set its own entry.
+                # The RateLimit headers are lists. A refusal by another limit has already set an entry.
                 headers[name] = f"{headers[name]}, {value}" if name in headers else value
         await send(message)
 
@@ -129,7 +130,7 @@ def _adding_headers(added: Mapping[str, str], send: Send) -> Send:
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return the caller's key or token: of `Authorization: Bearer`, else of `X-API-Key`. None without either."""
+    """Return the key or token in `Authorization: Bearer`, else in `X-API-Key`; None without both."""
     values: dict[bytes, str] = {}
     for name, value in headers:
         if name in {b"authorization", b"x-api-key"} and len(value) <= MAX_CREDENTIAL_BYTES:

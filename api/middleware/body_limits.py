@@ -20,7 +20,7 @@ _PARAMETER_NAME = re.compile(rb"([a-z_]{1,30})=")
 
 @dataclass(frozen=True, slots=True)
 class BodyPace:
-    """The slowest pace of a body that is accepted. Only the time spent waiting for the client counts.
+    """The slowest accepted pace of a body. Only the time spent waiting for the client counts.
 
     No gap may be longer than `gap_seconds`. After `grace_seconds` of waiting, the average must be at least
     `bytes_per_second`.
@@ -34,48 +34,48 @@ class BodyPace:
 class BodyLimit:
     """ASGI middleware that answers 413 to a body over the limit, declared or streamed, and 408 to a slow body.
 
-    `larger` maps the paths that accept larger bodies to their limits, in bytes.
+    `larger_limits` maps each path that accepts larger bodies to its limit, in bytes.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         max_bytes: int = MAX_BODY_BYTES,
-        larger: Mapping[str, int] | None = None,
+        larger_limits: Mapping[str, int] | None = None,
         pace: BodyPace = BodyPace(),
     ) -> None:
         self._app = app
         self._max_bytes = max_bytes
-        self._larger = dict(larger or {})
+        self._larger_limits = dict(larger_limits or {})
         self._pace = pace
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        max_bytes = self._larger.get(scope["path"], self._max_bytes)
+        max_bytes = self._larger_limits.get(scope["path"], self._max_bytes)
         limited_receive = _LimitedReceive(receive, max_bytes, self._pace)
 
-        async def noting_send(message: Message) -> None:
+        async def tracking_send(message: Message) -> None:
             limited_receive.response_started = True
             await send(message)
 
         try:
             if _declared_bytes(scope) > max_bytes:
                 raise _BodyRefused(_too_large(max_bytes))
-            await self._app(scope, limited_receive, noting_send)
+            await self._app(scope, limited_receive, tracking_send)
         except _BodyRefused as refusal:
             if not limited_receive.response_started:
                 error = refusal.error
-                # A 413 keeps the connection open: closed at once, a client that is still sending a large body would
-                # lose the response.
+                # A 413 leaves the connection open: a client that is still sending a large body would lose the response
+                # if the connection closed at once.
                 headers = {"Connection": "close"} if isinstance(error, RequestTimedOut) else {}
                 response = problem_response(error.status, error.title, error.detail, headers=headers)
                 await response(scope, receive, send)
 
 
 class _LimitedReceive:
-    """A `receive` that enforces the limits until the response starts. After that the body cannot be refused."""
+    """A `receive` that enforces the limits. Once the response has started, a body over the limit is cut off instead."""
 
     def __init__(self, receive: Receive, max_bytes: int, pace: BodyPace) -> None:
         self._receive = receive
@@ -116,26 +116,14 @@ class _LimitedReceive:
 
 
 class AddressCheck:
-    """ASGI middleware that refuses what is not UTF-8 once decoded: 400 for the path, 422 for a query parameter."""
+    """ASGI middleware that refuses an address that does not decode to UTF-8: 400 for its path, 422 for its query."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            if not _is_utf8(scope.get("raw_path") or b""):
-                await error_response(RequestError("the address is not valid UTF-8: percent-encode it as UTF-8"))(
-                    scope, receive, send
-                )
-                return
-            if not _is_utf8(scope["query_string"]):
-                pairs = scope["query_string"].split(b"&")
-                name = _PARAMETER_NAME.match(next(pair for pair in pairs if not _is_utf8(pair)))
-                field = name[1].decode() if name else "query string"
-                error = InvalidRequest([(field, "must be valid UTF-8")])
-                await error_response(error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        error = _address_error(scope) if scope["type"] == "http" else None
+        await (self._app if error is None else error_response(error))(scope, receive, send)
 
 
 class _BodyRefused(BaseException):
@@ -144,6 +132,17 @@ class _BodyRefused(BaseException):
     def __init__(self, error: RequestError) -> None:
         super().__init__(error.detail)
         self.error = error
+
+
+def _address_error(scope: Scope) -> RequestError | None:
+    """Return what is wrong with the address of a request; None if it decodes to UTF-8."""
+    if not _is_utf8(scope.get("raw_path") or b""):
+        return RequestError("the address is not valid UTF-8: percent-encode it as UTF-8")
+    if _is_utf8(scope["query_string"]):
+        return None
+    pairs = scope["query_string"].split(b"&")
+    name = _PARAMETER_NAME.match(next(pair for pair in pairs if not _is_utf8(pair)))
+    return InvalidRequest([(name[1].decode() if name else "query string", "must be valid UTF-8")])
 
 
 def _too_large(max_bytes: int) -> RequestError:
@@ -160,7 +159,7 @@ def _declared_bytes(scope: Scope) -> int:
 
 
 def _is_utf8(encoded: bytes) -> bool:
-    """Return True if a percent-encoded text is ASCII, and UTF-8 once decoded."""
+    """Return True if a percent-encoded text is ASCII and decodes to UTF-8."""
     if b"%" not in encoded or not encoded.isascii():
         return encoded.isascii()
     try:

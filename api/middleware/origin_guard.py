@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.middleware.auth import Authenticator
 from api.problems import problem_response
+from api.request_log import SAFE_METHODS
 from errors import AppError
 from settings import is_loopback
 
-_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 _FOREIGN_SITES = {b"cross-site", b"same-site"}
 UNKNOWN_HOST = "this server is not known by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
 FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the origin to CORS_ORIGINS"
@@ -30,8 +30,8 @@ FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the o
 class BrowserGuard:
     """ASGI middleware that answers 421 to an unknown Host, and 403 to a foreign page that would change something.
 
-    It acts only while the service asks for no key: a foreign page has no key to send. `hosts` are names beside those of
-    the loopback interface; None accepts every name. Pages of `origins` may call, as for CORS.
+    The guard acts only while the service asks for no key: a foreign page has no key to send. `hosts` are further names
+    of this server besides the loopback names; None accepts every name. Pages of `origins` may call, as for CORS.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class BrowserGuard:
             if not self._is_known_host(host):
                 await problem_response(421, "Misdirected request", UNKNOWN_HOST)(scope, receive, send)
                 return
-            if scope["method"] not in _SAFE_METHODS and self._is_foreign(headers, host):
+            if scope["method"] not in SAFE_METHODS and self._is_foreign(headers, host):
                 await problem_response(403, "Forbidden", FOREIGN_ORIGIN)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _is_known_host(self, host: str) -> bool:
-        """Return True if a Host header names this server, or is missing: every browser sends one."""
+        """Return True if a Host header names this server, or is missing: every browser sends the header."""
         if not host or self._hosts is None:
             return True
         try:
@@ -68,7 +68,7 @@ class BrowserGuard:
         return name in self._hosts or is_loopback(name)
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Return True if a page of another origin, which may not call, sent the request."""
+        """Return True if the request comes from a page whose origin may not call."""
         origin = headers.get(b"origin", b"").decode("latin-1")
         if origin in self._origins or "*" in self._origins:
             return False
@@ -86,7 +86,7 @@ class Cors(CORSMiddleware):
         if response.status_code < HTTPStatus.BAD_REQUEST:
             return response
         headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        detail = f"{bytes(response.body).decode()}: CORS_ORIGINS does not list it, or this server does not accept it"
+        detail = f"{bytes(response.body).decode()}: not listed in CORS_ORIGINS, or not accepted by this server"
         return problem_response(response.status_code, "Bad request", detail, headers=headers)
 
 
@@ -94,5 +94,5 @@ async def _requires_key(scope: Scope) -> bool:
     authenticator: Authenticator = scope["state"]["authenticator"]
     try:
         return await authenticator.requires_key()
-    except AppError:  # the keys cannot be read: guard as if there were none
+    except AppError:  # the keys cannot be read: guard as if no key existed
         return False

@@ -1,4 +1,4 @@
-"""Headers that forbid a browser nearly everything that it could do with a response; and HEAD requests."""
+"""Headers that forbid browsers nearly every use of a response; and HEAD requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HSTS = (b"strict-transport-security", b"max-age=63072000; includeSubDomains")
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds the headers to every response. A header that the response has already is kept."""
+    """ASGI middleware that adds the headers to every response, except headers that the response has already."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

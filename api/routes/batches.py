@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -90,7 +91,7 @@ async def ask_many(
     The questions are answered in any order, so `conversation_id` and `after_upload` are refused.
     """
     _require_independent(body.questions)
-    # All questions are checked before one is queued or a key is reserved: a refused batch leaves nothing behind.
+    # Every question is checked before anything is queued or reserved: a refused batch leaves nothing behind.
     jobs = [_job_parts(index, question, settings, caller) for index, question in enumerate(body.questions)]
     idempotency, batch_id, job_ids = None, new_id(), [new_id() for _ in body.questions]
     if idempotency_key is not None:
@@ -100,7 +101,7 @@ async def ask_many(
         if earlier is not None:
             return earlier
     await quotas.require_tokens(caller.user_id)
-    upload_ids = tuple(dict.fromkeys(one for question in body.questions for one in question.upload_ids or ()))
+    upload_ids = tuple(dict.fromkeys(chain.from_iterable(question.upload_ids or () for question in body.questions)))
     if upload_ids:
         await documents.prerequisite_jobs(upload_ids, user_id=caller.visible_owner, wait=False)
     if settings.max_queued_jobs is not None:
@@ -136,7 +137,7 @@ async def _submit_all(
 
 
 async def _find_earlier(idempotency: IdempotentRequest, queue: JobQueue) -> BatchAccepted | None:
-    """Return the batch that an earlier request gave; None if this is the first, or if the earlier one was cut short."""
+    """Return the batch of an earlier request with this key; None without such a request, or if it was cut short."""
     batch_id = await queue.idempotency.find(idempotency)
     if batch_id is None:
         return None

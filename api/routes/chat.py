@@ -41,7 +41,7 @@ IdempotencyKeyHeader = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="A key that you make up for this request. Sent again within 24 h, it gives the same job.",
+        description="A key that you make up for this request. A repeat with this key within 24 h gives the same job.",
     ),
 ]
 
@@ -52,7 +52,7 @@ class _QuestionOptions(QuestionSettings):
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K, description="Largest number of passages that the answer may use.")
     priority: Priority = Field(Priority.NORMAL, description=PRIORITY_DESCRIPTION)
     after_upload: bool = Field(
-        default=False, description="Let the question wait until the uploads it names are indexed, instead of a 409."
+        default=False, description="Let the question wait until the named uploads are indexed, instead of a 409."
     )
     conversation_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = Field(
         None,
@@ -72,7 +72,7 @@ class ChatRequest(_QuestionOptions):
     metadata: Metadata = Field(default_factory=dict)
 
     def as_query(self, settings: Settings, caller: Caller) -> schemas.Query:
-        """Return the question as it travels to a worker. Raises InvalidRequest for a model that is not allowed."""
+        """Return the question in the form that workers read. Raises InvalidRequest for a model that is not allowed."""
         return schemas.Query(
             query=self.query,
             k=self.k,
@@ -104,7 +104,9 @@ class ChatParameters(_QuestionOptions, _QueryParameter):  # pydantic puts the la
     name: Annotated[DocumentNames | None, AfterValidator(check_names)] = Field(
         None, description="Search only documents of this name; may be given repeatedly."
     )
-    metadata: Json[Metadata] | None = Field(None, description="The same as a JSON object.")
+    metadata: Json[Metadata] | None = Field(
+        None, description="Your texts, as a JSON object; each webhook sends them back to you."
+    )
 
     def as_request(self) -> ChatRequest:
         """Return the question as a ChatRequest. Raises InvalidRequest if `query` is missing."""
@@ -133,14 +135,14 @@ async def ask(
     body: Annotated[ChatRequest | None, Body()] = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> Accepted:
-    """Put a question on the queue. It comes as query parameters or as a JSON body; with both, the body counts."""
+    """Put a question on the queue. Send it as query parameters or as a JSON body; with both, the body counts."""
     question = body or parameters.as_request()
     callback = make_callback(settings, question.webhook_url, question.metadata)
     payload: dict[str, Any] = question.as_query(settings, caller).model_dump(mode="json")
     idempotency = None
     if idempotency_key is not None:
         idempotency = _idempotency(idempotency_key, question, caller)
-        # A repeat comes before the limits and the look at the uploads: both may have changed since the first request.
+        # A repeated request is answered before the limits and the uploads are checked: both may have changed meanwhile.
         earlier_id = await queue.find_earlier(idempotency)
         if earlier_id is not None:
             return _accepted(earlier_id, response)

@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from api.dependencies import JobQueueDep, ScopedRoute, VisibleOwnerDep
+from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, VisibleOwnerDep
 from api.problems import openapi_problems
-from api.routes.jobs import ANY_SCOPE, job_result
+from api.routes.jobs import job_result
 from client.rq.event_stream import BEFORE_FIRST_ID, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
@@ -27,7 +27,7 @@ LAST = "end"
 
 
 class EventStream(StreamingResponse):
-    """Server-Sent Events. FastAPI's own class for them spends two tasks and two buffers on each reader."""
+    """Server-Sent Events. FastAPI's class for these spends two tasks and two buffers on each reader."""
 
     media_type = "text/event-stream"
 
@@ -62,16 +62,16 @@ async def events(
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, until it ends.
 
-    Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer: show
-    no image and no link of the tokens before it), and at the end one of `finished`, `failed` and `cancelled`, with the
-    data of `GET /result/{job_id}`. The answer begins again with each `started`: forget the tokens before it. When
-    a worker dies, `started` has the next attempt; when the model breaks off, the same attempt.
+    Types: `queued`, `started` (with the attempt), `progress`, `token`, `sources` (with the `links` of the answer), and
+    at the end `finished`, `failed` or `cancelled` (with the data of `GET /result/{job_id}`). Show no image and no link
+    of the tokens before `sources` has come. Each `started` begins the answer again: forget the tokens before it. After
+    the death of a worker, `started` has the next attempt; after the model broke off, the same attempt.
     """
     return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
 
 
 async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[bytes]:
-    """Yield the events after the one with the id `after`, and a comment when nothing was sent for a while."""
+    """Yield the events that follow the event id `after`, and a comment after a while without events."""
     written_at = time.monotonic()
     async with queue.notifier.subscribe(job_id) as watch:
         while True:
@@ -88,7 +88,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[byt
                 yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
             if queue.notifier.closing:
-                return  # this process ends: the client reconnects to another, or to the next
+                return  # this process ends: the client reconnects to another process
             await watch.wait(HEARTBEAT_SECONDS)
             if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
                 yield format_sse_event(comment="still there")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from api.dependencies import JobQueueDep, SettingsDep
-from api.problems import MEDIA_TYPE, problem_response
+from api.problems import openapi_problems, problem_response
 from client.qdrant.health import Condition, vector_store_condition
 from client.rq.status import QueueState
 from errors import QueueUnavailable
@@ -16,7 +16,7 @@ from observability import commands
 
 router = APIRouter(tags=["health"])
 
-# Only questions are sure to come: the other queues need no worker before their first job.
+# The queue of questions always needs a worker. The other queues need none before their first job.
 REQUIRED_QUEUE = "rag_queries"
 
 
@@ -54,28 +54,25 @@ class Ready(BaseModel):
 
 @router.get("/")
 async def greeting() -> Greeting:
-    """Say that the server runs."""
+    """Confirm that the server runs."""
     return Greeting()
 
 
 @router.get("/favicon.ico", include_in_schema=False, status_code=204)
 async def favicon() -> None:
-    """Answer browsers, which ask for an icon by themselves, that there is none."""
+    """Answer 204 without an icon: browsers ask for the icon by themselves."""
 
 
 @router.get("/health")
 async def health() -> Health:
-    """Say that the API process runs."""
+    """Confirm that the API process runs."""
     return Health()
 
 
 @router.get(
     "/ready",
     responses={
-        503: {
-            "description": "Valkey is unavailable: no question can be accepted",
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
+        503: openapi_problems(503)[503] | {"description": "Valkey is unavailable: no question can be accepted"},
     },
     response_model=Ready,
 )
@@ -93,7 +90,7 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
     return Ready(
         status="degraded" if warnings else "ready",
         parts=Parts(valkey="ready", workers="ready" if has_workers else "none", vector_store=condition),
-        queues=[QueuePart(name=s.name, waiting=s.waiting, workers=len(s.workers)) for s in states],
+        queues=[QueuePart(name=state.name, waiting=state.waiting, workers=len(state.workers)) for state in states],
         warnings=warnings,
     )
 

@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import JobQueueDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep, require_scope
+from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
 from api.problems import openapi_problems
 from client.rq.listing import JobSummary
 from client.rq.records import Kind
@@ -18,9 +18,9 @@ from client.rq_client import JobQueue
 from client.sql.uploads import UploadRepository
 from errors import InvalidRequest
 from observability import logs
-from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
+from observability.wording import counted
+from schemas import Answer, Indexed, JobStatus, JobView, Link, Progress, Removed, Source, Usage, Used
 
-ANY_SCOPE = [require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
 RETRY_AFTER_SECONDS = 1
@@ -54,7 +54,7 @@ class JobState(BaseModel):
 
 
 class JobResult(BaseModel):
-    """The answer of a job that is `completed`, or why there is none."""
+    """The answer of a `completed` job, or the reason why there is no answer."""
 
     job_id: str
     status: Literal["completed", "failed", "cancelled"]
@@ -69,13 +69,15 @@ class JobResult(BaseModel):
         None, description="Number of citations removed because their source does not support them."
     )
     links: list[Link] | None = Field(
-        None, description="All images and links in the answer. Refuse those you do not trust before you show it."
+        None, description="All images and links in the answer. Remove any you do not trust before you show the answer."
     )
     used: Used | None = Field(None, description="The settings with which the question was answered.")
     cached: bool | None = Field(
         None, description="True if the same question was answered before over the same documents."
     )
-    rewritten: str | None = Field(None, description="The question as searched for, if its conversation changed it.")
+    rewritten: str | None = Field(
+        None, description="The question as searched for, if the conversation changed the question."
+    )
     usage: Usage | None = Field(None, description="Tokens used, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
@@ -97,8 +99,8 @@ class ListedJob(BaseModel):
 class JobPage(BaseModel):
     """Some of your jobs, newest first.
 
-    `next`, if any, is `before` of the next page. A page may be short or empty and yet have a `next`, if few of many
-    jobs match.
+    `next` is the `before` of the next page; null on the last page. A page with a `next` may be short or empty if few
+    of many jobs match.
     """
 
     jobs: list[ListedJob]
@@ -125,7 +127,7 @@ async def job_status_by_parameter(
     job_id: Annotated[str | None, Query(description="The id that POST /chat gave.")] = None,
     wait: WaitParam = 0,
 ) -> JobState:
-    """Return the state of a job, its id given as a query parameter; with `wait`, as soon as its status changes."""
+    """Return the state of the job that `job_id` names; with `wait`, as soon as its status changes."""
     if job_id is None:
         raise InvalidRequest([("job_id", "is required: /job-status/{job_id} or /job-status?job_id=")])
     return _state(await _fetch_changed(job_id, queue, wait, owner=owner))
@@ -185,7 +187,7 @@ def job_result(job: JobView) -> JobResult:
 
 
 async def _fetch_changed(job_id: str, queue: JobQueue, wait_seconds: float, *, owner: str | None) -> JobView:
-    """Read a job as soon as its status differs from now, or after `wait_seconds`."""
+    """Read a job once its status has changed since this call, or after `wait_seconds`."""
     if not wait_seconds:
         return await queue.fetch(job_id, owner=owner)
     before = (await queue.fetch(job_id, owner=owner)).status
@@ -197,9 +199,9 @@ async def _fetch_changed(job_id: str, queue: JobQueue, wait_seconds: float, *, o
 async def _listed(
     jobs: Sequence[JobSummary], queue: JobQueue, uploads: UploadRepository, *, owner: str | None
 ) -> list[ListedJob]:
-    """Add to jobs their questions and documents: one round trip to Valkey, and one query if a document is among them.
+    """Add to each job its question or the name of its document; only the names of the owner's uploads.
 
-    The names are those of the owner's uploads only.
+    Takes one round trip to Valkey, and one SQL query if a job has a document.
     """
     payloads = await queue.job_index.payloads(jobs)
     upload_ids = {
@@ -245,4 +247,4 @@ def _result_text(job: JobView) -> str:
     if job.result is not None and "chunks" not in job.result:
         return f"{Removed.model_validate(job.result).name}: deleted"
     indexed = Indexed.model_validate(job.result)
-    return f"{indexed.name}: {indexed.pages} pages, {indexed.chunks} chunks stored"
+    return f"{indexed.name}: {counted(indexed.pages, 'page')}, {counted(indexed.chunks, 'chunk')} stored"

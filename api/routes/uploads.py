@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 import schemas
 from api.callbacks import WebhookUrl, make_callback
 from api.dependencies import (
+    ANY_SCOPE,
     DocumentServiceDep,
     FileStoreDep,
     JobQueueDep,
@@ -46,8 +47,7 @@ from schemas import KeyScope, UploadStatus
 from webhooks.store import WebhookStore
 
 router = APIRouter(route_class=ScopedRoute, tags=["uploads"])
-CHANGES = [require_scope(KeyScope.UPLOAD)]
-READS = [require_scope(KeyScope.UPLOAD, KeyScope.QUERY)]
+UPLOAD_SCOPE = [require_scope(KeyScope.UPLOAD)]
 
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
@@ -55,8 +55,8 @@ MAX_FILES = 100
 # The fields of a form beside its files. The longest is the URL of a webhook.
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 8 * 1024
-# What an Idempotency-Key stands for: the ids reserved for its files, and once all files are stored `taken:` and the ids
-# of their uploads. The mark follows the id of an upload that was there before.
+# The text stored under an Idempotency-Key lists ids: first the ids reserved for the files; once all files are stored,
+# after the prefix, the ids of their uploads. The mark follows the id of an upload that existed before.
 STORED_PREFIX = "taken:"
 DUPLICATE_MARK = "*"
 
@@ -75,7 +75,9 @@ class UploadAccepted(BaseModel):
     job_id: str | None = Field(description="The job that indexes the file; follow it with GET /job-status/{job_id}.")
     name: str
     status: UploadStatus
-    duplicate: bool = Field(description="True if the same file was uploaded before; this is that upload.")
+    duplicate: bool = Field(
+        description="True if the same file was uploaded before: these fields then describe the earlier upload."
+    )
 
 
 class UploadsAccepted(BaseModel):
@@ -108,7 +110,7 @@ class UploadView(BaseModel):
     updated_at: datetime
     started_at: datetime | None = None
     indexed_at: datetime | None = Field(
-        None, description="When the upload last became ready; it is searched since then."
+        None, description="When the upload last became ready; the upload is searched since then."
     )
 
 
@@ -121,7 +123,7 @@ class UploadPage(BaseModel):
 
 @router.post(
     "/uploads",
-    dependencies=CHANGES,
+    dependencies=UPLOAD_SCOPE,
     status_code=202,
     form_limits={"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES},
     responses=openapi_problems(404, 413, 415, 422, 503),
@@ -142,7 +144,7 @@ async def upload(
     form_webhook_url: Annotated[WebhookUrl, Form(alias="webhook_url")] = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> UploadsAccepted:
-    """Accept one or several files and have workers index them. One file of an unsupported type refuses them all."""
+    """Accept one or several files and have workers index them. If one file has an unsupported type, all are refused."""
     files, choice = file, form_on_duplicate or on_duplicate
     callback = make_callback(settings, form_webhook_url or webhook_url, {})
     await anyio.to_thread.run_sync(_check_types, files)
@@ -152,26 +154,26 @@ async def upload(
         idempotency = IdempotentRequest.of(idempotency_key, fields, user_id=user_id)
         if earlier := await _find_earlier(idempotency, queue, documents):
             return _all_accepted(earlier, response)
-    await documents.check_limits(user_id, files=len(files), size_bytes=sum(one.size or 0 for one in files))
+    await documents.check_limits(user_id, files=len(files), size_bytes=sum(item.size or 0 for item in files))
     await quotas.count_uploads(user_id, len(files))
     upload_ids = await _reserve_ids(len(files), idempotency, queue)
     accepted = [
         await documents.accept(
-            one.file, name=one.filename or "", user_id=user_id, on_duplicate=choice, upload_id=upload_id
+            item.file, name=item.filename or "", user_id=user_id, on_duplicate=choice, upload_id=upload_id
         )
-        for one, upload_id in zip(files, upload_ids, strict=True)
+        for item, upload_id in zip(files, upload_ids, strict=True)
     ]
     if idempotency is not None:
         await queue.idempotency.replace(idempotency, _format_stored(accepted))
-    for one in accepted:
-        _audit("upload_repeated" if one.duplicate else "upload_added", one.upload)
+    for item in accepted:
+        _audit("upload_repeated" if item.duplicate else "upload_added", item.upload)
     if callback.url:
         await _add_callback(accepted, callback, webhooks)
     return _all_accepted(accepted, response)
 
 
 def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> UploadsAccepted:
-    views = [_accepted(one) for one in accepted]
+    views = [_accepted(item) for item in accepted]
     if len(views) > 1:
         return UploadsAccepted(uploads=views)
     response.headers["Location"] = f"/uploads/{views[0].upload_id}"
@@ -179,7 +181,7 @@ def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> Uploads
 
 
 def _request_fields(files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback) -> dict[str, object]:
-    """Return what makes two uploads the same request: names and contents of the files, and the options."""
+    """Return the fields by which two requests are the same: names and hashes of the files, and the options."""
     names_and_hashes = []
     for file in files:
         content = cast("BytesIO", file.file)
@@ -207,8 +209,7 @@ async def _find_earlier(
 ) -> list[AcceptedUpload] | None:
     """Return the uploads of an earlier request, in their present state.
 
-    None if this is the first request, or if the earlier one was cut short. Raises UploadNotFound if an upload was
-    deleted since.
+    None without an earlier request, or if it was cut short. Raises UploadNotFound if an upload was deleted since.
     """
     reserved = await queue.idempotency.find(idempotency)
     if reserved is None or not reserved.startswith(STORED_PREFIX):
@@ -224,14 +225,14 @@ async def _find_earlier(
 
 
 def _format_stored(accepted: list[AcceptedUpload]) -> str:
-    marked = (one.upload.upload_id + (DUPLICATE_MARK if one.duplicate else "") for one in accepted)
+    marked = (item.upload.upload_id + (DUPLICATE_MARK if item.duplicate else "") for item in accepted)
     return STORED_PREFIX + ",".join(marked)
 
 
 def _parse_stored(reserved: str) -> list[tuple[str, bool]]:
-    """Return the id of each upload that an Idempotency-Key stands for, and whether it was there before."""
+    """Return the id of each upload of an earlier request, and True if the upload existed before that request."""
     marked = reserved.removeprefix(STORED_PREFIX).split(",")
-    return [(one.removesuffix(DUPLICATE_MARK), one.endswith(DUPLICATE_MARK)) for one in marked]
+    return [(text.removesuffix(DUPLICATE_MARK), text.endswith(DUPLICATE_MARK)) for text in marked]
 
 
 async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore) -> None:
@@ -239,13 +240,14 @@ async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webh
 
     A duplicate that was indexed long ago has no job whose end could be reported.
     """
-    for upload in (one.upload for one in accepted if one.queued or one.upload.status is not UploadStatus.READY):
-        if upload.job_id is not None:
+    for item in accepted:
+        upload = item.upload
+        if upload.job_id is not None and (item.queued or upload.status is not UploadStatus.READY):
             add = partial(webhooks.add_callback, upload.job_id, owner=upload.user_id, callback=callback)
             await anyio.to_thread.run_sync(add)
 
 
-@router.get("/uploads", dependencies=READS, responses=openapi_problems(422, 503), response_model_exclude_none=True)
+@router.get("/uploads", dependencies=ANY_SCOPE, responses=openapi_problems(422, 503), response_model_exclude_none=True)
 async def uploads(
     repository: UploadRepositoryDep,
     owner: VisibleOwnerDep,
@@ -259,12 +261,12 @@ async def uploads(
     page, following = await anyio.to_thread.run_sync(
         lambda: repository.page(owner, limit=limit, status=status, name=part_of_name, cursor=cursor)
     )
-    return UploadPage(uploads=[_view(one) for one in page], next=following)
+    return UploadPage(uploads=[_view(item) for item in page], next=following)
 
 
 @router.get(
     "/uploads/{upload_id}",
-    dependencies=READS,
+    dependencies=ANY_SCOPE,
     responses=openapi_problems(404, 422, 503),
     response_model_exclude_none=True,
 )
@@ -275,7 +277,7 @@ async def upload_state(upload_id: str, documents: DocumentServiceDep, owner: Vis
 
 @router.get(
     "/uploads/{upload_id}/file",
-    dependencies=READS,
+    dependencies=ANY_SCOPE,
     responses=openapi_problems(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
     response_class=StreamingResponse,
 )
@@ -296,7 +298,9 @@ async def upload_file(
     return StreamingResponse(chunks, media_type=upload.media_type, headers=headers)
 
 
-@router.delete("/uploads/{upload_id}", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503))
+@router.delete(
+    "/uploads/{upload_id}", dependencies=UPLOAD_SCOPE, status_code=202, responses=openapi_problems(404, 422, 503)
+)
 async def delete_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
     """Delete an upload. No answer uses it from now on; a worker then removes its points, file and row."""
     removed = await documents.delete(upload_id, user_id=owner)
@@ -305,17 +309,20 @@ async def delete_upload(upload_id: str, documents: DocumentServiceDep, owner: Vi
 
 
 @router.post(
-    "/uploads/{upload_id}/reindex", dependencies=CHANGES, status_code=202, responses=openapi_problems(404, 422, 503)
+    "/uploads/{upload_id}/reindex",
+    dependencies=UPLOAD_SCOPE,
+    status_code=202,
+    responses=openapi_problems(404, 422, 503),
 )
 async def reindex_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
-    """Index an upload again. Answers use it meanwhile. An upload that is being indexed stays as it is."""
+    """Index an upload again. Answers use the upload meanwhile. An upload that is being indexed stays as it is."""
     queued = await documents.reindex(upload_id, user_id=owner)
     _audit("upload_reindexed", queued)
     return _accepted(AcceptedUpload(upload=queued, duplicate=False, queued=True))
 
 
 def _audit(event: str, upload: schemas.Upload) -> None:
-    """Write to the audit log what was done to an upload. Who did it is on every line of a request."""
+    """Write a change of an upload to the audit log. The log context adds the caller to every line of a request."""
     logs.audit(
         event,
         owner=upload.user_id,

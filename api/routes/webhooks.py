@@ -1,4 +1,4 @@
-"""Webhooks: register endpoints, and list and repeat the deliveries to them: /webhooks."""
+"""Webhooks under /webhooks: register endpoints, and list and repeat the deliveries to them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,24 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from uuid_utils.compat import uuid7
 
 from api.callbacks import address_policy
-from api.dependencies import ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep, require_scope
+from api.dependencies import ANY_SCOPE, ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep
 from api.problems import openapi_problems
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
 from observability import logs
-from schemas import KeyScope, check_text
+from schemas import check_text
 from webhooks.models import Attempt, Delivery, DeliveryStatus, Endpoint, EventType, utc_time
 from webhooks.sender import new_secret
 from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url, resolve_addresses
 from webhooks.store import EVERYONE, delivery_job_id
 
 # These routes are sync, so that FastAPI runs them in threads: the store and the resolver block.
-router = APIRouter(
-    route_class=ScopedRoute, tags=["webhooks"], dependencies=[require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
-)
+router = APIRouter(route_class=ScopedRoute, tags=["webhooks"], dependencies=ANY_SCOPE)
 
 RESOLVE_SECONDS = 2.0
 EXAMPLE = "https://example.com/hooks/rag"
 
-LimitParam = Annotated[int, Query(ge=1, le=100, description="Largest number to list, newest first.")]
-OffsetParam = Annotated[int, Query(ge=0, le=1_000, description="Number of the newest to leave out.")]
+LimitParam = Annotated[int, Query(ge=1, le=100, description="Largest number of deliveries to list, newest first.")]
+OffsetParam = Annotated[int, Query(ge=0, le=1_000, description="Number of newest deliveries to leave out.")]
 
 
 class EndpointRequest(BaseModel):
@@ -44,7 +42,7 @@ class EndpointRequest(BaseModel):
 
 
 class EndpointView(BaseModel):
-    """A registered endpoint. `disabled_at` is set when it answers 410 Gone; from then on nothing is sent to it."""
+    """A registered endpoint. Once it answers 410 Gone, `disabled_at` is set and nothing more is sent to it."""
 
     id: str
     url: str
@@ -163,8 +161,8 @@ def redeliver(delivery_id: str, webhooks: WebhookStoreDep, owner: VisibleOwnerDe
             "next_attempt_at": utc_time(now),
         }
     )
-    dropped = delivery_job_id(delivery.delivery_id, delivery.seq)
-    if not webhooks.save_delivery(again, expected=delivery.seq, now=now, remove_job=dropped):
+    earlier_job = delivery_job_id(delivery.delivery_id, delivery.seq)
+    if not webhooks.save_delivery(again, expected=delivery.seq, now=now, remove_job=earlier_job):
         raise WebhookConflict("the webhook is being sent at this moment: look at its status before you send it again")
     return _delivery_view(again)
 
@@ -204,7 +202,7 @@ def endpoint_deliveries(
 
 
 def _check_url(url: str, policy: AddressPolicy) -> None:
-    """Refuse a URL to which no webhook may be sent, now that its host resolves. A host need not resolve yet."""
+    """Refuse a URL to which no webhook may be sent. A host that does not resolve yet is accepted."""
     try:
         resolve_addresses(parse_url(url, policy), policy, timeout_seconds=RESOLVE_SECONDS)
     except WebhookUrlRefused as error:
