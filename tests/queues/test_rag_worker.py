@@ -11,14 +11,14 @@ from pathlib import Path
 import httpx
 from redis import Redis
 from rq import Queue
-from rq.command import send_shutdown_command, send_stop_job_command
+from rq.command import PUBSUB_CHANNEL_TEMPLATE, send_shutdown_command, send_stop_job_command
 from rq.job import Job
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.suspension import resume, suspend
 
 from client.rq.serializer import PlainSerializer
-from queues.ragworker.worker import SAME_SIGNAL_SECONDS, queue_limits
+from queues.ragworker.worker import SAME_SIGNAL_SECONDS, RagWorker, queue_limits
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support import jobs
@@ -107,9 +107,10 @@ def test_a_job_that_cannot_be_interrupted_fails_at_its_deadline_and_frees_its_sl
 
 
 def test_stop_job_and_cancel_reach_running_jobs(valkey: Redis, settings: Settings) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, working(settings):
+    with socket.create_server(("127.0.0.1", 0)) as server, working(settings) as worker:
         stopped, canceled, other = (enqueue(valkey, "hang_in_socket", server.getsockname()[1]) for _ in range(3))
         wait_until(lambda: len(started(valkey)) == 3)
+        wait_until_listening(valkey, worker)
         send_stop_job_command(valkey, stopped.id, serializer=PlainSerializer)
         Job.fetch(canceled.id, connection=valkey, serializer=PlainSerializer).cancel()
         wait_until(lambda: status(stopped) == "stopped")
@@ -169,6 +170,7 @@ def test_the_shutdown_command_and_suspension_work(valkey: Redis, settings: Setti
         assert status(job) == "queued"
         resume(valkey)
         assert ended(job) == ["finished"]
+        wait_until_listening(valkey, worker)
         send_shutdown_command(valkey, worker.name)
         wait_until(lambda: valkey.hexists(worker.key, "death"))
 
@@ -313,6 +315,12 @@ def test_expired_jobs_leave_the_registries(valkey: Redis, settings: Settings) ->
         wait_until(lambda: valkey.zcard("rq:canceled:rag_queries") == 2)
         wait_until(lambda: [valkey.zcard(f"rq:{name}:rag_queries") for name in ("finished", "failed")] == [1, 1])
     assert set(valkey.zrange("rq:canceled:rag_queries", 0, -1)) == {b"waits", canceled.id.encode()}
+
+
+def wait_until_listening(valkey: Redis, worker: RagWorker) -> None:
+    """Wait until a worker has subscribed to its commands. RQ publishes a command once: before that, nobody hears it."""
+    channel = PUBSUB_CHANNEL_TEMPLATE % worker.name
+    wait_until(lambda: valkey.pubsub_numsub(channel)[0][1] == 1, what="the subscription of the worker")
 
 
 def started(valkey: Redis, queue: str = "rag_queries") -> list[str]:
