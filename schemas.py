@@ -77,7 +77,7 @@ DEFAULT_SCOPES = frozenset({KeyScope.QUERY, KeyScope.UPLOAD})
 
 
 class Caller(Frozen):
-    """The user who calls, the key that proves it, and the scopes it grants. `key_id` is empty without a key."""
+    """The user who calls, the user's key, and the scopes of the key. `key_id` is empty without a key."""
 
     user_id: UserId = "local"
     key_id: str = ""
@@ -89,7 +89,7 @@ class Caller(Frozen):
 
     @property
     def visible_owner(self) -> str | None:
-        """The user whose resources the caller sees; None for everybody's."""
+        """The user whose resources the caller sees; None for the resources of all users."""
         return None if KeyScope.ADMIN in self.scopes else self.user_id
 
 
@@ -111,7 +111,7 @@ class ApiKey(Frozen):
 
 
 class Query(Frozen):
-    """A question as it travels to a worker. With `everyone`, the documents of every user may answer it."""
+    """A question in the form that workers read. With `everyone`, the documents of every user may answer."""
 
     query: QuestionText
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
@@ -130,7 +130,7 @@ class Query(Frozen):
 
     @property
     def visible_owner(self) -> str | None:
-        """The user whose documents may answer; None for everybody's."""
+        """The user whose documents may answer; None for the documents of all users."""
         return None if self.everyone else self.user_id
 
     @property
@@ -158,8 +158,9 @@ class UploadStatus(StrEnum):
 class Upload(Frozen):
     """A file in the list of uploads.
 
-    `job_id` is the job that works on it or did so last; None if index.py does the work. `indexed_at` is when it last
-    became ready, None if it never did. Search finds its chunks only if `indexed_at` is set and no delete has begun.
+    `job_id` is the present or the last job of the upload; None if index.py does the work. `indexed_at` is the last time
+    at which the upload became ready; None before the first. Search finds the chunks only if `indexed_at` is set and no
+    delete has begun.
     """
 
     upload_id: str
@@ -183,7 +184,7 @@ class Upload(Frozen):
 
 
 class UploadTask(Frozen):
-    """The upload that a job brings to the state its row asks for, as the task travels to a worker."""
+    """The task of a job: bring this upload to the state that its row asks for."""
 
     upload_id: str
     user_id: str = "local"
@@ -283,7 +284,7 @@ class Source(Frozen):
 
 
 class Usage(Frozen):
-    """Tokens a question cost, as the model provider counted them."""
+    """The tokens that a question cost, as counted by the model provider."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -324,7 +325,7 @@ class Used(Frozen):
 
 
 class Link(Frozen):
-    """An image or a link in an answer. The service never fetches one."""
+    """An image or a link in an answer. The service never fetches the URL."""
 
     kind: Literal["image", "link"] = Field(
         description="`image`: a viewer may fetch it by itself, also a frame or style sheet; `link`: only if followed."
@@ -337,8 +338,8 @@ class Link(Frozen):
 class Answer(Frozen):
     """An answer to a question. `answered` is True if a source supports at least a part of the answer.
 
-    `answered` is False if nothing relevant was found, if the model says so in any words, and if no source supports
-    what the model says instead. `sources` is then empty, and the text cites nothing.
+    `answered` is False if the search found nothing relevant, if the model refuses in any words, or if no source
+    supports the model's text. `sources` is then empty, and the text cites nothing.
     `cached` is True if the same question was answered before over the same documents. `rewritten` is the question that
     was searched for, if the conversation changed it. `unsupported` counts citations that were removed because their
     source does not support them. `times` holds seconds for each stage: queue, embed, search, rerank, model.
@@ -372,7 +373,7 @@ class Failure(Frozen):
 
 
 class Event(Frozen):
-    """Something that happened to a job. Events are ordered by `id`; a reader resumes after the last one it has seen."""
+    """An event in the life of a job. Events are ordered by `id`; a reader resumes after the last `id` it has seen."""
 
     id: str
     type: str
@@ -382,7 +383,7 @@ class Event(Frozen):
 class JobView(Frozen):
     """A job as the queue stores it.
 
-    `position` counts from 1, the next to run; None unless queued. `expected_wait_seconds` is None also if no job of
+    `position` counts from 1, the next job to run; None unless queued. `expected_wait_seconds` is None also if no job of
     the queue ended in the last minute.
     """
 

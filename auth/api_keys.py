@@ -1,7 +1,8 @@
 """API keys in SQL: create, list and revoke them, and find a caller's key by its hash.
 
-A key is `rag_` and 256 random bits. Only its SHA-256 is stored: 256 bits cannot be guessed, so a slow hash would only
-cost each request. Rows are never deleted, so that revoking the last key does not open the server to everybody.
+A key is `rag_` and 256 random bits. Only the SHA-256 of a key is stored: 256 bits cannot be guessed, so a slow hash
+would cost time and add no security. Rows are never deleted, so that revoking the last key does not open the
+server to everybody.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from schemas import ApiKey, Caller, KeyScope
 
 PREFIX = "rag_"
 KEY_BYTES = 32
-# How old the keys that a process has in memory may be. `keys create` and `keys revoke` wait this long.
+# Largest age of the keys in the memory of a process. `keys create` and `keys revoke` wait this long.
 REFRESH_SECONDS = 1.0
 
 
@@ -60,7 +61,7 @@ class ApiKeyRepository:
             return [_from_row(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
-        """Revoke a key for good; False if no key has this id."""
+        """Revoke a key for good. Returns False if no key has this id."""
         revoked = (
             update(ApiKeyRow)
             .where(ApiKeyRow.key_id == key_id)
@@ -96,7 +97,7 @@ class ApiKeyCache:
         return bool(self._by_hash)
 
     async def caller(self, text: str) -> Caller | None:
-        """Return the caller whom a key stands for; None if the key is unknown or invalid. Raises UploadsUnavailable."""
+        """Return the caller with this key; None if the key is unknown or invalid. Raises UploadsUnavailable."""
         await self._refresh()
         sha256 = _sha256(text)
         cached = self._by_hash.get(sha256)

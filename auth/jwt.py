@@ -1,7 +1,7 @@
 """JSON Web Tokens (JWT, RFC 7519) of an identity provider: who calls, and which scopes the caller has.
 
-The kind of key decides the algorithms: a shared secret verifies HS256 only, public keys verify signatures only. So no
-token can choose its algorithm, and a public key never serves as a secret.
+The kind of key decides the algorithms: a shared secret verifies HS256 only, public keys never verify HS256. So no token
+can choose its algorithm, and a public key never serves as a secret.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PUBLIC_KEY_ALGORITHMS = (
 )
 LEEWAY_SECONDS = 10
 JWKS_TIMEOUT_SECONDS = 5
-# How long the identity provider is not asked again after a request to it failed.
+# The pause after a failed request to the identity provider, before the next request.
 PAUSE_SECONDS = 5.0
 MAX_TOKEN_CHARS = 8_192
 

@@ -1,4 +1,4 @@
-"""Limits on what a caller may ask for, counted in Valkey by the library `limits` for all API and worker processes.
+"""Limits on requests, uploads and tokens, counted in Valkey by the library `limits` for all API and worker processes.
 
 Requests are counted for each key over a sliding minute. Uploads and tokens are counted for each user over a day that
 begins with the first of them.
@@ -44,7 +44,7 @@ class Quota:
 
 
 class Quotas:
-    """The limits that the settings set. A limit without a setting does not exist. Shares the connections of `pool`.
+    """The limits that the settings name; without a setting there is no limit. Shares the connections of `pool`.
 
     Every method raises TooManyRequests, which holds the time to wait, and QueueUnavailable.
     """
@@ -70,11 +70,11 @@ class Quotas:
         if self._uploads is None:
             return
         async with valkey_call():
-            # `hit` also counts what it refuses: without this test, one form with too many files would use up the day.
+            # `hit` also counts refused files: without this test, a form with too many files would use up the quota.
             fits = await self._per_day.test(self._uploads, "uploads", quoted(user_id), cost=files)
             quota = await _read(self._per_day, self._uploads, "uploads", user_id)
         if files > self._uploads.amount:
-            # No window is long enough. Name a whole one, for the current one may end in a moment.
+            # The files fit into no window. Give the time of a whole window, for the current one may end in a moment.
             quota = replace(quota, reset_seconds=quota.window_seconds)
         if not fits:
             raise _too_many(quota)
@@ -101,8 +101,8 @@ async def _count(limiter: RateLimiter, item: RateLimitItem, name: str, subject: 
 
 async def _read(limiter: RateLimiter, item: RateLimitItem, name: str, subject: str) -> Quota:
     window = await limiter.get_window_stats(item, name, quoted(subject))
-    reset_seconds = max(1, math.ceil(window.reset_time - time.time()))
-    return Quota(name, item.amount, item.get_expiry(), max(0, window.remaining), reset_seconds)
+    remaining = max(0, window.remaining)
+    return Quota(name, item.amount, item.get_expiry(), remaining, seconds_until(window.reset_time))
 
 
 def _too_many(quota: Quota) -> TooManyRequests:
@@ -115,5 +115,10 @@ def _too_many(quota: Quota) -> TooManyRequests:
 
 
 def token_limit(tokens_per_day: int) -> RateLimitItem:
-    """Return the limit on tokens in the form in which both the API and the workers count it."""
+    """Return the limit on tokens that the API and the workers share."""
     return RateLimitItemPerDay(tokens_per_day)
+
+
+def seconds_until(reset_time: float) -> int:
+    """Return the full seconds until a time in Unix seconds, at least 1."""
+    return max(1, math.ceil(reset_time - time.time()))

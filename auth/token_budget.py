@@ -6,15 +6,13 @@ Imported only where TOKENS_PER_DAY is set, for the import costs 40 ms.
 from __future__ import annotations
 
 import logging
-import math
-import time
 
 from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 from redis import Redis
 from redis.exceptions import RedisError
 
-from auth.quotas import token_limit
+from auth.quotas import seconds_until, token_limit
 from client.valkey import keys
 from client.valkey.keys import quoted
 from errors import TooManyRequests
@@ -31,7 +29,7 @@ def require_tokens(valkey: Redis, *, user_id: str, limit: int) -> None:
         log.warning("the tokens of a user could not be read: Valkey does not answer")
         return
     if window.remaining <= 0:
-        reset_seconds = max(1, math.ceil(window.reset_time - time.time()))
+        reset_seconds = seconds_until(window.reset_time)
         raise TooManyRequests(
             f"the {limit} tokens of the day were used up before this question's turn (TOKENS_PER_DAY): "
             f"ask again in {reset_seconds} s",

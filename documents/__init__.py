@@ -1,1 +1,1 @@
-"""The life of an upload: accept, index again, delete, settle, and who may find it. No HTTP and no parsing."""
+"""The life of an upload: accept, index again, reconcile, delete, and who may find it. No HTTP and no parsing."""

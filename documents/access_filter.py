@@ -1,8 +1,8 @@
 """Search restricted to uploads that the table of uploads allows.
 
-The table is read before the search, for uploads to leave out, and again after the search, for the uploads in its
-results. So a deleted upload is gone from answers with the commit of its row, on every worker, however long the removal
-of its points takes; and points without a row are never found.
+The table is read twice: before the search, for the uploads to leave out, and after the search, for the uploads in the
+results. So a deleted upload is gone from the answers of every worker once its row is committed, even while its points
+are still being removed. Points without a row are never found.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class AccessFilter:
     ) -> SearchResults:
         """As Store.search."""
         hidden = self._uploads.hidden_ids(search_filter.user_id)
-        found = self._store.search(question, vector, search_filter.model_copy(update={"hidden": hidden}), limit)
-        return found.of_uploads(self._uploads.searchable(search_filter.user_id, found.uploads))
+        results = self._store.search(question, vector, search_filter.model_copy(update={"hidden": hidden}), limit)
+        return results.of_uploads(self._uploads.searchable(search_filter.user_id, results.uploads))
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
         """As Store.neighbours, unfiltered: neighbours belong to the uploads of the chunks, which `search` allowed."""

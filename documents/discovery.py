@@ -39,9 +39,9 @@ class Discovery:
 
 
 def find_documents(paths: Iterable[Path], *, exclude: Path | None = None) -> Discovery:
-    """Return each file among `paths`, unread, and each document in the folders among them and in their subfolders.
+    """Return the files among `paths`, without reading them, and the documents below the folders among `paths`.
 
-    `exclude` is a folder that is not searched, unless it is one of `paths`. Links to folders are not followed.
+    `exclude` is a folder that is not searched, unless `paths` names it. Links to folders are not followed.
     """
     discovery = Discovery()
     seen = set()
@@ -68,7 +68,7 @@ def _documents_below(folder: str, excluded: str | None, discovery: Discovery) ->
 
 
 def _files_below(folder: str, excluded: str | None, discovery: Discovery) -> Iterator[os.DirEntry[str]]:
-    """Yield every visible entry below a folder that is not itself a folder. A list, not recursion, bounds the depth."""
+    """Yield every visible entry below a folder, except folders. A list replaces recursion: no folder is too deep."""
     waiting = [folder]
     while waiting:
         current = waiting.pop()
@@ -90,7 +90,7 @@ def _files_below(folder: str, excluded: str | None, discovery: Discovery) -> Ite
 
 
 def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
-    """Return why a file in a folder is no document; None for a document, and for a file that cannot be opened.
+    """Return why a file in a folder is skipped; None for a document, and for a file that cannot be opened.
 
     Reads at most the first 64 KiB of the file, and the list of files of a zip archive.
     """

@@ -1,4 +1,4 @@
-"""The media type of a file, by its content. The name only distinguishes kinds of text, and must not claim a PDF."""
+"""The media type of a file, by its content. The name decides between kinds of text; only a PDF may be named .pdf."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACCEPTED_KINDS = "PDF, DOCX, HTML, Markdown and plain text"
 HEAD_BYTES = 64 * 1024
 # Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
 PDF_HEADER_BYTES = 1024
-# Of a zip only the directory is read, up to this size: ten thousand names. Python needs 500 bytes for 50 of it.
+# Only the directory of a zip is read, at most this many bytes: ten thousand names. Python needs ten times the memory.
 ZIP_LIST_BYTES = 1024 * 1024
 _UNICODE_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What may precede the first tag. Matched piece by piece: one pattern with a star around it tries twenty comments in a
@@ -70,17 +70,18 @@ def _zip_type(file: BinaryIO) -> str:
 
 
 class _BoundedReader:
-    """A file of which ZIP_LIST_BYTES can be read; then `read` raises OSError."""
+    """A file whose `read` raises OSError after ZIP_LIST_BYTES."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._left = ZIP_LIST_BYTES
+        self._remaining_bytes = ZIP_LIST_BYTES
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(self._left + 1 if size < 0 else min(size, self._left + 1))
-        self._left -= len(data)
-        if self._left < 0:
+        limit = self._remaining_bytes + 1
+        data = self._file.read(limit if size < 0 else min(size, limit))
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
             raise OSError("the list of files is too long")
         return data
 
@@ -113,4 +114,4 @@ def _is_text(head: bytes, name: str) -> bool:
 
 
 def _unsupported() -> UnsupportedFile:
-    return UnsupportedFile("unsupported", f"files of this kind are not taken, only {ACCEPTED_KINDS}")
+    return UnsupportedFile("unsupported", f"files of this kind are not accepted, only {ACCEPTED_KINDS}")

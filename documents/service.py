@@ -39,7 +39,7 @@ from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
 YOUNG_SECONDS = 10.0
 # index.py writes to its row at least once a batch. An index.py that was silent for this long was killed.
 LOCAL_SECONDS = 600.0
-# `reconcile_unfinished` leaves alone what changed within this time: uploads, and questions that wait for uploads.
+# `reconcile_unfinished` leaves alone the uploads, and the questions that wait for uploads, changed within this time.
 UNCHANGED_SECONDS = 30.0
 RECONCILE_BATCH = 100
 MIB = 1024 * 1024
@@ -52,8 +52,8 @@ UNFINISHED = INDEXING | {UploadStatus.DELETING}
 class OnDuplicate(StrEnum):
     """What to do with a file that the user has uploaded before, byte for byte.
 
-    `skip` keeps the present upload, and indexes it again only if it failed; `replace` gives it the new name and
-    indexes it again; `keep` makes another upload.
+    `skip` keeps the earlier upload, and indexes it again only if indexing failed; `replace` gives it the new name, and
+    always indexes it again; `keep` makes another upload.
     """
 
     SKIP = "skip"
@@ -103,17 +103,17 @@ class DocumentService:
         on_duplicate: OnDuplicate = OnDuplicate.SKIP,
         upload_id: str | None = None,
     ) -> AcceptedUpload:
-        """Store a file and have it indexed. With the `upload_id` of an upload, the file replaces that upload's file.
+        """Store a file and queue the job that indexes the file. If `upload_id` exists, that upload gets the new file.
 
         Raises DocumentError for a file of a kind that is not accepted.
         """
         new = await asyncio.to_thread(self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id)
-        present = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
-        if present is not None and present.status is UploadStatus.DELETING:
+        existing = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
+        if existing is not None and existing.status is UploadStatus.DELETING:
             new = new.model_copy(update={"upload_id": new_id()})
-        elif present is not None:
-            return await self._replace_file(present, new)
-        # When this fails the file stays: the row may have been written all the same. An audit finds out.
+        elif existing is not None:
+            return await self._replace_file(existing, new)
+        # If `add` raises, the file stays: the row may have been written all the same. An audit removes lost files.
         unique = on_duplicate is not OnDuplicate.KEEP
         added = await asyncio.to_thread(self._uploads.add, new, unique=unique)
         if added.upload_id != new.upload_id:
@@ -148,7 +148,7 @@ class DocumentService:
         return await self._requeue(upload, limited=True)
 
     async def delete(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
-        """Delete an upload: at once from every answer, then its points, file and row. Raises UploadNotFound."""
+        """Delete an upload: no later answer uses it; a job removes points, file and row. Raises UploadNotFound."""
         job_id = new_id()
         if not _is_uuid(upload_id):
             raise _not_found()
@@ -176,7 +176,7 @@ class DocumentService:
         """Return the jobs that must end before a question about these uploads can run.
 
         `wait`: the question waits for uploads that are being indexed. Raises UploadNotFound, and UploadNotReady for an
-        upload that was never indexed and is not waited for.
+        upload that was never indexed and for which the question does not wait.
         """
         jobs = []
         for upload_id in upload_ids:
@@ -190,7 +190,7 @@ class DocumentService:
         return jobs
 
     async def reconcile_unfinished(self) -> None:
-        """Reconcile a batch of the unfinished uploads, a further batch with each call, and stranded questions."""
+        """Reconcile the next batch of unfinished uploads, and release stranded questions."""
         uploads = await asyncio.to_thread(
             self._uploads.unfinished,
             unchanged_seconds=UNCHANGED_SECONDS,
@@ -204,9 +204,9 @@ class DocumentService:
             await self._queue.release_stranded(waiting_seconds=UNCHANGED_SECONDS)
 
     async def reconcile(self, upload: Upload) -> Upload | None:
-        """Bring an upload in line with its job: submit a lost job again, record a failure that no row shows.
+        """Bring an upload in line with its job: submit a lost job again, record a failure that the row does not show.
 
-        Returns the upload as it is afterwards, None when it is gone. Raises QueueUnavailable.
+        Returns the upload as stored afterwards; None if the upload is gone. Raises QueueUnavailable.
         """
         if self._queue is None or _seconds_since(upload.updated_at) < YOUNG_SECONDS:
             return upload
@@ -266,30 +266,30 @@ class DocumentService:
         try:
             await self._submit(new, limited=True)
         except AppError:
-            # The upload is not accepted, so nothing stays. If the job was queued all the same, it finds no row.
+            # A refused upload leaves nothing behind. If the job was queued all the same, the job finds no row.
             await asyncio.to_thread(self._uploads.undo_add, new.upload_id, job_id=new.job_id or "")
             await asyncio.to_thread(self._files.delete, new.file_id)
             raise
 
-    async def _accept_duplicate(self, present: Upload, name: str, on_duplicate: OnDuplicate) -> AcceptedUpload:
-        usable = present.status in INDEXING or present.status is UploadStatus.READY
+    async def _accept_duplicate(self, existing: Upload, name: str, on_duplicate: OnDuplicate) -> AcceptedUpload:
+        usable = existing.status in INDEXING or existing.status is UploadStatus.READY
         if on_duplicate is OnDuplicate.SKIP and usable:
-            return AcceptedUpload(upload=present, duplicate=True, queued=False)
+            return AcceptedUpload(upload=existing, duplicate=True, queued=False)
         values = {"name": name} if on_duplicate is OnDuplicate.REPLACE else {}
-        upload = await self._requeue(present, limited=True, **values)
+        upload = await self._requeue(existing, limited=True, **values)
         return AcceptedUpload(upload=upload, duplicate=True, queued=True)
 
-    async def _replace_file(self, present: Upload, new: Upload) -> AcceptedUpload:
+    async def _replace_file(self, existing: Upload, new: Upload) -> AcceptedUpload:
         """Give an upload a new version of its file, and delete the old file."""
         fields = new.model_dump(include={"file_id", "name", "media_type", "bytes", "sha256"})
-        upload = await self._requeue(present, limited=True, **fields)
+        upload = await self._requeue(existing, limited=True, **fields)
         if upload.file_id != new.file_id:
             raise QueueUnavailable("the upload is being changed by another process; try again", retry_after_seconds=5)
-        await asyncio.to_thread(self._files.delete, present.file_id)
-        return AcceptedUpload(upload=upload, duplicate=present.sha256 == new.sha256, queued=True)
+        await asyncio.to_thread(self._files.delete, existing.file_id)
+        return AcceptedUpload(upload=upload, duplicate=existing.sha256 == new.sha256, queued=True)
 
     async def _requeue(self, upload: Upload, *, limited: bool = False, **values: Any) -> Upload:
-        """Give an upload another job, and `values`, unless it has changed meanwhile. Return it as it is afterwards."""
+        """Give an upload a new job and `values`, unless the row has changed meanwhile. Return the stored upload."""
         job_id = new_id() if self._queue is not None else None
         if upload.status is UploadStatus.DELETING:
             values["status"] = UploadStatus.DELETING
@@ -343,7 +343,7 @@ def _failure_of(job: JobView) -> tuple[str, str]:
 
 def _storage_full(max_stored_mb: int, free_bytes: int) -> TooManyRequests:
     return TooManyRequests(
-        f"of the {max_stored_mb} MiB that a user may keep (MAX_STORED_MB) {free_bytes} bytes are free: "
+        f"a user may store {max_stored_mb} MiB (MAX_STORED_MB), of which {free_bytes} bytes are free: "
         "delete an upload first",
         retry_after_seconds=FULL_SECONDS,
         headers=rate_limit_headers(
@@ -368,7 +368,7 @@ def _is_uuid(text: str) -> bool:
 
 def _not_ready(upload: Upload, *, wait: bool) -> UploadNotReady:
     if upload.status is UploadStatus.FAILED:
-        return UploadNotReady(f"the upload {upload.upload_id} is failed: {upload.error}")
+        return UploadNotReady(f"the upload {upload.upload_id} could not be indexed: {upload.error}")
     hint = "ask again once it is ready" if wait else "ask with after_upload, or again once it is ready"
     return UploadNotReady(f"the upload {upload.upload_id} is {upload.status}: {hint}")
 

@@ -99,7 +99,7 @@ def check_listen_host(host: str) -> str:
     try:
         ip_address(bare)
     except ValueError:
-        # Resolvers read a name that ends in a number as an address (WHATWG URL, 3.5), and here it is not a valid one.
+        # Resolvers read a name that ends in a number as an address (WHATWG URL, 3.5). Here the address is not valid.
         if not _HOST_NAME.fullmatch(bare) or bare.rstrip(".").rpartition(".")[2].isdigit():
             raise ValueError("must be an address such as 127.0.0.1, or a host name") from None
     return bare
@@ -158,7 +158,7 @@ def is_https_or_loopback(url: str) -> bool:
 
 
 def without_password(url: str) -> str:
-    """Return `url` in a form that can be printed: any password is replaced by `***`."""
+    """Return a URL in a form that can be printed, with `***` for any password."""
     url = re.sub(r"([?&]password=)[^&#]*", r"\1***", url)
     parts = urlsplit(url)
     if parts.password is None:
@@ -176,6 +176,6 @@ def _with_ca_file(url: str, ca_file: Path | None) -> str:
 
 
 def _scheme(url: str) -> str:
-    """Return the scheme of any text in lower case; empty if there is none."""
+    """Return the scheme of any text in lower case; empty for a text without a scheme."""
     scheme, colon, _ = url.partition("://")
     return scheme.lower() if colon else ""

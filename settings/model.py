@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, AfterValidator(make_absolute)] = Field(
         Path("data"), description="Folder of all stored data. A relative path starts at the folder of main.py."
     )
-    # Before valkey_url, whose check adds it to the URL.
+    # Must stand before valkey_url, whose check adds the file to the URL.
     tls_ca_file: Annotated[Path, AfterValidator(check_ca_file)] | None = Field(
         None,
         description="PEM file of the only certificate authorities to trust for Valkey at rediss:// and Qdrant at "
@@ -202,7 +202,7 @@ class Settings(BaseSettings):
     job_timeout_seconds: int = Field(
         180, ge=1, le=86_400, description="Maximum run time of a job that answers a question, in seconds."
     )
-    # Ten years. Valkey refuses about 10^16 s and more, and would do so only when jobs are already running.
+    # At most ten years. Valkey refuses about 10^16 s and more, but only once a job runs.
     result_ttl_seconds: int = Field(
         86_400,
         ge=1,

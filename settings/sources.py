@@ -11,9 +11,9 @@ from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
 class EnvironmentSource(EnvSettingsSource):
     """Environment variables; a field with several names takes the first name that has a value.
 
-    The value is returned under the name of the field. So this source wins over the next one even where the two use
-    different names for the same field. A field whose names are all empty is returned as empty: this hides the value
-    of the next source.
+    The value is returned under the name of the field. So this source wins over the next source even where the two use
+    different names for the same field. A field whose variables are all empty is returned as empty, which hides the
+    value of the next source.
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:

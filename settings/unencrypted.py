@@ -1,4 +1,4 @@
-"""Which secrets the settings would send unencrypted over networks of other people."""
+"""Warnings about settings that send secrets unencrypted over public networks."""
 
 from __future__ import annotations
 

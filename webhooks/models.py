@@ -16,7 +16,7 @@ from schemas import Answer, Frozen, JobStatus, JobView
 SCHEDULE_SECONDS: Final = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 # A larger body is sent without result, sources and links; the receiver reads them at /result.
 MAX_BODY_BYTES: Final = 256 * 1024
-# Ids are derived from what they identify, so that a repeated step creates nothing new.
+# The namespace of derived ids: a repeated step derives the same id again, and so creates nothing new.
 _NAMESPACE: Final = uuid.UUID("8f0d1d0e-59a6-5f0b-9a55-0a5ad2a7b9c4")
 
 
@@ -54,7 +54,7 @@ class Endpoint(Frozen):
 
 
 class Attempt(Frozen):
-    """One attempt to deliver. `status` is that of the response; None without a response, and `error` says why."""
+    """One attempt to deliver. `status` is the status of the response; None without a response: `error` says why."""
 
     at: datetime
     status: int | None
@@ -134,13 +134,13 @@ def _outcome(job: JobView) -> dict[str, Any]:
         return {"result": job.result}
     try:
         answer = Answer.model_validate(job.result)
-    except ValidationError:  # a stranger's job: the receiver can read /result
+    except ValidationError:  # another program's job: the receiver can read /result
         return {"result": None, "sources": [], "links": []}
     return {"result": answer.text, **answer.model_dump(mode="json", include={"sources", "links"})}
 
 
 def stable_id(*parts: str) -> str:
-    """Return the id that these parts always give."""
+    """Derive an id: the same parts always give the same id."""
     return uuid.uuid5(_NAMESPACE, "\n".join(parts)).hex
 
 

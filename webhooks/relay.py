@@ -1,6 +1,6 @@
 """The outbox relay: it turns the outbox entry of an ended job into deliveries, even if a process dies in between.
 
-An outbox entry is written in the same step that puts its job on the queue. It is deleted after its deliveries are on
+An outbox entry is written in the same step that puts its job on the queue, and deleted after its deliveries are on
 their queue. In between, `sweep` looks for entries whose job has ended. A worker that calls `relay_job` only shortens
 the wait. The ids of deliveries are derived from job and receiver, so relaying an entry twice creates nothing twice.
 """
@@ -33,7 +33,8 @@ MAX_SCANNED: Final = 5_000
 MAX_RELAYED: Final = 200
 # After this time an entry whose job was never seen is dropped: the API died before it queued the job.
 UNSEEN_SECONDS: Final = 3_600
-# The sweep looks for the RQ job of an attempt that is this late, and gives up a started one after LOST_SECONDS.
+# The sweep checks the RQ job of an attempt that is this late. A started job, or a queued one that is on no list, counts
+# as lost only after LOST_SECONDS.
 LATE_SECONDS: Final = 5
 LOST_SECONDS: Final = 120
 MAX_REQUEUED: Final = 100
@@ -117,7 +118,10 @@ class OutboxRelay:
         endpoints = [endpoint for endpoint in self.store.endpoints(entry.owner) if endpoint.accepts(message.type)]
         registered = {endpoint.url for endpoint in endpoints}
         return [
-            *(self._delivery(entry, message, now, url=one.url, endpoint_id=one.endpoint_id) for one in endpoints),
+            *(
+                self._delivery(entry, message, now, url=endpoint.url, endpoint_id=endpoint.endpoint_id)
+                for endpoint in endpoints
+            ),
             *(self._delivery(entry, message, now, url=url) for url in entry.urls if url not in registered),
         ]
 
@@ -184,7 +188,7 @@ class OutboxRelay:
 
 
 class RelayThread:
-    """Sweeps once a second; among all processes, one sweeps at a time. Survives outages of Valkey."""
+    """Sweeps once a second, in only one of all processes at a time. Survives outages of Valkey."""
 
     def __init__(self, relay: OutboxRelay, *, seconds: float = SWEEP_SECONDS) -> None:
         self._relay = relay

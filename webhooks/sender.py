@@ -24,7 +24,7 @@ SECRET_BYTES: Final = 32  # the specification asks for 24 to 64
 # The limit of a whole attempt: name, connection, TLS, request and response.
 ATTEMPT_SECONDS: Final = 15
 RESOLVE_SECONDS: Final = 5.0
-# No more of a response is read: a receiver that never stops sending must not hold the worker.
+# The rest of a longer response is not read: a receiver that never stops sending must not hold the worker.
 MAX_RESPONSE_BYTES: Final = 64 * 1024
 _MAX_DIGITS: Final = 6
 _WRITE_BYTES: Final = 16 * 1024
@@ -33,9 +33,9 @@ USER_AGENT: Final = "rag-query-api-webhooks/1"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of an attempt. `status` is that of the response; None without a response, and `error` says why.
+    """The outcome of an attempt. `status` is the status of the response; None without a response: `error` says why.
 
-    `retry_after_seconds` is the receiver's Retry-After, None without one.
+    `retry_after_seconds` is the receiver's Retry-After; None without this header.
     """
 
     status: int | None
@@ -79,12 +79,12 @@ def send(
     policy: AddressPolicy,
     timeout_seconds: float = ATTEMPT_SECONDS,
 ) -> Outcome:
-    """POST a body with these headers beside the usual ones. Never raises for what a receiver does."""
+    """POST a body with `headers` beside the usual headers. A failure of the receiver is an outcome, not an error."""
     started = time.monotonic()
     deadline = started + timeout_seconds
 
-    def outcome(status: int | None = None, **more: Any) -> Outcome:
-        return Outcome(status, more.pop("error", None), round(time.monotonic() - started, 3), **more)
+    def outcome(status: int | None = None, error: str | None = None, **details: Any) -> Outcome:
+        return Outcome(status, error, round(time.monotonic() - started, 3), **details)
 
     try:
         target = parse_url(url, policy)
@@ -175,7 +175,7 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, _remaining_seconds(self._deadline))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        # In pieces, for within one write each `send` of the socket would get the whole time again.
+        # Each piece gets the remaining time. In one large write, each `send` of the socket would get the time again.
         for start in range(0, len(buffer), _WRITE_BYTES):
             self._stream.write(buffer[start : start + _WRITE_BYTES], _remaining_seconds(self._deadline))
 
@@ -211,7 +211,7 @@ def _tls_context() -> ssl.SSLContext:
 
 
 def _failure_reason(error: Exception) -> str:
-    """Describe in a few words why there was no response: the kind of failure, no details."""
+    """Return a few words on why there was no response: the kind of failure, without details."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

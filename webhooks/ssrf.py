@@ -51,9 +51,8 @@ _PRIVATE = (
     *("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
     *("::1/128", "fc00::/7"),
 )
-# Addresses at which clouds hand out credentials. Most such addresses are link-local and refused as such; these are not.
+# Addresses outside the link-local range, which is refused as a whole, at which clouds hand out credentials.
 _METADATA = ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")
-
 
 _ALLOW_PRIVATE = "the operator can allow private addresses with WEBHOOK_ALLOW_PRIVATE=True"
 
@@ -115,7 +114,7 @@ def parse_url(url: str, policy: AddressPolicy) -> Target:
 def resolve_addresses(target: Target, policy: AddressPolicy, *, timeout_seconds: float) -> list[str]:
     """Resolve the host of a target and return its addresses, all of them allowed.
 
-    Raises WebhookUrlRefused if one is not allowed, OSError if the name cannot be resolved in time.
+    Raises WebhookUrlRefused if an address is not allowed, OSError if the name cannot be resolved in time.
     """
     addresses = [_parse_address(target.host)] if _is_address(target.host) else _resolve(target, timeout_seconds)
     for address in addresses:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from pydantic import ValidationError
 from redis import Redis
@@ -32,6 +32,8 @@ from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
 from settings import Settings
 from webhooks.models import Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
 from webhooks.sender import new_secret
+
+_Record = TypeVar("_Record", Endpoint, Delivery)
 
 QUEUE: Final = QUEUES["webhook"]
 MAX_ENDPOINTS: Final = 20
@@ -82,17 +84,17 @@ class WebhookStore:
                 self._write_endpoint(endpoint)
 
     def endpoints(self, owner: str | None) -> list[Endpoint]:
-        """List the endpoints of a user, oldest first; None for everybody's."""
+        """List the endpoints of a user, oldest first; with None, of all users."""
         with translated_errors():
             ids = cast("set[bytes]", self.valkey.smembers(keys.endpoints(owner)))
             stored = self.valkey.mget([keys.endpoint(name.decode()) for name in ids]) if ids else []
-        parsed = [_parse_endpoint(value) for value in cast("list[bytes | None]", stored)]
+        parsed = [_parse(Endpoint, value) for value in cast("list[bytes | None]", stored)]
         return sorted((e for e in parsed if e is not None and owner in {None, e.owner}), key=lambda e: e.created_at)
 
     def endpoint(self, endpoint_id: str, *, owner: str | None = None) -> Endpoint:
         """Read an endpoint; with `owner`, only an endpoint of that user. Raises WebhookNotFound."""
         with translated_errors():
-            endpoint = _parse_endpoint(cast("bytes | None", self.valkey.get(keys.endpoint(endpoint_id))))
+            endpoint = _parse(Endpoint, cast("bytes | None", self.valkey.get(keys.endpoint(endpoint_id))))
         if endpoint is None or owner not in {None, endpoint.owner}:
             raise WebhookNotFound("there is no such endpoint: GET /webhooks lists yours")
         return endpoint
@@ -106,14 +108,14 @@ class WebhookStore:
             pipeline.execute()
 
     def default_secret(self, owner: str) -> str:
-        """Return the secret of a user for the URLs of jobs. The first call makes it."""
+        """Return the secret of a user for the `webhook_url` of jobs. The first call makes the secret."""
         key = keys.webhook_secret(owner)
         with translated_errors():
             self.valkey.set(key, new_secret(), nx=True)
             return cast("bytes", self.valkey.get(key)).decode()
 
     def secret_for(self, delivery: Delivery) -> str:
-        """Return the secret that signs a delivery: of the endpoint with its URL, else the default of its owner."""
+        """Return the secret that signs a delivery: of the owner's endpoint with that URL, else the owner's default."""
         for endpoint in self.endpoints(delivery.owner):
             if delivery.endpoint_id in {endpoint.endpoint_id, ""} and endpoint.url == delivery.url:
                 return endpoint.secret
@@ -157,7 +159,7 @@ class WebhookStore:
             pipeline.expire(key, self._ttl_seconds)
 
     def save_delivery(self, delivery: Delivery, *, expected: int, now: float, remove_job: str = "") -> bool:
-        """Write a delivery, and enqueue its next attempt if it has one. Returns False if another process was faster.
+        """Write a delivery and enqueue its next attempt, if any. Returns False if another process wrote it meanwhile.
 
         `expected`: the `seq` that the delivery was read with. `remove_job`: an RQ job that must not run.
         """
@@ -171,7 +173,7 @@ class WebhookStore:
     def delivery(self, delivery_id: str, *, owner: str | None = None) -> Delivery:
         """Read a delivery; with `owner`, only a delivery of that user. Raises WebhookNotFound."""
         with translated_errors():
-            delivery = _parse_delivery(cast("bytes | None", self.valkey.hget(keys.delivery(delivery_id), "record")))
+            delivery = _parse(Delivery, cast("bytes | None", self.valkey.hget(keys.delivery(delivery_id), "record")))
         if delivery is None or owner not in {None, delivery.owner}:
             raise WebhookNotFound("there is no such delivery: GET /webhooks/deliveries lists yours")
         return delivery
@@ -186,7 +188,7 @@ class WebhookStore:
             pipeline = self.valkey.pipeline(transaction=False)
             for delivery_id in cast("list[bytes]", ids):
                 pipeline.hget(keys.delivery(delivery_id.decode()), "record")
-            parsed = [_parse_delivery(record) for record in pipeline.execute()]
+            parsed = [_parse(Delivery, record) for record in pipeline.execute()]
         return [delivery for delivery in parsed if delivery is not None and owner in {None, delivery.owner}]
 
     def _write_endpoint(self, endpoint: Endpoint) -> None:
@@ -249,32 +251,24 @@ def log_ttl_seconds(settings: Settings) -> int:
 
 
 def _scheduled_time(due: float, now: float) -> float:
-    """Round a time in the future up to a full second, for RQ schedules by the second.
+    """Round a time in the future up to a full second: RQ schedules by the second.
 
     A time up to 1 µs ahead counts as now: records round times to microseconds.
     """
     return math.ceil(due) if due > now + 1e-6 else now
 
 
-def _parse_endpoint(stored: bytes | None) -> Endpoint | None:
-    """Parse an endpoint; None if it is missing or invalid."""
+def _parse(model: type[_Record], stored: bytes | None) -> _Record | None:
+    """Parse a stored record; None if the record is missing or invalid."""
     try:
-        return None if stored is None else Endpoint.model_validate_json(stored)
-    except ValidationError:
-        return None
-
-
-def _parse_delivery(stored: bytes | None) -> Delivery | None:
-    """Parse a delivery; None if it is missing or invalid."""
-    try:
-        return None if stored is None else Delivery.model_validate_json(stored)
+        return None if stored is None else model.model_validate_json(stored)
     except ValidationError:
         return None
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise QueueUnavailable in place of the errors of Valkey."""
+    """Turn the errors of Valkey in the block into QueueUnavailable."""
     try:
         yield
     except (RedisError, OSError):

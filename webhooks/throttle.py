@@ -1,8 +1,8 @@
-"""The throttle that keeps a receiver that hangs from delaying everybody's webhooks.
+"""The throttle for receivers that hang, so that they do not delay everybody's webhooks.
 
 An attempt that reaches the time limit occupies a worker thread for 15 s. After such an attempt the receiver is slow:
-until it answers again, it gets one attempt at a time, with a pause after each. Its other deliveries are rescheduled,
-which uses up none of their attempts. The owner of a slow receiver may have many receivers, so all deliveries of that
+until it answers again, it gets one attempt at a time, with a pause after each. Its other deliveries are rescheduled
+without losing an attempt. The owner of a slow receiver may have many receivers, so all deliveries of that
 owner together get two attempts at a time; the other threads serve the other users.
 """
 
@@ -50,7 +50,7 @@ class ReceiverThrottle:
             return bool(_START_ATTEMPT.call(self._valkey, script_keys, arguments))
 
     def end_attempt(self, outcome: Outcome) -> None:
-        """Record the outcome of an attempt: a time-out makes the receiver slow, any other outcome ends that."""
+        """Record the outcome of an attempt: a time-out makes the receiver slow, any other outcome makes it normal."""
         with translated_errors(), self._valkey.pipeline() as pipeline:
             pipeline.zrem(self._attempts, self._delivery_id)
             if outcome.timed_out:

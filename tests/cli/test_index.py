@@ -106,7 +106,7 @@ def test_a_skipped_file_is_no_failure_but_a_named_one_is(settings: Settings, tmp
     )  # fmt: skip
     named = index(settings, folder / "image.bin")
     assert named.returncode == 1
-    assert "1 failed: image.bin (unsupported: files of this kind are not taken" in named.stdout
+    assert "1 failed: image.bin (unsupported: files of this kind are not accepted" in named.stdout
 
 
 def test_stored_files_are_not_documents_of_the_folder_that_holds_them(settings: Settings) -> None:

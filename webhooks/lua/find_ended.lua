@@ -1,6 +1,6 @@
--- Find outbox entries whose job has ended, or is gone. Writes only what has changed. KEYS: pending entries.
--- ARGV: now in Unix seconds, first place, how many, seconds after which an entry whose job never existed is dropped.
--- Returns ids of jobs.
+-- Find outbox entries whose job has ended, or existed and is gone. Writes only changes. KEYS: pending entries.
+-- ARGV: now in Unix seconds, index of the first entry, number of entries, seconds after which an entry whose job was
+-- never seen is dropped. Returns the ids of the jobs.
 local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 local ended = {}
 for _, job in ipairs(redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[2] + ARGV[3] - 1)) do

@@ -1,8 +1,8 @@
 -- Write a delivery, and the RQ job of its next attempt. KEYS: delivery, due deliveries, message.
--- ARGV: delivery id, seq it must have now ('' when it must not exist yet), seconds to keep it, now in Unix seconds,
--- record, seq, time of the attempt ('' when there is none), queue, RQ job to remove or '', RQ job, its fields and
--- values ...
--- Returns 1 when written.
+-- ARGV: delivery id, stored seq that is required ('' for a new delivery), seconds to keep the delivery, now in Unix
+-- seconds, new record, new seq, time of the next attempt ('' without one), queue, RQ job to remove or '', RQ job, its
+-- fields and values ...
+-- Returns 1 if written, 0 if the stored seq differs.
 -- include ../../client/rq/lua/fair_queue.lua
 if (redis.call('HGET', KEYS[1], 'seq') or '') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'record', ARGV[5], 'seq', ARGV[6])
