@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_not_retried_with_the_rest(
     assert run(capsys, "drop", "--all") == (0, "2 dropped\n")
 
 
-def test_what_was_cancelled_is_no_dead_letter(
+def test_a_cancelled_job_is_not_a_dead_letter(
     valkey: Redis, settings: Settings, api: httpx.Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with working(settings):
@@ -121,19 +121,19 @@ def test_dropping_leaves_nothing(valkey: Redis, settings: Settings, capsys: pyte
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])
-def test_what_is_to_be_done_with_no_job_is_refused(action: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_action_without_jobs_is_refused(action: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["dead", action]) == 2
     assert f"name the jobs to {action}" in capsys.readouterr().err
 
 
-def test_without_valkey_it_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_valkey_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("VALKEY_URL", "redis://127.0.0.1:1")
     assert main.main(["dead", "list"]) == 2
     assert "does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["dead", "list"], ["dead", "retry", "--all"], ["audit"]])
-def test_no_other_valkey_is_taken_for_the_service_s_own(
+def test_the_valkey_of_another_service_is_not_used(
     arguments: list[str],
     make_settings: MakeSettings,
     valkey: Redis,
@@ -145,10 +145,10 @@ def test_no_other_valkey_is_taken_for_the_service_s_own(
     monkeypatch.setenv("VALKEY_URL", "")
     assert main.main(arguments) == 2
     settings.valkey_dir.mkdir(parents=True)
-    # What a killed server left behind; its port is somebody else's now.
+    # The file of a killed server, whose port another server uses now.
     (settings.valkey_dir / "url").write_text(valkey_server.connection_url)
     assert main.main(arguments) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert all(line.startswith("error: VALKEY_URL is not set, and no service runs on DATA_DIR") for line in said)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: VALKEY_URL is not set, and no service runs on DATA_DIR") for line in lines)
     assert valkey.dbsize() == 0

@@ -77,8 +77,8 @@ def test_failed_and_skipped_files_are_named_with_the_reason_and_the_others_are_i
     assert stored(settings) == 4
 
 
-def test_a_folder_gives_the_documents_that_its_files_give_when_named(settings: Settings, tmp_path: Path) -> None:
-    """The ending of a file decides nothing: a file that is indexed when named is indexed with its folder, too."""
+def test_a_folder_holds_the_same_documents_as_its_files_named_one_by_one(settings: Settings, tmp_path: Path) -> None:
+    """The ending of a name does not decide: a file that is indexed when named is indexed with its folder, too."""
     folder = tmp_path / "documents"
     folder.mkdir()
     for name in ("notes.xyz", "table.csv", "LICENSE", "page.txt"):
@@ -91,7 +91,9 @@ def test_a_folder_gives_the_documents_that_its_files_give_when_named(settings: S
     assert stored(settings) == 5
 
 
-def test_a_skipped_file_is_no_failure_but_a_named_one_is(settings: Settings, tmp_path: Path, pdf: Path) -> None:
+def test_an_unsupported_file_fails_when_named_and_is_skipped_in_a_folder(
+    settings: Settings, tmp_path: Path, pdf: Path
+) -> None:
     folder = tmp_path / "documents"
     folder.mkdir()
     (folder / "image.bin").write_bytes(b"\x00")
@@ -116,7 +118,7 @@ def test_stored_files_are_not_documents_of_the_folder_that_holds_them(settings: 
     assert index(settings, settings.data_dir.parent).stdout == "1 file, 1 page, 1 chunk stored\n"
 
 
-def test_indexing_again_replaces(settings: Settings, tmp_path: Path) -> None:
+def test_indexing_a_file_again_replaces_its_chunks(settings: Settings, tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "a.pdf", [f"Page {n}. " + "Words of this page. " * 80 for n in range(6)])
     first = index(settings, path)
     assert first.returncode == 0

@@ -97,7 +97,7 @@ def index(pdf: Path, data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "the end of the terminal"])
-def test_one_command_serves_and_ends_it_all(number: signal.Signals, tmp_path: Path, pdf: Path) -> None:
+def test_one_command_starts_and_stops_all_parts(number: signal.Signals, tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path) as started:
         index(pdf, started.data_dir)
         assert "1887" in answer(started.api)["result"]
@@ -114,7 +114,7 @@ def test_one_command_serves_and_ends_it_all(number: signal.Signals, tmp_path: Pa
         assert "Traceback" not in started.process.output
 
 
-def test_the_lines_it_prints_work_as_they_stand(tmp_path: Path, pdf: Path) -> None:
+def test_the_printed_commands_work_as_printed(tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path) as started:
         (indexing,) = re.findall(r"^  index +(\S.*) PATH$", started.process.output, re.MULTILINE)
         (worker,) = re.findall(r"^  worker +(\S.*?)   \(", started.process.output, re.MULTILINE)
@@ -134,7 +134,7 @@ def test_the_lines_it_prints_work_as_they_stand(tmp_path: Path, pdf: Path) -> No
         assert "1887" in answer(started.api)["result"]
 
 
-def test_what_was_stored_is_there_after_a_restart(tmp_path: Path, pdf: Path) -> None:
+def test_documents_and_answers_survive_a_restart(tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path) as started:
         upload(pdf, started.api)
         job_id = answer(started.api)["job_id"]
@@ -160,7 +160,7 @@ def test_a_killed_part_comes_back_and_no_job_is_lost(victim: str, tmp_path: Path
             wait_until(lambda job_id=job_id: started.api.get(f"/result/{job_id}").status_code == 200, seconds=30)  # type: ignore[misc]
 
 
-def test_the_parts_end_when_main_is_killed_and_the_next_start_goes_on(tmp_path: Path, pdf: Path) -> None:
+def test_the_parts_end_when_main_is_killed_and_the_next_start_takes_over(tmp_path: Path, pdf: Path) -> None:
     with service(tmp_path, "first.log") as started:
         upload(pdf, started.api)
         job_id = answer(started.api)["job_id"]
@@ -277,7 +277,7 @@ def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) ->
     ],
 )
 @pytest.mark.parametrize("part", ["all", "api"])
-def test_what_cannot_be_had_stops_the_start_with_a_sentence(
+def test_an_unusable_setting_stops_the_start_with_a_sentence(
     part: str, variables: dict[str, str], sentence: str, tmp_path: Path
 ) -> None:
     said = refused(part, **{"DATA_DIR": str(tmp_path / "data"), "PORT": "0"} | variables)
@@ -285,14 +285,14 @@ def test_what_cannot_be_had_stops_the_start_with_a_sentence(
     assert said.count("\n") == 1
 
 
-def test_a_worker_without_a_database_that_can_be_opened_does_not_start(tmp_path: Path) -> None:
+def test_a_worker_does_not_start_without_its_database(tmp_path: Path) -> None:
     (tmp_path / "uploads.db").write_bytes(b"no database, and long enough to be looked at: " * 10)
     said = refused("worker", DATA_DIR=str(tmp_path))
     assert said.startswith(f"error: {tmp_path / 'uploads.db'} must be one that can be opened")
     assert said.count("\n") == 1
 
 
-def test_a_database_server_that_is_away_stops_nothing(tmp_path: Path) -> None:
+def test_an_unreachable_database_server_does_not_stop_the_service(tmp_path: Path) -> None:
     with service(tmp_path, DATABASE_URL="postgresql://rag:hush@127.0.0.1:1/x") as started:
         assert started.api.get("/uploads").status_code == 503
         assert started.api.get("/health").status_code == 200
@@ -312,14 +312,14 @@ def test_other_machines_are_not_let_in_while_the_keys_cannot_be_read(tmp_path: P
             httpx.get(f"http://127.0.0.1:{use['PORT']}/health")
 
 
-def test_port_0_is_the_one_that_is_printed(tmp_path: Path) -> None:
+def test_port_0_takes_a_free_port_and_prints_it(tmp_path: Path) -> None:
     with running([PYTHON, "main.py"], tmp_path / "main.log", DATA_DIR=str(tmp_path / "data"), PORT="0") as process:
         wait_until(lambda: "running on" in process.output, what=lambda: process.output)
         url = re.findall(r"API +(http://127\.0\.0\.1:\d+)", process.output)[0]
         assert httpx.get(f"{url}/health").status_code == 200
 
 
-def test_the_embedded_valkey_keeps_what_it_acknowledged(tmp_path: Path) -> None:
+def test_the_embedded_valkey_keeps_acknowledged_writes(tmp_path: Path) -> None:
     server = EmbeddedValkey(tmp_path)
     assert server.start()
     try:
@@ -339,7 +339,7 @@ def test_the_embedded_valkey_keeps_what_it_acknowledged(tmp_path: Path) -> None:
     assert not (tmp_path / "url").exists()
 
 
-def test_two_that_start_at_once_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_servers_started_at_once_do_not_share_a_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = EmbeddedValkey(tmp_path / "first"), EmbeddedValkey(tmp_path / "second")
     taken = free_port()
     ports = iter([taken, taken, free_port()])  # both saw the same port free
@@ -356,7 +356,7 @@ def test_two_that_start_at_once_do_not_share_a_port(tmp_path: Path, monkeypatch:
         second.stop()
 
 
-def test_the_first_takes_the_port_that_clients_expect_and_the_second_another(
+def test_the_first_server_takes_the_default_port_and_the_second_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     default = free_port()

@@ -158,18 +158,18 @@ def test_no_job_is_lost_or_doubled_and_each_owners_jobs_keep_their_order(harness
     run()
 
 
-@pytest.mark.parametrize(("priorities", "most"), [(["normal", "low"], 2), (["normal", "high"], 4)])
+@pytest.mark.parametrize(("priorities", "max_slots"), [(["normal", "low"], 2), (["normal", "high"], 4)])
 def test_between_two_jobs_of_an_owner_every_other_owner_gets_few_slots(
-    priorities: list[str], most: int, harness: Harness
+    priorities: list[str], max_slots: int, harness: Harness
 ) -> None:
-    """A round has one slot of each owner, one more for `high`; between two slots lie parts of two rounds at most."""
+    """A round has a slot of each owner, and one more for `high`. Between two slots lie parts of at most two rounds."""
     submit = st.tuples(st.just("submit"), st.sampled_from(OWNERS), st.sampled_from(priorities), st.integers(1, 6))
 
     @QUICK
     @given(st.lists(st.one_of(submit, TAKE), max_size=25))
     def run(steps: list[Any]) -> None:
         reset(harness)
-        since = {owner: Counter[str]() for owner in OWNERS}  # jobs of others taken while this owner's wait
+        since = {owner: Counter[str]() for owner in OWNERS}  # jobs of others taken while this owner's jobs wait
 
         def count_taken() -> None:
             for job_id in harness.taken[sum(counted) :]:
@@ -184,7 +184,7 @@ def test_between_two_jobs_of_an_owner_every_other_owner_gets_few_slots(
             for owner, others in since.items():
                 if owner not in waiting:
                     others.clear()
-                assert max(others.values(), default=0) <= most, (owner, harness.owners(harness.taken), steps)
+                assert max(others.values(), default=0) <= max_slots, (owner, harness.owners(harness.taken), steps)
 
         counted: list[int] = []
         run_steps(harness, steps, count_taken)
@@ -228,7 +228,7 @@ def test_low_jobs_let_the_jobs_of_their_owner_pass_but_not_those_of_others(harne
 
 
 def test_a_taken_job_does_not_confuse_the_order_of_an_owners_high_jobs(harness: Harness) -> None:
-    """A job that was taken from the list stays among its owner's until the next comes, with any score."""
+    """A job that was taken from the list stays in its owner's set until the next job comes, with any score."""
     harness.submit("a")
     harness.submit("c")
     harness.submit("c", count=2)
@@ -242,13 +242,13 @@ def test_a_taken_job_does_not_confuse_the_order_of_an_owners_high_jobs(harness: 
     assert [job_id for job_id in harness.waiting() if job_id in high] == high
 
 
-def test_few_low_jobs_are_passed_where_very_many_wait(harness: Harness) -> None:
+def test_among_very_many_low_jobs_a_new_job_moves_only_one(harness: Harness) -> None:
     low = harness.submit("ann", "low", count=fair_queue.MAX_MOVED + 100)
     normal = harness.submit("ann", count=3)
     assert harness.waiting() == normal + low[3:] + low[:3]
 
 
-def test_an_old_low_job_is_passed_no_more(harness: Harness) -> None:
+def test_an_old_low_job_lets_no_job_pass(harness: Harness) -> None:
     long_ago = str(uuid7(timestamp=int(time.time()) - fair_queue.LOW_SECONDS - 1))
     harness.run(harness.queue.submit("chat", {"query": "why?"}, owner="ann", priority=Priority.LOW, job_id=long_ago))
     low = harness.submit("ann", "low", count=2)
@@ -266,7 +266,7 @@ def test_a_cancelled_job_costs_its_owner_no_slot(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("at_front", [False, True])
-def test_jobs_that_came_in_another_way_get_a_slot(at_front: bool, harness: Harness) -> None:
+def test_jobs_that_rq_itself_enqueued_get_a_slot(at_front: bool, harness: Harness) -> None:
     harness.submit("ann", count=5)
     foreign = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
     strange = [foreign.enqueue("tests.support.jobs.nothing", at_front=at_front).id for _ in range(3)]
@@ -293,7 +293,7 @@ def test_jobs_handed_back_keep_the_front(harness: Harness) -> None:
 
 
 def test_a_released_question_gets_its_owners_slot(harness: Harness) -> None:
-    """It comes neither behind the flood nor ahead of everybody, `high` or not."""
+    """The question comes neither behind the flood nor ahead of everybody, whether `high` or not."""
     first = harness.submit("bob")[0]
     waits = [
         harness.run(
@@ -321,7 +321,7 @@ def test_a_job_that_rq_runs_again_does_not_expire_before_its_slot(harness: Harne
     (execution,) = harness.held
     assert harness.transitions.finish_all([(execution, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
     queue = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
-    short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # unlike the other, it has a ttl of its submitter
+    short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # this ttl was set by the submitter
     FailedJobRegistry(queue=queue).requeue(failed)
     assert harness.valkey.ttl(f"rq:job:{failed}") > 0
     assert fair_queue.adopt(harness.valkey, "rag_queries") == 2
@@ -335,12 +335,12 @@ def test_stranded_questions_get_their_owners_slot(harness: Harness) -> None:
     harness.names[late] = ("bob", "normal")
     harness.submit("ann", count=30)
     harness.take("ours")
-    harness.valkey.hset(f"rq:job:{first}", "status", "finished")  # then its worker died
+    harness.valkey.hset(f"rq:job:{first}", "status", "finished")  # its worker then died
     assert harness.run(harness.queue.release_stranded(waiting_seconds=-5)) == 1
     assert harness.waiting().index(late) <= 2
 
 
-def test_a_question_after_one_that_has_ended_gets_its_slot_at_once(harness: Harness) -> None:
+def test_a_question_whose_dependency_has_ended_gets_its_slot_at_once(harness: Harness) -> None:
     first = harness.submit("bob")[0]
     harness.take("stock")
     harness.valkey.hset(f"rq:job:{first}", "status", "finished")
@@ -374,7 +374,7 @@ def test_webhooks_are_in_fair_order_too(harness: Harness) -> None:
 def test_every_kind_of_worker_keeps_to_the_order(
     stock: bool, harness: Harness, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One at a time, so that the jobs begin in the order in which they end."""
+    """The worker runs one job at a time, so that the times of start show the order."""
     monkeypatch.setitem(job_records.FUNCTIONS, "chat", "tests.support.jobs.answer")
     harness.submit("ann", count=12)
     harness.submit("bob", count=3)

@@ -22,7 +22,7 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(PLAIN)
-def test_plain_data_comes_back_as_it_was(value: object) -> None:
+def test_plain_data_is_read_back_unchanged(value: object) -> None:
     assert PlainSerializer.loads(PlainSerializer.dumps(value)) == value
     assert pickle.loads(PlainSerializer.dumps(value)) == value
 
@@ -37,19 +37,19 @@ class Touch:
         return os.mkdir, (str(self._path),)
 
 
-def test_a_pickle_that_calls_is_refused_and_calls_nothing(tmp_path: Path) -> None:
+def test_a_pickle_with_a_call_is_refused_and_not_run(tmp_path: Path) -> None:
     target = tmp_path / "made"
     with pytest.raises(NotPlainData, match="refused to load"):
         PlainSerializer.loads(pickle.dumps(Touch(target)))
     assert not target.exists()
 
 
-def test_what_is_not_plain_is_not_written(tmp_path: Path) -> None:
+def test_only_plain_data_is_written(tmp_path: Path) -> None:
     with pytest.raises(NotPlainData):
         PlainSerializer.dumps({"path": tmp_path})
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_or_plain(data: bytes) -> None:
+def test_random_bytes_are_refused_or_plain_data(data: bytes) -> None:
     with suppress(NotPlainData):
         PlainSerializer.loads(data)

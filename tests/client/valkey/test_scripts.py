@@ -69,7 +69,7 @@ def test_a_transaction_without_its_script_runs_again_with_all_calls(count: Scrip
     assert count.transaction(valkey, fill) == [0, b"5", b"6"]
 
 
-def test_an_asynchronous_transaction_does_the_same(count: Script, valkey_url: str, valkey: Redis) -> None:
+def test_an_asynchronous_transaction_runs_again_too(count: Script, valkey_url: str, valkey: Redis) -> None:
     async def run() -> list[object]:
         async with AsyncRedis.from_url(valkey_url) as client:
             valkey.script_flush()

@@ -38,7 +38,7 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def outcome(path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None) -> str:
-    """Read a file to its end; return the reason it failed for, or `read`."""
+    """Read a file to its end; return the reason of the failure, or `read`."""
     try:
         text = read_document(path, media_type=media_type, limits=limits)
         for page in text.pages:

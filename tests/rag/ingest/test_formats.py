@@ -55,7 +55,7 @@ def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:
     assert [page.text for page in read_document(path).pages] == ["May be read."]
 
 
-def test_what_json_cannot_hold_is_dropped() -> None:
+def test_characters_that_json_cannot_hold_are_dropped() -> None:
     assert clean_text("a\x00b\ud800c") == "abc"
 
 
@@ -79,7 +79,7 @@ def test_chunk_ids_follow_from_upload_number_and_model(tmp_path: Path) -> None:
     assert len(set(first)) == len(first) > 1
 
 
-def test_the_sample_handbook_is_what_its_script_makes(tmp_path: Path) -> None:
+def test_the_sample_handbook_equals_the_output_of_its_script(tmp_path: Path) -> None:
     make_handbook.make(tmp_path / "handbook.pdf")
     assert (tmp_path / "handbook.pdf").read_bytes() == make_handbook.OUTPUT.read_bytes()
     labels = [page.label for page in read_document(make_handbook.OUTPUT).pages]

@@ -54,7 +54,7 @@ def _no_reader_left() -> Iterator[None]:
 def outcome(
     path: Path, *, media_type: str = PDF, limits: ExtractionLimits | None = None, usage: ResourceUsage | None = None
 ) -> str:
-    """Read a file to its end; return the reason it failed for, or `read`."""
+    """Read a file to its end; return the reason of the failure, or `read`."""
     try:
         for page in read_document(path, media_type=media_type, limits=limits, usage=usage).pages:
             page.text.encode()
@@ -165,7 +165,7 @@ class _Canary(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
-    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  the name it has there
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002  named so in the interface
         pass
 
 

@@ -44,7 +44,7 @@ def is_relevant(question: str, text: str, *others: str, follow_up: str | None = 
         ("Сколько люменов?", "люменов"),
     ],
 )
-def test_stop_words_are_no_content_terms(question: str, about: str) -> None:
+def test_stop_words_are_not_content_terms(question: str, about: str) -> None:
     assert content_terms(question, TERMS) == TERMS(about)
 
 
