@@ -64,13 +64,13 @@ def audit(event: str, **values: Any) -> None:
 
     The line is JSON and does not depend on LOG_LEVEL.
     """
-    _audit.info(event, extra={"fields": values})
+    _audit.info(event, extra=fields(**values))
 
 
 def log_content(log: logging.Logger, event: str, **values: Any) -> None:
     """Log an event whose fields are questions or answers; does nothing unless LOG_CONTENT=1."""
     if _show_content:
-        log.info(event, extra={"fields": values})
+        log.info(event, extra=fields(**values))
 
 
 def configure(settings: Settings, *, level: str | None = None, audit_to_stderr: bool = True) -> None:
@@ -131,7 +131,7 @@ def _configure_audit(path: Path | None, formatter: logging.Formatter, *, to_stde
 
 
 def _drop_stream_handlers(logger: logging.Logger) -> None:
-    """Remove handlers made by libraries and logging.basicConfig; keep others, such as a handler of a test."""
+    """Remove the handlers of libraries and logging.basicConfig; keep other handlers, such as the handler of a test."""
     kinds = {"StreamHandler", "ColorizingStreamHandler", "_StderrHandler"}
     logger.handlers = [handler for handler in logger.handlers if type(handler).__name__ not in kinds]
 
@@ -195,7 +195,7 @@ def _to_json(event: Any, **_options: Any) -> str:
 
 
 def _event_fields(_logger: Any, _method: str, event: Any) -> Any:
-    """Return the fields of a line. Of `extra` only `fields` is used: RQ puts the arguments of jobs into others."""
+    """Return the fields of a line. Of `extra` only `fields` is used: RQ puts the arguments of jobs into other keys."""
     record: logging.LogRecord = event["_record"]
     line = {
         "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
@@ -214,7 +214,7 @@ def _render_text(_logger: Any, _method: str, event: Any) -> str:
     exception = event.pop("exception", None)
     moment = datetime.fromisoformat(event.pop("timestamp")).astimezone()
     head = f"{moment:%H:%M:%S} {event.pop('level').upper()} {event.pop('logger')}: {event.pop('event')}"
-    shown = [f"{name}={json.dumps(value) if ' ' in str(value) else value}" for name, value in event.items()]
+    shown = [f"{name}={_to_json(value) if ' ' in str(value) else value}" for name, value in event.items()]
     line = _CONTROL_CHARS.sub(" ", " ".join([head, *shown]))  # a line break would start a forged line
     return line if exception is None else f"{line}\n{exception}"
 

@@ -126,6 +126,12 @@ def test_exceptions_are_logged_without_their_messages(log_format: str) -> None:
     assert "Canary" in run(code, LOG_FORMAT=log_format, LOG_CONTENT="1")
 
 
+def test_a_field_may_hold_a_value_that_json_does_not_know() -> None:
+    code = "import datetime\nlogging.getLogger('api').info('due', extra=logs.fields(at=datetime.datetime(2026, 1, 2)))"
+    assert run(code).endswith('at="2026-01-02 00:00:00"\n')
+    assert run_json(code)[0]["at"] == "2026-01-02 00:00:00"
+
+
 def test_a_message_cannot_forge_a_line() -> None:
     code = "logging.getLogger('api').warning('a\\n00:00:00 ERROR api: forged\\x1b[2J', extra=logs.fields(b='c\\nd'))"
     assert len(run(code).splitlines()) == 1
