@@ -1,4 +1,4 @@
-"""DATA_DIR, created and tested before the program relies on it."""
+"""DATA_DIR: the folder is created and tested before the program uses it."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class FileLock:
             os.fsync(self._file.fileno())
 
     def read(self) -> str:
-        """Return what the holder wrote; empty when the file cannot be read."""
+        """Return the text that the holder wrote; empty when the file cannot be read."""
         try:
             return self._path.read_text().strip()
         except OSError:

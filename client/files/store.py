@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from settings import Settings
 
 CHUNK_BYTES = 1024 * 1024
-PARTIAL = ".partial"
+# Ends the names of files that are being written.
+PARTIAL_SUFFIX = ".partial"
 S3_TIMEOUT = timedelta(seconds=30)
 S3_RETRY_TIMEOUT = timedelta(seconds=60)
 RETRY_AFTER_SECONDS = 5
@@ -32,13 +33,13 @@ class FileStore(Protocol):
         """Store a whole file or, on an error, nothing. On return the file survives a crash."""
 
     def read(self, file_id: str) -> Iterator[bytes]:
-        """Yield a file's bytes. A missing file raises FileMissing in the call, before the first byte is asked for."""
+        """Yield a file's bytes. Raises FileMissing in the call, not at the first byte."""
 
     def local_path(self, file_id: str) -> AbstractContextManager[Path]:
         """Yield a path under which this process can read the file. Raises FileMissing."""
 
     def delete(self, file_id: str) -> None:
-        """Remove a file. A missing file is no error."""
+        """Remove a file. Does nothing when the file is missing."""
 
     def all(self) -> Iterator[tuple[str, datetime]]:
         """Yield the id of every file and the time when it was stored."""
@@ -51,7 +52,7 @@ class LocalFileStore:
         self._folder = folder
 
     def put(self, file_id: str, chunks: Iterable[bytes]) -> None:
-        partial = self._folder / f"{file_id}{PARTIAL}"
+        partial = self._folder / f"{file_id}{PARTIAL_SUFFIX}"
         with _local_errors():
             self._folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -74,7 +75,7 @@ class LocalFileStore:
     def local_path(self, file_id: str) -> Iterator[Path]:
         path = self._folder / file_id
         if not path.is_file():
-            raise _missing()
+            raise file_missing()
         yield path
 
     def delete(self, file_id: str) -> None:
@@ -133,7 +134,7 @@ class S3FileStore:
 
 
 def open_file_store(settings: Settings) -> FileStore:
-    """Make the file store of these settings. Connects with its first use."""
+    """Make the file store that the settings name. The store connects on its first use."""
     if settings.file_store_url is None:
         return LocalFileStore(settings.files_dir)
     from obstore.store import S3Store
@@ -169,7 +170,7 @@ def _local_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise _missing() from None
+        raise file_missing() from None
     except OSError as error:
         raise FilesUnavailable(
             f"the folder of uploaded files failed: {error.strerror}", retry_after_seconds=RETRY_AFTER_SECONDS
@@ -182,8 +183,8 @@ def _s3_errors() -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError:  # of which obstore's NotFoundError is a subclass
-        raise _missing() from None
+    except FileNotFoundError:  # obstore's NotFoundError is a subclass
+        raise file_missing() from None
     except BaseError as error:
         raise FilesUnavailable(
             f"the S3 store failed ({type(error).__name__}): check FILE_STORE_URL, AWS_ENDPOINT_URL and the AWS keys",
@@ -191,5 +192,6 @@ def _s3_errors() -> Iterator[None]:
         ) from None
 
 
-def _missing() -> FileMissing:
+def file_missing() -> FileMissing:
+    """Return the error for a file that the store has lost."""
     return FileMissing("the uploaded file is no longer there: upload it again")

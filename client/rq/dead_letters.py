@@ -93,10 +93,8 @@ class DeadLetters:
                 return None
             ended_at = (ended or b"").decode(errors="replace")
             failure = _failure(meta)
-            code, detail = (
-                str(failure.get("code", "internal")),
-                str(failure.get("detail", "the job failed with an internal error")),
-            )
+            code = str(failure.get("code", "internal"))
+            detail = str(failure.get("detail", "the job failed with an internal error"))
         return DeadLetter(job_id, queue, ended_at, code, detail)
 
 

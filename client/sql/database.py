@@ -1,4 +1,4 @@
-"""The SQL database of uploads and API keys, SQLite in a file or PostgreSQL. Its tables are migrated before use."""
+"""The SQL database of uploads and API keys: SQLite in a file, or PostgreSQL. Tables are migrated before use."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
 RETRY_AFTER_SECONDS = 5
-# An arbitrary number; no other program must use it as an advisory lock of the same PostgreSQL database.
+# An arbitrary number. No other program may use the number for an advisory lock in the same PostgreSQL database.
 _MIGRATION_LOCK = 5_210_471_187
 
 
@@ -64,7 +64,7 @@ class Base(DeclarativeBase):
 class UploadRow(Base):
     """An upload: see schemas.Upload.
 
-    `unique_sha256` is `sha256`, but NULL for an upload that may have duplicates (`keep`) or is being deleted.
+    `unique_sha256` is `sha256`; NULL for an upload that may have duplicates (`on_duplicate=keep`) or is being deleted.
     """
 
     __tablename__ = "uploads"
@@ -152,7 +152,7 @@ class Database:
         self._ready = True
 
     def prepare(self) -> None:
-        """Migrate the tables when the program starts. A server that is away is no error: it may come back.
+        """Migrate the tables when the program starts. Only warns when the server is away: the server may come back.
 
         Raises SettingsError for a newer database, and for a database that can never be opened.
         """
@@ -183,7 +183,7 @@ def _make_engine(url: str) -> Engine:
 
 
 def _permanent_fault(error: BaseException | None) -> str | None:
-    """Return why the database can never be opened under its present name; None when it may be away or busy."""
+    """Return why the database can never be opened as configured; None when the database may be away or busy."""
     if isinstance(error, ProgrammingError):  # PostgreSQL: an unknown option, or no permission to create tables
         return type(error.orig).__name__
     name = getattr(getattr(error, "orig", None), "sqlite_errorname", None)
@@ -225,7 +225,7 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError:
         raise SettingsError(
-            "the database of uploads was written by a newer version of this program: install that, "
+            "the database of uploads was written by a newer version of this program: install that version, "
             "or set another DATABASE_URL or DATA_DIR"
         ) from None
 
@@ -236,7 +236,7 @@ class DuplicateRow(UploadsUnavailable):
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Translate SQLAlchemy's errors, without the statement and its values: errors reach logs."""
+    """Translate SQLAlchemy's errors, without statements and values: errors reach logs."""
     try:
         yield
     except IntegrityError:

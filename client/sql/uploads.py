@@ -20,6 +20,7 @@ MAX_ERROR_CHARS = 1_000
 # Reason and error of an upload whose job was cancelled.
 CANCELLED = ("cancelled", "its indexing was cancelled; index it again")
 BATCH = 500
+_NOT_DELETING = UploadRow.status != UploadStatus.DELETING
 _COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "unique_sha256"]
 
 
@@ -34,7 +35,7 @@ class UploadRepository:
         self._database = database
 
     def add(self, upload: Upload, *, unique: bool) -> Upload:
-        """Add an upload. `unique`: if the user has the same content already, return the present upload instead."""
+        """Add and return an upload. With `unique`, return the user's earlier upload of the same content instead."""
         try:
             return self._add(upload, unique=unique)
         except DuplicateRow:  # another process has just added the content: this time its row is found
@@ -57,7 +58,7 @@ class UploadRepository:
 
     def get(self, upload_id: str, *, user_id: str | None = None) -> Upload | None:
         """Return an upload, or None when the user has no such upload."""
-        condition = and_(UploadRow.upload_id == upload_id, _of(user_id))
+        condition = and_(UploadRow.upload_id == upload_id, _of_user(user_id))
         with self._database.reading() as connection:
             row = connection.execute(select(*_COLUMNS).where(condition)).first()
         return None if row is None else _upload(row)
@@ -73,9 +74,9 @@ class UploadRepository:
     ) -> tuple[list[Upload], str | None]:
         """Return a page of uploads, newest first, and the cursor of the next page; None after the last page.
 
-        `name` is a part of the name, upper and lower case alike. Raises InvalidRequest for a malformed cursor.
+        `name` is a part of the upload's name, in upper or lower case. Raises InvalidRequest for a malformed cursor.
         """
-        conditions = [_of(user_id)]
+        conditions = [_of_user(user_id)]
         if status is not None:
             conditions.append(UploadRow.status == status)
         if name:
@@ -93,7 +94,7 @@ class UploadRepository:
         """Mark an upload as processing. None when it is gone, being deleted, or given to another job."""
         return self._change(
             upload_id,
-            _owned(job_id),
+            _indexed_by(job_id),
             status=UploadStatus.PROCESSING,
             pages_done=0,
             reason=None,
@@ -103,13 +104,13 @@ class UploadRepository:
 
     def record_progress(self, upload_id: str, *, job_id: str | None, pages_done: int, pages: int) -> Upload | None:
         """Record how many pages are indexed. None as for `start`."""
-        return self._change(upload_id, _owned(job_id), pages_done=pages_done, pages=pages)
+        return self._change(upload_id, _indexed_by(job_id), pages_done=pages_done, pages=pages)
 
     def finish(self, upload_id: str, *, job_id: str | None, pages: int, chunks: int) -> Upload | None:
         """Mark an upload as ready: every chunk is stored. None as for `start`."""
         return self._change(
             upload_id,
-            _owned(job_id),
+            _indexed_by(job_id),
             status=UploadStatus.READY,
             pages=pages,
             pages_done=pages,
@@ -122,11 +123,11 @@ class UploadRepository:
     def fail(self, upload_id: str, *, job_id: str | None, reason: str, error: str) -> Upload | None:
         """Mark an upload as failed. None as for `start`."""
         return self._change(
-            upload_id, _owned(job_id), status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
+            upload_id, _indexed_by(job_id), status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
         )
 
     def fail_if_unchanged(self, upload: Upload, *, reason: str, error: str) -> Upload | None:
-        """Mark an upload as failed whose job ended unseen. None when the row has changed since `upload` was read."""
+        """Mark an upload as failed whose job ended without a report. None if the row has changed since it was read."""
         unchanged = and_(UploadRow.status == upload.status, UploadRow.updated_at == upload.updated_at)
         return self._change(
             upload.upload_id, unchanged, status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
@@ -142,10 +143,10 @@ class UploadRepository:
         return self._change(upload.upload_id, unchanged, job_id=job_id, **values)
 
     def mark_deleting(self, upload_id: str, *, user_id: str | None, job_id: str) -> Upload | None:
-        """Hide an upload from every answer until it is deleted. Returns an upload already being deleted unchanged."""
+        """Hide an upload from every answer until it is deleted. An upload already being deleted is not changed."""
         marked = self._change(
             upload_id,
-            and_(_of(user_id), UploadRow.status != UploadStatus.DELETING),
+            and_(_of_user(user_id), _NOT_DELETING),
             status=UploadStatus.DELETING,
             job_id=job_id,
             unique_sha256=None,
@@ -164,12 +165,7 @@ class UploadRepository:
         """Return which of these uploads an answer may cite: indexed at least once, and not being deleted."""
         if not upload_ids:
             return set()
-        condition = and_(
-            _of(user_id),
-            UploadRow.upload_id.in_(upload_ids),
-            UploadRow.indexed_at.is_not(None),
-            UploadRow.status != UploadStatus.DELETING,
-        )
+        condition = and_(_searchable(user_id), UploadRow.upload_id.in_(upload_ids))
         with self._database.reading() as connection:
             return set(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
@@ -177,7 +173,7 @@ class UploadRepository:
         """Return the names of the uploads that exist and belong to the user, by id."""
         if not upload_ids:
             return {}
-        listed = and_(_of(user_id), UploadRow.upload_id.in_(upload_ids))
+        listed = and_(_of_user(user_id), UploadRow.upload_id.in_(upload_ids))
         with self._database.reading() as connection:
             rows = connection.execute(select(UploadRow.upload_id, UploadRow.name).where(listed))
             return {row.upload_id: row.name for row in rows}
@@ -188,35 +184,33 @@ class UploadRepository:
         The number of uploads and the time of the latest indexing are enough. Time goes forward, so an earlier set
         cannot return without a later time.
         """
-        searchable = and_(_of(user_id), UploadRow.indexed_at.is_not(None), UploadRow.status != UploadStatus.DELETING)
         with self._database.reading() as connection:
             count, latest = connection.execute(
-                select(func.count(), func.max(UploadRow.indexed_at)).where(searchable)
+                select(func.count(), func.max(UploadRow.indexed_at)).where(_searchable(user_id))
             ).one()
         return f"{count}/{latest}"
 
     def stored_bytes(self, user_id: str) -> int:
         """Return the size of all files of a user, in bytes, without uploads that are being deleted."""
-        kept = and_(_of(user_id), UploadRow.status != UploadStatus.DELETING)
+        total = select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(_of_user(user_id), _NOT_DELETING)
         with self._database.reading() as connection:
-            return int(connection.execute(select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(kept)).scalar_one())
+            return int(connection.execute(total).scalar_one())
 
     def count_by_user(self) -> dict[str, int]:
         """Return how many uploads each user has, without those that are being deleted."""
-        kept = UploadRow.status != UploadStatus.DELETING
-        query = select(UploadRow.user_id, func.count()).where(kept).group_by(UploadRow.user_id)
+        query = select(UploadRow.user_id, func.count()).where(_NOT_DELETING).group_by(UploadRow.user_id)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def hidden_ids(self, user_id: str | None) -> tuple[str, ...]:
-        """Return the uploads with chunks that must not be found: being deleted, or being indexed for the first time."""
+        """Return the ids of uploads whose chunks must not be found: being deleted, or indexed for the first time."""
         first_indexing = and_(UploadRow.status == UploadStatus.PROCESSING, UploadRow.indexed_at.is_(None))
-        condition = and_(_of(user_id), or_(UploadRow.status == UploadStatus.DELETING, first_indexing))
+        condition = and_(_of_user(user_id), or_(UploadRow.status == UploadStatus.DELETING, first_indexing))
         with self._database.reading() as connection:
             return tuple(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
     def unfinished(self, *, unchanged_seconds: float, after: str = "", limit: int = BATCH) -> list[Upload]:
-        """Return uploads with a job to do, unchanged for `unchanged_seconds`, by id, from after the id `after`."""
+        """Return unfinished uploads, unchanged for `unchanged_seconds`, ordered by id, from the first id past `after`."""
         unfinished = (UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING)
         since = datetime.now(UTC) - timedelta(seconds=unchanged_seconds)
         condition = and_(UploadRow.status.in_(unfinished), UploadRow.updated_at <= since, UploadRow.upload_id > after)
@@ -258,17 +252,22 @@ class UploadRepository:
         self._database.close()
 
 
-def _of(user_id: str | None) -> ColumnElement[bool]:
+def _of_user(user_id: str | None) -> ColumnElement[bool]:
     return true() if user_id is None else UploadRow.user_id == user_id
 
 
-def _owned(job_id: str | None) -> ColumnElement[bool]:
+def _searchable(user_id: str | None) -> ColumnElement[bool]:
+    """Return the condition for an upload that questions of the user may find."""
+    return and_(_of_user(user_id), UploadRow.indexed_at.is_not(None), _NOT_DELETING)
+
+
+def _indexed_by(job_id: str | None) -> ColumnElement[bool]:
     """Return the condition for an upload that this job indexes."""
-    return and_(UploadRow.job_id.is_not_distinct_from(job_id), UploadRow.status != UploadStatus.DELETING)
+    return and_(UploadRow.job_id.is_not_distinct_from(job_id), _NOT_DELETING)
 
 
 def _same_content(user_id: str, sha256: str) -> ColumnElement[bool]:
-    return and_(UploadRow.user_id == user_id, UploadRow.sha256 == sha256, UploadRow.status != UploadStatus.DELETING)
+    return and_(UploadRow.user_id == user_id, UploadRow.sha256 == sha256, _NOT_DELETING)
 
 
 def _upload(row: Any) -> Upload:

@@ -1,4 +1,4 @@
-"""A question answered in its context: the earlier turns of its conversation, and the same question asked before."""
+"""Answers a question with the earlier turns of its conversation in mind, or from the cache of answers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from settings import Settings
 
 log = logging.getLogger("queues")
 
-# Raise it when prompt, chunking, ranking or the check of citations change answers.
+# Increase the number when a change of prompt, chunking, ranking or the check of citations changes answers.
 ANSWERS_VERSION = 4
 
 
 def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
-    """Answer a question, within its user's tokens of the day, and publish its sources. Raises AppError."""
+    """Answer a question within the user's token budget of the day, and publish the sources. Raises AppError."""
     logs.log_content(log, "asked", question=query.query)
     require_ready(query, services)
     _require_tokens(query.user_id, job, settings)
@@ -54,24 +54,26 @@ def require_ready(query: Query, services: Services) -> None:
 
 
 def answer_in_context(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
-    """Rewrite a follow-up question to stand alone, answer it or find its answer in the cache, and keep both.
+    """Answer a question, or return its cached answer, and add both to the conversation. Raises AppError.
 
-    Outside any job there is no Valkey, so nothing is kept. Raises AppError.
+    A follow-up question is rewritten first, to stand alone. Outside any job there is no Valkey: then the question is
+    answered as it is, and nothing is cached or added.
     """
     if job.valkey is None:
         return _answer(query, job, services)
     conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
-    asked = query
+    standalone = query
     if query.conversation_id is not None:
         turns = conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id)
-        asked = query.model_copy(update={"query": rewrite_follow_up(query.query, turns, services.chat)})
-    follow_up = query.query if services.chat is None and asked.query != query.query else None
+        standalone = query.model_copy(update={"query": rewrite_follow_up(query.query, turns, services.chat)})
+    rewritten = standalone.query if standalone.query != query.query else None
+    follow_up = query.query if services.chat is None and rewritten is not None else None
     answer = _cached(
-        asked,
+        standalone,
         services,
         settings,
         job.valkey,
-        lambda: _answer(asked, job, services, follow_up=follow_up),
+        lambda: _answer(standalone, job, services, follow_up=follow_up),
         follow_up=follow_up,
     )
     if answer.cached:
@@ -79,7 +81,7 @@ def answer_in_context(query: Query, job: JobContext, services: Services, setting
     if query.conversation_id is not None:
         turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
         conversations.add(query.user_id, query.conversation_id, turn)
-    return answer.model_copy(update={"rewritten": asked.query if asked.query != query.query else None})
+    return answer.model_copy(update={"rewritten": rewritten})
 
 
 def _cached(
@@ -87,18 +89,18 @@ def _cached(
     services: Services,
     settings: Settings,
     valkey: Redis,
-    answer: Callable[[], Answer],
+    make_answer: Callable[[], Answer],
     *,
     follow_up: str | None = None,
 ) -> Answer:
-    """Return the answer kept for this question over these documents, or make it and keep it."""
+    """Return the cached answer to this question over these documents, or make and cache an answer."""
     if not query.cache:
-        return answer()
+        return make_answer()
     cache = AnswerCache(valkey, ttl_seconds=settings.result_ttl_seconds)
     key = cache_key(
         {
             "version": ANSWERS_VERSION,
-            # Read before the search: documents that change meanwhile make the next question miss.
+            # Read before the search, so that the cache misses after documents changed during the search.
             "documents": services.uploads.searchable_version(query.visible_owner),
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
             "follow_up": follow_up,
@@ -109,9 +111,9 @@ def _cached(
     cached = cache.get(key)
     if cached is not None:
         return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
-    made = answer()
-    cache.put(key, made)
-    return made
+    answer = make_answer()
+    cache.put(key, answer)
+    return answer
 
 
 def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
@@ -128,7 +130,7 @@ def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str
 
 
 def _require_tokens(user_id: str, job: JobContext, settings: Settings) -> None:
-    """Raise TooManyRequests when the user's tokens of the day were used up after this question was submitted."""
+    """Raise TooManyRequests when the user has used up the tokens of the day since the question was submitted."""
     if settings.tokens_per_day is not None and job.valkey is not None:
         from auth.token_budget import require_tokens  # a stock worker would pay 40 ms for each job
 

@@ -1,7 +1,7 @@
 """The consistency check: rows, files and points of uploads that do not belong together, and their repair.
 
-Nothing here is needed while all goes well. A crash between two steps, a restored backup or a change by hand in the
-database leaves such remains. Questions never find them.
+A crash between two steps, a restored backup or a manual change in the database leaves such remains. Questions never
+find them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
+from client.files.store import PARTIAL_SUFFIX, file_missing
 from queues.wiring import Services
 from schemas import SearchFilter, Upload, UploadStatus
 
 # The row of a younger file may be about to be written.
 MIN_FILE_AGE_SECONDS = 3_600.0
 FILE_MISSING = "file_missing"
-# A job or a delete is at work on these.
+# A job works on uploads in these states.
 _IN_PROGRESS = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING})
 
 
@@ -26,7 +27,7 @@ _IN_PROGRESS = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadSt
 class Inconsistency:
     """Stored things that do not belong together, and their repair.
 
-    `description` and `outcome` are phrases for the operator: "file … of no upload" and "removed".
+    `description` and `outcome` are phrases for the operator: "file … belongs to no upload" and "removed".
     """
 
     description: str
@@ -52,8 +53,7 @@ def check_consistency(
             continue
         if upload.file_id not in files:
             yield from _row_without_file(services, upload)
-        elif upload.status is UploadStatus.READY and _count_points(services, upload) != upload.chunks:
-            stored = _count_points(services, upload)
+        elif upload.status is UploadStatus.READY and (stored := _count_points(services, upload)) != upload.chunks:
             description = f"upload {upload.upload_id}: {stored} points for {upload.chunks} chunks"
             yield Inconsistency(description, "indexed again", partial(reindex, upload))
 
@@ -61,13 +61,16 @@ def check_consistency(
 def _points_without_rows(
     services: Services, points: dict[tuple[str, str], int], rows: dict[str, Upload]
 ) -> Iterator[Inconsistency]:
-    """Yield the points of unknown uploads. `points` maps user and upload to the number of points."""
+    """Yield the points of uploads that are unknown, never became ready, or belong to another user.
+
+    `points` maps user id and upload id to the number of points.
+    """
     for (user_id, upload_id), count in points.items():
         upload = rows.get(upload_id)
         never_ready = upload is not None and upload.status is UploadStatus.FAILED and upload.indexed_at is None
         if upload is None or upload.user_id != user_id or never_ready:
             remove = partial(services.store.delete, upload_id, user_id=user_id)
-            yield Inconsistency(f"{count} points of {upload_id}, which is no upload", "removed", remove)
+            yield Inconsistency(f"{count} points belong to no searchable upload ({upload_id})", "removed", remove)
 
 
 def _files_without_rows(
@@ -77,18 +80,20 @@ def _files_without_rows(
     for file_id, stored_at in files.items():
         age_seconds = (datetime.now(UTC) - stored_at).total_seconds()
         if file_id not in known and age_seconds >= min_age_seconds and _is_file_id(file_id):
-            yield Inconsistency(f"file {file_id} of no upload", "removed", partial(services.files.delete, file_id))
+            yield Inconsistency(
+                f"file {file_id} belongs to no upload", "removed", partial(services.files.delete, file_id)
+            )
 
 
 def _row_without_file(services: Services, upload: Upload) -> Iterator[Inconsistency]:
-    """Yield a lost file once. The points stay: the file may only seem lost, because of a wrong FILE_STORE_URL."""
+    """Yield an upload whose file is lost, once. The points stay: with a wrong FILE_STORE_URL files only seem lost."""
     if upload.reason != FILE_MISSING:
         mark_failed = partial(
             services.uploads.fail,
             upload.upload_id,
             job_id=upload.job_id,
             reason=FILE_MISSING,
-            error="the uploaded file is no longer there: upload it again",
+            error=file_missing().detail,
         )
         yield Inconsistency(f"upload {upload.upload_id} has no file", "noted as failed", mark_failed)
 
@@ -98,9 +103,9 @@ def _count_points(services: Services, upload: Upload) -> int:
 
 
 def _is_file_id(name: str) -> bool:
-    """Return True for an id of a file of this service, or of a half-written one; others may share the place."""
+    """Return True for the id of a file of this service, whole or half-written: other files may share the place."""
     try:
-        uuid.UUID(name.removesuffix(".partial"))
+        uuid.UUID(name.removesuffix(PARTIAL_SUFFIX))
     except ValueError:
         return False
     return True

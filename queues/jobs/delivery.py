@@ -1,4 +1,4 @@
-"""One attempt to deliver a webhook, and what follows from its outcome."""
+"""One attempt to deliver a webhook: the outcome is stored together with the next attempt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
         throttle.end_attempt(outcome)
         if outcome.gone:
             _disable(store, delivery, now)
-        updated = _after(delivery, outcome, now)
+        updated = _with_attempt(delivery, outcome, now)
         if not outcome.delivered:
             _log_failure(updated)
     written = store.save_delivery(updated, expected=delivery.seq, now=clock())
@@ -65,9 +65,9 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
 
 
 def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str | None:
-    """Return the reason why nothing may be sent any more; None when the attempt may go on."""
+    """Return the reason why nothing may be sent any more; None when the attempt may proceed."""
     if body is None:
-        return "what was to be sent is no longer kept"
+        return "the body of the webhook is no longer kept"
     if not delivery.endpoint_id:
         return None
     endpoint = _endpoint(store, delivery)
@@ -77,23 +77,23 @@ def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str
 
 
 def _log_failure(delivery: Delivery) -> None:
-    """Log the last attempt of a delivery, which failed. Never the URL: its path may hold a secret."""
+    """Log the failure of a delivery's latest attempt. The URL is never logged: its path may hold a secret."""
     attempt = delivery.attempts[-1]
     cause = attempt.error or f"the receiver answered {attempt.status}"
     next_at = delivery.next_attempt_at
-    then = "it was the last one" if next_at is None else f"the next is at {next_at:%Y-%m-%dT%H:%M:%SZ}"
+    following = "no attempt follows" if next_at is None else f"the next attempt is at {next_at:%Y-%m-%dT%H:%M:%SZ}"
     log.warning(
         "delivery %s: attempt %d failed (%s); %s",
         delivery.delivery_id,
         len(delivery.attempts),
         cause,
-        then,
+        following,
         extra=logs.fields(delivery_id=delivery.delivery_id, next_attempt_at=next_at),
     )
 
 
-def _after(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
-    """Return the delivery as it is after an attempt that began at `now`."""
+def _with_attempt(delivery: Delivery, outcome: Outcome, now: float) -> Delivery:
+    """Return the delivery with the outcome of an attempt that began at `now`, ended or rescheduled."""
     attempt = Attempt(at=utc_time(now), status=outcome.status, error=outcome.error, seconds=outcome.seconds)
     tried = delivery.model_copy(update={"attempts": (*delivery.attempts, attempt)})
     if outcome.delivered:

@@ -1,8 +1,8 @@
 """Indexing and deleting an upload, in step with its row in the list of uploads.
 
 Another process may delete the upload, or give it to another job, at any moment. So an indexing job reads the row after
-every batch, and each change of the row names the job. A job that finds its upload deleted removes the upload's points:
-in whichever order a delete and an indexing meet, the last to write cleans up.
+every batch, and each change of the row names the job. A job that finds its upload deleted removes the upload's points,
+so that points never outlive the upload, whichever of the two jobs writes last.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, 
 ROW_SECONDS = 0.5
 # Reason and sentence for the row.
 _TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
-_INTERNAL = ("internal", "indexing failed inside; the worker's log says why")
+_INTERNAL = ("internal", "indexing failed with an internal error; the worker's log says why")
 
 
 def index_upload(task: UploadTask, services: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
@@ -40,7 +40,7 @@ def index_upload(task: UploadTask, services: Services, report: ProgressCallback,
     `job_id` is None outside any job.
 
     Raises:
-        UploadGone: the upload was deleted, or another job has it now.
+        UploadGone: the upload was deleted, or another job indexes the upload now.
         JobStopped: another worker has taken over the job, and with it the row.
         AppError: indexing failed; the row says why.
 
@@ -131,7 +131,7 @@ def _gone(task: UploadTask, services: Services) -> UploadGone:
 
 
 def _fail(upload: Upload, services: Services, reason: str, error: str) -> None:
-    """Write a failure into the row. An upload that was ready keeps its old chunks; any other keeps only its file."""
+    """Write a failure into the row. An upload that was ready keeps its old chunks; any other has its chunks removed."""
     if upload.indexed_at is None:
         with suppress(StoreError):
             services.store.delete(upload.upload_id, user_id=upload.user_id)

@@ -176,10 +176,9 @@ def test_a_failed_attempt_is_logged_as_a_warning_with_the_time_of_the_next(
     world.run_until(world.now + 1)
     (delivery,) = world.deliveries(job_id)
     warnings = [record.getMessage() for record in caplog.records if record.name == "webhooks"]
+    cause = "attempt 1 failed (the receiver answered 503)"
     next_at = f"{delivery.next_attempt_at:%Y-%m-%dT%H:%M:%SZ}"
-    assert warnings == [
-        f"delivery {delivery.delivery_id}: attempt 1 failed (the receiver answered 503); the next is at {next_at}"
-    ]
+    assert warnings == [f"delivery {delivery.delivery_id}: {cause}; the next attempt is at {next_at}"]
 
 
 def test_a_receiver_that_is_down_for_hours_gets_every_webhook_on_schedule(

@@ -1,4 +1,4 @@
-"""What Alembic runs, on the connection that client/sql/database.py gives it."""
+"""Alembic's entry point: it runs the migrations on the connection that client/sql/database.py passes."""
 
 from __future__ import annotations
 
