@@ -1,8 +1,8 @@
-"""HTTP to the model provider that ends when its job does.
+"""HTTP to the model provider. A call ends when its job ends.
 
-A read time-out starts again with each byte, so a server that trickles never exceeds it, and a thread that waits for a
-socket notices nothing else. So every read and write is bounded by the time left for the call and for the job, and
-stopping the job shuts the socket.
+A read time-out starts again with each byte, so a server that trickles never exceeds the time-out; and a thread that
+waits for a socket notices nothing else. So every read and write is bounded by the time left for the call and for the
+job, and stopping the job shuts the socket.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def http_client() -> Client:
 class _PoolPerThread:
     """A connection pool for each thread.
 
-    One pool for all threads has a lock, and checks each idle connection for each request: with 100 threads these are
-    most of the CPU time of a question.
+    A shared pool takes a lock and checks every idle connection for each request: with 100 threads that is most of the
+    CPU time of a question.
     """
 
     def __init__(self, default: ConnectionPool) -> None:
@@ -148,7 +148,7 @@ class _DeadlineBackend(SyncBackend):
 
 
 def _bounded(timeout: float | None) -> float | None:
-    """Return the shortest of a time-out and the times left for the call and for the job; None where none has a limit.
+    """Return the shortest of a time-out and the times left for the call and for the job; None if nothing has a limit.
 
     Raises ReadTimeout when the call's time is up, and what Deadline.check raises.
     """

@@ -27,7 +27,7 @@ SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 # 32-bit floats. 8-bit weights embed 1.8 times as many chunks a second (100 against 56 on two cores), but their vectors
-# have a cosine of only 0.99 to these.
+# have a cosine of only 0.99 to the vectors of these.
 GRAPH = "all-MiniLM-L6-v2-53aa5117-fp32.onnx"
 # The model takes 512 tokens, but was trained on at most 256. A longer text is embedded in windows.
 WINDOW_TOKENS = 256
@@ -42,7 +42,7 @@ INSTALL_HINT = (
 class LocalEmbedder:
     """An embedding model in this process, in LangChain's Embeddings interface. Safe for threads.
 
-    Nothing is loaded before the first text. The first use on a machine builds the graph in `folder`, which takes 3 s.
+    Nothing is loaded before the first text. The first use on a machine builds the graph in `folder` in 3 s.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -142,12 +142,13 @@ def _run(session: InferenceSession, windows: list[list[int]]) -> np.ndarray[Any,
     """Return a vector for each window. Windows of similar length run together: padding costs as much as text."""
     import numpy as np
 
-    order = sorted(range(len(windows)), key=lambda at: len(windows[at]))
+    order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
     vectors = np.zeros((len(windows), 384), dtype=np.float32)
-    for at in range(0, len(order), BATCH_WINDOWS):
-        batch = order[at : at + BATCH_WINDOWS]
-        width = max(len(windows[one]) for one in batch)
-        ids = np.array([windows[one] + [0] * (width - len(windows[one])) for one in batch], dtype=np.int64)
-        mask = np.array([[1] * len(windows[one]) + [0] * (width - len(windows[one])) for one in batch], dtype=np.int64)
+    for start in range(0, len(order), BATCH_WINDOWS):
+        batch = order[start : start + BATCH_WINDOWS]
+        texts = [windows[index] for index in batch]
+        width = max(map(len, texts))
+        ids = np.array([text + [0] * (width - len(text)) for text in texts], dtype=np.int64)
+        mask = np.array([[1] * len(text) + [0] * (width - len(text)) for text in texts], dtype=np.int64)
         vectors[batch] = session.run(["vectors"], {"ids": ids, "mask": mask})[0]
     return vectors

@@ -31,17 +31,17 @@ MAX_RETRIES = 0
 
 log = logging.getLogger("client.llm.chat")
 
-# Error codes of providers. Anything else may be text that repeats the question or the key.
+# The form of providers' error codes. Text of another form may repeat the question or the key.
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 
 def provider_key(settings: Settings) -> SecretStr:
-    """Return the key to send. Local servers want some key and take any."""
+    """Return the key to send. Local servers require a key but accept any."""
     return settings.openai_api_key or SecretStr("not-needed")
 
 
 def provider_url(settings: Settings) -> str:
-    """Return the address of the provider. Always passed on: otherwise the SDK reads OPENAI_BASE_URL itself."""
+    """Return the address of the provider, to pass to the SDK always: otherwise the SDK reads OPENAI_BASE_URL itself."""
     return settings.openai_base_url or OPENAI_URL
 
 

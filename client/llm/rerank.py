@@ -57,7 +57,7 @@ def make_reranker(settings: Settings) -> EndpointReranker | None:
 
 
 def _scores(body: Any, count: int) -> list[float]:
-    """Return the scores in a response, in the order of the texts. Logits, which some servers send, become 0 to 1."""
+    """Return the scores in a response, from 0 to 1, in the order of the texts. Some servers send logits instead."""
     try:
         by_index = {int(result["index"]): float(result["relevance_score"]) for result in body["results"]}
         scores = [by_index[index] for index in range(count)]

@@ -167,14 +167,14 @@ def _wait_seconds(state: RetryCallState) -> float:
     doubled = FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
     backoff = min(LONGEST_WAIT_SECONDS, doubled) * random.uniform(0.5, 1)  # noqa: S311
     requested = retry_after(error) if error else None
-    # Jittered too: callers that were given the same time must not all return at that time.
+    # Jittered too, so that callers with the same Retry-After do not all return at the same time.
     wait: float = backoff if requested is None else requested + backoff * 0.5
     log.info("the model provider failed (%s); trying again in %.1f s", type(error).__name__, wait)
     return wait
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return how many seconds the provider asks to wait, None when its answer has no such header."""
+    """Return how many seconds the provider asks to wait; None if the response has no such header."""
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     with suppress(ValueError):
         if "retry-after-ms" in headers:

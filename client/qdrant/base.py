@@ -49,7 +49,7 @@ class PointFilter:
 class VectorQuery:
     """One search: the `limit` points whose vector named `using` is nearest to `vector`.
 
-    `with_vector` asks for the hits' own vectors instead of their payloads.
+    `with_vector` asks for the vectors of the hits instead of their payloads.
     """
 
     using: str
@@ -77,11 +77,15 @@ class Point:
     payload: dict[str, Any]
 
 
+# More values of a field than any collection has: `count_by` leaves out no value.
+MAX_FACETS = 1_000_000
+
+
 class Engine(Protocol):
     """One collection of points. Safe for threads.
 
     Every method raises StoreUnavailable, and all but `upsert` and `close` raise NothingIndexed while the collection
-    does not exist. Payloads are given by the id of their point.
+    does not exist. Payloads are returned by point id.
     """
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
@@ -97,7 +101,7 @@ class Engine(Protocol):
         """Run all queries in one batch; return the hits of each, best first."""
 
     def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
-        """Return the payloads of up to `limit` points, in no order."""
+        """Return the payloads of up to `limit` points, unordered."""
 
     def delete(self, where: PointFilter) -> None:
         """Remove points from this collection."""
@@ -112,7 +116,7 @@ class Engine(Protocol):
         """Count the points for each pair of values of two payload fields."""
 
     def close(self) -> None:
-        """Write everything to disk and let go of the collection."""
+        """Write everything to disk and release the collection."""
 
 
 def nothing_indexed() -> NothingIndexed:

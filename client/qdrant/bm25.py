@@ -1,7 +1,7 @@
 """BM25 as sparse vectors, computed in this process by Qdrant's code, the same for both engines.
 
-A stored vector holds each term's weight without its inverse document frequency. Qdrant multiplies the frequency in at
-search time, from the counts of the collection (the IDF modifier).
+A stored vector holds the weight of each term without the inverse document frequency. Qdrant multiplies by that
+frequency at search time, from the counts of the collection (the IDF modifier).
 """
 
 from __future__ import annotations

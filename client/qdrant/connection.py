@@ -1,4 +1,4 @@
-"""The HTTP connection to a Qdrant server: its key and the certificates it must show."""
+"""The HTTP connection to a Qdrant server: the key to send and the certificates to trust."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 10
 
 
 def connect(settings: Settings) -> QdrantClient:
-    """Make a client of the server that QDRANT_URL names. Connects with its first request."""
+    """Make a client of the server that QDRANT_URL names. The client connects on its first request."""
     from qdrant_client import QdrantClient  # takes 0.5 s, which the API does without
 
     return QdrantClient(
@@ -28,10 +28,10 @@ def connect(settings: Settings) -> QdrantClient:
 
 
 def api_key(settings: Settings) -> str | None:
-    """Return QDRANT_API_KEY, None when it is not set."""
+    """Return QDRANT_API_KEY; None when there is no key."""
     return settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
 
 
 def tls_verification(settings: Settings) -> ssl.SSLContext | bool:
-    """Return httpx's `verify`: only the certificates of TLS_CA_FILE are trusted; True, httpx's own, without it."""
+    """Return the `verify` argument for httpx: trust only TLS_CA_FILE; True (httpx's default) when it is not set."""
     return True if settings.tls_ca_file is None else ssl.create_default_context(cafile=settings.tls_ca_file)

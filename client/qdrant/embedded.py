@@ -1,7 +1,8 @@
 """Qdrant's engine inside this process, on a folder.
 
-The engine's optimize() is not called. At 100,000 chunks it takes 187 s of CPU to bring a search of all chunks from 28
-to 13 ms of CPU, and does nothing for a search of ten uploads (5 ms); up to 10,000 chunks it helps neither (4 ms).
+The engine's optimize() is not called. At 100,000 chunks optimize() takes 187 s of CPU to bring a search of all chunks
+from 28 to 13 ms of CPU, and does not speed up a search of ten uploads (5 ms); up to 10,000 chunks it speeds up neither
+(4 ms).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import qdrant_edge as qdrant
 
-from client.qdrant.base import FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
+from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     COLLECTION_PREFIX,
@@ -29,8 +30,7 @@ from client.qdrant.shard import SharedShard
 from client.qdrant.store import VectorStore
 from errors import NothingIndexed
 
-MAX_FACETS = 1_000_000
-# How long a process waits for others to let go of the folder.
+# How long a process waits for others to release the folder.
 WAIT_SECONDS = 60.0
 _INDEX_SCHEMAS: dict[str, qdrant.PayloadSchemaType | qdrant.KeywordIndexParams] = {
     "tenant": qdrant.KeywordIndexParams(is_tenant=True),
@@ -65,9 +65,9 @@ class EmbeddedEngine:
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
         """As Engine.upsert."""
-        made = [qdrant.Point(point.id, dict(point.vectors), point.payload) for point in points]
+        records = [qdrant.Point(point.id, dict(point.vectors), point.payload) for point in points]
         with self.shard.open(create=partial(_create, dimensions=dimensions)) as shard:
-            shard.update(qdrant.UpdateOperation.upsert_points(made))
+            shard.update(qdrant.UpdateOperation.upsert_points(records))
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """As Engine.payloads."""
@@ -76,10 +76,10 @@ class EmbeddedEngine:
 
     def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
         """As Engine.search."""
-        only = _filter(where)
+        query_filter = _filter(where)
         with self.shard.open() as shard:
-            found = shard.query_batch(qdrant.QueryBatchRequest([_request(query, only) for query in queries]))
-        return [[_hit(point, query) for point in points] for query, points in zip(queries, found, strict=True)]
+            batches = shard.query_batch(qdrant.QueryBatchRequest([_request(query, query_filter) for query in queries]))
+        return [[_hit(point, query) for point in points] for query, points in zip(queries, batches, strict=True)]
 
     def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
         """As Engine.scroll."""
@@ -93,7 +93,7 @@ class EmbeddedEngine:
             shard.update(qdrant.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def delete_everywhere(self, where: PointFilter) -> None:
-        """As Engine.delete_everywhere. The other collections are opened as another process would open them."""
+        """As Engine.delete_everywhere. Each other collection is opened as another process would open it."""
         with suppress(NothingIndexed):
             self.delete(where)
         for path in self._folder.glob(f"{COLLECTION_PREFIX}*"):
@@ -139,11 +139,11 @@ def _payloads(records: Sequence[qdrant.Record]) -> dict[str, Mapping[str, Any]]:
     return {str(record.id): record.payload or {} for record in records}
 
 
-def _request(query: VectorQuery, only: qdrant.Filter) -> qdrant.QueryRequest:
+def _request(query: VectorQuery, query_filter: qdrant.Filter) -> qdrant.QueryRequest:
     return qdrant.QueryRequest(
         limit=query.limit,
         query=qdrant.Query.Nearest(query.vector, using=query.using),
-        filter=only,
+        filter=query_filter,
         with_payload=not query.with_vector,
         with_vector=[query.using] if query.with_vector else False,
     )

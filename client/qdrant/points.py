@@ -37,14 +37,14 @@ PAYLOAD_INDEXES: tuple[tuple[str, Literal["tenant", "keyword", "integer"]], ...]
     (INDEX_FIELD, "integer"),
     (PAGE_FIELD, "integer"),
 )
-# The number is the version of this layout: points of an older one are left alone and not misread.
+# The number is the version of this layout. Points of an older layout stay in collections of their own, unread.
 COLLECTION_PREFIX = "documents-2-"
 # The file that marks an embedded collection as completely created.
 COMPLETE = "complete"
 
 
 class EmbeddingModel(Protocol):
-    """The part of LangChain's Embeddings that is used."""
+    """The methods of LangChain's Embeddings that are used here."""
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
     def embed_query(self, text: str) -> list[float]: ...
@@ -79,5 +79,5 @@ def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk:
 
 
 def passage_of(point_id: str, payload: Mapping[str, Any], score: float) -> Passage:
-    """Rebuild a chunk from a stored point, with the score a search gave it."""
+    """Rebuild a chunk from a stored point, with the score that a search gave the point."""
     return Passage(chunk=chunk_of(point_id, payload), score=score)

@@ -1,4 +1,4 @@
-"""The filters and searches of a question, and its results, the same for both engines."""
+"""The filters, the searches and the results of a question, the same for both engines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from schemas import Chunk, Passage, SearchFilter
 # The inverse document frequency is looked up for at most this many terms of a question, which seldom has more than 15.
 MAX_TERMS = 32
 # How many documents are searched by the words of their first pages.
-DOCUMENTS = 50
+MAX_DOCUMENTS = 50
 
 
 def points_matching(search_filter: SearchFilter) -> PointFilter:
@@ -74,7 +74,7 @@ def plan(question: str, vector: list[float] | None, bm25: Bm25Encoder, limit: in
         queries += [
             VectorQuery(SPARSE_VECTOR, words, limit),
             VectorQuery(PAGE_VECTOR, words, limit),
-            VectorQuery(OPENING_VECTOR, words, DOCUMENTS),
+            VectorQuery(OPENING_VECTOR, words, MAX_DOCUMENTS),
             *(
                 VectorQuery(SPARSE_VECTOR, SparseVector([term], [1.0]), 1, with_vector=True)
                 for term in sorted(words.indices)[:MAX_TERMS]
@@ -86,7 +86,7 @@ def plan(question: str, vector: list[float] | None, bm25: Bm25Encoder, limit: in
 
 
 def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]]) -> SearchResults:
-    """Put the hits of all searches of a question together."""
+    """Combine the hits of all searches of a question."""
     sparse: list[Passage] = []
     pages: list[Passage] = []
     documents: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """A Qdrant server, over REST.
 
 The points have langchain-qdrant's layout, and stored chunks are read back through its QdrantVectorStore. Writing and
-searching go to the client beneath it: QdrantVectorStore embeds the very text it stores, where chunks are found by
-more than that text, and it cannot ask several questions in one request.
+searching use the client beneath. QdrantVectorStore embeds exactly the text that it stores, but chunks are also found by
+other text, such as their headings. And QdrantVectorStore cannot send several searches in one request.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 from qdrant_edge import SparseVector
 
-from client.qdrant.base import FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery, nothing_indexed
+from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery, nothing_indexed
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     COLLECTION_PREFIX,
@@ -35,7 +35,6 @@ from errors import StoreUnavailable
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
-MAX_FACETS = 1_000_000
 _INDEX_SCHEMAS: dict[str, models.PayloadSchemaType | models.KeywordIndexParams] = {
     "tenant": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
     "keyword": models.PayloadSchemaType.KEYWORD,
@@ -49,7 +48,7 @@ def server_store(client: QdrantClient, *, model: str, dense: EmbeddingModel | No
 
 
 class ServerEngine:
-    """A collection on a Qdrant server. Safe for threads and forks: each request is one of its own."""
+    """A collection on a Qdrant server. Safe for threads and forks: requests share no state."""
 
     def __init__(self, client: QdrantClient, collection: str) -> None:
         self._client = client
@@ -60,7 +59,7 @@ class ServerEngine:
             collection,
             retrieval_mode=RetrievalMode.SPARSE,
             validate_embeddings=False,
-            validate_collection_config=False,  # it would ask the server each time
+            validate_collection_config=False,  # the validation would ask the server each time
         )
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
@@ -81,9 +80,13 @@ class ServerEngine:
             if not queries:
                 self._client.get_collection(self._collection)
                 return []
-            only = _filter(where)
-            found = self._client.query_batch_points(self._collection, [_request(query, only) for query in queries])
-        return [[_hit(point, query) for point in one.points] for query, one in zip(queries, found, strict=True)]
+            query_filter = _filter(where)
+            requests = [_request(query, query_filter) for query in queries]
+            responses = self._client.query_batch_points(self._collection, requests)
+        return [
+            [_hit(point, query) for point in response.points]
+            for query, response in zip(queries, responses, strict=True)
+        ]
 
     def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
         """As Engine.scroll."""
@@ -126,8 +129,8 @@ class ServerEngine:
         self._client.delete(collection, points_selector=selector, wait=True)
 
     def _facet(self, field: str, where: PointFilter) -> dict[str, int]:
-        found = self._client.facet(self._collection, field, facet_filter=_filter(where), limit=MAX_FACETS, exact=True)
-        return {str(hit.value): hit.count for hit in found.hits}
+        facets = self._client.facet(self._collection, field, facet_filter=_filter(where), limit=MAX_FACETS, exact=True)
+        return {str(hit.value): hit.count for hit in facets.hits}
 
     def _make_ready(self, dimensions: int | None) -> None:
         """Create the collection and its indexes where they are missing. Several workers may do so at once."""
@@ -162,11 +165,11 @@ def _vector(vector: list[float] | SparseVector) -> list[float] | models.SparseVe
     return vector
 
 
-def _request(query: VectorQuery, only: models.Filter) -> models.QueryRequest:
+def _request(query: VectorQuery, query_filter: models.Filter) -> models.QueryRequest:
     return models.QueryRequest(
         query=models.NearestQuery(nearest=_vector(query.vector)),
         using=query.using,
-        filter=only,
+        filter=query_filter,
         limit=query.limit,
         with_payload=not query.with_vector,
         with_vector=[query.using] if query.with_vector else False,
@@ -196,7 +199,7 @@ def _condition(condition: FieldMatch | FieldRange) -> models.FieldCondition:
 
 
 def _payload(document: Document) -> dict[str, Any]:
-    """Return the payload of which LangChain made a document."""
+    """Rebuild the payload from which LangChain made a document."""
     metadata = {name: value for name, value in document.metadata.items() if not name.startswith("_")}
     return {CONTENT_KEY: document.page_content, METADATA_KEY: metadata}
 

@@ -1,9 +1,9 @@
 """An embedded Qdrant shard that processes share by turns.
 
-One process at a time may have the folder open: a second process that only tries breaks the writes of the first. So a
-lock is held before the engine is asked to open anything. The owner, the worker that main.py starts, keeps the shard
-open between operations and hands it over when another process waits; every other process opens it for one operation.
-Opening takes 50 to 160 ms at 1,000 to 20,000 chunks.
+One process at a time may have the folder open: a second process that only tries to open it breaks the writes of the
+first. So a process takes a lock before it asks the engine to open anything. The owner, the worker that main.py starts,
+keeps the shard open between operations and hands the folder over when another process waits. Every other process opens
+the shard for one operation. Opening takes 50 to 160 ms at 1,000 to 20,000 chunks.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SharedShard:
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Write everything to disk and give the folder back."""
+        """Write everything to disk and release the folder."""
         self._closed.set()
         with self._changed:
             self._close()
@@ -104,7 +104,7 @@ class SharedShard:
             raise
 
     def _create(self, create: Callable[[Path], EdgeShard]) -> EdgeShard:
-        """Create the shard. The marker comes last: what a crash leaves without a marker is created again."""
+        """Create the shard. The marker is written last: a shard that a crash leaves without marker is created again."""
         shutil.rmtree(self._path, ignore_errors=True)
         self._path.mkdir(parents=True)
         shard = create(self._path)
@@ -113,7 +113,7 @@ class SharedShard:
         return shard
 
     def _close(self) -> None:
-        """Close the shard, if it is open, and let other processes have it. Call with `_changed` held."""
+        """Close the shard, if it is open, and release the folder to other processes. Call with `_changed` held."""
         if self._shard is not None:
             shard, self._shard = self._shard, None
             shard.flush()

@@ -37,7 +37,7 @@ class VectorStore:
         self.engine.upsert(points, dimensions=len(vectors[0]) if vectors[0] else None)
 
     def missing(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Return the chunks that are not stored, or not exactly so."""
+        """Return the chunks that are not stored, or are stored with other content."""
         try:
             stored = self.engine.payloads([chunk.id for chunk in chunks])
         except NothingIndexed:
@@ -51,27 +51,27 @@ class VectorStore:
     def search(
         self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
     ) -> SearchResults:
-        """Search in every way at once, up to `limit` chunks in each, in one batch. Raises NothingIndexed.
+        """Run all searches of a question in one batch, each for up to `limit` chunks. Raises NothingIndexed.
 
-        `vector` is what `embed` returned for the question.
+        `vector` is the result of `embed` for the question.
         """
         queries = plan(question, vector, self._bm25, limit)
         return gather(queries, self.engine.search(queries, points_matching(search_filter)))
 
     def neighbours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Return the chunks before and after each of these in its upload, in no order. Raises NothingIndexed."""
+        """Return the chunks before and after each chunk in its upload, unordered. Raises NothingIndexed."""
         if not chunks:
             return []
-        found = self.engine.scroll(neighbour_points(chunks), limit=2 * len(chunks))
-        return [chunk_of(point_id, payload) for point_id, payload in found.items()]
+        payloads = self.engine.scroll(neighbour_points(chunks), limit=2 * len(chunks))
+        return [chunk_of(point_id, payload) for point_id, payload in payloads.items()]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
-        """Remove an upload's chunks, from the one numbered `from_index` on. Nothing stored is no error."""
+        """Remove an upload's chunks, from chunk number `from_index` on. Does nothing when no chunk is stored."""
         with suppress(NothingIndexed):
             self.engine.delete(points_of_upload(user_id, upload_id, FieldRange(INDEX_FIELD, first=from_index)))
 
     def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
-        """Remove an upload's chunks of all embedding models. Nothing stored is no error."""
+        """Remove an upload's chunks of all embedding models. Does nothing when no chunk is stored."""
         with suppress(NothingIndexed):
             self.engine.delete_everywhere(points_of_upload(user_id, upload_id))
 
@@ -90,5 +90,5 @@ class VectorStore:
             return {}
 
     def close(self) -> None:
-        """Let go of the collection."""
+        """Release the collection."""
         self.engine.close()

@@ -210,7 +210,7 @@ class UploadRepository:
             return tuple(connection.execute(select(UploadRow.upload_id).where(condition)).scalars())
 
     def unfinished(self, *, unchanged_seconds: float, after: str = "", limit: int = BATCH) -> list[Upload]:
-        """Return unfinished uploads, unchanged for `unchanged_seconds`, ordered by id, from the first id past `after`."""
+        """Return unfinished uploads, unchanged for `unchanged_seconds`, by id, from the first id past `after`."""
         unfinished = (UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING)
         since = datetime.now(UTC) - timedelta(seconds=unchanged_seconds)
         condition = and_(UploadRow.status.in_(unfinished), UploadRow.updated_at <= since, UploadRow.upload_id > after)
