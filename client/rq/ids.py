@@ -27,7 +27,7 @@ def id_created_at(job_id: str) -> datetime | None:
     except ValueError:
         parsed = None
     if parsed is None or str(parsed) != job_id:
-        raise JobNotFound("that is no job id: job ids look like 0190a8c4-1d2e-7c3a-9f00-0123456789ab")
+        raise JobNotFound("that is not a job id: job ids look like 0190a8c4-1d2e-7c3a-9f00-0123456789ab")
     if parsed.version != UUID_WITH_TIME:
         return None
     try:

@@ -153,6 +153,6 @@ class JobIndex:
             status, kind = STATUSES.get(decode_text(stored_status)), KINDS.get(decode_text(origin))
             if status is None or kind is None:
                 continue
-            with suppress(ValueError):  # a text that is no time
+            with suppress(ValueError):  # a text that is not a time
                 jobs.append(JobSummary(job_id, kind, status, datetime.fromisoformat(decode_text(created_at))))
         return jobs, expired

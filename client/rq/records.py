@@ -159,7 +159,7 @@ def _traceback_end(result: dict[bytes, bytes]) -> str:
 
 
 def _time(value: bytes | None) -> Any:
-    """Return RQ's timestamp for pydantic, which refuses a text that is no time."""
+    """Return RQ's timestamp for pydantic, which refuses a text that is not a time."""
     return decode_text(value) or None
 
 

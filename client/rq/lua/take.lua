@@ -44,7 +44,7 @@ for _ = 1, 1000 do
     previous, marked = found[1] or '', found[2]
   end
   if kind ~= 'hash' then
-    drop(id, kind == 'none' and 'its record is gone' or 'its record is no hash')
+    drop(id, kind == 'none' and 'its record is gone' or 'its record is not a hash')
   elseif ENDED[previous] then
     drop(id, 'it has ended')
   elseif not string.match(id, '^[%w_-]+$') then
