@@ -96,7 +96,7 @@ BAD_QUESTIONS = {
 
 @each("question", BAD_QUESTIONS)
 @each("place", ["params", "json"])
-def test_a_bad_question_is_refused_by_name(place: str, question: str, api: httpx.Client) -> None:
+def test_a_bad_question_is_refused_with_the_name_of_the_field(place: str, question: str, api: httpx.Client) -> None:
     problem = assert_problem(api.post("/chat", **{place: {"query": question}}), 422)  # type: ignore[arg-type]
     assert [error["field"] for error in problem["errors"]] == ["query"]
     assert "input" not in json.dumps(problem)
@@ -198,13 +198,13 @@ def test_an_unknown_parameter_is_named_too(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["a secret", "x" * 31, "secret-text", "1secret"])
-def test_a_field_name_that_is_no_short_identifier_is_not_repeated(name: str, api: httpx.Client) -> None:
+def test_a_long_or_strange_field_name_is_not_repeated(name: str, api: httpx.Client) -> None:
     response = api.post("/chat", json={"query": "Why?", name: 1})
     assert assert_problem(response, 422)["errors"] == [{"field": "body", "message": "contains an unknown field"}]
     assert name not in response.text
 
 
-def test_browsers_that_ask_for_an_icon_get_none(make_settings: MakeSettings, valkey_url: str) -> None:
+def test_the_favicon_is_204(make_settings: MakeSettings, valkey_url: str) -> None:
     closed = make_settings(valkey_url=valkey_url, auth_required=True)
     with serving(create_app(closed)) as url:
         response = httpx.get(f"{url}/favicon.ico")
@@ -216,7 +216,7 @@ def test_a_question_is_required(api: httpx.Client) -> None:
     assert assert_problem(api.get("/job-status"), 422)["errors"][0]["field"] == "job_id"
 
 
-def test_the_longest_question_is_taken_and_trimmed(api: httpx.Client, valkey: Redis) -> None:
+def test_the_longest_question_is_accepted_and_trimmed(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api, " " + "ü" * 4000 + " ")
     assert Job.fetch(job_id, connection=valkey).args[0]["query"] == "ü" * 4000
 
@@ -363,7 +363,7 @@ def _forward(port: int, target: int) -> Iterator[None]:
         yield
 
 
-def test_a_full_valkey_refuses_openly(api: httpx.Client, valkey: Redis) -> None:
+def test_a_full_valkey_gives_503_with_the_reason(api: httpx.Client, valkey: Redis) -> None:
     valkey.config_set("maxmemory", "1mb")
     try:
         response = api.post("/chat", params={"query": "Why?"})
@@ -383,7 +383,7 @@ class Harm:
         return os.mkdir, (self._path,)
 
 
-def test_a_poisoned_job_runs_nothing_in_the_api(api: httpx.Client, valkey: Redis, settings: Settings) -> None:
+def test_a_crafted_job_runs_no_code_in_the_api(api: httpx.Client, valkey: Redis, settings: Settings) -> None:
     target = settings.data_dir / "harm"
     settings.data_dir.mkdir(exist_ok=True)
     poison = pickle.dumps(Harm(str(target)))
@@ -417,7 +417,7 @@ def test_a_cancelled_job_stays_cancelled(api: httpx.Client, valkey: Redis) -> No
     assert api.get(f"/result/{job_id}").json()["status"] == "cancelled"
 
 
-def test_a_job_whose_worker_died_says_so(api: httpx.Client, valkey: Redis) -> None:
+def test_a_job_whose_worker_died_fails_with_that_reason(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     job = Job.fetch(job_id, connection=valkey)
     with valkey.pipeline() as pipeline:

@@ -58,7 +58,7 @@ def keys(settings: Settings) -> Iterator[ApiKeyRepository]:
     database.close()
 
 
-def test_keys_are_made_shown_once_listed_and_revoked(settings: Settings, api: httpx.Client) -> None:
+def test_keys_are_created_shown_once_listed_and_revoked(settings: Settings, api: httpx.Client) -> None:
     made = run(settings.data_dir, "keys", "create", "--name", "ci", "--user", "alice", "--scope", "query", "upload")
     assert made.returncode == 0, made.stderr
     key = made.stdout.splitlines()[-1]
@@ -78,7 +78,7 @@ def test_keys_are_made_shown_once_listed_and_revoked(settings: Settings, api: ht
     assert "revoked" in run(settings.data_dir, "keys", "list").stdout
 
 
-def test_the_first_key_closes_the_service_and_revoking_it_opens_nothing(settings: Settings, api: httpx.Client) -> None:
+def test_the_first_key_closes_the_service_even_after_it_is_revoked(settings: Settings, api: httpx.Client) -> None:
     assert api.get("/jobs").status_code == 200
     assert api.get("/jobs", headers=bearer("whatever a client sends")).status_code == 200
     made = run(settings.data_dir, "keys", "create", "--name", "first")
@@ -118,7 +118,7 @@ def test_the_first_key_tells_the_operator_what_changes(settings: Settings, api: 
         ([], "ACTION"),
     ],
 )
-def test_a_wrong_command_is_refused_and_makes_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_an_invalid_command_is_refused_and_creates_no_key(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = run(tmp_path, "keys", *arguments)
     assert (done.returncode, message in done.stderr, done.stdout) == (2, True, "")
     assert run(tmp_path, "keys", "list").stdout == "0 keys\n"
@@ -172,7 +172,7 @@ def test_a_body_is_not_read_before_the_caller_is_known(make_settings: MakeSettin
         assert_problem(api.post("/uploads", files={"file": b"x"}), 401)
 
 
-def test_known_keys_stay_good_while_the_database_is_away(
+def test_known_keys_stay_valid_while_the_database_is_away(
     settings: Settings, keys: ApiKeyRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from auth import api_keys
@@ -216,7 +216,7 @@ def test_contradictory_settings_stop_the_start(tmp_path: Path) -> None:
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
-def test_a_token_says_who_calls_and_what_they_may(settings: Settings) -> None:
+def test_a_token_gives_the_user_and_the_scopes(settings: Settings) -> None:
     with api_of(settings.model_copy(update=TAKING_TOKENS)) as api:
         job = api.post("/chat", params={"query": "Why?"}, headers=bearer(token("alice"))).json()["job_id"]
         assert api.get(f"/job-status/{job}", headers=bearer(token("alice"))).status_code == 200
@@ -334,7 +334,7 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
         assert handler.asked <= asked + 1
 
 
-def test_a_provider_that_is_away_is_a_503_and_keys_of_ours_still_work(
+def test_without_the_identity_provider_tokens_get_503_and_keys_still_work(
     settings: Settings, keys: ApiKeyRepository
 ) -> None:
     _, good = keys.create("good", user_id="alice", scopes=[KeyScope.QUERY])

@@ -184,7 +184,7 @@ def test_nothing_that_users_send_leaves_the_service(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("stock", [False, True], ids=["main.py", "rq worker -v"])
-def test_content_is_logged_when_that_is_asked_for_and_secrets_never(
+def test_content_is_logged_only_with_log_content_and_secrets_never(
     stock: bool, stub: OpenAIStub, tmp_path: Path, valkey_url: str
 ) -> None:
     with watched(stub, tmp_path, valkey_url if stock else None, LOG_CONTENT="1", LOG_LEVEL="INFO") as service:

@@ -26,7 +26,7 @@ def other(tmp_path: Path) -> Path:
     return write_pdf(tmp_path / "other.pdf", ["The lighthouse of Gull Rock was built in 1911."])
 
 
-def test_only_the_chosen_uploads_are_searched(api: httpx.Client, settings: Settings, pdf: Path, other: Path) -> None:
+def test_only_the_named_uploads_are_searched(api: httpx.Client, settings: Settings, pdf: Path, other: Path) -> None:
     first, second = uploaded(api, pdf), uploaded(api, other)
     work(settings)
 
@@ -43,7 +43,7 @@ def test_only_the_chosen_uploads_are_searched(api: httpx.Client, settings: Setti
     assert {source["upload_id"] for source in sources} == {second}
 
 
-def test_unknown_and_unready_uploads_are_told_apart(api: httpx.Client, settings: Settings, tmp_path: Path) -> None:
+def test_an_unknown_upload_is_404_and_an_unready_one_409(api: httpx.Client, settings: Settings, tmp_path: Path) -> None:
     def status(upload_id: Any, **more: Any) -> tuple[int, str]:
         response = api.post("/chat", json={"query": QUESTION, "upload_id": upload_id} | more)
         return response.status_code, response.json().get("detail", "")
@@ -85,7 +85,7 @@ def test_a_question_waits_for_its_uploads(
     [[RQ, "worker", "rag_documents", "rag_queries"], [PYTHON, "main.py", "worker"]],
     ids=["rq worker", "main.py worker"],
 )
-def test_every_worker_runs_what_waits(
+def test_every_kind_of_worker_runs_waiting_questions(
     command: list[str], api: httpx.Client, settings: Settings, pdf: Path, tmp_path: Path
 ) -> None:
     upload_id = uploaded(api, pdf)
@@ -117,7 +117,7 @@ def test_a_question_whose_upload_is_deleted_meanwhile_fails_with_a_sentence(
     assert "was deleted" in api.get(f"/result/{asked}").json()["error"]
 
 
-def test_jobs_that_have_ended_or_are_gone_are_not_waited_for(
+def test_a_question_does_not_wait_for_ended_or_missing_jobs(
     api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path
 ) -> None:
     """As when an indexing job ends between the look at its upload and the submission of the question."""

@@ -319,7 +319,7 @@ def test_empty_lines_do_not_keep_a_connection(edge: str) -> None:
         assert status_of(trickle(connection, b"\r\n")) == 200
 
 
-def test_a_second_request_gets_as_much_time_as_the_first(edge: str) -> None:
+def test_a_second_request_gets_the_full_time_for_its_head(edge: str) -> None:
     with connect(edge) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status_of(connection.recv(65_536)) == 200
@@ -354,7 +354,7 @@ def test_a_slow_body_gets_408(name: str, edge: str) -> None:
         assert_refused_well(trickle(connection, piece) if piece else read_all(connection), {408})
 
 
-def test_a_slow_line_that_keeps_the_pace_gets_through(settings: Settings) -> None:
+def test_a_slow_body_above_the_minimum_pace_is_accepted(settings: Settings) -> None:
     """Long gaps and long in all, yet never slower than allowed: such is an upload from a train."""
     app = BodyLimit(create_app(settings), max_bytes=10**9, pace=BodyPace(5.0, 0.2, 100))
     body = form(FILE).partition(b"\r\n\r\n")[2] + b" " * 2_000
@@ -367,13 +367,13 @@ def test_a_slow_line_that_keeps_the_pace_gets_through(settings: Settings) -> Non
         assert status_of(read_all(connection)) == 202
 
 
-def test_a_body_that_nobody_waited_for_does_not_keep_the_connection(edge: str) -> None:
+def test_an_unread_body_does_not_keep_the_connection_open(edge: str) -> None:
     with connect(edge) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 1000\r\n\r\n")
         assert_refused_well(trickle(connection, b"x"), {404})
 
 
-def test_a_connection_goes_on_after_a_body_that_came_late(edge: str) -> None:
+def test_a_connection_serves_again_after_a_late_body(edge: str) -> None:
     with connect(edge) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n")
         assert status_of(connection.recv(65_536)) == 404
@@ -381,7 +381,7 @@ def test_a_connection_goes_on_after_a_body_that_came_late(edge: str) -> None:
         assert status_of(connection.recv(65_536)) == 200
 
 
-def test_a_reader_that_takes_nothing_is_dropped(settings: Settings) -> None:
+def test_a_client_that_reads_nothing_is_disconnected(settings: Settings) -> None:
     ended = []
 
     async def endless(scope: Any, receive: Any, send: Any) -> None:

@@ -91,7 +91,7 @@ def test_a_repeated_request_queues_a_job_that_a_crash_left_out(api: httpx.Client
     assert valkey.lrange(QUEUE, 0, -1) == [job_id.encode()]
 
 
-def test_the_job_a_key_gave_can_expire(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> None:
+def test_the_job_of_an_idempotency_key_can_expire(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> None:
     with (
         serving(create_app(make_settings(valkey_url=valkey_url, result_ttl_seconds=1))) as url,
         httpx.Client(base_url=url) as api,
@@ -103,7 +103,7 @@ def test_the_job_a_key_gave_can_expire(make_settings: MakeSettings, valkey_url: 
         assert ask(api, "two").status_code == 202
 
 
-def test_a_repeat_gives_the_job_whatever_became_of_its_upload(api: httpx.Client, settings: Settings) -> None:
+def test_a_repeat_gives_the_same_job_after_its_upload_is_deleted(api: httpx.Client, settings: Settings) -> None:
     file = settings.data_dir.parent / "a.txt"
     file.write_text("The lamp weighs 142 grams.")
     index(file, settings)
@@ -119,7 +119,7 @@ def ask_many(api: httpx.Client, key: str, *questions: str) -> httpx.Response:
     return api.post("/chat/batch", json=body, headers={"Idempotency-Key": key})
 
 
-def test_a_batch_is_made_once(api: httpx.Client, valkey: Redis) -> None:
+def test_a_repeated_batch_request_makes_one_batch(api: httpx.Client, valkey: Redis) -> None:
     first = ask_many(api, "one", "why?", "how?")
     again = ask_many(api, "one", "why?", "how?")
     assert first.status_code == again.status_code == 202
@@ -143,7 +143,7 @@ def upload(api: httpx.Client, key: str, *texts: str, **parameters: str) -> httpx
     return api.post("/uploads", files=files, params=parameters, headers={"Idempotency-Key": key})
 
 
-def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
+def test_a_repeated_upload_request_stores_files_once(api: httpx.Client, valkey: Redis) -> None:
     first = upload(api, "one", "text", "more text", on_duplicate="keep")
     again = upload(api, "one", "text", "more text", on_duplicate="keep")
     assert first.status_code == again.status_code == 202
@@ -159,7 +159,7 @@ def test_files_are_taken_in_once(api: httpx.Client, valkey: Redis) -> None:
     assert len(api.get("/uploads").json()["uploads"]) == 3
 
 
-def test_a_repeat_says_again_that_a_file_was_a_duplicate(api: httpx.Client) -> None:
+def test_a_repeat_reports_a_duplicate_again(api: httpx.Client) -> None:
     api.post("/uploads", files={"file": ("0.txt", b"text")})
     for key, texts in (("one", ["text"]), ("two", ["new text", "text"])):
         first, again = upload(api, key, *texts), upload(api, key, *texts)

@@ -35,7 +35,7 @@ def test_recent_jobs_come_newest_first_and_in_pages(api: httpx.Client) -> None:
     assert last["jobs"][0]["created_at"].endswith("Z")
 
 
-def test_recent_jobs_can_be_chosen_by_status_and_kind(api: httpx.Client, valkey: Redis) -> None:
+def test_recent_jobs_can_be_filtered_by_status_and_kind(api: httpx.Client, valkey: Redis) -> None:
     job_ids = [ask(api) for _ in range(4)]
     finish(valkey, job_ids[1], start(valkey, job_ids[1]))
     api.delete(f"/jobs/{job_ids[2]}")
@@ -67,7 +67,7 @@ def test_jobs_that_are_no_longer_kept_are_not_listed(api: httpx.Client, valkey: 
     assert listed(api) == [job_ids[2], job_ids[0]]
 
 
-def test_a_list_of_very_many_is_looked_through_in_parts(api: httpx.Client, valkey: Redis) -> None:
+def test_a_very_long_list_of_jobs_is_searched_in_parts(api: httpx.Client, valkey: Redis) -> None:
     oldest = ask(api)
     made = valkey.zscore(LIST, oldest)
     assert made is not None
@@ -128,7 +128,7 @@ def test_a_batch_keeps_the_order_of_its_questions(api: httpx.Client, valkey: Red
     assert (results[7]["status"], results[8]["status"], results[9]["status"]) == ("completed", "expired", "queued")
 
 
-def test_a_batch_of_a_thousand_is_taken_and_no_more(api: httpx.Client, valkey: Redis) -> None:
+def test_a_batch_has_at_most_a_thousand_questions(api: httpx.Client, valkey: Redis) -> None:
     questions = [{"query": "ü" * 200}] * 1000
     assert len(api.post("/chat/batch", json={"questions": questions}).json()["job_ids"]) == 1000
     assert valkey.llen("rq:queue:rag_queries") == 1000
@@ -143,7 +143,7 @@ def test_a_batch_of_a_thousand_is_taken_and_no_more(api: httpx.Client, valkey: R
 @pytest.mark.parametrize(
     ("wrong", "field"), [({"model": "none-such"}, "model"), ({"webhook_url": "http://example.com"}, "webhook_url")]
 )
-def test_a_batch_with_a_question_that_cannot_be_asked_leaves_nothing(
+def test_a_batch_with_an_invalid_question_leaves_nothing(
     wrong: dict[str, str], field: str, api: httpx.Client, valkey: Redis
 ) -> None:
     good = [{"query": "one", "priority": priority} for priority in ("high", "normal", "low")]

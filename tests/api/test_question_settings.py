@@ -72,7 +72,7 @@ def test_model_temperature_and_length_reach_the_provider(stub: OpenAIStub) -> No
 
 
 @pytest.mark.usefixtures("with_model")
-def test_what_is_left_out_is_as_configured(stub: OpenAIStub) -> None:
+def test_an_option_left_out_takes_the_configured_value(stub: OpenAIStub) -> None:
     answer = ask()
     sent = stub.behaviour.chats[-1]
     assert sent["model"] == "small"
@@ -110,7 +110,7 @@ def model_api(make_settings: MakeSettings, valkey_url: str) -> Iterator[httpx.Cl
         yield client
 
 
-def test_settings_are_taken_over_http(model_api: httpx.Client) -> None:
+def test_settings_of_a_question_arrive_over_http(model_api: httpx.Client) -> None:
     asked = {"query": "q", "model": "huge", "temperature": 0, "max_tokens": 5, "min_score": 0.2, "name": "car.pdf"}
     assert model_api.post("/chat", json=asked).status_code == 202
     assert model_api.post("/chat", json={"query": "q", "name": ["a", "b"], "first_page": 1}).status_code == 202
@@ -142,7 +142,7 @@ def test_without_a_provider_no_model_can_be_chosen(api: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("with_model")
-def test_the_path_of_a_pdf_is_no_part_of_the_result(tmp_path: Path) -> None:
+def test_a_result_does_not_contain_the_path_of_the_pdf(tmp_path: Path) -> None:
     assert str(tmp_path) not in str(ask())
 
 

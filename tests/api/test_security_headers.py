@@ -54,7 +54,7 @@ def api(make_settings: MakeSettings, valkey_url: str) -> Iterator[httpx.Client]:
         ("GET", "/docs"),
     ],
 )
-def test_every_response_forbids_browsers_to_use_it(method: str, path: str, api: httpx.Client) -> None:
+def test_every_response_has_the_security_headers(method: str, path: str, api: httpx.Client) -> None:
     headers = api.request(method, path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -70,7 +70,7 @@ def test_every_response_forbids_browsers_to_use_it(method: str, path: str, api: 
     assert not [name for name in headers if name.startswith("access-control-")]
 
 
-def test_an_answer_to_an_unexpected_error_has_the_headers_too(make_settings: MakeSettings, valkey_url: str) -> None:
+def test_a_500_has_the_security_headers_too(make_settings: MakeSettings, valkey_url: str) -> None:
     app = create_app(make_settings(valkey_url=valkey_url))
 
     @app.get("/boom")
@@ -86,7 +86,7 @@ def test_an_answer_to_an_unexpected_error_has_the_headers_too(make_settings: Mak
     assert "secret" not in answer.text
 
 
-def test_a_request_id_is_taken_when_it_is_well_formed(api: httpx.Client) -> None:
+def test_a_well_formed_request_id_is_kept(api: httpx.Client) -> None:
     assert api.get("/", headers={"X-Request-ID": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
     for odd in ("a b", "x" * 65, '"}', ""):
         assert len(api.get("/", headers={"X-Request-ID": odd}).headers["x-request-id"]) == 32
@@ -113,7 +113,7 @@ def test_hsts_is_sent_only_behind_a_trusted_proxy(make_settings: MakeSettings, v
 # -- other origins
 
 
-def test_pages_of_origins_that_are_listed_may_call(make_settings: MakeSettings, valkey_url: str) -> None:
+def test_pages_of_listed_origins_may_call(make_settings: MakeSettings, valkey_url: str) -> None:
     asks = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
     with service(make_settings, valkey_url, cors_origins=f"{PAGE}, http://localhost:3000") as client:
         preflight = client.options("/chat", headers=asks)
@@ -140,7 +140,7 @@ def test_pages_of_origins_that_are_listed_may_call(make_settings: MakeSettings, 
     ],
     ids=str,
 )
-def test_no_other_page_may_send_anything(headers: dict[str, str], api: httpx.Client) -> None:
+def test_pages_of_other_origins_are_refused(headers: dict[str, str], api: httpx.Client) -> None:
     for method, path in (("POST", "/chat?query=a"), ("DELETE", "/uploads/x"), ("POST", "/webhooks")):
         refused = api.request(method, path, headers=headers)
         assert (refused.status_code, refused.headers["content-type"]) == (403, "application/problem+json")
@@ -148,7 +148,7 @@ def test_no_other_page_may_send_anything(headers: dict[str, str], api: httpx.Cli
     assert api.get("/jobs").json()["jobs"] == []
 
 
-def test_the_servers_own_page_and_programs_may(api: httpx.Client) -> None:
+def test_the_servers_page_and_programs_may_call(api: httpx.Client) -> None:
     own = {"Origin": str(api.base_url).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
     assert api.post("/chat?query=a", headers=own).status_code == 202
     assert api.post("/chat?query=a").status_code == 202
@@ -180,7 +180,7 @@ def test_a_foreign_name_that_resolves_to_this_server_is_refused(host: str, statu
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_further_names_are_allowed_by_a_setting_and_elsewhere_any(make_settings: MakeSettings, valkey_url: str) -> None:
+def test_allowed_hosts_adds_names_and_other_hosts_accept_any_name(make_settings: MakeSettings, valkey_url: str) -> None:
     with service(make_settings, valkey_url, allowed_hosts="rag.example, other.example") as client:
         assert client.get("/", headers={"Host": "rag.example"}).status_code == 200
         assert client.get("/", headers={"Host": "evil.example"}).status_code == 421

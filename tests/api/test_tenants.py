@@ -149,7 +149,7 @@ def test_no_route_answers_without_a_valid_key(world: World) -> None:
             assert not world.alice.mentioned(answer.text), (name, what)
 
 
-def test_every_route_wants_a_scope(world: World) -> None:
+def test_every_route_requires_a_scope(world: World) -> None:
     asks, brings, neither = (bearer(token("alice", scope=scope)) for scope in ("query", "upload", "openid"))
     for what in world.calls:
         wrong = [neither, *([brings] if what in ASK else []), *([asks] if what in BRING else [])]
@@ -186,7 +186,7 @@ def test_questions_about_anothers_uploads_are_refused(world: World) -> None:
     assert world.api.post("/chat/batch", json=batch, headers=bearer(token("bob"))).status_code == 404
 
 
-def test_an_admin_sees_all(world: World) -> None:
+def test_an_admin_sees_the_resources_of_all_users(world: World) -> None:
     _, headers = key(world, KeyScope.ADMIN, user="root")
     for what in sorted(world.without_streams(), key=lambda what: what[0] == "DELETE"):
         answer = world.call(what, headers)
@@ -283,7 +283,7 @@ def _list(listed: UploadRepository, upload_id: str, user: str) -> None:
     listed.add(upload, unique=False)
 
 
-def test_the_search_filter_follows_from_the_caller_and_from_nothing_else() -> None:
+def test_the_search_filter_depends_only_on_the_caller() -> None:
     asked: Callable[[Caller], Query] = lambda caller: Query(  # noqa: E731
         query="Why?", user_id=caller.user_id, everyone=caller.visible_owner is None
     )

@@ -41,7 +41,7 @@ def ask(api: httpx.Client, settings: Settings, question: str, **fields: Any) -> 
     return dict(api.get(f"/result/{accepted.json()['job_id']}").json())
 
 
-def test_an_upload_is_taken_in_indexed_and_found(api: httpx.Client, settings: Settings, pdf: Path) -> None:
+def test_an_upload_is_accepted_indexed_and_found(api: httpx.Client, settings: Settings, pdf: Path) -> None:
     response = post(api, pdf)
     assert response.status_code == 202
     body = response.json()
@@ -163,7 +163,7 @@ def test_a_skipped_duplicate_of_a_failed_upload_is_indexed_again(
     assert (again.json()["upload_id"], again.json()["status"]) == (first, "queued")
 
 
-def test_a_deleted_upload_is_gone_from_answers_at_once_and_then_wholly(
+def test_a_deleted_upload_leaves_answers_at_once_and_storage_later(
     api: httpx.Client, settings: Settings, pdf: Path
 ) -> None:
     upload_id = uploaded(api, pdf)
@@ -188,7 +188,7 @@ def test_a_deleted_upload_is_gone_from_answers_at_once_and_then_wholly(
     assert uploaded(api, pdf) != upload_id
 
 
-def test_reindexing_changes_nothing_that_is_found(api: httpx.Client, settings: Settings, pdf: Path) -> None:
+def test_reindexing_does_not_change_search_results(api: httpx.Client, settings: Settings, pdf: Path) -> None:
     upload_id = uploaded(api, pdf)
     queued = api.post(f"/uploads/{upload_id}/reindex")
     assert queued.json()["job_id"] == state(api, upload_id)["job_id"]

@@ -60,7 +60,7 @@ def test_waiting_jobs_are_counted_until_they_start_or_are_cancelled(owner: str, 
     with_queue(valkey_url, use)
 
 
-def test_a_thousand_jobs_are_taken_together_or_not_at_all(valkey_url: str, valkey: Redis) -> None:
+def test_a_thousand_jobs_are_accepted_together_or_not_at_all(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
         await queue.submit_many("chat", [QUESTION] * 1_000, owner="ann", max_waiting=1_500)
         before = set(valkey.keys("*"))
@@ -88,7 +88,7 @@ def test_requests_at_the_same_time_do_not_get_past_the_limit(valkey_url: str) ->
     with_queue(valkey_url, use)
 
 
-def test_a_request_that_is_sent_again_needs_no_room(valkey_url: str) -> None:
+def test_a_repeated_request_does_not_count_towards_the_limit(valkey_url: str) -> None:
     async def use(queue: JobQueue) -> None:
         job_id = new_id()
         for _ in range(3):
@@ -100,7 +100,7 @@ def test_a_request_that_is_sent_again_needs_no_room(valkey_url: str) -> None:
     with_queue(valkey_url, use)
 
 
-def test_room_reserved_by_a_request_that_failed_is_given_back(valkey_url: str, valkey: Redis) -> None:
+def test_reserved_slots_of_a_failed_request_expire(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
         await queue.reserve_slots("ann", [new_id() for _ in range(9)], "chat", max_waiting=10)
         assert await queue.count_waiting("ann") == 9
@@ -112,7 +112,7 @@ def test_room_reserved_by_a_request_that_failed_is_given_back(valkey_url: str, v
     with_queue(valkey_url, use)
 
 
-def test_jobs_say_whose_they_are_and_stock_rq_reads_them(valkey_url: str, valkey: Redis) -> None:
+def test_jobs_name_their_owner_and_stock_rq_reads_them(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
         job = await queue.submit("chat", QUESTION, owner=ODD, priority=Priority.HIGH)
         assert valkey.hget(f"rq:job:{job.job_id}", "owner") == ODD.encode()
@@ -121,7 +121,7 @@ def test_jobs_say_whose_they_are_and_stock_rq_reads_them(valkey_url: str, valkey
     with_queue(valkey_url, use)
 
 
-def test_nothing_is_kept_of_owners_whose_jobs_are_done(valkey_url: str, valkey: Redis) -> None:
+def test_owners_without_waiting_jobs_are_forgotten(valkey_url: str, valkey: Redis) -> None:
     async def use(queue: JobQueue) -> None:
         transitions = JobTransitions(valkey, "one")
         for number in range(300):

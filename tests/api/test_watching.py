@@ -80,9 +80,7 @@ def in_background(work: Any, *arguments: Any) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-def test_a_stream_cut_anywhere_and_joined_is_the_uncut_stream(
-    api: httpx.Client, settings: Settings, valkey: Redis
-) -> None:
+def test_a_stream_resumed_at_any_event_is_complete(api: httpx.Client, settings: Settings, valkey: Redis) -> None:
     job_id = ask(api)
     writer = start(valkey, job_id)
     for number in range(5):
@@ -119,7 +117,7 @@ def test_events_are_streamed_as_they_happen(api: httpx.Client, valkey: Redis) ->
     assert len(arrived) == 3
 
 
-def test_a_second_attempt_starts_the_answer_again_and_silences_the_first(api: httpx.Client, valkey: Redis) -> None:
+def test_a_second_attempt_starts_the_answer_again_and_the_first_sends_no_more(api: httpx.Client, valkey: Redis) -> None:
     job_id = ask(api)
     first = start(valkey, job_id)
     first.start()
@@ -252,7 +250,7 @@ def test_cancelling_an_ended_or_unknown_job(api: httpx.Client, valkey: Redis) ->
     assert_problem(api.delete("/jobs/nonsense"), 404)
 
 
-def test_a_watcher_hears_of_the_cancelling(api: httpx.Client) -> None:
+def test_a_watcher_sees_the_cancelled_event(api: httpx.Client) -> None:
     job_id = ask(api)
 
     def work() -> None:

@@ -45,7 +45,7 @@ WRONG: dict[str, Break] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_one_wrong_key_costs_nobody_else_the_lease(
+def test_other_jobs_keep_their_leases_despite_a_wrong_key(
     name: str, valkey: Redis, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
@@ -78,9 +78,7 @@ IN_THE_WAY: dict[str, Callable[[Redis], object]] = {
 
 
 @pytest.mark.parametrize("name", IN_THE_WAY)
-def test_one_wrong_key_keeps_no_dead_workers_job_from_running_again(
-    name: str, valkey: Redis, settings: Settings
-) -> None:
+def test_the_job_of_a_dead_worker_runs_again_despite_a_wrong_key(name: str, valkey: Redis, settings: Settings) -> None:
     dead = enqueue(valkey, "nothing")
     transitions.JobTransitions(valkey, "dead").take(QUEUE, ["dead"])
     valkey.hset(f"rq:execution:{dead.id}:dead", "lease_until", 0)

@@ -39,7 +39,7 @@ def assert_limited(response: httpx.Response, limit: str, *, within_seconds: int)
     assert 1 <= int(response.headers["retry-after"]) <= within_seconds
 
 
-def test_without_limits_nothing_is_counted_and_nothing_said(settings: Settings, valkey: Redis) -> None:
+def test_without_limits_nothing_is_counted_and_no_header_is_sent(settings: Settings, valkey: Redis) -> None:
     with limited(settings) as api:
         answer = api.get("/jobs", headers=ALICE)
     assert not [name for name in answer.headers if name.startswith("ratelimit")]
@@ -69,7 +69,7 @@ def test_every_process_counts_together(settings: Settings) -> None:
     assert statuses == [200, 200, 200, 429, 429]
 
 
-def test_jobs_that_wait_are_limited_for_each_user(settings: Settings) -> None:
+def test_waiting_jobs_are_limited_for_each_user(settings: Settings) -> None:
     with limited(settings, max_queued_jobs=3) as api:
         jobs = [api.post("/chat", params={"query": "Why?"}, headers=ALICE) for _ in range(4)]
         assert [answer.status_code for answer in jobs] == [202, 202, 202, 429]
@@ -87,7 +87,7 @@ def test_jobs_that_wait_are_limited_for_each_user(settings: Settings) -> None:
         assert api.post("/chat", params={"query": "Why?"}, headers=ALICE).status_code == 202
 
 
-def test_uploads_of_a_day_are_limited_for_each_user(settings: Settings) -> None:
+def test_uploads_per_day_are_limited_for_each_user(settings: Settings) -> None:
     with limited(settings, uploads_per_day=3) as api:
         files = [("file", (f"{n}.txt", f"text {n}".encode())) for n in range(4)]
         assert api.post("/uploads", files=files[:2], headers=ALICE).status_code == 202
@@ -115,7 +115,7 @@ def test_stored_bytes_are_limited_for_each_user(settings: Settings) -> None:
         assert api.post("/uploads", files=second, headers=ALICE).status_code == 202
 
 
-def test_tokens_of_a_day_are_counted_by_workers_and_limit_questions(
+def test_tokens_per_day_are_counted_by_workers_and_limit_questions(
     make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
     settings = make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, tokens_per_day=1)
@@ -136,7 +136,7 @@ def test_tokens_of_a_day_are_counted_by_workers_and_limit_questions(
             assert_limited(refused, "TOKENS_PER_DAY", within_seconds=86_400)
 
 
-def test_questions_taken_in_while_there_were_tokens_do_not_spend_more(
+def test_questions_queued_before_the_limit_was_reached_spend_no_more_tokens(
     make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
     settings = make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, tokens_per_day=3)
@@ -160,7 +160,7 @@ def test_questions_taken_in_while_there_were_tokens_do_not_spend_more(
         assert all("TOKENS_PER_DAY" in str(error) for error in refused)
 
 
-def test_names_of_callers_do_not_run_into_each_other(settings: Settings, valkey: Redis) -> None:
+def test_users_with_a_slash_in_their_names_are_counted_apart(settings: Settings, valkey: Redis) -> None:
     assert quoted("a/b") != quoted("a%2Fb")
     count_tokens(valkey, user_id="a/1", tokens=5, limit=5)
     limits = {"tokens_per_day": 5}
@@ -169,7 +169,7 @@ def test_names_of_callers_do_not_run_into_each_other(settings: Settings, valkey:
         assert api.post("/chat", params={"query": "Why?"}, headers=bearer(token("a/1"))).status_code == 429
 
 
-def test_a_valkey_that_is_away_lets_nobody_go_uncounted(make_settings: MakeSettings) -> None:
+def test_without_valkey_limited_calls_are_refused(make_settings: MakeSettings) -> None:
     with limited(make_settings(valkey_url="redis://127.0.0.1:1"), requests_per_minute=5) as api:
         assert_problem(api.get("/uploads", headers=ALICE), 503)
         assert api.get("/health").status_code == 200

@@ -93,7 +93,7 @@ def points(settings: Settings, upload_id: str) -> Counter[str]:
 
 
 @pytest.mark.parametrize(("at", "when"), [(1, "before"), (1, "after"), (2, "after"), (3, "after")])
-def test_a_delete_is_finished_by_the_next_worker(
+def test_the_next_worker_finishes_the_delete_of_a_killed_one(
     at: int, when: str, api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path
 ) -> None:
     upload_id = uploaded(api, pdf)

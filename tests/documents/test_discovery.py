@@ -17,7 +17,7 @@ def reasons(discovery: Discovery) -> dict[str, str]:
     return {path.name: reason for path, reason in discovery.skipped.items()}
 
 
-def test_a_document_is_judged_by_its_content_and_not_by_its_ending(tmp_path: Path) -> None:
+def test_a_document_is_recognised_by_its_content_not_its_ending(tmp_path: Path) -> None:
     write_pdf(tmp_path / "report", ["A report without an ending."])
     (tmp_path / "table.csv").write_text("year,revenue\n2022,93\n")
     (tmp_path / "notes.xyz").write_text("Some notes.")
@@ -38,7 +38,7 @@ def test_hidden_files_and_folders_are_left_out_silently(tmp_path: Path) -> None:
     assert names(find_documents([tmp_path / ".git"])) == ["config"]
 
 
-def test_a_named_file_is_taken_unread_and_each_file_once(tmp_path: Path) -> None:
+def test_a_named_file_is_listed_unread_and_each_file_once(tmp_path: Path) -> None:
     note = tmp_path / "note.txt"
     note.write_text("Some text.")
     (tmp_path / "link.txt").symlink_to(note)
@@ -48,7 +48,7 @@ def test_a_named_file_is_taken_unread_and_each_file_once(tmp_path: Path) -> None
     assert reasons(discovery) == {"none": "not a document"}
 
 
-def test_what_is_no_regular_file_is_skipped_unopened(tmp_path: Path) -> None:
+def test_special_files_are_skipped_without_opening_them(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pdf")
     (tmp_path / "itself").symlink_to("itself")
     (tmp_path / "gone").symlink_to("missing")

@@ -50,7 +50,7 @@ def test_a_job_that_valkey_lost_is_submitted_again(
     assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "finished"
 
 
-def test_a_job_that_failed_unseen_fails_its_upload(
+def test_a_job_failure_missing_from_the_row_fails_the_upload(
     api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
@@ -64,7 +64,7 @@ def test_a_job_that_failed_unseen_fails_its_upload(
     assert state(api, body["upload_id"])["status"] == "ready"
 
 
-def test_audit_finds_and_repairs_what_does_not_belong(api: httpx.Client, settings: Settings, pdf: Path) -> None:
+def test_audit_finds_and_repairs_inconsistencies(api: httpx.Client, settings: Settings, pdf: Path) -> None:
     whole, without_points = uploaded(api, pdf), uploaded(api, pdf, on_duplicate="keep")
     without_file = uploaded(api, ("notes.txt", b"The lamp turns."))
     work(settings)

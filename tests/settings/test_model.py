@@ -171,7 +171,7 @@ def test_lexical_search_can_be_set_while_a_chat_model_is_used(make_settings: Mak
     assert settings.dense_model is None
 
 
-def test_queue_url_is_that_of_the_running_embedded_valkey(make_settings: MakeSettings) -> None:
+def test_queue_url_is_the_url_of_the_running_embedded_valkey(make_settings: MakeSettings) -> None:
     settings = make_settings()
     settings.valkey_dir.mkdir(parents=True)
     (settings.valkey_dir / "url").write_text("redis://127.0.0.1:16400")
@@ -199,7 +199,7 @@ def test_without_password_hides_passwords_of_urls() -> None:
         ("REDIS_URL=redis://file", {"VALKEY_URL": ""}, None),
     ],
 )
-def test_the_first_name_with_a_value_counts_and_the_environment_wins(
+def test_the_first_variable_with_a_value_counts_and_the_environment_wins(
     env_file: str, variables: dict[str, str], expected: str | None, read_settings: ReadSettings
 ) -> None:
     assert read_settings(env_file, **variables).valkey_url == expected

@@ -225,7 +225,7 @@ def test_a_receiver_that_is_down_for_hours_gets_every_webhook_on_schedule(
     assert world.valkey.zcard("rag:webhook:due") == 0
 
 
-def test_after_ten_attempts_on_the_whole_schedule_it_is_given_up(world: World) -> None:
+def test_a_delivery_fails_after_the_ten_attempts_of_the_schedule(world: World) -> None:
     world.respond = lambda _: Outcome(500, None, 0.01)
     world.register()
     job = world.ask()
@@ -239,7 +239,7 @@ def test_after_ten_attempts_on_the_whole_schedule_it_is_given_up(world: World) -
     assert stamps == [int(START + seconds) for seconds in tried]
 
 
-def test_retry_after_puts_the_next_attempt_off_and_never_forward(world: World) -> None:
+def test_retry_after_delays_the_next_attempt_but_never_hastens_it(world: World) -> None:
     world.respond = lambda _: Outcome(429, None, 0.01, retry_after_seconds=100)
     world.register()
     job = world.ask()
@@ -288,7 +288,7 @@ def test_a_deleted_endpoint_is_sent_nothing_more(world: World) -> None:
     assert world.deliveries(job)[0].reason == "the endpoint was deleted"
 
 
-def test_each_receiver_gets_its_own_once(world: World) -> None:
+def test_each_receiver_gets_one_delivery(world: World) -> None:
     """Endpoints that want the event, and the job's own URL unless it is one of them; never another user's."""
     world.register("https://one.example.com/")
     world.register("https://two.example.com/", events=(EventType.FAILED,))
@@ -409,7 +409,7 @@ def die_failed(world: World, job: str) -> None:
         (die_failed, LATE_SECONDS),
     ],
 )
-def test_a_lost_attempt_is_made_after_all(lose: Callable[[World, str], None], seconds: int, world: World) -> None:
+def test_a_lost_attempt_is_requeued(lose: Callable[[World, str], None], seconds: int, world: World) -> None:
     world.respond = lambda _: Outcome(503, None, 0.01)
     job = world.ask(url=URL)
     world.finish()
@@ -446,7 +446,7 @@ def test_an_attempt_that_runs_twice_is_recorded_once(world: World) -> None:
     assert world.valkey.zcard("rq:scheduled:rag_webhooks") == 1
 
 
-def test_a_queue_that_is_only_long_loses_nothing_and_doubles_nothing(world: World) -> None:
+def test_an_attempt_on_a_long_queue_is_not_queued_twice(world: World) -> None:
     world.ask(url=URL)
     world.finish()
     world.now += 86_400
@@ -502,7 +502,7 @@ def test_a_large_result_is_left_out_and_marked_truncated(world: World, monkeypat
     assert "result" not in payload["data"]
 
 
-def test_many_pending_jobs_are_looked_at_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_pending_entries_are_scanned_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhooks.relay.MAX_SCANNED", 3)
     for _ in range(8):
         world.ask(url=URL)

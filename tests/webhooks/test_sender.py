@@ -40,7 +40,7 @@ def receiver() -> Iterator[Receiver]:
         yield running
 
 
-def test_the_official_library_accepts_the_signature_and_nothing_changed(receiver: Receiver) -> None:
+def test_the_official_library_verifies_the_signature_and_rejects_changes(receiver: Receiver) -> None:
     assert post(f"{receiver.url}/hook?a=1").delivered
     (got,) = receiver.received
     assert got.path == "/hook?a=1"
@@ -83,7 +83,7 @@ def test_no_redirect_is_followed(status: int, receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize(("status", "delivered"), [(200, True), (202, True), (299, True), (400, False), (503, False)])
-def test_any_2xx_is_a_success_and_nothing_else(*, status: int, delivered: bool, receiver: Receiver) -> None:
+def test_only_a_2xx_is_a_success(*, status: int, delivered: bool, receiver: Receiver) -> None:
     receiver.answer = lambda _: (status, {"retry-after": "120"})
     outcome = post(receiver.url)
     assert (outcome.status, outcome.delivered, outcome.retry_after_seconds) == (status, delivered, 120)
@@ -108,7 +108,7 @@ def silent(_request: BaseHTTPRequestHandler) -> None:
 
 
 @pytest.mark.parametrize("handle", [trickle_headers, trickle_body, silent])
-def test_a_slow_receiver_gets_its_time_and_no_more(handle: object, receiver: Receiver) -> None:
+def test_a_slow_receiver_is_cut_off_at_the_time_limit(handle: object, receiver: Receiver) -> None:
     receiver.handle = handle  # type: ignore[assignment]
     outcome = post(receiver.url, timeout_seconds=0.5)
     assert outcome.error == "no answer within 0.5 s"
@@ -159,7 +159,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
-def test_a_name_of_this_machine_is_never_connected_to(
+def test_no_connection_is_made_to_a_name_of_this_machine(
     address: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: [address])
@@ -168,7 +168,7 @@ def test_a_name_of_this_machine_is_never_connected_to(
     assert not receiver.received
 
 
-def test_the_next_address_is_tried_when_one_takes_no_connection(
+def test_the_next_address_is_tried_when_one_refuses_the_connection(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: ["127.0.0.2", "127.0.0.1"])

@@ -164,7 +164,7 @@ def test_a_hostile_url_is_refused_before_any_name_is_resolved(url: str, monkeypa
 
 
 @each("url, parts", GOOD.items())
-def test_a_good_url_is_read(url: str, parts: tuple[str, int, str]) -> None:
+def test_a_valid_url_is_parsed(url: str, parts: tuple[str, int, str]) -> None:
     target = parse_url(url, STRICT)
     assert (target.host, target.port, target.path) == parts
 
@@ -197,7 +197,7 @@ def test_a_public_name_gives_its_addresses_once_each(monkeypatch: pytest.MonkeyP
     assert resolve_addresses(target, STRICT, timeout_seconds=1) == ["2606:4700::1", "93.184.216.34"]
 
 
-def test_a_resolver_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_resolver_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = threading.Event()
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: answer.wait(60))
     with pytest.raises(TimeoutError):
@@ -234,19 +234,19 @@ def test_private_networks_can_be_allowed(url: str) -> None:
 
 
 @each("url", list(NEVER))
-def test_some_urls_are_refused_whatever_is_allowed(url: str) -> None:
+def test_some_urls_are_refused_under_every_policy(url: str) -> None:
     with pytest.raises(WebhookUrlRefused):
         parse_url(url, OPEN)
 
 
-def test_allowing_http_allows_no_private_address() -> None:
+def test_allowing_http_does_not_allow_private_addresses() -> None:
     policy = AddressPolicy(allow_http=True)
     assert parse_url("http://example.com/", policy).port == 80
     with pytest.raises(WebhookUrlRefused):
         parse_url("http://127.0.0.1/", policy)
 
 
-def test_the_lists_agree_with_the_ends_of_each_network() -> None:
+def test_addresses_at_the_edges_of_networks_are_classified() -> None:
     for inside, outside in {
         "100.127.255.255": "100.128.0.0",
         "172.31.255.255": "172.32.0.0",

@@ -84,7 +84,7 @@ def test_an_endpoint_is_registered_shown_listed_and_deleted(strict_api: httpx.Cl
     assert strict_api.get("/webhooks").json() == {"endpoints": [strict_api.get(f"/webhooks/{other['id']}").json()]}
 
 
-def test_hostile_urls_are_refused_at_both_doors_without_an_echo(strict_api: httpx.Client, valkey: Redis) -> None:
+def test_hostile_urls_are_refused_by_webhooks_and_chat_without_an_echo(strict_api: httpx.Client, valkey: Redis) -> None:
     sendable = {name: url for name, url in HOSTILE.items() if "surrogate" not in name}
     assert len(sendable) >= 60
     for name, url in sendable.items():
@@ -216,7 +216,7 @@ def status(api: httpx.Client, delivery_id: str) -> str:
     return str(find(api, delivery_id)["status"])
 
 
-def test_stock_workers_deliver_and_retry_though_every_one_of_them_is_killed(
+def test_stock_workers_deliver_and_retry_even_if_each_is_killed(
     api: httpx.Client, settings: Settings, tmp_path: Path, receiver: Receiver
 ) -> None:
     """The worker of the questions dies when the job has ended, that of the webhooks while a retry waits."""
@@ -254,7 +254,7 @@ def deliver_in_this_process(valkey: Redis, settings: Settings) -> None:
     valkey.delete("rq:queue:rag_webhooks")
 
 
-def test_gone_is_seen_in_the_log_and_can_be_undone(
+def test_an_endpoint_disabled_by_410_can_be_enabled_again(
     api: httpx.Client, settings: Settings, valkey: Redis, receiver: Receiver
 ) -> None:
     receiver.answer = lambda _: (410, {})
