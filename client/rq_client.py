@@ -268,7 +268,7 @@ class JobQueue:
     ) -> JobView:
         """Return a job as soon as `until` is true for it, or when the time is up or this process is about to end.
 
-        Events wake the call: it does not poll. `owner`: as for `fetch`.
+        Events wake the call, so nothing is polled. `owner`: as for `fetch`.
         """
         end_at = time.monotonic() + seconds
         async with self.notifier.subscribe(job_id) as subscription:

@@ -1,1 +1,1 @@
-"""Jobs as RQ lays them out in Valkey: submit, order, watch, move and read them. What a job does is in queues."""
+"""Jobs as RQ lays them out in Valkey: submit, order, watch, move and read them. The functions of jobs are in queues."""

@@ -1,8 +1,8 @@
 """The events of a job, one append-only stream per job, and the tasks that wait for a job.
 
 The process that runs a job writes its events; any API process reads them, from any place in the stream, also after the
-job has ended. The last event says how the job ended. It is not in the stream but is made from the job's record, so that
-a job that ended in any way, even by a killed worker, has exactly one last event.
+job has ended. The last event says how the job ended. This event is not in the stream but is made from the job's record:
+so every ended job has exactly one last event, even a job whose worker was killed.
 
 Readers neither poll nor hold a connection each. A writer also publishes the job's id on one channel. Each API process
 listens to that channel once, and only the tasks that wait for that job then read its stream.
@@ -138,7 +138,7 @@ class EventWriter:
 
 
 def parse_events(entries: Iterable[Any]) -> list[Event]:
-    """Return the events of stream entries, without those that cannot be read."""
+    """Return the events of stream entries, without unreadable entries."""
     events = []
     for entry_id, fields in entries:
         with suppress(ValueError, KeyError, UnicodeDecodeError):

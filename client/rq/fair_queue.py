@@ -3,7 +3,7 @@
 A queue stays RQ's plain list, and the list is in fair order at any moment: a job gets its place when it comes, not when
 it is taken. So every kind of worker keeps to the order, and so do positions and `rq info`.
 
-Time is counted in rounds. A job's round is the one after that of its owner's last job, but not before the round of the
+Time is counted in rounds. A job's round follows the round of its owner's last job, but is not before the round of the
 job at the head of the list (start-time fair queueing: Goyal, Vin, Cheng, 1996). So each owner has one slot in each
 round, and owners without a slot in the previous round come first. An owner who asks rarely is therefore delayed by the
 jobs that run already, but not by another owner's flood on the list.
@@ -62,5 +62,5 @@ def record_fields(record: dict[str, Any], owner: str, priority: Priority = Prior
 
 
 def adopt(valkey: Redis, queue: str) -> int:
-    """Give a slot to each job at the end of the list that has none; return how many. Raises RedisError."""
+    """Give a slot to each job without one at the end of the list; return how many. Raises RedisError."""
     return cast("int", _ADOPT.call(valkey, (), [queue]))

@@ -150,7 +150,7 @@ def _failure(
 
 
 def _traceback_end(result: dict[bytes, bytes]) -> str:
-    """Return the end of the stored traceback, to distinguish kinds of failure. It is never shown to a client."""
+    """Return the end of the stored traceback, to distinguish kinds of failure. Clients never see the text."""
     packed = result.get(b"exc_string")
     if not packed:
         return ""

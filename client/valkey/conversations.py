@@ -33,7 +33,7 @@ class Conversations:
         return []
 
     def add(self, owner: str, conversation_id: str, turn: Turn) -> None:
-        """Add a turn. It replaces the turn that an earlier attempt at the same job added."""
+        """Add a turn, in place of the turn that an earlier attempt at the same job added."""
         key = keys.conversation(owner, conversation_id)
         with suppress(RedisError, OSError):
             last = self._valkey.lindex(key, -1)

@@ -197,7 +197,7 @@ def delivery_log(kind: str, name: str) -> str:
 
 
 def slow_receiver(receiver: str) -> str:
-    """Return the key that exists while a receiver is slow: one that recently did not answer in time."""
+    """Return the key that exists while a receiver is slow, because it recently timed out."""
     return f"rag:webhook:slow:{receiver}"
 
 

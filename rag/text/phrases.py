@@ -9,7 +9,7 @@ class Phrases(NamedTuple):
     """The sentences of one language.
 
     `nothing_found` is the answer when no document answers the question. `missing` introduces the words of the question
-    that no document contains; it is empty for a language without spaces between words, where these words are unknown.
+    that no document contains, and is empty for a language without spaces between words, where these words are unknown.
     `quoted` is the header of an answer that quotes passages without a model.
     """
 

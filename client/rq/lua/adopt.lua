@@ -1,4 +1,4 @@
--- Give a slot to each job at the end of a list that has none, as a job has that RQ itself enqueued.
+-- Give a slot to each job without one at the end of a list: RQ itself enqueues jobs without a slot.
 -- ARGV: queue. Returns how many.
 -- include fair_queue.lua
 return adopt(ARGV[1])

@@ -158,7 +158,7 @@ local function place_job(queue, job)
   for _, key in ipairs({order, last, owned}) do redis.call('EXPIRE', key, FAIR_QUEUE_TTL) end
 end
 
--- Give a slot to each job at the end of the list that has none, and return how many. The record of a job that RQ's
+-- Give a slot to each job without one at the end of the list, and return how many. The record of a job that RQ's
 -- tools run again still has the expiry from its failure, and would be deleted before its slot comes.
 local function adopt(queue)
   local list, order, without_slot = QUEUE .. queue, FAIR_QUEUE .. queue, {}

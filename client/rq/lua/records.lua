@@ -1,6 +1,6 @@
 -- Reading records that anybody who can write to Valkey may have written.
 
--- Return a field of a job; '' where the job has none, or where its record is not a hash.
+-- Return a field of a job; '' where the field is missing, or where the record is not a hash.
 local function field(job, name)
   local value = redis.pcall('HGET', JOB .. job, name)
   return type(value) == 'string' and value or ''

@@ -24,7 +24,7 @@ local function previous_job(key, job, ttl)
   return previous
 end
 
--- Write the first event of the job, with its position in the queue; a deferred job has none yet.
+-- Write the first event of the job, with its position in the queue; a deferred job has no position yet.
 local function write_queued_event(events, queue, job, ttl)
   local list = QUEUE .. queue
   local at_end = redis.call('LINDEX', list, -1) == job

@@ -73,7 +73,7 @@ local function write_end(queue, job, status, now, unix, ttl, result)
   redis.call('PUBLISH', WAKE_CHANNEL, job)
 end
 
--- Count an attempt at a job, and return its number. Events name it; only those of the latest attempt are written.
+-- Count an attempt at a job, and return its number. Only events of the latest attempt are written.
 local function count_attempt(job)
   local attempt = redis.pcall('HINCRBY', JOB .. job, 'attempts', 1)
   if type(attempt) == 'number' then return attempt end
