@@ -34,7 +34,7 @@ _ROUND_BRACKETS = str.maketrans("[]【】〔〕", "()()()")
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The tags of one request. The nonce in their names is new for each request, so no document can contain it."""
+    """The tags of one request. Their names end in a nonce, new for each request, that no document can contain."""
 
     nonce: str = field(default_factory=lambda: secrets.token_hex(NONCE_BYTES))
 
@@ -53,7 +53,7 @@ class Fence:
 
 
 def defuse_tags(text: str) -> str:
-    """Replace the first character of everything that reads as a tag or control token, and drop invisible characters."""
+    """Replace the first character of all text that reads as a tag or control token, and drop invisible characters."""
     visible = strip_invisible(text)
     pieces, end = [], 0
     for match in _TAG_LIKE.finditer(_folded(visible)):
@@ -69,7 +69,7 @@ def single_line(text: str, *, max_chars: int) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lower case with look-alikes replaced by what they imitate; the length stays equal."""
+    """Return the text in lower case with look-alikes replaced by the characters they imitate; same length."""
     if text.isascii():
         return text.lower()
     return "".join(map(_fold_char, text)).translate(_LOOKALIKES)

@@ -11,9 +11,9 @@ from rag.text.language import content_words, is_follow_up
 from schemas import MAX_QUERY_CHARS, Turn
 
 MAX_REWRITE_TOKENS = 300
-# The part of an earlier answer that the model sees. It is enough to know what "it" means.
+# The model sees this much of an earlier answer: enough to know what "it" refers to.
 MAX_ANSWER_CHARS = 500
-# A follow-up gets the words of this many earlier questions: the last one, and the one that the last one refers to.
+# A follow-up gets the words of this many earlier questions: the last question, and the question it refers to.
 MAX_EARLIER_QUESTIONS = 2
 
 _SYSTEM = """You rewrite the last question of a conversation so that it can be understood alone.
@@ -21,16 +21,16 @@ _SYSTEM = """You rewrite the last question of a conversation so that it can be u
 - Change nothing else, keep its language, and do not answer it. If it stands alone already, repeat it.
 - Reply with the question only, on one line, without links.
 - """
-# A rewritten question may be this much longer than the original: it gains names, not a page of instructions.
+# A rewritten question may be this much longer than the original: a rewrite adds names, not a page of instructions.
 MAX_ADDED_CHARS = 300
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|www\.|\]\s*\(|<\s*[a-z!/]", re.IGNORECASE)
 
 
 def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> str:
-    """Return the question so that it can be understood without the turns before it, which are given oldest first.
+    """Return the question rewritten to stand alone, without the earlier turns, which are given oldest first.
 
     Without a model, a follow-up gets the words of the last question added: a search by words then finds the subject of
-    both. A question that names its subject stays as it is.
+    both questions. A question that names its subject stays as it is.
 
     Raises ProviderError.
     """
@@ -63,8 +63,8 @@ def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:
 def _is_acceptable(rewritten: str, question: str) -> bool:
     """Return True if a rewritten question may replace the original.
 
-    Instructions hidden in earlier answers may have controlled the model, so long, multi-line or linking ones are
-    refused.
+    Instructions hidden in earlier answers may have controlled the model, so long or multi-line questions
+    and questions that gained a link are refused.
     """
     max_chars = min(MAX_QUERY_CHARS, len(question) + MAX_ADDED_CHARS)
     return (

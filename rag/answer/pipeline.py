@@ -47,9 +47,9 @@ def answer_query(
 ) -> Answer:
     """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
-    `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only reported in the answer.
-    `on_token` gets the answer in pieces while the model writes it, before its citations are checked. `on_restart` is
-    called when the pieces so far are invalid because the model begins again.
+    `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only named in the answer. `on_token`
+    receives the answer in pieces while the model writes, before the citations are checked. `on_restart` is called when
+    the model begins again, so that the pieces so far are invalid.
 
     Raises NothingIndexed, ProviderError.
     """
@@ -60,7 +60,7 @@ def answer_query(
     if chat is None or not retrieved.passages:
         answer = quote_passages(query.query, retrieved, retriever.terms)
     else:
-        # The model is asked even if no passage seems relevant: it judges that better than a threshold.
+        # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
         report(Progress(stage="answering"))
         stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
         with timer.stage("model"):

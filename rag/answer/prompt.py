@@ -59,7 +59,7 @@ def strip_refusal_mark(text: str) -> str:
 
 
 def _source(passage: Passage) -> str:
-    """Return the place of a passage, one line for each part of it, an empty line, and the passage's text."""
+    """Return a passage for the prompt: document, page and section, a line each; an empty line; and the text."""
     chunk = passage.chunk
     place = {
         "document": single_line(chunk.name, max_chars=MAX_NAME_CHARS),

@@ -22,7 +22,7 @@ _WORD = re.compile(r"[^\W_]+(?:[’'-][^\W_]+)*")
 
 
 def quote_passages(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> Answer:
-    """Quote the passages that fit the question best, each with its page; else answer that nothing was found."""
+    """Quote the passages that fit the question best, each with its page; without any, answer that nothing was found."""
     sources = _quotes(question, retrieved, terms) if retrieved.relevant else []
     if not sources:
         return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
@@ -54,7 +54,7 @@ def _best_passages(passages: list[Passage]) -> list[Passage]:
 
 
 def _nothing_found(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> str:
-    """Return the sentence that nothing was found, with the words of the question that no ranked chunk contains."""
+    """Return a sentence that nothing was found, and the words of the question that no ranked chunk contains."""
     sentences = phrases(question)
     if not sentences.missing:
         return sentences.nothing_found
@@ -63,6 +63,7 @@ def _nothing_found(question: str, retrieved: RetrievalResult, terms: TermExtract
         in_chunks |= terms(passage.chunk.text)
     stops = terms(" ".join(sorted(stop_words(question))))
     by_word = {word: terms(word) for word in _WORD.findall(question)}
-    missing = [word for word, found in by_word.items() if found - stops and not found & in_chunks][:MAX_MISSING_WORDS]
-    nothing_found = sentences.nothing_found
-    return f"{nothing_found} {sentences.missing} {', '.join(missing)}." if missing else nothing_found
+    missing = [word for word, word_terms in by_word.items() if word_terms - stops and not word_terms & in_chunks]
+    if not missing:
+        return sentences.nothing_found
+    return f"{sentences.nothing_found} {sentences.missing} {', '.join(missing[:MAX_MISSING_WORDS])}."

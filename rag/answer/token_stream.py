@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rag.answer.prompt import MARK_SEPARATORS, REFUSAL_MARK, strip_refusal_mark
 
-# The least time between two pieces: each costs a write, and nobody reads faster.
+# The least time between two pieces: each piece costs a write, and nobody reads faster.
 PIECE_SECONDS = 0.05
 _MARKS = tuple(mark.lower() for mark in (REFUSAL_MARK, f"**{REFUSAL_MARK}**"))
 _MAX_MARK_CHARS = max(map(len, _MARKS))
@@ -17,7 +17,7 @@ class TokenStream:
     """Passes text on in pieces: the first piece at once, the others at least PIECE_SECONDS apart.
 
     The refusal mark is left out, and text that may be the beginning of a mark is held back until more text arrives.
-    `on_restart` is called when another answer begins and pieces of the last one were already passed on.
+    `on_restart` is called when another answer begins after pieces of this answer were passed on.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TokenStream:
             self._flush(_chars_to_hold_back(self._buffer))
 
     def restart(self) -> None:
-        """Drop the answer so far; another one begins."""
+        """Drop the answer so far; another answer begins."""
         if self._started:
             self._on_restart()
         self._buffer, self._started, self._passed_on_at = "", False, float("-inf")

@@ -43,7 +43,7 @@ class _SupportedClaims:
     _verdicts: dict[tuple[int, str], bool] = field(default_factory=dict)
 
     def check_citation(self, n: int, claim: str) -> bool:
-        """Return True if the citation may stay; otherwise count it, unless the claim is a refusal."""
+        """Return True if the citation may stay. Otherwise count it as unsupported, unless the claim is a refusal."""
         statement = strip_refusal(claim)
         if claim and not statement:
             return False
@@ -69,10 +69,10 @@ class _SupportedClaims:
 
 
 def check_citations(answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> CheckedAnswer:
-    """Remove the marks that name no passage or a passage that does not support the claim; quote the other passages.
+    """Remove each mark whose passage does not exist or does not support the claim; quote the other cited passages.
 
     In an answer without any mark, every passage that supports a sentence becomes a source: small models often forget
-    to cite the passages that they were given. A sentence that says what the sources do not contain cites nothing.
+    to cite the passages that they were given. A sentence that says what is missing from the sources cites nothing.
     """
     terms = lru_cache(maxsize=None)(terms)
     supported = _SupportedClaims(passages, question, terms)
@@ -137,7 +137,7 @@ def _check_definitions(groups: list[list[Mark]], kept: list[list[list[int]]], su
 
 
 def _support_sentences(answer: str, supported: _SupportedClaims) -> None:
-    """Compare each sentence of an answer without marks with every passage; an answer that starts as a refusal, none."""
+    """Compare each sentence of an answer without marks with every passage, unless the answer starts with a refusal."""
     sentences = [answer[start:end] for start, end in sentence_spans(answer)]
     if sentences and is_refusal(sentences[0]):
         return

@@ -67,7 +67,7 @@ def claims_of(answer: str, groups: list[list[Mark]], terms: TermExtractor) -> li
 
 
 def _groups_by_unit(plain: str, units: list[_Unit], offsets: list[int]) -> dict[int, list[int]]:
-    """Return the indexes of the groups of marks in each unit, by the unit's index; -1 holds those in no unit."""
+    """Return the indexes of the groups of marks in each unit, by the unit's index; -1 holds the groups in no unit."""
     starts = [unit.start for unit in units]
     groups: dict[int, list[int]] = {}
     marks_lead: dict[int, bool] = {}  # by block: True if its marks stand before their sentences

@@ -1,4 +1,4 @@
-"""The `[n]` marks of an answer: finding them in every form that models write, and writing the answer without some."""
+"""The `[n]` marks of an answer: find them in every form that models write, and remove some from the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quotes: the sentences of a text that contain the most terms of a claim or question, exactly as they stand there."""
+"""Quotes: the sentences of a text that contain the most terms of a claim or question, exactly as the text has them."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Outcome(Frozen):
 class Summary(Frozen):
     """The figures of a run. A share is from 0 to 1, and None when there was nothing to count; times are in seconds.
 
-    `hit` maps k to the share of questions with a right page among the first k pages. It, `mrr`, `citation_precision`
+    `hit` maps k to the share of questions with a right page among the first k pages. `hit`, `mrr`, `citation_precision`
     (the share of citations on a right page) and `cited_right_page` (the share of answers with such a citation) count
     answerable questions with known pages. `contains_expected` is the share of answers that contain the expected answer.
     `refused` is the share of unanswerable questions without an answer, `wrongly_refused` the same share of answerable

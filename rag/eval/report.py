@@ -14,7 +14,7 @@ svg text{font:12px system-ui,sans-serif}details{margin:.1rem 0}@media(prefers-co
 body{background:#161616;color:#eee}td,th{border-color:#333}.bad{background:#402020}
 svg text{fill:#eee}.muted{color:#aaa}}"""
 _BLUE, _GREY = "#2563a8", "#d5dbe3"
-# Of the plots, in pixels: the width of the names, the width of the longest bar, the height of a row.
+# Sizes in the plots, in pixels: the width of the names, the width of the longest bar, the height of a row.
 _LEFT, _WIDTH, _ROW = 190, 420, 26
 
 
@@ -88,7 +88,7 @@ def _bars(summary: Summary) -> str:
 
 
 def _ranks(outcomes: Sequence[Outcome]) -> str:
-    """Plot how often the first right page has which rank."""
+    """Plot the number of questions for each rank of the first right page."""
     ranks = [outcome.rank for outcome in outcomes if outcome.question.answerable and outcome.question.pages]
     groups = [("1", 1, 1), ("2 – 3", 2, 3), ("4 – 5", 4, 5), ("6 – 10", 6, 10), ("later", 11, 10**9)]
     counts = [(name, sum(rank is not None and low <= rank <= high for rank in ranks)) for name, low, high in groups]

@@ -14,7 +14,7 @@ from tests.conftest import MakeSettings
 from tests.support.processes import ROOT
 
 
-def test_in_the_project_s_folder_they_are_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_are_short_in_the_folder_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(ROOT / ".venv" / "bin" / "python"))
     monkeypatch.chdir(ROOT)
     assert commands.script("index.py") == ".venv/bin/python index.py"
@@ -24,14 +24,14 @@ def test_in_the_project_s_folder_they_are_short(tmp_path: Path, monkeypatch: pyt
     assert commands.program("rq") == "./rq"
 
 
-def test_elsewhere_they_say_where_things_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_hold_full_paths_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", "/opt/my tools/python")
     assert commands.script("main.py") == f"'/opt/my tools/python' {ROOT}/main.py"
     assert commands.rq_worker("redis://h:1").endswith(f"rag_queries --path {ROOT}")
 
 
-def test_a_worker_started_elsewhere_takes_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rq_worker_knows_the_path_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = subprocess.run(
         ["sh", "-c", f"{commands.program('rq')} worker --help"], capture_output=True, text=True, check=True

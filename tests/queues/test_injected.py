@@ -179,7 +179,7 @@ def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(do
     assert outside.strip() == ""
 
 
-def test_every_request_has_its_own_mark(house: InjectionSetup) -> None:
+def test_every_request_has_a_new_nonce(house: InjectionSetup) -> None:
     house.index(DOCUMENTS["override"])
     marks = set()
     for _ in range(5):

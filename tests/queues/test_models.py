@@ -104,7 +104,9 @@ def test_a_failing_provider_fails_the_job_with_a_sentence_and_never_the_key(
         assert "Traceback" not in result["error"] + state
 
 
-def test_without_a_collection_the_job_says_what_to_run(api: httpx.Client, settings: Settings, tmp_path: Path) -> None:
+def test_without_a_collection_the_error_names_the_command_to_run(
+    api: httpx.Client, settings: Settings, tmp_path: Path
+) -> None:
     use = variables(settings, RQ_REDIS_URL=settings.queue_url)
     with running([RQ, "worker", "rag_queries"], tmp_path / "worker.log", **use):
         result = answer(api)

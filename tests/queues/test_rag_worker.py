@@ -45,7 +45,7 @@ def test_takes_no_more_jobs_than_it_has_slots(valkey: Redis, valkey_url: str, ma
     assert not started(valkey)
 
 
-def test_registries_and_records_are_those_of_rq(valkey: Redis, settings: Settings) -> None:
+def test_registries_and_records_match_those_of_rq(valkey: Redis, settings: Settings) -> None:
     with working(settings) as worker:
         job = enqueue(valkey, "wait")
         wait_until(lambda: status(job) == "started")
@@ -128,10 +128,10 @@ def test_a_failed_job_is_in_rqs_registry_and_can_be_requeued(valkey: Redis, sett
     with working(settings):
         failing = [enqueue(valkey, "fail", "a word"), enqueue(valkey, "unplain"), enqueue(valkey, "leave")]
         assert ended(*failing) == ["failed"] * 3
-        said = [str(job.latest_result().exc_string) for job in failing]  # type: ignore[union-attr]
-        assert "LookupError: a word" in said[0]
-        assert "NotPlainData" in said[1]
-        assert "SystemExit" in said[2]
+        texts = [str(job.latest_result().exc_string) for job in failing]  # type: ignore[union-attr]
+        assert "LookupError: a word" in texts[0]
+        assert "NotPlainData" in texts[1]
+        assert "SystemExit" in texts[2]
         registry = FailedJobRegistry(queue=Queue("rag_queries", connection=valkey))
         assert set(registry.get_job_ids()) == {job.id for job in failing}
         registry.requeue(failing[0].id)

@@ -1,4 +1,4 @@
-"""The embedding model in this process, against its published vectors and a plain reckoning of the same network."""
+"""The embedding model in this process, against its published vectors and a plain computation of the same network."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 
 
 def reference(text: str) -> np.ndarray[Any, Any]:
-    """Reckon the vector of a text with nothing but matrix products, as the model's paper has it."""
+    """Compute the vector of a text with matrix products alone, as the model's paper describes."""
     import numpy as np
     from tokenizers import Tokenizer
 

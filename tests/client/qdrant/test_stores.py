@@ -89,7 +89,7 @@ class TestContract:
         assert found[0].chunk.model_dump() == stored[2].model_dump()
         assert [passage.score for passage in found] == sorted((p.score for p in found), reverse=True)
 
-    def test_a_search_before_anything_is_stored_says_what_to_run(self, store: VectorStore) -> None:
+    def test_a_search_before_indexing_names_the_command_to_run(self, store: VectorStore) -> None:
         with pytest.raises(NothingIndexed, match=r"index\.py"):
             search(store, "museum", MINE, 3)
         assert store.count(MINE) == 0
@@ -100,7 +100,7 @@ class TestContract:
         store.upsert(chunks())
         assert store.count(MINE) == len(TEXTS)
 
-    def test_a_search_never_leaves_its_user(self, store: VectorStore) -> None:
+    def test_a_search_finds_only_chunks_of_its_user(self, store: VectorStore) -> None:
         store.upsert(chunks("u1", user="ann"))
         store.upsert(chunks("u2", user="bob"))
         found = search(store, "museum admission", SearchFilter(user_id="bob"), 10)
@@ -109,15 +109,15 @@ class TestContract:
         assert search(store, "museum", SearchFilter(user_id="eve"), 10) == []
         assert search(store, "museum", SearchFilter(user_id="ann", upload_ids=("u2",)), 10) == []
 
-    def test_a_search_keeps_to_the_uploads_named(self, store: VectorStore) -> None:
+    def test_a_search_finds_only_chunks_of_the_named_uploads(self, store: VectorStore) -> None:
         for upload in ("u1", "u2", "u3"):
             store.upsert(chunks(upload))
-        chosen = SearchFilter(user_id="local", upload_ids=("u1", "u3"))
-        assert {p.chunk.upload_id for p in search(store, "museum", chosen, 10)} == {"u1", "u3"}
+        named = SearchFilter(user_id="local", upload_ids=("u1", "u3"))
+        assert {p.chunk.upload_id for p in search(store, "museum", named, 10)} == {"u1", "u3"}
         assert search(store, "museum", SearchFilter(user_id="local", upload_ids=()), 10) == []
-        assert store.count(chosen) == 2 * len(TEXTS)
+        assert store.count(named) == 2 * len(TEXTS)
 
-    def test_delete_takes_one_upload_or_its_tail(self, store: VectorStore) -> None:
+    def test_delete_removes_one_upload_or_its_last_chunks(self, store: VectorStore) -> None:
         store.upsert(chunks("u1"))
         store.upsert(chunks("u2"))
         store.delete("u1", user_id="local", from_index=2)
@@ -127,11 +127,11 @@ class TestContract:
         store.delete("u1", user_id="local")
         assert store.count(MINE) == len(TEXTS)
 
-    def test_no_more_than_k_are_returned(self, store: VectorStore) -> None:
+    def test_at_most_k_chunks_are_returned(self, store: VectorStore) -> None:
         store.upsert(chunks(texts=[f"museum number {n}" for n in range(30)]))
         assert len(search(store, "museum", MINE, 7)) == 7
 
-    def test_a_question_of_stop_words_is_no_error(self, store: VectorStore) -> None:
+    def test_a_question_of_stop_words_does_not_fail(self, store: VectorStore) -> None:
         store.upsert(chunks())
         assert isinstance(search(store, "the and of", MINE, 3), list)
 
@@ -202,7 +202,7 @@ def test_the_owner_hands_over_to_another_process_and_goes_on(tmp_path: Path) -> 
     owner.close()
 
 
-def test_a_store_that_stays_busy_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+def test_a_store_that_stays_busy_is_an_error_after_the_wait(tmp_path: Path) -> None:
     first = embedded(tmp_path)
     first.upsert(chunks())
     assert isinstance(first.engine, EmbeddedEngine)
@@ -213,7 +213,7 @@ def test_a_store_that_stays_busy_is_an_error_and_not_a_hang(tmp_path: Path) -> N
     assert search(second, "museum", MINE, 1)
 
 
-def test_what_was_stored_survives_kill_9(tmp_path: Path) -> None:
+def test_stored_chunks_survive_kill_9(tmp_path: Path) -> None:
     script = (
         "import time; from pathlib import Path; from tests.client.qdrant.test_stores import *\n"
         f"store = embedded(Path({str(tmp_path)!r}), owner=True)\n"
@@ -230,7 +230,7 @@ def test_what_was_stored_survives_kill_9(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_collection_half_created_is_created_again(tmp_path: Path) -> None:
+def test_a_half_created_collection_is_created_again(tmp_path: Path) -> None:
     store = embedded(tmp_path)
     store.upsert(chunks())
     (next(tmp_path.glob("documents-*")) / "complete").unlink()

@@ -106,7 +106,7 @@ def test_a_job_that_was_replaced_changes_nothing(uploads: UploadRepository) -> N
     assert uploads.get(upload.upload_id) is None
 
 
-def test_an_upload_that_has_changed_is_not_failed(uploads: UploadRepository) -> None:
+def test_an_upload_that_has_changed_is_not_marked_as_failed(uploads: UploadRepository) -> None:
     """The job finishes after its row was read and before the row is changed."""
     upload = uploads.add(new_upload(), unique=True)
     started = uploads.start(upload.upload_id, job_id="job")
@@ -120,7 +120,7 @@ def test_an_upload_that_has_changed_is_not_failed(uploads: UploadRepository) -> 
     assert (failed.status, failed.reason) == (UploadStatus.FAILED, "worker_died")
 
 
-def test_pages_show_each_upload_once_also_those_of_the_same_moment(uploads: UploadRepository) -> None:
+def test_pages_show_each_upload_once_even_at_equal_times(uploads: UploadRepository) -> None:
     moment = datetime(2026, 1, 1, 12, 0, 0, 123_456, UTC)
     ids = [
         uploads.add(new_upload(created_at=moment + timedelta(microseconds=n // 3)), unique=False).upload_id
@@ -168,7 +168,7 @@ def test_a_newer_database_is_refused(database_settings: Settings) -> None:
     again.close()
 
 
-def test_the_tables_are_what_the_program_expects(database_settings: Settings) -> None:
+def test_the_migrated_tables_match_the_row_classes(database_settings: Settings) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

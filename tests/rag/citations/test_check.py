@@ -82,7 +82,7 @@ def test_the_best_quote_is_the_sentence_that_answers() -> None:
     assert quote.matched == 2
 
 
-def test_of_a_long_table_only_a_row_is_quoted() -> None:
+def test_only_a_row_of_a_long_table_is_quoted() -> None:
     rows = [f"Item {n} costs {n * 7} crowns and weighs {n * 3} grams in the list" for n in range(60)]
     text = "\n".join(rows)
     quote = best_quote(text, TERMS("item 41 287 crowns"), TERMS)
