@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     """The settings of a process, immutable once read.
 
     An environment variable wins over the `.env` file beside main.py. An empty value means the default, so
-    `OPENAI_API_KEY= make run` uses no key whatever `.env` says.
+    `OPENAI_API_KEY= make run` uses no key even if `.env` has one.
     """
 
     model_config = SettingsConfigDict(

@@ -107,7 +107,7 @@ async def ask_many(
     if settings.max_queued_jobs is not None:
         await queue.reserve_slots(caller.user_id, job_ids, "chat", max_waiting=settings.max_queued_jobs)
     # The batch is stored before its jobs are queued. After a crash in between, the repeated request finds the ids of
-    # the jobs and queues those that are missing.
+    # the jobs and queues the missing jobs.
     if idempotency is not None:
         batch_id = await queue.idempotency.reserve(idempotency, batch_id)
     job_ids = await queue.job_index.make_batch(batch_id, caller.user_id, job_ids)

@@ -52,7 +52,7 @@ UPLOAD_SCOPE = [require_scope(KeyScope.UPLOAD)]
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
 MAX_FILES = 100
-# The fields of a form beside its files. The longest is the URL of a webhook.
+# Limits of the form fields other than files. The longest field is the URL of a webhook.
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 8 * 1024
 # The text stored under an Idempotency-Key lists ids: first the ids reserved for the files; once all files are stored,

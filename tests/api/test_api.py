@@ -1,4 +1,4 @@
-"""The API over a real socket: what good and bad requests get."""
+"""The API over a real socket: the responses to good and bad requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call: keys and tokens, from the command line that makes them to the requests that bring them."""
+"""Who may call: keys and tokens, from the command that creates a key to the request that sends one."""
 
 from __future__ import annotations
 
@@ -151,12 +151,12 @@ def test_auth_required_closes_all_but_the_greeting_the_probes_and_the_page(make_
     with api_of(make_settings(auth_required=True, valkey_url="redis://127.0.0.1:1")) as api:
         for path in ("/", "/health", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
             assert api.get(path).status_code == 200, path
-        assert api.get("/ready").status_code == 503  # it was asked; Valkey is not there
+        assert api.get("/ready").status_code == 503  # a probe needs no key; its 503 is for Valkey, which is missing
         for path in ("/jobs", "/uploads", "/nothing", "/docs/x", "/static-offline-docs", "/health/"):
             assert api.get(path, follow_redirects=False).status_code == 401, path
         for path in ("/static-offline-docs/../jobs", "/static-offline-docs/%2e%2e/jobs"):
             assert api.get(path, follow_redirects=False).status_code in {401, 404}, path
-        # Swagger's Authorize button offers both ways, and its calls then need one.
+        # Swagger's Authorize button offers both schemes, and the routes then require a key.
         document = api.get("/openapi.json").json()
         assert set(document["components"]["securitySchemes"]) == {"Bearer", "X-API-Key"}
         for path, methods in document["paths"].items():
@@ -190,7 +190,7 @@ def test_known_keys_stay_valid_while_the_database_is_away(
         assert api.get("/jobs", headers=bearer(good)).status_code == 200
         assert api.get("/jobs", headers=bearer("rag_other")).status_code == 401
         assert api.get("/jobs").status_code == 401
-    with api_of(settings) as api:  # one that never knew lets nobody in
+    with api_of(settings) as api:  # an API that has never read the keys admits nobody
         assert_problem(api.get("/jobs", headers=bearer(good)), 503)
 
 
@@ -228,7 +228,7 @@ def test_a_token_gives_the_user_and_the_scopes(settings: Settings) -> None:
         only_upload = bearer(token("alice", scope="upload"))
         assert_problem(api.post("/chat", params={"query": "Why?"}, headers=only_upload), 403)
         assert api.get("/jobs", headers=only_upload).status_code == 200
-        # What is sent is not read for those who may not send it.
+        # The body of a refused request is not read.
         broken = {"content-type": "application/json"}
         assert_problem(api.post("/chat", content=b"{", headers=only_upload | broken), 403)
         only_query = bearer(token("alice", scope="query"))
@@ -276,7 +276,7 @@ def test_an_invalid_token_is_refused(make_settings: MakeSettings, wrong: str) ->
 
 
 class _Provider(BaseHTTPRequestHandler):
-    """Publishes the keys of an identity provider, and counts who asks."""
+    """Publishes the keys of an identity provider, and counts the requests."""
 
     keys: bytes = b""
     asked = 0
@@ -321,7 +321,7 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
     other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     with api_of(settings.model_copy(update=taking)) as api:
         assert api.get("/jobs", headers=bearer(_signed(private, "RS256", "k1"))).status_code == 200
-        # The published key as a secret, and a shared secret that stands among the published keys: both are refused.
+        # Refused: a token signed with the published key as its secret, and a shared secret among the published keys.
         header = base64.urlsafe_b64encode(b'{"alg":"HS256","kid":"k1"}').decode().rstrip("=")
         claims = _signed(private, "RS256", "k1").split(".")[1]
         mac = hmac.new(public, f"{header}.{claims}".encode(), hashlib.sha256).digest()
@@ -329,7 +329,7 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
         for wrong in (confused, _signed(SECRET, "HS256", "k2"), _signed(other, "RS256", "k1"), token("alice")):
             assert_problem(api.get("/jobs", headers=bearer(wrong)), 401)
         asked = handler.asked
-        for number in range(20):  # names of keys that are made up do not make us ask again and again
+        for number in range(20):  # made-up key ids do not cause a request each
             assert_problem(api.get("/jobs", headers=bearer(_signed(other, "RS256", f"x{number}"))), 401)
         assert handler.asked <= asked + 1
 

@@ -1,4 +1,4 @@
-"""What leaves the service: marked texts go in everywhere, and no log line, error or header may show one."""
+"""Leaks: marked texts go into every input, and no log line, error or header may show one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CANARY = {place: f"Canary{number:02}x{place}" for number, place in enumerate(PLA
 
 
 class Watched:
-    """A running service, and all that its clients get to see of failures and in headers."""
+    """A running service, with all failures and headers that its clients have received."""
 
     def __init__(self, api: httpx.Client, folder: Path) -> None:
         self.api = api
@@ -106,7 +106,7 @@ def upload(service: Watched, name: str, data: bytes) -> dict[str, Any]:
 
 
 def send_nonsense(service: Watched) -> None:
-    """Send what is refused before it becomes a job."""
+    """Send requests that are refused before they become jobs."""
     for header in ("Authorization", "X-API-Key", "Cookie"):
         place = {"Authorization": "bearer", "X-API-Key": "apikey", "Cookie": "cookie"}[header]
         for path in ("/nowhere", "/job-status/none"):
@@ -133,7 +133,7 @@ def send_nonsense(service: Watched) -> None:
 
 
 def run_jobs(service: Watched, stub: OpenAIStub, receiver: Receiver, *, late: bool) -> None:
-    """Run jobs that end well and badly, and with `late` one whose time runs out."""
+    """Run jobs that succeed and jobs that fail; with `late`, also a job that times out."""
     made = service.api.post("/webhooks", json={"url": f"{receiver.url}/{CANARY['webhookurl']}"}).json()
     service.secrets += [made["secret"], service.api.get("/webhooks/secret").json()["secret"]]
     receiver.body = CANARY["webhookanswer"].encode()

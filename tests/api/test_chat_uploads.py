@@ -1,4 +1,4 @@
-"""Questions about chosen uploads, also ones that have yet to be indexed."""
+"""Questions about named uploads, indexed or not yet indexed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTION = "When was the lighthouse built?"
 
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
-    """Another document that answers the question, otherwise."""
+    """Another document, with another answer to the question."""
     return write_pdf(tmp_path / "other.pdf", ["The lighthouse of Gull Rock was built in 1911."])
 
 
@@ -120,7 +120,7 @@ def test_a_question_whose_upload_is_deleted_meanwhile_fails_with_a_sentence(
 def test_a_question_does_not_wait_for_ended_or_missing_jobs(
     api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path
 ) -> None:
-    """As when an indexing job ends between the look at its upload and the submission of the question."""
+    """The indexing job ends between the check of its upload and the submission of the question."""
     body = post(api, pdf).json()
     work(settings)
     payload = {"query": QUESTION, "upload_ids": [body["upload_id"]]}
@@ -144,7 +144,7 @@ def test_a_question_left_waiting_by_a_worker_that_died_is_released(
 ) -> None:
     body = post(api, pdf).json()
     asked = api.post("/chat", json={"query": QUESTION, "upload_id": body["upload_id"], "after_upload": True}).json()
-    # A worker that dies between ending a job and looking for who waits for it leaves just this.
+    # The state after a worker has died between the end of a job and the release of its dependents.
     dependents = valkey.smembers(f"rq:job:{body['job_id']}:dependents")
     valkey.delete(f"rq:job:{body['job_id']}:dependents")
     assert len(dependents) == 1

@@ -30,7 +30,7 @@ BOUNDARY = "multipart/form-data; boundary=B"
 
 
 class Impatient(GuardedProtocol):
-    """The server's protocol with little time."""
+    """The server's protocol with short time limits."""
 
     head_seconds: ClassVar[float] = 0.3
     linger_seconds: ClassVar[float] = 0.3
@@ -39,7 +39,7 @@ class Impatient(GuardedProtocol):
 
 @pytest.fixture(scope="module")
 def edge(valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the service as main.py serves it, with little time for slow senders."""
+    """The URL of the service as main.py serves it, with short time limits for slow senders."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment().items():
             patch.setenv(name, value)
@@ -91,7 +91,7 @@ FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nTh
 DISPOSITION = b"Content-Disposition: form-data; "
 TEXTS = b'"%s": "x"'
 
-# What is sent, and the statuses that are right for it.
+# The bytes sent, and the statuses that are right for them.
 HEADS = {
     "200 headers": (b"GET / HTTP/1.1\r\n" + CLOSE + b"X-A: b\r\n" * 200 + b"\r\n", {431}),
     "a header of 100 KB": (b"GET / HTTP/1.1\r\n" + CLOSE + b"X-A: " + b"b" * 100_000 + b"\r\n\r\n", {431}),
@@ -232,7 +232,7 @@ def test_a_hostile_head(name: str, edge: str) -> None:
     sent, expected = HEADS[name]
     answer = exchange(edge, sent)
     assert_refused_well(answer, expected)
-    assert answer.count(b"HTTP/1.1 ") == 1  # what was smuggled behind it got no answer
+    assert answer.count(b"HTTP/1.1 ") == 1  # the request smuggled behind the first got no answer
     assert httpx.get(f"{edge}/health").status_code == 200
 
 
@@ -277,11 +277,11 @@ def test_a_long_question_fits_into_an_address() -> None:
     assert len(quote("\U0001f600" * 4_000)) + 100 < MAX_URL_BYTES
 
 
-# -- slow ones
+# -- slow requests
 
 
 def trickle(connection: socket.socket, piece: bytes, *, seconds: float = 5.0) -> bytes:
-    """Send a piece every 50 ms until the server answers or closes; return what it says until it closes."""
+    """Send a piece every 50 ms until the server answers or closes; return all bytes until it closes."""
     connection.settimeout(0.05)
     received, ends = b"", time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -355,7 +355,7 @@ def test_a_slow_body_gets_408(name: str, edge: str) -> None:
 
 
 def test_a_slow_body_above_the_minimum_pace_is_accepted(settings: Settings) -> None:
-    """Long gaps and long in all, yet never slower than allowed: such is an upload from a train."""
+    """The upload has long gaps and takes long, but is never slower than allowed, as from a train."""
     app = BodyLimit(create_app(settings), max_bytes=10**9, pace=BodyPace(5.0, 0.2, 100))
     body = form(FILE).partition(b"\r\n\r\n")[2] + b" " * 2_000
     head = f"POST /uploads HTTP/1.1\r\nContent-Type: {BOUNDARY}\r\nContent-Length: {len(body)}\r\n".encode()
@@ -402,4 +402,4 @@ def test_a_client_that_reads_nothing_is_disconnected(settings: Settings) -> None
         deadline = time.monotonic() + 10
         while not ended and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert ended == [500]  # sends to a dropped reader go nowhere, so the app comes to its end
+    assert ended == [500]  # sends to a disconnected client are discarded, so the app ends

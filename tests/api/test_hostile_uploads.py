@@ -19,7 +19,7 @@ from tests.support.processes import PYTHON, descendants, running, wait_until
 
 SECONDS = 30
 ENDED = {"ready", "failed"}
-# Each with the reasons for which it may fail. None: it is read.
+# Each file with the reasons for which it may fail. None: the file must be read.
 WORST: dict[str, tuple[Callable[[], bytes], set[str | None]]] = {
     "shared-work.pdf": (shared_work, {"timeout"}),
     "gibibyte.pdf": (gibibyte, {"timeout", "too_large"}),

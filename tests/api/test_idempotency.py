@@ -1,4 +1,4 @@
-"""POST /chat with Idempotency-Key: the same request gives the same job, however often and however closely."""
+"""POST /chat with Idempotency-Key: the same request gives the same job, repeated often or at the same time."""
 
 from __future__ import annotations
 

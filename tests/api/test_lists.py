@@ -1,4 +1,4 @@
-"""Recent jobs, batches, and how long a job may wait."""
+"""Recent jobs, batches, and the expected wait of a job."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_recent_jobs_show_their_question_or_document(api: httpx.Client, valkey: 
         long: ("x" * 200, None),
         upload["job_id"]: (None, "lamp.txt"),
     }
-    valkey.hset(f"rq:job:{short}", "data", b"no pickle")  # as a stranger may write it
+    valkey.hset(f"rq:job:{short}", "data", b"no pickle")  # as another program may write it
     valkey.hdel(f"rq:job:{long}", "data")
     assert {job["query"] for job in api.get("/jobs").json()["jobs"]} == {None}
 
@@ -78,7 +78,7 @@ def test_a_very_long_list_of_jobs_is_searched_in_parts(api: httpx.Client, valkey
     valkey.zadd(LIST, {newest: made + 2})
     page = api.get("/jobs", params={"status": "queued"}).json()
     assert [job["job_id"] for job in page["jobs"]] == [newest]
-    # Those no longer kept were forgotten, but for the one to go on from.
+    # Jobs that are no longer kept were removed from the list, except the `before` of the next page.
     assert valkey.zcard(LIST) == 200_002 - job_lists.MAX_READ + 2
     pages, found = 1, [newest]
     while page["next"] is not None:

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says, tried with generated requests."""
+"""The OpenAPI document, checked with generated requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CASES, MAX_EXAMPLES = (2_000, 130) if os.environ.get("CI") else (600, 40)
 
 @pytest.fixture(scope="module")
 def document(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
-    """The OpenAPI document of a running server, which wants to know who calls."""
+    """The OpenAPI document of a running server that requires keys."""
     start = 16500 + 100 * int(worker_id.removeprefix("gw") or 0) if worker_id.startswith("gw") else 16900
     with ValkeyServer(port=find_free_port(start_port=start)) as valkey:
         use = load_settings(valkey_url=valkey.connection_url, data_dir=tmp_path_factory.mktemp("data"))
@@ -47,7 +47,7 @@ def document(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.mark.timeout(400)  # 25 s where nothing else runs
 def test_generated_requests_get_documented_answers(document: BaseSchema) -> None:
-    """Of every ten cases eight come from a user, one from an admin and one from nobody."""
+    """Of every ten cases, eight come from a user, one from an admin and one from a caller without a key."""
     callers = itertools.cycle([bearer(token("alice"))] * 8 + [bearer(token("root", scope="admin")), {}])
     statuses: Counter[int] = Counter()
     for result in document.get_all_operations():

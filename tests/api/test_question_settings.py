@@ -1,4 +1,4 @@
-"""What a question asks for over HTTP reaches the search and the model, and the result tells it."""
+"""The settings of a question reach the search and the model over HTTP, and the result shows them."""
 
 from __future__ import annotations
 

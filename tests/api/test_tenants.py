@@ -1,4 +1,4 @@
-"""What belongs to one user is nobody else's: every route, for every kind of caller."""
+"""No user reaches the resources of another user: every route, for every kind of caller."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BRING: set[Call] = {
     ("DELETE", "/uploads/{upload_id}"),
     ("POST", "/uploads/{upload_id}/reindex"),
 }
-# What makes something, or shows what is the caller's own, and so finds nothing of another's.
+# Routes that create a resource or show the caller's resources, and so cannot name a resource of another user.
 OWN: set[Call] = {
     ("POST", "/chat"),
     ("POST", "/chat/batch"),
@@ -57,7 +57,7 @@ OWN: set[Call] = {
 
 @dataclass
 class Alice:
-    """What she has, by the names that paths have for it."""
+    """Alice's resources: their ids by the names of path parameters."""
 
     ids: dict[str, str]
     secret: str
@@ -68,7 +68,7 @@ class Alice:
 
 @dataclass
 class World:
-    """The API, with everything in it that routes are about."""
+    """The API, with a resource of every kind."""
 
     api: httpx.Client
     alice: Alice
@@ -76,7 +76,7 @@ class World:
     calls: list[Call] = field(default_factory=list)
 
     def call(self, what: Call, headers: dict[str, str], ids: dict[str, str] | None = None) -> httpx.Response:
-        """Make a call that would succeed, were it alice's; about her things, or those with other `ids`."""
+        """Make a call that succeeds for alice, about her resources or about the resources with other `ids`."""
         method, path = what
         ids = ids or self.alice.ids
         params = {"job_id": ids["job_id"]} if what == ("GET", "/job-status") else {}
@@ -109,7 +109,7 @@ def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> Iterat
 
 
 def _furnish(api: httpx.Client, valkey: Redis, headers: dict[str, str]) -> Alice:
-    """Give alice one of everything."""
+    """Give alice a resource of every kind."""
     endpoint = api.post("/webhooks", json={"url": "http://127.0.0.1:1999/hook"}, headers=headers).json()
     ended = api.post("/chat", params={"query": "Why?"}, headers=headers).json()["job_id"]
     valkey.hset(f"rq:job:{ended}", "status", "canceled")
@@ -172,7 +172,7 @@ def test_resources_of_another_user_are_not_found(world: World) -> None:
                 assert not world.alice.mentioned(answer.text), what
             else:
                 assert answer.status_code == 404, (what, answer.text)
-                # Told in the same words as of something that is not there at all.
+                # The message is the same as for a resource that does not exist.
                 absent = world.call(what, headers, ABSENT)
                 assert _masked(answer, world.alice.ids) == _masked(absent, ABSENT), what
 

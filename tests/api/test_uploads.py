@@ -1,4 +1,4 @@
-"""Documents over HTTP: taken in, indexed, listed, given back, indexed again and deleted."""
+"""Documents over HTTP: uploaded, indexed, listed, downloaded, indexed again and deleted."""
 
 from __future__ import annotations
 

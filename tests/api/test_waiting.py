@@ -1,4 +1,4 @@
-"""How many jobs of a user wait, the limit of it, and keys that no two users share."""
+"""The number of waiting jobs of a user, its limit, and keys that no two users share."""
 
 from __future__ import annotations
 

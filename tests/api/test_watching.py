@@ -61,7 +61,7 @@ def start(valkey: Redis, job_id: str) -> EventWriter:
 
 
 def finish(valkey: Redis, job_id: str, writer: EventWriter) -> None:
-    """End a job as a stock worker does: its function returns, and a moment later that is written down."""
+    """End a job as a stock worker does: the function returns, and a moment later the end is written."""
     writer.close()
     time.sleep(0.05)
     job = Job.fetch(job_id, connection=valkey)
@@ -223,7 +223,7 @@ def test_many_watchers_share_few_connections(api: httpx.Client, valkey: Redis) -
         assert all(answer.status_code == 200 for answer in answers)
         return before
 
-    assert asyncio.run(watch()) <= 70  # the pool's 64, the one that listens, and this test's
+    assert asyncio.run(watch()) <= 70  # 64 of the pool, one that listens, and the connections of this test
 
 
 def _count_until_settled(valkey: Redis) -> int:

@@ -1,4 +1,4 @@
-"""A key of another type, or a value that makes no sense, beside the jobs of a worker: it is of no concern to others."""
+"""A key of the wrong type, or a senseless value, among the jobs of a worker: other jobs are not affected."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def as_text(valkey: Redis, key: str) -> None:
     valkey.set(key, "text")
 
 
-# What is done to a job that runs, and to its worker.
+# The damage to a running job, and to its worker.
 WRONG: dict[str, Break] = {
     "text for the job": lambda valkey, job_id, _: as_text(valkey, f"rq:job:{job_id}"),
     "text for its execution": lambda valkey, job_id, _: as_text(valkey, f"rq:execution:{execution_of(valkey, job_id)}"),
@@ -60,7 +60,7 @@ def test_other_jobs_keep_their_leases_despite_a_wrong_key(
     assert "Valkey is away" not in caplog.text
 
 
-# Beside a job that a dead worker held.
+# The damage beside a job that a dead worker held.
 IN_THE_WAY: dict[str, Callable[[Redis], object]] = {
     "text for an execution": lambda valkey: valkey.set("rq:execution:evil:1", "x"),
     "a lease that is no number": lambda valkey: valkey.hset("rq:execution:evil:1", "lease_until", "soon"),

@@ -1,4 +1,4 @@
-"""The limits of callers: what is counted, for whom, and what the answer says when there is no more."""
+"""The limits of callers: what counts, for whom, and the response when a limit is reached."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def limited(settings: Settings, **limits: int) -> Iterator[httpx.Client]:
 
 
 def assert_limited(response: httpx.Response, limit: str, *, within_seconds: int) -> None:
-    """Check that a response refuses for a limit, and says when it passes."""
+    """Check that a response refuses because of a limit, and says when to try again."""
     problem = assert_problem(response, 429)
     assert limit in problem["detail"]
     assert 1 <= int(response.headers["retry-after"]) <= within_seconds
@@ -56,7 +56,7 @@ def test_requests_are_limited_for_each_key(settings: Settings) -> None:
         assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"requests";q=5;w=60'}
         assert_limited(answers[-1], "REQUESTS_PER_MINUTE", within_seconds=120)
         assert api.get("/jobs", headers=BOB).status_code == 200
-        # What needs no caller is not counted, and who is not let in uses up nobody's requests.
+        # Public routes are not counted, and a refused caller uses up nobody's requests.
         for _ in range(10):
             assert api.get("/health", headers=BOB).status_code == 200
             assert api.get("/jobs").status_code == 401
@@ -77,7 +77,9 @@ def test_waiting_jobs_are_limited_for_each_user(settings: Settings) -> None:
         assert jobs[-1].headers["ratelimit-policy"] == '"queued-jobs";q=3;qu="concurrent-requests"'
         assert jobs[-1].headers["ratelimit"] == '"queued-jobs";r=0;t=10'
         many = {"questions": [{"query": "Why?"}] * 4}
-        assert_problem(api.post("/chat/batch", json=many, headers=BOB), 429)  # all of them or none
+        assert_problem(
+            api.post("/chat/batch", json=many, headers=BOB), 429
+        )  # all questions are accepted, or no question
         assert api.get("/jobs", headers=BOB).json()["jobs"] == []
         upload = {"file": ("a.txt", b"text")}
         assert_problem(api.post("/uploads", files=upload, headers=ALICE), 429)
@@ -93,7 +95,7 @@ def test_uploads_per_day_are_limited_for_each_user(settings: Settings) -> None:
         assert api.post("/uploads", files=files[:2], headers=ALICE).status_code == 202
         assert_limited(api.post("/uploads", files=files[2:], headers=ALICE), "UPLOADS_PER_DAY", within_seconds=86_400)
         assert len(api.get("/uploads", headers=ALICE).json()["uploads"]) == 2
-        # What was refused is not counted.
+        # Refused uploads are not counted.
         assert api.post("/uploads", files=files[2:3], headers=ALICE).status_code == 202
         assert_limited(api.post("/uploads", files=files, headers=BOB), "UPLOADS_PER_DAY", within_seconds=86_400)
         assert api.post("/uploads", files=files[:3], headers=BOB).status_code == 202
@@ -156,7 +158,7 @@ def test_questions_queued_before_the_limit_was_reached_spend_no_more_tokens(
         results = [api.get(f"/result/{job_id}").json() for job_id in batch["job_ids"]]
         done = [result for result in results if result["status"] == "completed"]
         refused = [result["error"] for result in results if result["status"] == "failed"]
-        assert len(done) == 2  # two tokens each: the second was begun with one left
+        assert len(done) == 2  # two tokens each: the second began with one token left
         assert all("TOKENS_PER_DAY" in str(error) for error in refused)
 
 

@@ -1,4 +1,4 @@
-"""Workers that are killed while they index or delete an upload, and what the next worker makes of it."""
+"""Workers that are killed while they index or delete an upload: the next worker finishes the job."""
 
 from __future__ import annotations
 

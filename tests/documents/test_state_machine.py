@@ -76,7 +76,7 @@ class InMemoryQueue:
 
 
 class UploadMachine(RuleBasedStateMachine):
-    """One API process and one worker over real stores, each of which may die at any change it makes."""
+    """One API process and one worker over real stores. Each process may die at any change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class UploadMachine(RuleBasedStateMachine):
             assert not found.uploads & self.deleted
 
     def teardown(self) -> None:
-        """Run all waiting jobs, then look for what does not belong."""
+        """Run all waiting jobs, then look for inconsistencies."""
         try:
             self.queue.away = False
             for _ in range(20):

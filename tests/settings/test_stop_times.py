@@ -1,4 +1,4 @@
-"""The times to stop: each process outlives the work it waits for."""
+"""The stop times: each process outlives the work that it waits for."""
 
 from __future__ import annotations
 

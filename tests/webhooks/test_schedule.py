@@ -32,7 +32,7 @@ ANSWER = {"text": "In 1887 [1].", "answered": True, "sources": []}
 
 
 class Worker(SimpleWorker):
-    """A stock worker but for its listening to commands, whose end it would wait for, a second each time."""
+    """A stock worker that does not listen to commands: ending the listener would take a second each time."""
 
     def subscribe(self) -> None:
         pass
@@ -43,7 +43,7 @@ class Worker(SimpleWorker):
 
 @dataclass
 class World:
-    """A clock, a scripted receiver, and the parts of a service, made again at each use."""
+    """A clock, a scripted receiver, and the parts of a service, which are made new at each use."""
 
     valkey: Redis
     settings: Settings
@@ -91,21 +91,21 @@ class World:
         return endpoint
 
     def work(self, queue: str = "rag_webhooks") -> None:
-        """Run what is on a queue with a stock worker."""
+        """Run the jobs of a queue with a stock worker."""
         Worker([queue], connection=self.valkey).work(burst=True)
 
     def finish(self) -> None:
-        """Answer all questions, and let the sweep find it."""
+        """Answer all questions, and let the sweep find the ended jobs."""
         self.work("rag_queries")
         self.relay.sweep()
 
     def due(self) -> float | None:
-        """Return when RQ's schedule has its next job."""
+        """Return the time of the next job on RQ's schedule."""
         first = self.valkey.zrange("rq:scheduled:rag_webhooks", 0, 0, withscores=True)
         return float(first[0][1]) if first else None
 
     def tick(self) -> None:
-        """Let RQ's scheduler do what it does each second, and a worker run what became due."""
+        """Let RQ's scheduler do its work of each second, and a worker run the jobs that are due."""
         scheduler = RQScheduler(["rag_webhooks"], connection=self.valkey)
         scheduler.acquire_locks()  # type: ignore[no-untyped-call]
         scheduler.enqueue_scheduled_jobs()  # type: ignore[no-untyped-call]
@@ -113,7 +113,7 @@ class World:
         self.work()
 
     def run_until_quiet(self) -> None:
-        """Run the clock from one scheduled moment to the next until there is none."""
+        """Run the clock from one scheduled time to the next until nothing is scheduled."""
         self.run_until(math.inf)
 
     def run_until(self, moment: float) -> None:
@@ -152,7 +152,7 @@ def ids(answer: Any) -> list[str]:
 
 
 def verified(world: World, secret: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Check every request with the official library, at the moment it came; return the payloads."""
+    """Check every request with the official library, at the time of its arrival; return the payloads."""
     payloads = []
     for at, _, got in world.received:
 
@@ -184,7 +184,7 @@ def test_a_failed_attempt_is_logged_as_a_warning_with_the_time_of_the_next(
 def test_a_receiver_that_is_down_for_hours_gets_every_webhook_on_schedule(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Down for six hours: refused connections for three, then 503. Then each is taken at its next turn."""
+    """Down for six hours: three of refused connections, three of 503. Then each next attempt succeeds."""
     back = START + 6 * 3_600
 
     def respond(_url: str) -> Outcome:
@@ -289,7 +289,7 @@ def test_a_deleted_endpoint_is_sent_nothing_more(world: World) -> None:
 
 
 def test_each_receiver_gets_one_delivery(world: World) -> None:
-    """Endpoints that want the event, and the job's own URL unless it is one of them; never another user's."""
+    """Endpoints registered for the event, and the job's URL unless it is an endpoint; never another user's."""
     world.register("https://one.example.com/")
     world.register("https://two.example.com/", events=(EventType.FAILED,))
     world.register("https://three.example.com/", owner="other")
@@ -343,7 +343,7 @@ def test_a_job_without_receivers_has_no_outbox_entry(world: World) -> None:
 def test_a_worker_that_dies_right_after_the_job_loses_no_webhook(world: World) -> None:
     """The job has ended without a relay: the next sweep of any process relays it, once."""
     job = world.ask(url=URL)
-    assert world.relay.sweep() == 0  # it has not ended
+    assert world.relay.sweep() == 0  # the job has not ended
     world.work("rag_queries")
     assert world.relay.sweep() == 1
     assert world.relay.sweep() == world.relay.relay_job(job) == 0
@@ -381,7 +381,7 @@ def lose_scheduled(world: World, job: str) -> None:
 
 
 def nobody_schedules(_world: World, _job: str) -> None:
-    """No worker runs a scheduler: the sweep then does its work."""
+    """No worker runs a scheduler: the sweep does the work of the scheduler."""
 
 
 def lose_queued(world: World, job: str) -> None:
@@ -432,7 +432,7 @@ def test_a_lost_attempt_is_requeued(lose: Callable[[World, str], None], seconds:
 
 
 def test_an_attempt_that_runs_twice_is_recorded_once(world: World) -> None:
-    """A worker that lost its lease and the one that took over both send; only one goes on."""
+    """The job of an attempt runs again, as after a lost lease: the second run sends nothing."""
     world.respond = lambda _: Outcome(503, None, 0.01)
     job = world.ask(url=URL)
     world.finish()
@@ -455,7 +455,7 @@ def test_an_attempt_on_a_long_queue_is_not_queued_twice(world: World) -> None:
 
 
 def test_an_outbox_entry_whose_job_was_never_queued_is_dropped(world: World) -> None:
-    """The API died between the two writes: nobody got a 202."""
+    """The API died between writing the entry and queueing the job: nobody got a 202."""
     job = world.ask(url=URL)
     world.valkey.delete(f"rq:job:{job}", "rq:queue:rag_queries")
     world.now += UNSEEN_SECONDS - 1
@@ -513,7 +513,7 @@ def test_many_pending_entries_are_scanned_in_parts(world: World, monkeypatch: py
 
 
 def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world: World) -> None:
-    """Its own others wait their turn; those of other receivers go on."""
+    """The other deliveries of this receiver wait; the deliveries of other receivers go on."""
     hangs = Outcome(None, "no answer within 15 s", 15.0, timed_out=True)
     world.respond = lambda url: hangs if "slow" in url else Outcome(204, None, 0.01)
     slow = [world.ask(url="https://slow.example.com/") for _ in range(5)]
@@ -524,7 +524,7 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
     tries = [len(world.deliveries(job)[0].attempts) for job in slow]
     assert sum(tries) == 1
     assert ReceiverThrottle(world.valkey, "https://other.example.com/").start_attempt()
-    for _ in range(2):  # the pause is over: one may look, and the receiver still hangs
+    for _ in range(2):  # the pause is over: one attempt is allowed, and the receiver still hangs
         world.valkey.delete(*world.valkey.keys("rag:webhook:probe:*"))
         world.now = world.due() or 0.0
         world.tick()
@@ -540,7 +540,7 @@ def test_a_receiver_that_hangs_is_tried_one_at_a_time_and_loses_no_attempt(world
 
 
 def test_a_user_whose_receivers_hang_gets_two_attempts_at_a_time(valkey: Redis) -> None:
-    """Though each attempt goes to another receiver, none of which is known to be slow."""
+    """The limit holds even though each attempt goes to another receiver, not yet known as slow."""
     hangs, answers = Outcome(None, "no answer within 15 s", 15.0, timed_out=True), Outcome(204, None, 0.01)
     number = count()
 
@@ -549,7 +549,7 @@ def test_a_user_whose_receivers_hang_gets_two_attempts_at_a_time(valkey: Redis) 
         return ReceiverThrottle(valkey, f"https://{name}.example.com/", owner=owner, delivery_id=name)
 
     first = [throttle("a:b") for _ in range(4)]
-    assert all(attempt.start_attempt() for attempt in first)  # nothing is known of them yet
+    assert all(attempt.start_attempt() for attempt in first)  # no receiver is known as slow yet
     for attempt in first:
         attempt.end_attempt(hangs)
     later = [throttle("a:b") for _ in range(5)]
@@ -563,7 +563,9 @@ def test_a_user_whose_receivers_hang_gets_two_attempts_at_a_time(valkey: Redis) 
 def test_every_url_of_a_job_gets_a_webhook(world: World) -> None:
     job = world.ask(url="https://one.example.com/")
     world.store.add_callback(job, owner="local", callback=Callback(url="https://two.example.com/"))
-    world.store.add_callback(job, owner="local", callback=Callback())  # put on its queue once more by somebody else
+    world.store.add_callback(
+        job, owner="local", callback=Callback()
+    )  # another program has put the job on its queue again
     world.finish()
     world.run_until_quiet()
     assert sorted(url for _, url, _ in world.received) == ["https://one.example.com/", "https://two.example.com/"]

@@ -60,7 +60,7 @@ def test_a_secret_has_at_least_24_random_bytes() -> None:
 def test_only_the_headers_of_the_specification_are_sent(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """No proxy, no .netrc, no cookie, no key: whatever the environment holds."""
+    """No proxy, .netrc, cookie or key of the environment is used."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password secret\n")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -150,7 +150,7 @@ def test_a_closed_port_is_a_failed_attempt(receiver: Receiver) -> None:
 def test_the_connection_goes_to_the_address_that_was_checked(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that changes its meaning with every question (DNS rebinding) is asked once."""
+    """A name that resolves differently each time (DNS rebinding) is resolved once."""
     answers = iter([["127.0.0.1"], ["169.254.169.254"]])
     monkeypatch.setattr(webhook_address, "lookup", lambda *_: next(answers))
     assert post(f"http://rebind.example.com:{receiver.port}/").delivered

@@ -175,7 +175,7 @@ def test_the_host_header_has_brackets_and_a_port_where_it_needs_them() -> None:
     assert parse_url("https://[2606:4700::1]:8443/", STRICT).authority == "[2606:4700::1]:8443"
 
 
-# What a name may turn out to mean. Each is refused although the URL looks harmless.
+# Addresses to which a harmless name may resolve. Each is refused.
 RESOLVED = [
     *("127.0.0.1", "10.1.2.3", "169.254.169.254", "100.100.100.200", "168.63.129.16", "0.0.0.0", "224.0.0.251"),
     *("::1", "::ffff:10.0.0.1", "fe80::1%eth0", "fd00::1", "2002:a00:1::", "64:ff9b::a9fe:a9fe", "2001:db8::1"),

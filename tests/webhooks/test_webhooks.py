@@ -34,7 +34,7 @@ URL = "https://93.184.216.34/hook"  # an address, so that no test asks a resolve
 
 @pytest.fixture
 def settings(make_settings: MakeSettings, valkey_url: str) -> Settings:
-    """Settings that let webhooks go to the tests' own receivers."""
+    """Settings that let webhooks go to the receivers of the tests."""
     return make_settings(valkey_url=valkey_url, webhook_allow_http=True, webhook_allow_private=True)
 
 
@@ -219,7 +219,7 @@ def status(api: httpx.Client, delivery_id: str) -> str:
 def test_stock_workers_deliver_and_retry_even_if_each_is_killed(
     api: httpx.Client, settings: Settings, tmp_path: Path, receiver: Receiver
 ) -> None:
-    """The worker of the questions dies when the job has ended, that of the webhooks while a retry waits."""
+    """The worker of the questions dies after the job has ended, the worker of the webhooks while a retry waits."""
     answers = iter([503])
     receiver.answer = lambda _: (next(answers, 204), {})
     variables = processes(settings)
@@ -244,7 +244,7 @@ def test_stock_workers_deliver_and_retry_even_if_each_is_killed(
 
 
 def deliver_in_this_process(valkey: Redis, settings: Settings) -> None:
-    """Run what waits on the queue as a worker would, without one."""
+    """Run the waiting jobs of the queue without a worker."""
     from queues.jobs.delivery import attempt_delivery
     from webhooks.models import DeliveryTask
 
