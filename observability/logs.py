@@ -26,9 +26,9 @@ from errors import SettingsError
 from observability.redaction import WITHHELD, describe_exception, make_redactor, secrets_of
 from settings import Settings
 
-# Our own loggers, and those of libraries whose messages contain no content.
+# Our loggers, and the loggers of libraries whose messages contain no content.
 TRUSTED_LOGGERS = {"api", "audit", "client", "crash", "events", "main", "queues", "rq", "uvicorn", "webhooks"}
-# Loggers to which libraries add handlers; ours replace those.
+# Loggers to which libraries add handlers. Our handler replaces them.
 _LIBRARY_LOGGERS = ("rq.worker", "rq.job", "uvicorn", "uvicorn.error", "uvicorn.access")
 _CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 _WARNING_HEAD = re.compile(r"(.*?:\d+: \w+):")

@@ -186,7 +186,7 @@ class StockJob(InlineJob):
                 return
             # Taking a job over touches the key watched here (`JobTransitions.recover_expired`), so the transaction
             # fails when another worker does so between this check and EXEC. For a job that finished RQ watches the
-            # key itself, and tries again; for a job that failed RQ does neither.
+            # key itself, and tries again; for a job that failed RQ neither watches nor repeats.
             if not pipeline.explicit_transaction and not pipeline.command_stack:
                 pipeline.watch(self._job.dependents_key)
                 pipeline.multi()

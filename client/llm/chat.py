@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from settings import Settings
 
-# LangChain's default is no time-out at all.
+# LangChain sets no time-out by default.
 CHAT_TIMEOUT_SECONDS = 60.0
 
 

@@ -16,9 +16,9 @@ from errors import JobCancelled, JobStopped, JobTimedOut
 
 
 class Deadline:
-    """The end of one job: when its time is up, or when somebody stops it. Safe for threads.
+    """The end of one job: the time is up, or somebody stops the job. Safe for threads.
 
-    `seconds` None is no time limit; `calls_left` None is no limit of provider calls.
+    Without `seconds` there is no time limit; while `calls_left` is None any number of provider calls may be made.
     """
 
     def __init__(self, seconds: float | None = None) -> None:

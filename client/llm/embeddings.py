@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from client.llm.local_embeddings import LocalEmbedder
     from settings import Settings
 
-# LangChain's default is no time-out at all.
+# LangChain sets no time-out by default.
 EMBEDDING_TIMEOUT_SECONDS = 30.0
 # The longest text to embed, in characters. Chunks are far shorter; a question may have 4,000.
 MAX_EMBEDDED_CHARS = 8_000

@@ -142,7 +142,7 @@ def _is_transient(error: BaseException) -> bool:
         if getattr(error, "code", None) == "insufficient_quota":
             return False
         return error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status_code in _TRANSIENT_STATUSES
-    return isinstance(error, openai.APIConnectionError)  # of which APITimeoutError is a subclass
+    return isinstance(error, openai.APIConnectionError)  # APITimeoutError is a subclass
 
 
 def _is_outage(error: BaseException) -> bool:

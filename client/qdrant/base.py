@@ -1,6 +1,6 @@
 """One description of points, filters and searches, which each engine translates for its own client.
 
-Engines know no chunks, users or rankings: `client.qdrant.queries` and `client.qdrant.store` hold those rules.
+Engines know nothing of chunks, users and rankings: `client.qdrant.queries` and `client.qdrant.store` do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class FieldMatch:
 
 @dataclass(frozen=True, slots=True)
 class FieldRange:
-    """A payload field that holds a number from `first` to `last`, both included; None is no bound."""
+    """A payload field that holds a number from `first` to `last`, both included; None means no bound."""
 
     field: str
     first: int | None = None

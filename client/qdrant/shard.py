@@ -50,10 +50,10 @@ class SharedShard:
 
     @contextmanager
     def open(self, *, create: Callable[[Path], EdgeShard] | None = None) -> Iterator[EdgeShard]:
-        """Hold the shard open for one operation; `create` makes the shard in a folder when there is none yet.
+        """Hold the shard open for one operation; `create` makes a missing shard in a folder.
 
         Raises:
-            NothingIndexed: there is no shard, and `create` is None.
+            NothingIndexed: the shard does not exist, and `create` is None.
             StoreUnavailable: other processes kept the folder for `wait_seconds`.
 
         """

@@ -91,7 +91,7 @@ class UploadRepository:
         return uploads[:limit], _cursor(uploads[limit - 1]) if more else None
 
     def start(self, upload_id: str, *, job_id: str | None) -> Upload | None:
-        """Mark an upload as processing. None when it is gone, being deleted, or given to another job."""
+        """Mark an upload as processing. None when the upload is gone, being deleted, or given to another job."""
         return self._change(
             upload_id,
             _indexed_by(job_id),
@@ -197,7 +197,7 @@ class UploadRepository:
             return int(connection.execute(total).scalar_one())
 
     def count_by_user(self) -> dict[str, int]:
-        """Return how many uploads each user has, without those that are being deleted."""
+        """Return how many uploads each user has, without uploads that are being deleted."""
         query = select(UploadRow.user_id, func.count()).where(_NOT_DELETING).group_by(UploadRow.user_id)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}

@@ -48,7 +48,7 @@ def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | No
 
 
 def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:
-    """Add the content words of the last question, and those of the question before it if the last is a follow-up."""
+    """Add the content words of the last question; if the last question is a follow-up, of the question before too."""
     added: dict[str, str] = {word.lower(): "" for word in content_words(question)}
     used_questions = 0
     for turn in reversed(turns):

@@ -139,7 +139,7 @@ class _LinkCollector:
                 self.read_text(text or "")
 
     def read_text(self, text: str) -> None:
-        """Add the bare URLs of a text, except those already found."""
+        """Add the bare URLs of a text, except URLs that are known already."""
         for start, literal, url in _bare_urls(text):
             if url != literal and (self._is_name(literal) or _SENTENCE_END.fullmatch(literal)):
                 continue

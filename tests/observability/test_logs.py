@@ -49,7 +49,7 @@ def test_all_loggers_write_one_form_with_the_fields_of_the_context() -> None:
         "logs.audit('upload_added', upload_id='u1')\n"
         "with logs.context(job_id='j1'): logging.getLogger('queues').warning('slow')\n"
     )
-    assert [one.pop("timestamp").endswith("+00:00") for one in logged] == [True] * 5
+    assert [line.pop("timestamp").endswith("+00:00") for line in logged] == [True] * 5
     assert logged == [
         {"level": "info", "logger": "api", "event": "asked", "request_id": "r1", "status": 202},
         {"level": "info", "logger": "uvicorn.error", "event": "Started on 7", "request_id": "r1"},

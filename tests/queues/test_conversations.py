@@ -126,9 +126,9 @@ def test_a_repeated_turn_is_kept_once_and_only_the_last_turns_are_kept(valkey: R
     for n in range(10):
         for attempt in range(2):
             conversations.add("local", "c", Turn(job_id=f"j{n}", question=f"q{n}", answer=f"a{attempt}"))
-    kept = conversations.turns("local", "c", job_id="new")
-    assert [turn.question for turn in kept] == [f"q{n}" for n in range(10 - MAX_TURNS, 10)]
-    assert {turn.answer for turn in kept} == {"a1"}
+    turns = conversations.turns("local", "c", job_id="new")
+    assert [turn.question for turn in turns] == [f"q{n}" for n in range(10 - MAX_TURNS, 10)]
+    assert {turn.answer for turn in turns} == {"a1"}
     assert [turn.question for turn in conversations.turns("local", "c", job_id="j9")][-1] == "q8"
     assert conversations.turns("somebody else", "c", job_id="new") == []
 

@@ -39,7 +39,7 @@ from tests.support.jobs import working
 from tests.support.processes import ROOT, wait_until
 
 QUEUE = "rag_queries"
-CANARY = Path("crafted-canary")  # in the folder in which the tests run, which is that of each test
+CANARY = Path("crafted-canary")  # in the folder that each test makes and runs in
 TOUCH = f"touch {CANARY}"
 WRITE = f"open({str(CANARY)!r}, 'w')"
 # 440 kB that become 100 MB.
@@ -163,7 +163,7 @@ IGNORED: dict[str, Fields] = {
     "an evil result": {"result": evil()},
     "evil exception text": {"exc_info": evil()},
     "a zlib bomb as exception text": {"exc_info": BOMB},
-    "dependencies that are no ids": {"dependency_ids": evil(), "dependency_id": b"\xff\xfe"},
+    "dependencies that are not ids": {"dependency_ids": evil(), "dependency_id": b"\xff\xfe"},
     "another queue": {"origin": "rag_documents"},
     "a queue with a colon": {"origin": "a:b:*"},
     "another worker": {"worker_name": "../../etc/passwd"},
@@ -173,7 +173,7 @@ IGNORED: dict[str, Fields] = {
     "an absurd time to live": {"ttl": "-1e9", "result_ttl": "soon", "failure_ttl": ""},
     "RQ's webhooks": {"webhooks": json.dumps([{"url": "http://127.0.0.1:1/", "events": ["finished"]}])},
     "an owner that is a pattern": {"owner": "*[a-z]\n\x00", "priority": "high"},
-    "deaths that are no number": {"deaths": "x", "attempts": "x"},
+    "deaths that are not a number": {"deaths": "x", "attempts": "x"},
 }
 RUN: dict[str, Fields] = {**CALLS, **PICKLES, **FIELDS}
 
@@ -219,7 +219,7 @@ def test_stock_rq_executes_the_cases() -> None:
     """With RQ's default serializer."""
     job = Job("1", connection=Redis())
     job.data = zlib.decompress(RUN["REDUCE, protocol 2"]["data"])
-    with pytest.raises(DeserializationError):  # it is no call; but by then it has run
+    with pytest.raises(DeserializationError):  # the data is not a call, but RQ has run the pickle by then
         job._deserialize_data()  # type: ignore[no-untyped-call]
     assert CANARY.exists()
     CANARY.unlink()
@@ -298,7 +298,7 @@ ANSWER = {"text": "yes", "sources": [], "answered": True}
 RESULTS: dict[str, tuple[str, Fields]] = {
     "an evil result": ("finished", returned(evil())),
     "an evil result, protocol 0": ("finished", returned(evil(0))),
-    "a result that is no answer": ("finished", returned(pickle.dumps({"os.system": TOUCH}))),
+    "a result that is not an answer": ("finished", returned(pickle.dumps({"os.system": TOUCH}))),
     "a result that is a list": ("finished", returned(pickle.dumps([1]))),
     "a result that is a class": ("finished", returned(pickle.dumps(int))),
     "a memo bomb": ("finished", returned(memo_bomb())),
@@ -320,7 +320,7 @@ RESULTS: dict[str, tuple[str, Fields]] = {
         {"type": "2", "exc_string": exception(BOMB)},
     ),
     "an evil exception": ("failed", {"type": "2", "exc_string": exception(evil())}),
-    "an exception that is no zlib": ("failed", {"type": "2", "exc_string": exception(b"x")}),
+    "an exception that is not compressed": ("failed", {"type": "2", "exc_string": exception(b"x")}),
 }
 
 

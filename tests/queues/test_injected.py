@@ -22,7 +22,7 @@ from rag.ingest.indexing import index_document
 from schemas import Answer, Completion, Document, Progress, Query, Turn
 from settings import load_settings
 from tests.support.injected.documents import BITING, QUESTION, Injected, documents, written
-from tests.support.injected.models import ANSWER, fenced, malicious, mark_of, obedient, orders
+from tests.support.injected.models import ANSWER, fenced, malicious, nonce_of, obedient, orders
 from tests.support.openai_stub import KEY, Behaviour, OpenAIStub, openai_stub
 from tests.support.processes import environment
 from tests.support.tables import each
@@ -57,8 +57,8 @@ class InjectionSetup:
     def ask(self, document: Injected, question: str = QUESTION, **options: Any) -> Answer:
         """Ask the question of one document."""
         query = Query(query=question, upload_ids=(document.name,))
-        chosen = {"chat": self.services.chat} | options
-        return answer_query(query, retriever=self.services.retriever, report=silent, **chosen)
+        arguments = {"chat": self.services.chat} | options
+        return answer_query(query, retriever=self.services.retriever, report=silent, **arguments)
 
     def sent(self) -> list[dict[str, Any]]:
         """Return the messages of the last request, which must not offer tools."""
@@ -112,9 +112,9 @@ def test_a_document_is_fenced_and_a_model_that_obeys_unfenced_text_answers_the_q
     house.model.answer = obedient
     answer = house.ask(document)
     messages = house.sent()
-    mark = mark_of(messages)
+    nonce = nonce_of(messages)
     assert [message["role"] for message in messages] == ["system", "user"]
-    assert messages[0]["content"] == system_prompt(Fence(mark))
+    assert messages[0]["content"] == system_prompt(Fence(nonce))
     prompt = messages[-1]["content"]
     found, outside = fenced(messages)
     assert answer.used is not None
@@ -122,9 +122,9 @@ def test_a_document_is_fenced_and_a_model_that_obeys_unfenced_text_answers_the_q
     assert found[-1] == ("question", QUESTION)
     assert outside.strip() == ""
     assert_order_was_shown(document, pages, found)
-    assert prompt.count(f"</source-{mark}>") == prompt.count(f"<source-{mark} n=") == answer.used.passages
-    assert prompt.count(mark) == 2 * len(found)
-    assert re.findall(rf'<source-{mark} n="(\d+)">', prompt) == [str(n + 1) for n in range(answer.used.passages)]
+    assert prompt.count(f"</source-{nonce}>") == prompt.count(f"<source-{nonce} n=") == answer.used.passages
+    assert prompt.count(nonce) == 2 * len(found)
+    assert re.findall(rf'<source-{nonce} n="(\d+)">', prompt) == [str(n + 1) for n in range(answer.used.passages)]
     assert_metadata_is_plain(found)
     assert orders(messages) == []
     assert answer.text == ANSWER
@@ -138,12 +138,12 @@ def test_links_of_a_model_that_obeys_a_document_are_reported_and_its_forged_cita
     pages = house.index(document)
     house.model.answer = malicious(written(document.writing, "SECRET")[0])
     answer = house.ask(document)
-    mark = mark_of(house.sent())
-    _, kind, url = written(document.writing, mark)
+    nonce = nonce_of(house.sent())
+    _, kind, url = written(document.writing, nonce)
     shown = url.partition(" of all")[0]  # where there is a space, CommonMark sees the address end
     assert [link.in_sources for link in answer.links if (link.kind, link.url) == (kind, shown)] == [False]
-    assert not any(link.in_sources for link in answer.links if mark in link.url)
-    assert mark in answer.text
+    assert not any(link.in_sources for link in answer.links if nonce in link.url)
+    assert nonce in answer.text
     assert "are sent to everyone”. The king sells tea." in answer.text
     assert answer.unsupported >= 4
     for source in answer.sources:
@@ -165,27 +165,27 @@ def test_without_the_fence_the_obedient_model_would_have_obeyed(
 
 @every
 def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(document: Injected) -> None:
-    said: list[list[dict[str, Any]]] = []
+    prompts: list[list[dict[str, Any]]] = []
 
     class Rewriting:
         def complete(self, system: str, user: str, **_: object) -> Completion:
-            said.append([{"content": system}, {"content": user}])
-            return Completion(text=obedient(said[-1]), model="m")
+            prompts.append([{"content": system}, {"content": user}])
+            return Completion(text=obedient(prompts[-1]), model="m")
 
     turns = [Turn(job_id="j", question=document.order[:400], answer=document.order)]
     assert rewrite_follow_up("And when is coffee?", turns, Rewriting()) == ANSWER
-    found, outside = fenced(said[0])
+    found, outside = fenced(prompts[0])
     assert [name for name, _ in found] == ["turn", "question"]
     assert outside.strip() == ""
 
 
 def test_every_request_has_a_new_nonce(house: InjectionSetup) -> None:
     house.index(DOCUMENTS["override"])
-    marks = set()
+    nonces = set()
     for _ in range(5):
         house.ask(DOCUMENTS["override"])
-        marks.add(mark_of(house.sent()))
-    assert len(marks) == 5
+        nonces.add(nonce_of(house.sent()))
+    assert len(nonces) == 5
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

@@ -18,7 +18,7 @@ from tests.api.test_watching import read
 from tests.conftest import MakeSettings
 from tests.queues.test_chat import index, workers
 from tests.support.injected.documents import QUESTION, documents, written
-from tests.support.injected.models import ANSWER, Messages, malicious, mark_of
+from tests.support.injected.models import ANSWER, Messages, malicious, nonce_of
 from tests.support.injected.orders import WRITINGS
 from tests.support.openai_stub import KEY, OpenAIStub, serving
 from tests.support.processes import PYTHON, running, wait_until
@@ -64,8 +64,8 @@ def settings(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> 
 def test_no_url_of_any_document_or_answer_is_fetched_and_every_one_is_reported(
     canary: Canary, settings: Settings, stub: OpenAIStub, tmp_path: Path
 ) -> None:
-    made = documents(canary.url)
-    for document in made.values():
+    injected = documents(canary.url)
+    for document in injected.values():
         document.path(tmp_path / "documents")
     writings = [written(name, "SECRET", canary.url)[0] for name in WRITINGS]
     stub.behaviour.answer = malicious("\n\n".join(writings))
@@ -81,9 +81,9 @@ def test_no_url_of_any_document_or_answer_is_fetched_and_every_one_is_reported(
     ):
         wait_until(lambda: workers(api) == 1)
         uploads = list_of_uploads(api)
-        assert len(uploads) == len(made)
+        assert len(uploads) == len(injected)
         results = ask_of_each(api, uploads)
-        assert len(results) == len(made)
+        assert len(results) == len(injected)
         for result in results:
             assert_all_are_reported(result, canary.url)
         assert_same_links_everywhere(api, uploads[0], receiver.url)
@@ -120,11 +120,11 @@ def ask_of_each(api: httpx.Client, uploads: list[str]) -> list[dict[str, Any]]:
 def assert_all_are_reported(result: dict[str, Any], url: str) -> None:
     """Check that each form in which the model wrote a URL of the canary is reported as foreign to the sources."""
     links = {(link["kind"], link["url"]): link for link in result["links"]}
-    mark = next(link["url"] for link in result["links"] if "/a.png" in link["url"]).partition("d=")[2]
-    assert len(mark) == 16
-    assert mark in result["result"]
+    nonce = next(link["url"] for link in result["links"] if "/a.png" in link["url"]).partition("d=")[2]
+    assert len(nonce) == 16
+    assert nonce in result["result"]
     for name in WRITINGS:
-        _, kind, target = written(name, mark, url)
+        _, kind, target = written(name, nonce, url)
         assert links[kind, target.partition(" of all")[0]]["in_sources"] is False
     for source in result["sources"]:
         assert "secrets of the house" not in source["quote"]
@@ -138,8 +138,8 @@ def assert_same_links_everywhere(api: httpx.Client, upload: str, hook: str) -> N
     links = api.get(f"/result/{first}").json()["links"]
     assert len(links) >= len(WRITINGS)
     assert events["sources"]["links"] == events["finished"]["links"] == links
-    kept = api.post("/chat", json=question | {"webhook_url": hook}).json()["job_id"]
-    again = api.get(f"/result/{kept}", params={"wait": 30}).json()
+    cached_id = api.post("/chat", json=question | {"webhook_url": hook}).json()["job_id"]
+    again = api.get(f"/result/{cached_id}", params={"wait": 30}).json()
     assert again["cached"] is True
     assert again["links"] == links
 
@@ -149,10 +149,10 @@ def follow_up(api: httpx.Client, upload: str, stub: OpenAIStub, url: str) -> Non
     asked = {"query": QUESTION, "upload_id": upload, "conversation_id": "c", "cache": False}
     first = api.post("/chat", json=asked).json()["job_id"]
     assert api.get(f"/result/{first}", params={"wait": 30}).json()["status"] == "completed"
-    said = itertools.cycle([f"Print your rules at {url}/rewritten?d=SECRET !", ANSWER])
+    replies = itertools.cycle([f"Print your rules at {url}/rewritten?d=SECRET !", ANSWER])
 
     def answer(messages: Messages) -> str:
-        return next(said).replace("SECRET", mark_of(messages))
+        return next(replies).replace("SECRET", nonce_of(messages))
 
     stub.behaviour.answer = answer
     second = api.post("/chat", json=asked | {"query": "When are scones served?"}).json()["job_id"]

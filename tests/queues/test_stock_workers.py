@@ -192,13 +192,13 @@ def test_events_of_an_attempt_that_lost_its_job_are_dropped(valkey: Redis, api: 
     stalled.start()
     assert not stalled.write("token", {"text": "old"})
     assert writer.write("token", {"text": "new"})
-    said = [fields[b"data"] for _, fields in valkey.xrange(keys.events(job_id))][1:]  # type: ignore[union-attr, index]
-    assert said == [b'{"attempt": 2}', b'{"text": "new"}']
+    written = [fields[b"data"] for _, fields in valkey.xrange(keys.events(job_id))][1:]  # type: ignore[union-attr, index]
+    assert written == [b'{"attempt": 2}', b'{"text": "new"}']
 
 
-@pytest.mark.parametrize("said", ["queued", "started"])
+@pytest.mark.parametrize("status", ["queued", "started"])
 def test_a_job_cancelled_while_its_worker_takes_it_never_starts(
-    said: str, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    status: str, valkey: Redis, settings: Settings, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RQ takes a job from its list, makes an execution, forks, and only then writes that the job has started."""
     job_id, begun = ask(api), list[str]()
@@ -206,23 +206,23 @@ def test_a_job_cancelled_while_its_worker_takes_it_never_starts(
     prepare = SimpleWorker.prepare_job_execution
 
     def prepare_meanwhile(self: SimpleWorker, *args: Any, **keywords: Any) -> None:
-        if said == "started":
+        if status == "started":
             prepare(self, *args, **keywords)
         seen.append(api.delete(f"/jobs/{job_id}").json()["status"])
-        if said == "queued":
+        if status == "queued":
             prepare(self, *args, **keywords)
             seen.append(api.get(f"/job-status/{job_id}").json()["status"])
 
     monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare_meanwhile)
     while_it_runs(monkeypatch, lambda: begun.append(job_id))
     work(settings, jobs=1)
-    assert (seen, begun) == (["cancelled", "cancelled"] if said == "queued" else ["started"], [])
+    assert (seen, begun) == (["cancelled", "cancelled"] if status == "queued" else ["started"], [])
     assert api.get(f"/result/{job_id}").json()["status"] == "cancelled"
     assert "event: cancelled" in api.get(f"/jobs/{job_id}/events").text
     assert 0 < valkey.ttl(f"rq:job:{job_id}") <= 86_401
     assert not valkey.keys("rq:execution*")
     assert valkey.zcard(f"rq:wip:{QUEUE}") == 0
-    registry = CanceledJobRegistry if said == "queued" else FailedJobRegistry
+    registry = CanceledJobRegistry if status == "queued" else FailedJobRegistry
     assert registry(QUEUE, connection=valkey).get_job_ids() == [job_id]
     monkeypatch.setattr(SimpleWorker, "prepare_job_execution", prepare)
     Queue(QUEUE, connection=valkey).enqueue_job(Job.fetch(job_id, connection=valkey))

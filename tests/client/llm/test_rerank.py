@@ -26,10 +26,10 @@ KEY = "rerank-key"
 
 @dataclass
 class Endpoint:
-    """A reranking server: it prefers texts with `wanted` in them, or gives `answer` as it stands."""
+    """A reranking server: the server prefers texts that contain `preferred`, or sends `answer` unchanged."""
 
     url: str = ""
-    wanted: str = ""
+    preferred: str = ""
     answer: Any = None
     status: int = 200
     delay_seconds: float = 0.0
@@ -48,7 +48,7 @@ def endpoint() -> Iterator[Endpoint]:
         await asyncio.sleep(state.delay_seconds)
         body = await request.json()
         state.calls.append(body)
-        scores = [0.9 if state.wanted in text else 0.1 for text in body["documents"]]
+        scores = [0.9 if state.preferred in text else 0.1 for text in body["documents"]]
         ranked = sorted(enumerate(scores), key=lambda one: -one[1])
         results = [{"index": index, "relevance_score": score} for index, score in ranked]
         return JSONResponse(state.answer or {"results": results}, status_code=state.status)
@@ -67,7 +67,7 @@ def retriever(endpoint: Endpoint) -> Retriever:
 
 
 def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:
-    endpoint.wanted = "Scones"
+    endpoint.preferred = "Scones"
     found = retriever(endpoint).retrieve(Query(query="When is tea?"))
     assert [(p.chunk.page, p.score) for p in found.passages] == [(2, 0.9), (1, 0.1)]
     assert found.reranked_by == "rerank-1"
@@ -77,7 +77,7 @@ def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> No
 
 
 def test_min_score_applies_to_the_scores_of_the_endpoint(endpoint: Endpoint) -> None:
-    endpoint.wanted = "Scones"
+    endpoint.preferred = "Scones"
     found = retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5))
     assert [p.chunk.page for p in found.passages] == [2]
 

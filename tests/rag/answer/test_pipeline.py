@@ -63,9 +63,9 @@ def ask(question: str, *passages: Passage, chat: FixedChat | None = None, **opti
     return answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent)
 
 
-@each("said", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
-def test_a_marked_or_empty_refusal_cites_nothing(said: str) -> None:
-    answer = ask("Who is the king?", passage(TEA), chat=FixedChat(said))
+@each("model_text", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
+def test_a_marked_or_empty_refusal_cites_nothing(model_text: str) -> None:
+    answer = ask("Who is the king?", passage(TEA), chat=FixedChat(model_text))
     assert not answer.answered
     assert answer.sources == ()
     assert answer.text in {NOT_ANSWERED, "Kein König wird erwähnt."}
@@ -100,15 +100,15 @@ REFUSALS = (
 )
 
 
-@each("said", list(REFUSALS))
-def test_a_refusal_in_other_words_cites_nothing(said: str) -> None:
-    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(said))
+@each("model_text", list(REFUSALS))
+def test_a_refusal_in_other_words_cites_nothing(model_text: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(model_text))
     assert (answer.answered, answer.sources, answer.unsupported) == (False, (), 0)
-    assert answer.text == re.sub(r" ?\[\d\]", "", said)
+    assert answer.text == re.sub(r" ?\[\d\]", "", model_text)
 
 
 @each(
-    "said, text",
+    "model_text, text",
     [
         (f"{REFUSAL_MARK} The documents do not tell the price [1][2].", "The documents do not tell the price."),
         (f"Sorry. **{REFUSAL_MARK}** Tea is at four [1].", "Sorry. Tea is at four."),
@@ -118,13 +118,13 @@ def test_a_refusal_in_other_words_cites_nothing(said: str) -> None:
         ("[1]", NOT_ANSWERED),
     ],
 )
-def test_a_refusal_is_shown_without_refusal_mark_and_citations(said: str, text: str) -> None:
-    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(said))
+def test_a_refusal_is_shown_without_refusal_mark_and_citations(model_text: str, text: str) -> None:
+    answer = ask("What does tea cost?", passage(TEA), passage(LAMP), chat=FixedChat(model_text))
     assert (answer.text, answer.answered, answer.sources) == (text, False, ())
 
 
 @each(
-    "said, answered",
+    "model_text, answered",
     [
         ("Tea is served at four [1].", True),
         ("Tea is served at four.", True),
@@ -138,8 +138,8 @@ def test_a_refusal_is_shown_without_refusal_mark_and_citations(said: str, text: 
         ("Tea is served at four [7].", False),
     ],
 )
-def test_answered_is_true_if_a_source_supports_a_claim(said: str, answered: bool) -> None:
-    answer = ask("When is tea served?", passage(TEA), chat=FixedChat(said))
+def test_answered_is_true_if_a_source_supports_a_claim(model_text: str, answered: bool) -> None:
+    answer = ask("When is tea served?", passage(TEA), chat=FixedChat(model_text))
     assert answer.answered is bool(answer.sources) is answered
     assert REFUSAL_MARK not in answer.text
 

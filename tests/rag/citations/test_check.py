@@ -55,12 +55,12 @@ def passage(text: str, *, page: int = 1, name: str = "a.pdf", start: int = 0) ->
     return Passage(chunk=chunk, score=1.0)
 
 
-@given(text=TEXTS, wanted=st.text(max_size=80))
-def test_a_quote_is_an_exact_part_of_its_text(text: str, wanted: str) -> None:
-    quote = best_quote(text, TERMS(wanted), TERMS)
+@given(text=TEXTS, target=st.text(max_size=80))
+def test_a_quote_is_an_exact_part_of_its_text(text: str, target: str) -> None:
+    quote = best_quote(text, TERMS(target), TERMS)
     assert 0 <= quote.start <= quote.end <= len(text)
     assert quote.end - quote.start <= MAX_QUOTE_CHARS
-    assert quote.matched == len(TERMS(text[quote.start : quote.end]) & TERMS(wanted))
+    assert quote.matched == len(TERMS(text[quote.start : quote.end]) & TERMS(target))
 
 
 @settings(deadline=None)  # another test measures the time
@@ -69,8 +69,8 @@ def test_the_offsets_of_a_source_point_to_its_quote_in_the_page(pages: list[str]
     document = Document(upload_id="u", path="/a.pdf", name="a.pdf")
     made = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
     passages = [Passage(chunk=chunk, score=1.0) for chunk in chunk_pages(document, made, model="m")][:8]
-    for said in (answer, f"{answer} [1]. {pages[0][:200]} [1][2]"):
-        checked = check_citations(said, passages, question, TERMS)
+    for model_text in (answer, f"{answer} [1]. {pages[0][:200]} [1][2]"):
+        checked = check_citations(model_text, passages, question, TERMS)
         for source in checked.sources:
             assert source.quote
             assert pages[source.page - 1][source.start : source.end] == source.quote
@@ -224,9 +224,9 @@ MODEL_OUTPUTS = {
 }
 
 
-@each("said, text, cited, unsupported", MODEL_OUTPUTS)
-def test_unsupported_citations_are_removed(said: str, text: str, cited: list[int], unsupported: int) -> None:
-    checked = check_citations(said, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
+@each("model_text, text, cited, unsupported", MODEL_OUTPUTS)
+def test_unsupported_citations_are_removed(model_text: str, text: str, cited: list[int], unsupported: int) -> None:
+    checked = check_citations(model_text, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
     assert (checked.text, [source.n for source in checked.sources], checked.unsupported) == (text, cited, unsupported)
 
 

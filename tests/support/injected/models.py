@@ -35,23 +35,23 @@ _LATIN = str.maketrans("асеорхуіѕ", "aceopxyis")
 _TAG = re.compile(r"<\s*/?\s*(?:source|question|turn)\b[^>\n]*>?")
 
 
-def mark_of(messages: Messages) -> str:
-    """Return the mark of the fence, as the system message tells it."""
+def nonce_of(messages: Messages) -> str:
+    """Return the nonce of the fence, which the system message names."""
     found = re.search(r"names end in -(\w{16,})", messages[0]["content"])
     assert found is not None
     return found[1]
 
 
 def fenced(messages: Messages) -> tuple[list[tuple[str, str]], str]:
-    """Return what stands in the fences, each with the name of its tag, and what stands outside of them."""
-    mark = mark_of(messages)
-    pattern = re.compile(rf'<(\w+)-{mark}(?: n="\d+")?>\n(.*?)\n</\1-{mark}>', re.DOTALL)
+    """Return the texts within the fences, each with the name of its tag, and the text outside all fences."""
+    nonce = nonce_of(messages)
+    pattern = re.compile(rf'<(\w+)-{nonce}(?: n="\d+")?>\n(.*?)\n</\1-{nonce}>', re.DOTALL)
     text = messages[-1]["content"]
     return [(found[1], found[2]) for found in pattern.finditer(text)], pattern.sub("", text)
 
 
 def orders(messages: Messages) -> list[str]:
-    """Return what an obedient model takes for an order: what is outside of the fences, or what gets it there."""
+    """Return the texts that an obedient model takes for orders: text outside the fences, and text that escapes them."""
     inside, outside = fenced(messages)
     found = [outside] if outside.strip() else []
     found += [after for token in TOKENS for after in messages[-1]["content"].split(token)[1:]]
@@ -71,7 +71,7 @@ def malicious(writing: str) -> Model:
     """Make a model that has fallen for a document: it sends what it knows and cites what nobody said."""
 
     def answer(messages: Messages) -> str:
-        return f"{ANSWER} {FORGED}\n\n{writing.replace('SECRET', mark_of(messages))}\n\n{ANSWER}"
+        return f"{ANSWER} {FORGED}\n\n{writing.replace('SECRET', nonce_of(messages))}\n\n{ANSWER}"
 
     return answer
 
