@@ -217,7 +217,8 @@ def _store_errors() -> Iterator[None]:
         raise StoreUnavailable(f"the Qdrant server answered {error.status_code} {error.reason_phrase}") from None
     except ResponseHandlingException as error:
         raise StoreUnavailable(
-            f"the Qdrant server does not answer ({type(error.source).__name__}): check QDRANT_URL and that it runs"
+            f"the Qdrant server does not answer ({type(error.source).__name__}): "
+            "check QDRANT_URL, and that the server runs"
         ) from None
     except ApiException as error:
         raise StoreUnavailable(f"the Qdrant server failed: {type(error).__name__}") from None

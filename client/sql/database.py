@@ -243,6 +243,6 @@ def _database_errors() -> Iterator[None]:
         raise DuplicateRow("there is such an upload already", retry_after_seconds=1) from None
     except SQLAlchemyError as error:
         raise UploadsUnavailable(
-            f"the database of uploads failed ({type(error).__name__}): check DATABASE_URL and that it runs",
+            f"the database of uploads failed ({type(error).__name__}): check DATABASE_URL, and that the database runs",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         ) from None

@@ -26,7 +26,9 @@ from tests.support.jobs import ended, enqueue, status, working
 from tests.support.processes import ROOT, RQ, environment, running, wait_until
 
 
-def test_runs_as_many_jobs_at_once_as_it_has_slots(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+def test_a_worker_runs_as_many_jobs_at_once_as_it_has_slots(
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings
+) -> None:
     jobs.expect(40)
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=40)):
         met = [enqueue(valkey, "meet", place) for place in range(40)]
@@ -34,7 +36,9 @@ def test_runs_as_many_jobs_at_once_as_it_has_slots(valkey: Redis, valkey_url: st
     assert [job.latest_result().return_value for job in met] == [True] * 40  # type: ignore[union-attr]
 
 
-def test_takes_no_more_jobs_than_it_has_slots(valkey: Redis, valkey_url: str, make_settings: MakeSettings) -> None:
+def test_a_worker_takes_no_more_jobs_than_it_has_slots(
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings
+) -> None:
     with working(make_settings(valkey_url=valkey_url, worker_concurrency=3)):
         queued = [enqueue(valkey, "wait") for _ in range(8)]
         wait_until(lambda: len(started(valkey)) == 3)
@@ -54,7 +58,7 @@ def test_registries_and_records_match_those_of_rq(valkey: Redis, settings: Setti
         assert found.started_at is not None
         assert [execution.worker_name for execution in found.get_executions()] == [worker.name]
         assert StartedJobRegistry("rag_queries", connection=valkey).get_job_ids() == [job.id]
-        wait_until(lambda: valkey.hget(worker.key, "state") == b"busy", what="the heartbeat that says so")
+        wait_until(lambda: valkey.hget(worker.key, "state") == b"busy", what="a heartbeat with the state busy")
         info = rq_info(settings)
         assert "1 executing" in info
         assert worker.name in info
