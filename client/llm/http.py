@@ -66,8 +66,8 @@ def http_client() -> Client:
 class _PoolPerThread:
     """A connection pool for each thread.
 
-    A shared pool takes a lock and checks every idle connection for each request: with 100 threads that is most of the
-    CPU time of a question.
+    A shared pool takes a lock and checks every idle connection for each request: with 100 threads these steps
+    take most of the CPU time of a question.
     """
 
     def __init__(self, default: ConnectionPool) -> None:

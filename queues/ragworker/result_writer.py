@@ -29,7 +29,7 @@ class ResultWriter:
     """Writes outcomes and notes in order: the notes of a job never follow its outcome.
 
     `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when
-    it never will be: the execution no longer held the job, or Valkey refused the command for good.
+    the outcome can never be written: the execution no longer held the job, or Valkey refused the command for good.
     """
 
     def __init__(

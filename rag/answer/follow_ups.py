@@ -48,7 +48,7 @@ def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | No
 
 
 def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:
-    """Add the content words of the last question; if the last question is a follow-up, of the question before too."""
+    """Add the content words of the last turn's question; if that question is a follow-up, of the turn before too."""
     added: dict[str, str] = {word.lower(): "" for word in content_words(question)}
     used_questions = 0
     for turn in reversed(turns):
@@ -63,8 +63,8 @@ def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:
 def _is_acceptable(rewritten: str, question: str) -> bool:
     """Return True if a rewritten question may replace the original.
 
-    Instructions hidden in earlier answers may have controlled the model, so long or multi-line questions
-    and questions that gained a link are refused.
+    Instructions hidden in earlier answers may have controlled the model, so long or multi-line questions and questions
+    that gained a link are refused.
     """
     max_chars = min(MAX_QUERY_CHARS, len(question) + MAX_ADDED_CHARS)
     return (

@@ -17,7 +17,7 @@ class TokenStream:
     """Passes text on in pieces: the first piece at once, the others at least PIECE_SECONDS apart.
 
     The refusal mark is left out, and text that may be the beginning of a mark is held back until more text arrives.
-    `on_restart` is called when another answer begins after pieces of this answer were passed on.
+    `on_restart` is called when another answer begins after pieces of the first answer were passed on.
     """
 
     def __init__(
