@@ -1,4 +1,4 @@
-"""The webhook that a request asks for when its job ends: fields that every route that creates a job shares."""
+"""The webhook that a request asks for when its job ends: fields shared by all routes that create a job."""
 
 from __future__ import annotations
 

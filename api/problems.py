@@ -98,7 +98,7 @@ def error_response(error: AppError) -> Response:
 
 
 def openapi_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI entries of the statuses with which a route may answer a problem."""
+    """Return the OpenAPI entries of problem responses with these statuses."""
     schema = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": schema} for status in statuses}
 

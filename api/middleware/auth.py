@@ -130,7 +130,7 @@ def _adding_headers(added: Mapping[str, str], send: Send) -> Send:
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:
-    """Return the key or token in `Authorization: Bearer`, else in `X-API-Key`; None without both."""
+    """Return the key or token in `Authorization: Bearer`, else the key in `X-API-Key`; None if neither is sent."""
     values: dict[bytes, str] = {}
     for name, value in headers:
         if name in {b"authorization", b"x-api-key"} and len(value) <= MAX_CREDENTIAL_BYTES:

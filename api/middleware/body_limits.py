@@ -75,7 +75,7 @@ class BodyLimit:
 
 
 class _LimitedReceive:
-    """A `receive` that enforces the limits. Once the response has started, a body over the limit is cut off instead."""
+    """A `receive` that enforces the limits; after the start of the response, a body over the limit is only cut off."""
 
     def __init__(self, receive: Receive, max_bytes: int, pace: BodyPace) -> None:
         self._receive = receive

@@ -27,7 +27,7 @@ LAST = "end"
 
 
 class EventStream(StreamingResponse):
-    """Server-Sent Events. FastAPI's class for these spends two tasks and two buffers on each reader."""
+    """Server-Sent Events. FastAPI's `EventSourceResponse` spends two tasks and two buffers on each reader."""
 
     media_type = "text/event-stream"
 

@@ -64,6 +64,12 @@ def test_an_upload_is_accepted_indexed_and_found(api: httpx.Client, settings: Se
     assert result["sources"][0]["upload_id"] == body["upload_id"]
 
 
+def test_the_result_of_a_single_page_is_in_the_singular(api: httpx.Client, settings: Settings) -> None:
+    job_id = post(api, ("note.txt", b"The lamp turns once in twelve seconds.")).json()["job_id"]
+    work(settings)
+    assert api.get(f"/result/{job_id}").json()["result"] == "note.txt: 1 page, 1 chunk stored"
+
+
 def test_the_file_comes_back_as_it_was(api: httpx.Client, pdf: Path) -> None:
     upload_id = uploaded(api, ('dir/evil"\r\nname.pdf', pdf.read_bytes()))
     response = api.get(f"/uploads/{upload_id}/file")
