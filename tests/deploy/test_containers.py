@@ -181,7 +181,7 @@ def valkey_server_url(valkey_server: ValkeyServer) -> str:
 def test_no_command_is_in_the_list_that_nothing_uses() -> None:
     packages = Path(sysconfig.get_path("purelib"))
     folders = [packages / name for name in ("rq", "limits", "pybreaker")] + [
-        ROOT / name for name in ("client", "queues", "api")
+        ROOT / name for name in ("client", "auth", "documents", "webhooks", "queues", "api")
     ]
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".py", ".lua"}]
     source = "\n".join(path.read_text() for path in [*files, *packages.glob("pybreaker.py")])
