@@ -133,8 +133,11 @@ class Chaos:
     def _kill_at_random(self, targets: list[_Restartable]) -> None:
         """Kill one thing after another, and start it again a moment later."""
         self._wait_for_api()
-        ends = time.monotonic() + self._plan.seconds
         scale = 0.25 if self._plan.quick else 1.0
+        # A busy machine may otherwise kill every worker while it starts, and no job would have to be recovered.
+        self._kill(self._worker_with_a_job(targets[:-1]), scale * self._random.uniform(0.1, 2.0))
+        self.report.kills["worker"] += 1
+        ends = time.monotonic() + self._plan.seconds
         while time.monotonic() < ends:
             time.sleep(scale * self._random.uniform(0.5, 5.0))
             pause = scale * self._random.uniform(0.1, 2.0)
@@ -144,9 +147,25 @@ class Chaos:
                 self._kill_valkey(pause)
                 continue
             process = targets[-1] if target == "api" else self._random.choice(targets[:-1])
-            self._kills.append((time.time(), process.kill()))
-            time.sleep(pause)
-            process.start()
+            self._kill(process, pause)
+
+    def _kill(self, process: _Restartable, pause: float) -> None:
+        self._kills.append((time.time(), process.kill()))
+        time.sleep(pause)
+        process.start()
+
+    def _worker_with_a_job(self, workers: list[_Restartable]) -> _Restartable:
+        """Wait until a worker runs a job, and return the worker."""
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while time.monotonic() < deadline:
+            lines = [line.split() for line in self._runs.read_text().splitlines()]
+            ended = {(job_id, pid) for what, job_id, pid, _ in lines if what != "begun"}
+            busy = {int(pid) for what, job_id, pid, _ in lines if what == "begun" and (job_id, pid) not in ended}
+            for worker in workers:
+                if worker.pid in busy:
+                    return worker
+            time.sleep(0.02)
+        raise RuntimeError("no worker ran a job")
 
     def _kill_valkey(self, pause: float) -> None:
         process = self._valkey._process  # noqa: SLF001
@@ -252,10 +271,15 @@ class _Restartable:
         if self._program is None:
             (self._program,) = self._stack.enter_context(program(self._command, self._environment, log=self._log))
 
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._program is not None
+        return self._program.process.pid
+
     def kill(self) -> int:
         """Kill the process and return its id."""
-        assert self._program is not None
-        pid = self._program.process.pid
+        pid = self.pid
         self.stop()
         return pid
 
