@@ -93,23 +93,6 @@ class Caller(Frozen):
         return None if KeyScope.ADMIN in self.scopes else self.user_id
 
 
-class ApiKey(Frozen):
-    """The record of an API key. The key itself is not stored: `sha256` is the hash of its text, in hexadecimal."""
-
-    key_id: str
-    name: str
-    user_id: UserId
-    scopes: frozenset[KeyScope]
-    sha256: str = Field(repr=False)
-    created_at: datetime
-    expires_at: datetime | None = None
-    revoked_at: datetime | None = None
-
-    def is_valid(self, now: datetime) -> bool:
-        """Return True if the key is neither revoked nor expired."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
-
-
 class Query(Frozen):
     """A question in the form that workers read. With `everyone`, the documents of every user may answer."""
 

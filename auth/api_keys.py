@@ -16,17 +16,35 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import Field
 from sqlalchemy import func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from client.sql.database import ApiKeyRow, Database
 from errors import UploadsUnavailable
-from schemas import ApiKey, Caller, KeyScope
+from schemas import Caller, Frozen, KeyScope, UserId
 
 PREFIX = "rag_"
 KEY_BYTES = 32
 # Largest age of the keys in the memory of a process. `keys create` and `keys revoke` wait this long.
 REFRESH_SECONDS = 1.0
+
+
+class ApiKey(Frozen):
+    """The record of an API key. The key itself is not stored: `sha256` is the hash of its text, in hexadecimal."""
+
+    key_id: str
+    name: str
+    user_id: UserId
+    scopes: frozenset[KeyScope]
+    sha256: str = Field(repr=False)
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return True if the key is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class ApiKeyRepository:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from errors import SettingsError, UploadsUnavailable
 from observability import commands, logs
 from observability.wording import counted
-from schemas import DEFAULT_SCOPES, ApiKey, KeyScope, parse_user_id
+from schemas import DEFAULT_SCOPES, KeyScope, parse_user_id
 from settings import Settings
 
 if TYPE_CHECKING:
-    from auth.api_keys import ApiKeyRepository
+    from auth.api_keys import ApiKey, ApiKeyRepository
     from client.sql.uploads import UploadRepository
 
 log = logging.getLogger("main")

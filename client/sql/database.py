@@ -98,7 +98,7 @@ class UploadRow(Base):
 
 
 class ApiKeyRow(Base):
-    """An API key: see schemas.ApiKey. `scopes` are separated by spaces."""
+    """An API key: see auth.api_keys.ApiKey. `scopes` are separated by spaces."""
 
     __tablename__ = "api_keys"
 
