@@ -15,8 +15,11 @@ TAKING_TOKENS = {"jwt_secret": SecretStr(SECRET), "jwt_audience": AUDIENCE, "jwt
 
 
 def token(user: str, *, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
-    """Make a token of a user; `claims` add to the usual ones, and None takes one away."""
-    usual = {"sub": user, "aud": AUDIENCE, "iss": ISSUER, "exp": int(time.time()) + 600}
+    """Make a token of a user, valid for a day: modules make theirs at import, before a run that may take long.
+
+    `claims` add to the usual claims, and None removes a claim.
+    """
+    usual = {"sub": user, "aud": AUDIENCE, "iss": ISSUER, "exp": int(time.time()) + 86_400}
     chosen = {name: value for name, value in (usual | claims).items() if value is not None}
     return jwt.encode(chosen, secret, algorithm=algorithm)
 
