@@ -26,7 +26,7 @@ from client.rq.idempotency import IdempotencyStore, IdempotentRequest
 from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
 from client.rq.outbox import Callback
-from client.rq.records import FIELDS, FUNCTIONS, QUEUES, Kind, read_replies
+from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_replies
 from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
@@ -231,8 +231,7 @@ class JobQueue:
         created_at = id_created_at(job_id)
         async with valkey_call():
             pipeline = self._valkey.pipeline(transaction=False)
-            pipeline.hmget(keys.job(job_id), *FIELDS)
-            pipeline.xrevrange(keys.results(job_id), count=1)
+            add_reads(pipeline, job_id)
             values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
             job = None if values is None else read_replies(job_id, values, results or ())
             if job is None or owner not in {None, job.owner}:

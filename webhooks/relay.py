@@ -17,7 +17,7 @@ from typing import Final, cast
 from redis.exceptions import RedisError
 
 from client.rq.outbox import OutboxEntry, read_outbox_entry
-from client.rq.records import FIELDS, read_replies
+from client.rq.records import add_reads, read_replies
 from client.valkey import keys
 from client.valkey.scripts import load
 from errors import AppError, QueueUnavailable, WebhookNotFound
@@ -142,8 +142,7 @@ class OutboxRelay:
     def _job(self, job_id: str) -> JobView:
         """Read a job. A job whose record has expired counts as failed: its end is unknown."""
         pipeline = self._valkey.pipeline(transaction=False)
-        pipeline.hmget(keys.job(job_id), *FIELDS)
-        pipeline.xrevrange(keys.results(job_id), count=1)
+        add_reads(pipeline, job_id)
         values, results = pipeline.execute()
         job = read_replies(job_id, values, results)
         if job is not None:

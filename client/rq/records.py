@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from rq.job import JobStatus as RqStatus
 from rq.utils import now, utcformat
 
-from client.rq.serializer import NotPlainData, PlainSerializer
+from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
+from client.valkey import keys
 from errors import JobTimedOut
 from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
 
@@ -33,6 +34,8 @@ KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items(
 MAX_EXCEPTION_CHARS = 4_096
 # The payload of a question with 100 names takes 100 kB.
 MAX_PAYLOAD_BYTES = 1024 * 1024
+# RQ stores a call as function name, instance, arguments and keyword arguments.
+_CALL_PARTS = 4
 
 STATUSES: Final[Mapping[str, JobStatus]] = {
     RqStatus.CREATED: JobStatus.QUEUED,
@@ -66,15 +69,55 @@ def read_replies(
     return _read_record(job_id, record, results[0][1] if results else {})
 
 
+def add_reads(pipeline: Any, job_id: str) -> None:
+    """Add to a pipeline, sync or async, the two reads whose replies `read_replies` takes."""
+    pipeline.hmget(keys.job(job_id), *FIELDS)
+    pipeline.xrevrange(keys.results(job_id), count=1)
+
+
+def read_call(data: bytes | None, *, max_bytes: int = MAX_BYTES) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return a job's function, arguments and keyword arguments, from the field `data` of its record.
+
+    `max_bytes` limits the decompressed field. Raises NotPlainData, with a clause that says what is wrong.
+    """
+    if not data:
+        raise NotPlainData("it has no data")
+    text = _decompress(data, max_bytes)
+    try:
+        call = PlainSerializer.loads(text)
+    except NotPlainData as error:
+        raise NotPlainData(f"its data cannot be read: {error}") from None
+    if not isinstance(call, tuple | list) or len(call) != _CALL_PARTS:
+        raise NotPlainData("its data is not a call")
+    name, instance, arguments, keywords = call
+    if not isinstance(name, str) or instance is not None:
+        raise NotPlainData("its data does not name a function")
+    if not isinstance(arguments, tuple | list) or not isinstance(keywords, dict):
+        raise NotPlainData("its arguments cannot be read")
+    return name, tuple(arguments), keywords
+
+
 def read_payload(data: bytes | None) -> dict[str, object]:
     """Return the only argument of a job's function, from the field `data` of its record; empty if unreadable."""
     try:
-        _function, _instance, (payload,), _keywords = PlainSerializer.loads(
-            zlib.decompressobj().decompress(data or b"", MAX_PAYLOAD_BYTES)
-        )
-    except (TypeError, ValueError, NotPlainData, zlib.error):
+        _name, (payload,), _keywords = read_call(data, max_bytes=MAX_PAYLOAD_BYTES)
+    except ValueError:  # also NotPlainData, and more or fewer than one argument
         return {}
     return payload if isinstance(payload, dict) else {}
+
+
+def _decompress(data: bytes, max_bytes: int) -> bytes:
+    """Undo RQ's compression. Old records are not compressed."""
+    if len(data) > max_bytes:
+        raise NotPlainData(f"its data is larger than {max_bytes} bytes")
+    inflate = zlib.decompressobj()
+    try:
+        text = inflate.decompress(data, max_bytes)
+    except zlib.error:
+        return data
+    if inflate.unconsumed_tail:
+        raise NotPlainData(f"its data is larger than {max_bytes} bytes")
+    return text
 
 
 def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes]) -> JobView:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import threading
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,15 +14,14 @@ from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout, utcparse
 
 from client.llm.deadline import Deadline
-from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
+from client.rq.records import read_call
+from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, ExecutionRef, TakenJob
 from queues.context import JobContext
 
 # A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
 _WAITING = {RqStatus.QUEUED, RqStatus.STARTED, RqStatus.CREATED, RqStatus.DEFERRED, RqStatus.SCHEDULED}
 _CALLBACKS = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
-# RQ stores a call as function name, instance, arguments and keyword arguments.
-_CALL_PARTS = 4
 
 
 class InvalidJobRecord(ValueError):
@@ -91,7 +89,10 @@ def open_execution(
         raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
     if any(fields.get(name) for name in _CALLBACKS):
         raise InvalidJobRecord("it asks for a callback")
-    name, arguments, keywords = _read_call(fields)
+    try:
+        name, arguments, keywords = read_call(fields.get("data"))
+    except NotPlainData as error:
+        raise InvalidJobRecord(str(error)) from None
     if name not in functions:
         raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
     timeout = _timeout_seconds(fields, default_timeout_seconds)
@@ -127,39 +128,6 @@ def ttl_seconds(fields: Mapping[str, bytes], name: str) -> int:
         return int(fields[name])
     except (KeyError, ValueError):
         return DEFAULT_TTL_SECONDS
-
-
-def _read_call(fields: Mapping[str, bytes]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
-    """Return the name of the function, its arguments and its keyword arguments."""
-    raw = fields.get("data")
-    if not raw:
-        raise InvalidJobRecord("it has no data")
-    try:
-        call = PlainSerializer.loads(_decompress(raw))
-    except (NotPlainData, zlib.error) as error:
-        raise InvalidJobRecord(f"its data cannot be read: {error}") from None
-    if not isinstance(call, tuple | list) or len(call) != _CALL_PARTS:
-        raise InvalidJobRecord("its data is not a call")
-    name, instance, arguments, keywords = call
-    if not isinstance(name, str) or instance is not None:
-        raise InvalidJobRecord("its data does not name a function")
-    if not isinstance(arguments, tuple | list) or not isinstance(keywords, dict):
-        raise InvalidJobRecord("its arguments cannot be read")
-    return name, tuple(arguments), keywords
-
-
-def _decompress(raw: bytes) -> bytes:
-    """Undo RQ's compression, to at most MAX_BYTES. Old records are not compressed."""
-    if len(raw) > MAX_BYTES:
-        raise InvalidJobRecord(f"its data is larger than {MAX_BYTES} bytes")
-    inflate = zlib.decompressobj()
-    try:
-        data = inflate.decompress(raw, MAX_BYTES)
-    except zlib.error:
-        return raw
-    if inflate.unconsumed_tail:
-        raise InvalidJobRecord(f"its data is larger than {MAX_BYTES} bytes")
-    return data
 
 
 def _timeout_seconds(fields: Mapping[str, bytes], default_seconds: int) -> int:

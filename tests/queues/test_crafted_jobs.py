@@ -28,10 +28,9 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 
 from client import rq_client
-from client.rq.records import ALLOWED_FUNCTIONS, FUNCTIONS
+from client.rq.records import ALLOWED_FUNCTIONS, FUNCTIONS, read_call
 from client.rq.serializer import MAX_DEPTH, MAX_VALUES, NotPlainData, PlainSerializer
 from client.rq.transitions import JobOutcome, JobTransitions, encode_result
-from queues.ragworker.execution import InvalidJobRecord, _read_call
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.support import jobs
@@ -424,8 +423,8 @@ def test_the_reader_refuses_crafted_calls_in_little_memory(name: str) -> None:
     data = {key: value.encode() if isinstance(value, str) else value for key, value in RUN[name].items()}
     tracemalloc.start()
     try:
-        function = _read_call(data)[0]
-    except InvalidJobRecord:
+        function = read_call(data.get("data"))[0]
+    except NotPlainData:
         function = "none"
     finally:
         peak = tracemalloc.get_traced_memory()[1]
