@@ -54,7 +54,7 @@ _PRIVATE = (
 # Addresses outside the link-local range, which is refused as a whole, at which clouds hand out credentials.
 _METADATA = ("168.63.129.16", "100.100.100.200", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254")
 
-_ALLOW_PRIVATE = "the operator can allow private addresses with WEBHOOK_ALLOW_PRIVATE=True"
+_ALLOW_PRIVATE = "the operator can allow private addresses with WEBHOOK_ALLOW_PRIVATE=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def parse_url(url: str, policy: AddressPolicy) -> Target:
         raise WebhookUrlRefused("is not a valid URL") from None
     scheme = parts.scheme
     if scheme == "http" and not policy.allow_http:
-        raise WebhookUrlRefused("must start with https://: the operator can allow http with WEBHOOK_ALLOW_HTTP=True")
+        raise WebhookUrlRefused("must start with https://: the operator can allow http with WEBHOOK_ALLOW_HTTP=1")
     if scheme not in HTTP_PORTS:
         raise WebhookUrlRefused("must start with https://")
     if "@" in parts.netloc:
