@@ -90,10 +90,11 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
     @app.post("/v1/embeddings")
     async def embeddings(request: Request) -> Response:
         body = await request.json()
+        delay = behaviour.embedding_delay_seconds  # a test that sees the call may change the delay for the next
         behaviour.calls.append(body)
         if refused := await refusal(request):
             return refused
-        await asyncio.sleep(behaviour.embedding_delay_seconds)
+        await asyncio.sleep(delay)
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         given = texts[: len(texts) - behaviour.vectors_withheld]
         data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
@@ -103,10 +104,11 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         body = await request.json()
+        delay = behaviour.chat_delay_seconds  # a test that sees the call may change the delay for the next
         behaviour.calls.append(body)
         if refused := await refusal(request):
             return refused
-        await asyncio.sleep(behaviour.chat_delay_seconds)
+        await asyncio.sleep(delay)
         text = _said(behaviour, body["messages"])
         if body.get("stream"):
             counted = bool((body.get("stream_options") or {}).get("include_usage"))
