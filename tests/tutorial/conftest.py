@@ -68,7 +68,11 @@ def client(service: Service) -> httpx.Client:
 
 @pytest.fixture
 def model(service: Service) -> Iterator[Behaviour]:
-    """The model provider: a test may make it slow or choose its answers. By default it quotes its first source."""
+    """The model provider: a test may make it slow or choose its answers. By default it quotes its first source.
+
+    Its `calls` begin empty: a test that does not ask for this fixture leaves calls behind.
+    """
+    vars(service.model).update(vars(Behaviour()))
     yield service.model
     vars(service.model).update(vars(Behaviour()))
 
