@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import random
@@ -10,7 +11,6 @@ import uuid
 from pathlib import Path
 from typing import Any, ClassVar
 
-from client.llm.deadline import current_deadline
 from client.qdrant.bm25 import Bm25Encoder
 from queues import wiring
 from queues.context import current_job
@@ -48,9 +48,6 @@ class _Store:
     def __init__(self, bm25: Bm25Encoder) -> None:
         self._bm25 = bm25
 
-    def embed(self, _question: str) -> None:
-        return None
-
     def search(self, question: str, _vector: object, _chosen: object, _limit: int) -> SearchResults:
         place = {"index": 0, "page": 1, "page_label": "1", "start": 0, "end": len(TEXT)}
         chunk = Chunk(id="1", upload_id="u", user_id="local", name="lighthouse.pdf", text=TEXT, **place)
@@ -80,11 +77,11 @@ class _Uploads:
 class _Model:
     """A model whose every answer is different, so that two runs of one job never give the same answer."""
 
-    def complete(self, _system: str, _user: str, **_options: object) -> Completion:
+    async def complete(self, _system: str, _user: str, **_options: object) -> Completion:
         job = current_job()
         assert job is not None
         _note("begun", job.job_id)
-        current_deadline().sleep(random.uniform(0.02, LONGEST_SECONDS))
+        await asyncio.sleep(random.uniform(0.02, LONGEST_SECONDS))
         _note("ended", job.job_id)
         return Completion(text=f"The lighthouse was built in 1887 [1]. Run {uuid.uuid4().hex}.", model="chaos")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import cache
 from typing import Any
@@ -18,11 +19,13 @@ def job() -> None:
 def question(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question in full, except that the search only waits."""
     from rag.answer.pipeline import answer_query
-    from schemas import Query
+    from schemas import Answer, Query
 
     retriever, chat = parts()
     work._begin()  # noqa: SLF001  one clock for all
-    answer = answer_query(Query.model_validate(payload), retriever=retriever, chat=chat, report=lambda _progress: None)
+    answer: Answer = asyncio.run(
+        answer_query(Query.model_validate(payload), retriever=retriever, chat=chat, report=lambda _progress: None)
+    )
     work._end()  # noqa: SLF001
     return answer.model_dump(mode="json")
 

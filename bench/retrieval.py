@@ -7,6 +7,7 @@ words alone and with the embedding models at hand. Speed of a filtered, hybrid s
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import tempfile
 import time
@@ -65,7 +66,7 @@ def quality(settings: Settings, folder: Path, file: Path) -> None:
         chosen = settings.model_copy(update={"embedding_model": model})
         try:
             with evaluate.temporary_services(chosen, [folder], quoting=True) as use:
-                found = summarise(evaluate.run(questions, use, k=6))
+                found = summarise(asyncio.run(evaluate.run(questions, use, k=6)))
         except AppError as error:
             print(f"{model:<24}  {error.detail}")
             continue

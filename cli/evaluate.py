@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     questions = _read(options.file)
     with _open_services(load_settings(), options.index) as services:
-        outcomes = run(questions, services, k=options.k, within=options.within)
+        outcomes = asyncio.run(run(questions, services, k=options.k, within=options.within))
     summary = summarise(outcomes)
     width = max(len(name) for name, _ in figures(summary))
     for name, value in figures(summary):
@@ -49,16 +50,16 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def run(questions: Sequence[Question], services: Services, *, k: int, within: bool = False) -> list[Outcome]:
+async def run(questions: Sequence[Question], services: Services, *, k: int, within: bool = False) -> list[Outcome]:
     """Ask each question and return the outcomes. `within` searches only the upload that a question names."""
     outcomes = []
     for question in questions:
         names = (question.upload,) if within and question.upload else None
         query = Query(query=question.question, k=k, names=names)
         started = time.perf_counter()
-        answer = _answer(query, services)
+        answer = await _answer(query, services)
         seconds = time.perf_counter() - started
-        result = services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
+        result = await services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
         pages = pages_found(result.ranked)[:MAX_K]
         outcomes.append(Outcome(question=question, pages=pages, answer=answer, seconds=seconds))
     return outcomes
@@ -114,8 +115,8 @@ def _document(file: Path) -> Document:
     return Document(upload_id=str(uuid.uuid4()), path=str(file), name=file.name, media_type=media_type)
 
 
-def _answer(query: Query, services: Services) -> Answer:
-    return answer_query(
+async def _answer(query: Query, services: Services) -> Answer:
+    return await answer_query(
         query,
         retriever=services.retriever,
         chat=services.chat,

@@ -20,10 +20,6 @@ class AccessFilter:
         self._store = store
         self._uploads = uploads
 
-    def embed(self, question: str) -> list[float] | None:
-        """As Store.embed."""
-        return self._store.embed(question)
-
     def search(
         self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
     ) -> SearchResults:

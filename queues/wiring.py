@@ -8,24 +8,34 @@ from importlib import import_module
 from pathlib import Path
 
 from client.files.store import FileStore, open_file_store
-from client.llm.chat import Chat, make_chat
+from client.llm.chat import make_chat
 from client.llm.embeddings import make_embedder
+from client.llm.threaded import ThreadedChat, ThreadedEmbedder
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.store import VectorStore
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
+from rag.answer.pipeline import ChatModel
 from rag.ingest.extraction import ExtractionLimits, close_readers
-from rag.search.retriever import Reranker, Retriever
+from rag.search.retriever import QueryEmbedder, Reranker, Retriever
 from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
+
+EMBEDDED_THREADS = 4
+SERVER_THREADS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services that jobs use. `chat` is None when offline; `embedding_model` is None for lexical search alone."""
+    """The services that jobs use.
+
+    `chat`, which answers, and `rewriter`, which rewrites follow-up questions, are None when offline. `embedding_model`
+    is None for lexical search alone.
+    """
 
     store: VectorStore
-    chat: Chat | None
+    chat: ChatModel | None
+    rewriter: ChatModel | None
     bm25: Bm25Encoder
     retriever: Retriever
     embedding_model: str | None
@@ -52,13 +62,15 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     retriever = Retriever(
         AccessFilter(store, uploads) if folder is None else store,
         bm25.terms,
+        embedder=_make_query_embedder(settings),
         reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
         calibrated_cosine=settings.dense_model == LOCAL_MODEL,
     )
     return Services(
         store=store,
-        chat=make_chat(settings),
+        chat=_make_chat(settings),
+        rewriter=_make_chat(settings),
         bm25=bm25,
         retriever=retriever,
         embedding_model=settings.dense_model,
@@ -71,6 +83,16 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
             cpu_seconds=settings.extract_seconds,
         ),
     )
+
+
+def _make_chat(settings: Settings) -> ChatModel | None:
+    chat = make_chat(settings)
+    return None if chat is None else ThreadedChat(chat)
+
+
+def _make_query_embedder(settings: Settings) -> QueryEmbedder | None:
+    embedder = make_embedder(settings)
+    return None if embedder is None else ThreadedEmbedder(embedder)
 
 
 def _make_reranker(settings: Settings) -> Reranker | None:
@@ -109,6 +131,18 @@ def preload(settings: Settings) -> None:
         names += ["onnxruntime", "tokenizers"]
     for name in names:
         import_module(name)
+
+
+def compute_threads(settings: Settings) -> int:
+    """Return how many threads search, rank and check answers in one process.
+
+    With a Qdrant server they mostly wait for the server; with the embedded engine they compute.
+    """
+    return EMBEDDED_THREADS if settings.qdrant_url is None else SERVER_THREADS
+
+
+async def close_loop() -> None:
+    """Close what the running event loop holds open."""
 
 
 _lock = threading.Lock()

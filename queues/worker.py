@@ -1,7 +1,11 @@
-"""The job functions: plain data in, plain data out. RQ's own workers import this module in a fork for each job."""
+"""The job functions: plain data in, plain data out. RQ's own workers import this module in a fork for each job.
+
+A function whose name ends in `_async` is the same job as a coroutine. RagWorker runs the coroutine in its event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +16,7 @@ from queues.context import JobContext
 from queues.jobs import indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
-from queues.wiring import get_services
+from queues.wiring import close_loop, get_services
 from schemas import Query, UploadTask
 from settings import get_settings
 from webhooks.models import DeliveryTask
@@ -22,8 +26,13 @@ from webhooks.store import connect
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
     with _reporting_job(max_calls=MAX_CALLS) as job:
-        answer = answer_question(Query.model_validate(payload), job, get_services(), get_settings())
-        return answer.model_dump(mode="json")
+        return asyncio.run(_answer_and_close(payload, job))
+
+
+async def process_query_async(payload: dict[str, Any]) -> dict[str, Any]:
+    """Answer a question as `process_query` does, in the event loop of RagWorker."""
+    with _reporting_job(max_calls=MAX_CALLS) as job:
+        return await _answer(payload, job)
 
 
 def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +55,18 @@ def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
         settings = get_settings()
         valkey = connect(settings.queue_url) if job.valkey is None else job.valkey
         return {"status": attempt_delivery(DeliveryTask.model_validate(payload), valkey, settings)}
+
+
+async def _answer(payload: dict[str, Any], job: JobContext) -> dict[str, Any]:
+    answer = await answer_question(Query.model_validate(payload), job, get_services(), get_settings())
+    return answer.model_dump(mode="json")
+
+
+async def _answer_and_close(payload: dict[str, Any], job: JobContext) -> dict[str, Any]:
+    try:
+        return await _answer(payload, job)
+    finally:
+        await close_loop()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -25,8 +26,11 @@ class EndpointReranker:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_seconds = timeout_seconds
 
-    def rerank(self, question: str, texts: list[str]) -> list[float]:
+    async def rerank(self, question: str, texts: list[str]) -> list[float]:
         """Return a score from 0 to 1 for each text. Raises ProviderError."""
+        return await asyncio.to_thread(self._rerank, question, texts)
+
+    def _rerank(self, question: str, texts: list[str]) -> list[float]:
         body = {
             "model": self.name,
             "query": question,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
 
 from redis import Redis
 
@@ -24,14 +24,21 @@ log = logging.getLogger("queues")
 ANSWERS_VERSION = 4
 
 
-def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
-    """Answer a question within the user's token budget of the day, and publish the sources. Raises AppError."""
+async def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
+    """Answer a question within the user's token budget of the day, and publish the sources. Raises AppError.
+
+    Calls of SQL and of Valkey block, so they are made in threads, beside the event loop.
+    """
     logs.log_content(log, "asked", question=query.query)
-    require_ready(query, services)
-    _require_tokens(query.user_id, job, settings)
+    if query.upload_ids is not None:
+        await asyncio.to_thread(require_ready, query, services)
+    if settings.tokens_per_day is not None and job.valkey is not None:
+        await asyncio.to_thread(_require_tokens, query.user_id, job.valkey, settings.tokens_per_day)
     seconds_queued = job.seconds_queued()
-    answer = answer_in_context(query, job, services, settings)
-    _count_tokens(answer, query.user_id, job, settings)
+    answer = await answer_in_context(query, job, services, settings)
+    if settings.tokens_per_day is not None and job.valkey is not None and answer.usage is not None:
+        tokens = answer.usage.total_tokens
+        await asyncio.to_thread(_count_tokens, tokens, query.user_id, job.valkey, settings.tokens_per_day)
     job.write_event("sources", answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"}))
     logs.log_content(log, "answered", answer=answer.text)
     waited = {} if seconds_queued is None else {"queue": round(seconds_queued, 4)}
@@ -53,51 +60,57 @@ def require_ready(query: Query, services: Services) -> None:
     raise UploadNotReady(f"{upload.name} is not indexed yet; ask again once it is ready")
 
 
-def answer_in_context(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
+async def answer_in_context(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
     """Answer a question, or return its cached answer, and add both to the conversation. Raises AppError.
 
     A follow-up question is rewritten first, to stand alone. Outside any job there is no Valkey: then the question is
     answered as it is, and nothing is cached or added.
     """
     if job.valkey is None:
-        return _answer(query, job, services)
+        return await _answer(query, job, services)
+    if query.conversation_id is None:
+        return await _answer_or_look_up(query, job, services, settings, job.valkey)
     conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
-    standalone = query
-    if query.conversation_id is not None:
-        turns = conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id)
-        standalone = query.model_copy(update={"query": rewrite_follow_up(query.query, turns, services.chat)})
+    conversation = (query.user_id, query.conversation_id)
+    turns = await asyncio.to_thread(conversations.turns, *conversation, job_id=job.job_id)
+    standalone = query.model_copy(update={"query": await rewrite_follow_up(query.query, turns, services.rewriter)})
     rewritten = standalone.query if standalone.query != query.query else None
-    follow_up = query.query if services.chat is None and rewritten is not None else None
-    answer = _cached(
-        standalone,
-        services,
-        settings,
-        job.valkey,
-        lambda: _answer(standalone, job, services, follow_up=follow_up),
-        follow_up=follow_up,
-    )
-    if answer.cached:
-        job.write_event("token", {"text": answer.text})
-    if query.conversation_id is not None:
-        turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
-        conversations.add(query.user_id, query.conversation_id, turn)
+    follow_up = query.query if services.rewriter is None and rewritten is not None else None
+    answer = await _answer_or_look_up(standalone, job, services, settings, job.valkey, follow_up=follow_up)
+    turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
+    await asyncio.to_thread(conversations.add, *conversation, turn)
     return answer.model_copy(update={"rewritten": rewritten})
 
 
-def _cached(
+async def _answer_or_look_up(
     query: Query,
+    job: JobContext,
     services: Services,
     settings: Settings,
     valkey: Redis,
-    make_answer: Callable[[], Answer],
     *,
     follow_up: str | None = None,
 ) -> Answer:
     """Return the cached answer to this question over these documents, or make and cache an answer."""
     if not query.cache:
-        return make_answer()
+        return await _answer(query, job, services, follow_up=follow_up)
     cache = AnswerCache(valkey, ttl_seconds=settings.result_ttl_seconds)
-    key = cache_key(
+
+    def look_up() -> tuple[str, Answer | None]:
+        key = _cache_key(query, services, settings, follow_up)
+        return key, cache.get(key)
+
+    key, cached = await asyncio.to_thread(look_up)
+    if cached is not None:
+        job.write_event("token", {"text": cached.text})
+        return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
+    answer = await _answer(query, job, services, follow_up=follow_up)
+    await asyncio.to_thread(cache.put, key, answer)
+    return answer
+
+
+def _cache_key(query: Query, services: Services, settings: Settings, follow_up: str | None) -> str:
+    return cache_key(
         {
             "version": ANSWERS_VERSION,
             # Read before the search, so that the cache misses after documents changed during the search.
@@ -108,16 +121,10 @@ def _cached(
             "reranker": [settings.rerank_url, settings.rerank_model, settings.context_tokens],
         }
     )
-    cached = cache.get(key)
-    if cached is not None:
-        return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
-    answer = make_answer()
-    cache.put(key, answer)
-    return answer
 
 
-def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
-    return answer_query(
+async def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
+    return await answer_query(
         query,
         retriever=services.retriever,
         chat=services.chat,
@@ -129,16 +136,14 @@ def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str
     )
 
 
-def _require_tokens(user_id: str, job: JobContext, settings: Settings) -> None:
+def _require_tokens(user_id: str, valkey: Redis, limit: int) -> None:
     """Raise TooManyRequests when the user has used up the tokens of the day since the question was submitted."""
-    if settings.tokens_per_day is not None and job.valkey is not None:
-        from auth.token_budget import require_tokens  # a stock worker would pay 40 ms for each job
+    from auth.token_budget import require_tokens  # a stock worker would pay 40 ms for each job
 
-        require_tokens(job.valkey, user_id=user_id, limit=settings.tokens_per_day)
+    require_tokens(valkey, user_id=user_id, limit=limit)
 
 
-def _count_tokens(answer: Answer, user_id: str, job: JobContext, settings: Settings) -> None:
-    if settings.tokens_per_day is not None and job.valkey is not None and answer.usage is not None:
-        from auth.token_budget import count_tokens  # a stock worker would pay 40 ms for each job
+def _count_tokens(tokens: int, user_id: str, valkey: Redis, limit: int) -> None:
+    from auth.token_budget import count_tokens  # a stock worker would pay 40 ms for each job
 
-        count_tokens(job.valkey, user_id=user_id, tokens=answer.usage.total_tokens, limit=settings.tokens_per_day)
+    count_tokens(valkey, user_id=user_id, tokens=tokens, limit=limit)

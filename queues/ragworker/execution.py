@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -67,8 +68,13 @@ class Execution:
             self._claimed = True
             return first
 
+    @property
+    def is_coroutine(self) -> bool:
+        """True if the job function is a coroutine function, to run in the event loop."""
+        return inspect.iscoroutinefunction(self.function)
+
     def call(self) -> Any:
-        """Call the job function."""
+        """Call the job function. Returns its result, or the coroutine to await for it."""
         return self.function(*self.arguments, **self.keywords)
 
 
@@ -160,6 +166,8 @@ def _read_notes(fields: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _import_function(name: str) -> Callable[..., Any]:
-    module, _, attribute = name.rpartition(".")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    return function
+    """Return the job function of a name; the same job as a coroutine function where there is one."""
+    module_name, _, attribute = name.rpartition(".")
+    module = importlib.import_module(module_name)
+    function: Callable[..., Any] = getattr(module, attribute)
+    return getattr(module, f"{attribute}_async", function)

@@ -1,4 +1,7 @@
-"""Runs jobs: reader threads take them, job threads run them, and the executor decides how each one ends."""
+"""Runs jobs: reader threads take them, the event loop or job threads run them, and the executor decides how each ends.
+
+Questions run in the event loop. Ingestion and deliveries, which block, run in a thread each.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context
 from uuid import uuid4
 
@@ -29,6 +33,7 @@ from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
+from queues.ragworker.loop import JobLoop, canceller
 from queues.ragworker.result_writer import ResultWriter
 from queues.ragworker.threads import JobThreads
 
@@ -46,6 +51,7 @@ class Executor:
     """Runs the jobs of some queues, at most `concurrency` in all, and of each queue at most its limit.
 
     With `burst` the readers end when their lists are empty. `max_jobs` bounds how many jobs are taken in all.
+    `compute_threads` threads compute for the jobs of the event loop; `on_close` is awaited in the loop at the end.
     """
 
     def __init__(
@@ -56,6 +62,8 @@ class Executor:
         concurrency: int,
         functions: Collection[str],
         default_timeout_seconds: int,
+        compute_threads: int,
+        on_close: Callable[[], Awaitable[None]],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
@@ -66,6 +74,7 @@ class Executor:
         self._jobs_left = max_jobs
         self._capacity = Capacity(concurrency, limits)
         self._threads = JobThreads(self._run, keep_idle=concurrency)
+        self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
         self._writer = ResultWriter(transitions, self._on_written)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._lock = threading.Lock()
@@ -78,6 +87,7 @@ class Executor:
     def start(self) -> None:
         """Begin to take jobs."""
         self._writer.start()
+        self._loop.start()
         for reader in self._readers:
             reader.start()
 
@@ -106,6 +116,7 @@ class Executor:
         self.stop_taking()
         self._writer.close(discard=discard)
         self._threads.close()
+        self._loop.close()
 
     # -- ending jobs from outside
 
@@ -228,7 +239,7 @@ class Executor:
             return
         with self._lock:
             self._executions[taken.execution.execution_id] = execution
-        self._threads.submit(execution)
+        (self._loop if execution.is_coroutine else self._threads).submit(execution)
 
     def _quarantine(self, taken: TakenJob, reason: str) -> None:
         """Fail a job without running it, which puts it among the dead letters."""
@@ -244,22 +255,33 @@ class Executor:
     def _run(self, execution: Execution) -> None:
         """Run a job in this thread, and write its outcome unless another thread has decided it."""
         outcome = Context().run(self._outcome_of, execution)  # in a new context: nothing leaks into the next job
+        self._settle(execution, outcome)
+
+    async def _run_in_loop(self, execution: Execution) -> None:
+        """Run a job in the event loop, and write its outcome unless another thread has decided it."""
+        self._settle(execution, await self._awaited_outcome_of(execution))
+
+    def _settle(self, execution: Execution, outcome: JobOutcome) -> None:
         if execution.claim():
             self._writer.write_outcome(execution.ref, outcome)
 
     def _outcome_of(self, execution: Execution) -> JobOutcome:
-        job = execution.job
         started = time.monotonic()
-        logs.add_context(job_id=job.job_id, queue=job.queue)
         try:
-            with apply_deadline(execution.deadline), set_current_job(job):
+            with _job_context(execution):
                 result = encode_result(execution.call())
-            return JobOutcome("finished", result, execution.result_ttl, _dumps(job.notes), time.monotonic() - started)
-        except BaseException as error:  # a job may raise SystemExit; the worker goes on
-            expected = isinstance(error, AppError)  # then the job's notes hold the reason
-            log.warning("%s: %s: %s", job.queue, job.job_id, type(error).__name__, exc_info=not expected)
-            text = encode_exception(traceback.format_exc())
-            return JobOutcome("failed", text, execution.failure_ttl, _dumps(job.notes), time.monotonic() - started)
+        except BaseException as error:  # noqa: BLE001  a job may raise SystemExit; the worker goes on
+            return _failure(execution, error, started)
+        return _success(execution, result, started)
+
+    async def _awaited_outcome_of(self, execution: Execution) -> JobOutcome:
+        started = time.monotonic()
+        try:
+            with _job_context(execution), execution.deadline.closing_on_stop(canceller()):
+                result = encode_result(await execution.call())
+        except BaseException as error:  # noqa: BLE001  also CancelledError, after which the outcome is dropped
+            return _failure(execution, error, started)
+        return _success(execution, result, started)
 
     def _on_written(self, ref: ExecutionRef, outcome: JobOutcome, written: bool) -> None:  # noqa: FBT001
         execution = self._executions.get(ref.execution_id)
@@ -281,6 +303,28 @@ class Executor:
             self._executions.pop(ref.execution_id, None)
             self.jobs_done += 1
         self._capacity.release(ref.queue)
+
+
+@contextmanager
+def _job_context(execution: Execution) -> Iterator[None]:
+    """Make the execution's job and deadline the current ones, and put the job on each log line."""
+    logs.add_context(job_id=execution.job.job_id, queue=execution.job.queue)
+    with apply_deadline(execution.deadline), set_current_job(execution.job):
+        yield
+
+
+def _success(execution: Execution, result: str, started: float) -> JobOutcome:
+    seconds = time.monotonic() - started
+    return JobOutcome("finished", result, execution.result_ttl, _dumps(execution.job.notes), seconds)
+
+
+def _failure(execution: Execution, error: BaseException, started: float) -> JobOutcome:
+    """Return the outcome of a job that raised `error`, and log why it failed."""
+    job = execution.job
+    expected = isinstance(error, AppError)  # then the job's notes hold the reason
+    log.warning("%s: %s: %s", job.queue, job.job_id, type(error).__name__, exc_info=None if expected else error)
+    text = encode_exception("".join(traceback.format_exception(error)))
+    return JobOutcome("failed", text, execution.failure_ttl, _dumps(job.notes), time.monotonic() - started)
 
 
 def _dumps(notes: object) -> bytes | None:

@@ -1,9 +1,12 @@
 """RagWorker: many jobs at once in one process, on RQ's records, and no job lost.
 
-A question spends its time waiting for a model, so this worker runs jobs in threads. It does not fork. Its threads:
+A question spends its time waiting for a model, so this worker runs all questions in one event loop. It does not fork.
+Its threads:
 
     reader (one a queue)   waits for a job, then for a slot, then takes the job
-    job (one a job)        runs the job function, and nothing else
+    loop                   runs the questions: all that waits for a model
+    compute (a few)        search, ranking and the check of citations, for the loop
+    job (one a job)        runs any other job function, and nothing else
     writer                 writes outcomes and notes, many in one trip, again until Valkey has them
     maintenance            renews leases every second, recovers jobs of dead workers, enqueues scheduled jobs
     commands               listens for stop-job and shutdown
@@ -29,9 +32,10 @@ so a crash cannot leave a job between two states:
     rq:results:{id}, a stream whose last entry counts; rq:job:{id} status=finished | failed | stopped, with expiry
     rq:finished:{queue} or rq:failed:{queue}, which holds the dead letters
 
-The first to end a job decides: the job's thread, its deadline, a stop command, or the loss of its lease. Later outcomes
-are dropped: in this process by `Execution.claim`, in Valkey by the pair in rq:wip. A thread that hangs in a socket has
-the socket shut (`client.llm.deadline`); a thread that still does not return is abandoned and replaced.
+The first to end a job decides: the job itself, its deadline, a stop command, or the loss of its lease. Later outcomes
+are dropped: in this process by `Execution.claim`, in Valkey by the pair in rq:wip. A question's task is cancelled then.
+A thread that hangs in a socket has the socket shut (`client.llm.deadline`); a thread that still does not return is
+abandoned and replaced.
 """
 
 from __future__ import annotations
@@ -165,6 +169,8 @@ class RagWorker(BaseWorker):
             concurrency=total,
             functions=self.functions,
             default_timeout_seconds=self.settings.job_timeout_seconds,
+            compute_threads=wiring.compute_threads(self.settings),
+            on_close=wiring.close_loop,
             burst=burst,
             max_jobs=max_jobs,
         )

@@ -26,7 +26,7 @@ MAX_ADDED_CHARS = 300
 _LINK = re.compile(r"[a-z][a-z0-9+.-]*://|www\.|\]\s*\(|<\s*[a-z!/]", re.IGNORECASE)
 
 
-def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> str:
+async def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | None) -> str:
     """Return the question rewritten to stand alone, without the earlier turns, which are given oldest first.
 
     Without a model, a follow-up gets the words of the last question added: a search by words then finds the subject of
@@ -43,7 +43,8 @@ def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatModel | No
         fence.wrap("turn", f"Question: {turn.question}\nAnswer: {turn.answer[:MAX_ANSWER_CHARS]}") for turn in turns
     ]
     prompt = "\n\n".join([*earlier, fence.wrap("question", question)])
-    rewritten = chat.complete(_SYSTEM + fence.explain("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS).text.strip()
+    completion = await chat.complete(_SYSTEM + fence.explain("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS)
+    rewritten = completion.text.strip()
     return rewritten if _is_acceptable(rewritten, question) else question
 
 

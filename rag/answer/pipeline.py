@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, 
 class ChatModel(Protocol):
     """Writes an answer. None means the configured model and the provider's defaults. Raises ProviderError."""
 
-    def complete(
+    async def complete(
         self,
         system: str,
         user: str,
@@ -33,7 +34,7 @@ class ChatModel(Protocol):
     ) -> Completion: ...
 
 
-def answer_query(
+async def answer_query(
     query: Query,
     *,
     retriever: Retriever,
@@ -51,27 +52,26 @@ def answer_query(
     receives the answer in pieces while the model writes, before the citations are checked. `on_restart` is called when
     the model begins again, so that the pieces so far are invalid.
 
+    Search and checks run in threads, beside the event loop, which waits for the models.
+
     Raises NothingIndexed, ProviderError.
     """
     report(Progress(stage="searching"))
-    retrieved = retriever.retrieve(query, search_filter, follow_up=follow_up)
+    retrieved = await retriever.retrieve(query, search_filter, follow_up=follow_up)
     timer = StageTimer(dict(retrieved.seconds))
     completion: Completion | None = None
-    if chat is None or not retrieved.passages:
-        answer = quote_passages(query.query, retrieved, retriever.terms)
-    else:
+    if chat is not None and retrieved.passages:
         # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
         report(Progress(stage="answering"))
         stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
         with timer.stage("model"):
-            completion = _complete(chat, query, retrieved.passages, stream)
-        answer = check_answer(query.query, completion.text, retrieved.passages, retriever.terms)
+            completion = await _complete(chat, query, retrieved.passages, stream)
+    answer = await asyncio.to_thread(_make_answer, query.query, completion, retrieved, retriever.terms)
     return answer.model_copy(
         update={
             "used": _used(query, retrieved, completion, embedding_model),
             "usage": completion.usage if completion else None,
             "times": {stage: round(seconds, 4) for stage, seconds in timer.seconds.items()},
-            "links": find_links(answer.text, retrieved.passages),
         }
     )
 
@@ -93,9 +93,20 @@ def check_answer(question: str, text: str, passages: list[Passage], terms: TermE
     )
 
 
-def _complete(chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None) -> Completion:
+def _make_answer(
+    question: str, completion: Completion | None, retrieved: RetrievalResult, terms: TermExtractor
+) -> Answer:
+    """Return the model's answer, checked, or the best passages if no model was asked; with the links of the text."""
+    if completion is None:
+        answer = quote_passages(question, retrieved, terms)
+    else:
+        answer = check_answer(question, completion.text, retrieved.passages, terms)
+    return answer.model_copy(update={"links": find_links(answer.text, retrieved.passages)})
+
+
+async def _complete(chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None) -> Completion:
     fence = Fence()
-    completion = chat.complete(
+    completion = await chat.complete(
         system_prompt(fence),
         user_prompt(query.query, passages, fence),
         model=query.model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,10 +37,15 @@ MAX_JUDGED = 10
 PROXIMITY_RERANKER = "closeness"
 
 
+class QueryEmbedder(Protocol):
+    """Turns a question into a vector. Raises ProviderError."""
+
+    async def embed_query(self, text: str) -> list[float]: ...
+
+
 class Store(Protocol):
     """Searches chunks by words and by embedding. Raises NothingIndexed and other StoreErrors."""
 
-    def embed(self, question: str) -> list[float] | None: ...
     def search(
         self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
     ) -> SearchResults: ...
@@ -51,7 +57,7 @@ class Reranker(Protocol):
 
     name: str
 
-    def rerank(self, question: str, texts: list[str]) -> list[float]: ...
+    async def rerank(self, question: str, texts: list[str]) -> list[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +94,46 @@ class StageTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The fused chunks of a search, best first, and the terms that they are judged by."""
+
+    results: SearchResults
+    fused: list[Passage]
+    query_terms: QueryTerms
+    terms: TermExtractor
+
+    @property
+    def reranked(self) -> list[Passage]:
+        """The chunks that are reranked. The others follow them."""
+        return self.fused[:MAX_RERANKED]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """A reranker's scores for the chunks to rerank, and its name. `scores` is None when term proximity decides."""
+
+    name: str
+    scores: list[float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Retriever:
     """Finds the passages for a question.
 
-    `context_tokens` bounds all passages together. `calibrated_cosine` is True when the store's cosines come from the
-    embedding model for which MIN_COMBINED_RELEVANCE was tuned.
+    `embedder` is None where search is lexical only. `context_tokens` bounds all passages together. `calibrated_cosine`
+    is True when the store's cosines come from the embedding model for which MIN_COMBINED_RELEVANCE was tuned.
+
+    Waiting for a model is done in the event loop; the store is searched and chunks are ranked in a thread.
     """
 
     store: Store
     terms: TermExtractor
+    embedder: QueryEmbedder | None = None
     reranker: Reranker | None = None
     context_tokens: int = 3_000
     calibrated_cosine: bool = False
 
-    def retrieve(
+    async def retrieve(
         self, query: Query, search_filter: SearchFilter | None = None, *, follow_up: str | None = None
     ) -> RetrievalResult:
         """Find the passages for a query.
@@ -111,10 +143,37 @@ class Retriever:
 
         Raises NothingIndexed, StoreError, ProviderError.
         """
-        terms = lru_cache(maxsize=None)(self.terms)
         timer = StageTimer()
         with timer.stage("embed"):
-            vector = self.store.embed(query.query)
+            vector = None if self.embedder is None else await self.embedder.embed_query(query.query)
+        if self.reranker is None:
+            return await asyncio.to_thread(self._find_and_rank, query, search_filter, follow_up, vector, timer)
+        found = await asyncio.to_thread(self._find, query, search_filter, follow_up, vector, timer)
+        with timer.stage("rerank"):
+            scores = await _ask_reranker(self.reranker, query.query, found.reranked)
+        return await asyncio.to_thread(self._rank, query, found, scores, timer)
+
+    def _find_and_rank(
+        self,
+        query: Query,
+        search_filter: SearchFilter | None,
+        follow_up: str | None,
+        vector: list[float] | None,
+        timer: StageTimer,
+    ) -> RetrievalResult:
+        found = self._find(query, search_filter, follow_up, vector, timer)
+        return self._rank(query, found, _Scores(PROXIMITY_RERANKER), timer)
+
+    def _find(
+        self,
+        query: Query,
+        search_filter: SearchFilter | None,
+        follow_up: str | None,
+        vector: list[float] | None,
+        timer: StageTimer,
+    ) -> _Candidates:
+        """Search by words and by `vector`, and fuse the rankings."""
+        terms = lru_cache(maxsize=None)(self.terms)
         with timer.stage("search"):
             results = self.store.search(
                 query.query, vector, search_filter or query.search_filter, max(CANDIDATES, query.k)
@@ -123,59 +182,62 @@ class Retriever:
         query_terms = QueryTerms(
             content_terms(query.query, terms), results.idf, follow_up=follow_up_terms(follow_up, terms)
         )
+        return _Candidates(results, fused, query_terms, terms)
+
+    def _rank(self, query: Query, found: _Candidates, scores: _Scores, timer: StageTimer) -> RetrievalResult:
+        """Order the chunks, judge whether they answer the question, and join the neighbours of the best."""
         with timer.stage("rerank"):
-            ranked, reranked_by = self._rerank(query.query, fused, query_terms, terms)
-        confidence, relevant = self._confidence(results, ranked, query_terms, terms)
-        if reranked_by in {PROXIMITY_RERANKER, "none"}:
+            ranked, reranked_by = self._order(found, scores)
+            confidence, relevant = self._confidence(found, ranked)
+        if scores.scores is None:
             ranked = _scale(ranked, confidence)
         if query.min_score is not None:
             ranked = [passage for passage in ranked if passage.score >= query.min_score]
         with timer.stage("search"):
             passages = join_neighbours(ranked, self.store.neighbours, k=query.k, token_budget=self.context_tokens)
-        return RetrievalResult(ranked, passages, relevant, query_terms, reranked_by, timer.seconds)
+        return RetrievalResult(ranked, passages, relevant, found.query_terms, reranked_by, timer.seconds)
 
-    def _rerank(
-        self, question: str, fused: list[Passage], query_terms: QueryTerms, terms: TermExtractor
-    ) -> tuple[list[Passage], str]:
-        """Return the chunks in their final order, and the name of the reranker.
-
-        Only the best MAX_RERANKED chunks are reranked; the others follow with lower scores. When the configured
-        reranker fails, term proximity takes its place and the question is still answered.
-        """
-        head, tail = fused[:MAX_RERANKED], fused[MAX_RERANKED:]
+    def _order(self, found: _Candidates, scores: _Scores) -> tuple[list[Passage], str]:
+        """Return the chunks in their final order, and the name of the reranker. The chunks not reranked follow."""
+        head, tail = found.reranked, found.fused[MAX_RERANKED:]
         if not head:
             return [], "none"
-        name = PROXIMITY_RERANKER
-        if self.reranker is not None:
-            try:
-                scores = self.reranker.rerank(question, [indexed_text(passage.chunk) for passage in head])
-                return _sort_by(scores, head) + _scale(tail, min(scores)), self.reranker.name
-            except ProviderError as error:
-                name = f"{PROXIMITY_RERANKER} ({type(error).__name__} of {self.reranker.name})"
-        best = head[0].score or 1.0
-        scores = [
-            (1 - PROXIMITY_WEIGHT) * passage.score / best
-            + PROXIMITY_WEIGHT * query_terms.proximity(passage.chunk.text, terms)
-            for passage in head
-        ]
-        return _sort_by(scores, head) + _scale(tail, min(scores)), name
+        values = scores.scores
+        if values is None:
+            best = head[0].score or 1.0
+            values = [
+                (1 - PROXIMITY_WEIGHT) * passage.score / best
+                + PROXIMITY_WEIGHT * found.query_terms.proximity(passage.chunk.text, found.terms)
+                for passage in head
+            ]
+        return _sort_by(values, head) + _scale(tail, min(values)), scores.name
 
-    def _confidence(
-        self, results: SearchResults, ranked: list[Passage], query_terms: QueryTerms, terms: TermExtractor
-    ) -> tuple[float, bool]:
+    def _confidence(self, found: _Candidates, ranked: list[Passage]) -> tuple[float, bool]:
         """Return the relevance of the best chunk, 0 to 1, and True if this relevance suffices for an answer.
 
         For embeddings of an unknown scale no threshold is known, so any search that found a chunk suffices.
         """
         judged = ranked[:MAX_JUDGED]
-        lexical = max((query_terms.relevance(passage.chunk.text, terms) for passage in judged), default=0.0)
-        cosine = results.dense[0].score if results.dense else None
+        lexical = max((found.query_terms.relevance(passage.chunk.text, found.terms) for passage in judged), default=0.0)
+        dense = found.results.dense
+        cosine = dense[0].score if dense else None
         if cosine is None:
             return lexical, lexical > MIN_RELEVANCE
         if self.calibrated_cosine:
             combined = combined_relevance(cosine, lexical)
             return combined, combined > MIN_COMBINED_RELEVANCE
         return max(cosine, lexical), bool(judged)
+
+
+async def _ask_reranker(reranker: Reranker, question: str, passages: list[Passage]) -> _Scores:
+    """Return the scores of a reranker. When the reranker fails, term proximity takes its place."""
+    if not passages:
+        return _Scores("none", [])
+    try:
+        scores = await reranker.rerank(question, [indexed_text(passage.chunk) for passage in passages])
+    except ProviderError as error:
+        return _Scores(f"{PROXIMITY_RERANKER} ({type(error).__name__} of {reranker.name})")
+    return _Scores(reranker.name, scores)
 
 
 def _sort_by(scores: list[float], passages: list[Passage]) -> list[Passage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class InjectionSetup:
         """Ask the question of one document."""
         query = Query(query=question, upload_ids=(document.name,))
         arguments = {"chat": self.services.chat} | options
-        return answer_query(query, retriever=self.services.retriever, report=silent, **arguments)
+        return asyncio.run(answer_query(query, retriever=self.services.retriever, report=silent, **arguments))
 
     def sent(self) -> list[dict[str, Any]]:
         """Return the messages of the last request, which must not offer tools."""
@@ -168,12 +169,12 @@ def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(do
     prompts: list[list[dict[str, Any]]] = []
 
     class Rewriting:
-        def complete(self, system: str, user: str, **_: object) -> Completion:
+        async def complete(self, system: str, user: str, **_: object) -> Completion:
             prompts.append([{"content": system}, {"content": user}])
             return Completion(text=obedient(prompts[-1]), model="m")
 
     turns = [Turn(job_id="j", question=document.order[:400], answer=document.order)]
-    assert rewrite_follow_up("And when is coffee?", turns, Rewriting()) == ANSWER
+    assert asyncio.run(rewrite_follow_up("And when is coffee?", turns, Rewriting())) == ANSWER
     found, outside = fenced(prompts[0])
     assert [name for name, _ in found] == ["turn", "question"]
     assert outside.strip() == ""

@@ -67,7 +67,7 @@ def end_there(valkey: Redis, execution: ExecutionRef) -> None:
 def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:
     """Call `act` while the next question runs, which then is answered or, with `fails`, fails."""
 
-    def answer(*_args: Any, **_keywords: Any) -> Answer:
+    async def answer(*_args: Any, **_keywords: Any) -> Answer:
         act()
         if fails:
             raise LookupError

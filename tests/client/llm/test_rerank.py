@@ -68,7 +68,7 @@ def retriever(endpoint: Endpoint) -> Retriever:
 
 def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:
     endpoint.preferred = "Scones"
-    found = retriever(endpoint).retrieve(Query(query="When is tea?"))
+    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea?")))
     assert [(p.chunk.page, p.score) for p in found.passages] == [(2, 0.9), (1, 0.1)]
     assert found.reranked_by == "rerank-1"
     [call] = endpoint.calls
@@ -78,13 +78,13 @@ def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> No
 
 def test_min_score_applies_to_the_scores_of_the_endpoint(endpoint: Endpoint) -> None:
     endpoint.preferred = "Scones"
-    found = retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5))
+    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5)))
     assert [p.chunk.page for p in found.passages] == [2]
 
 
 def test_a_question_is_answered_when_the_endpoint_fails(endpoint: Endpoint) -> None:
     endpoint.status = 500
-    found = retriever(endpoint).retrieve(Query(query="When is tea served?"))
+    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea served?")))
     assert found.passages[0].chunk.page == 1
     assert found.reranked_by == "closeness (ProviderUnavailable of rerank-1)"
 
@@ -100,7 +100,7 @@ def test_a_question_is_answered_when_the_endpoint_fails(endpoint: Endpoint) -> N
 def test_scores_are_from_0_to_1(endpoint: Endpoint, answer: Any, scores: list[float]) -> None:
     endpoint.answer = answer
     reranker = EndpointReranker(endpoint.url, model="m", key=KEY)
-    assert [round(score, 3) for score in reranker.rerank("q", ["a", "b"])] == scores
+    assert [round(score, 3) for score in asyncio.run(reranker.rerank("q", ["a", "b"]))] == scores
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,17 @@ def test_scores_are_from_0_to_1(endpoint: Endpoint, answer: Any, scores: list[fl
 def test_an_answer_that_makes_no_sense_is_an_error(endpoint: Endpoint, answer: Any) -> None:
     endpoint.answer = answer
     with pytest.raises(ProviderError, match=r"makes? no sense"):
-        EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"])
+        asyncio.run(EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"]))
 
 
 def test_each_error_names_the_setting_to_check(endpoint: Endpoint) -> None:
     with pytest.raises(ProviderKeyRejected, match="RERANK_API_KEY"):
-        EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"])
+        asyncio.run(EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"]))
     with pytest.raises(ProviderUnavailable, match="RERANK_URL"):
-        EndpointReranker("http://127.0.0.1:9/rerank", model="m", key=None).rerank("q", ["a"])
+        asyncio.run(EndpointReranker("http://127.0.0.1:9/rerank", model="m", key=None).rerank("q", ["a"]))
     endpoint.delay_seconds = 1.0
     with pytest.raises(ProviderTimeout):
-        EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"])
+        asyncio.run(EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"]))
 
 
 def test_the_settings_configure_the_reranker(make_settings: MakeSettings, endpoint: Endpoint) -> None:
@@ -134,4 +134,4 @@ def test_the_settings_configure_the_reranker(make_settings: MakeSettings, endpoi
     made = make_reranker(make_settings(rerank_url=endpoint.url, rerank_api_key=KEY, rerank_model="x"))
     assert made is not None
     assert made.name == "x"
-    assert made.rerank("q", ["a"]) == [0.9]
+    assert asyncio.run(made.rerank("q", ["a"])) == [0.9]

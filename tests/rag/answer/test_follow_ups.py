@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from rag.answer.follow_ups import rewrite_follow_up
 from schemas import Turn
 from tests.support.tables import each
@@ -11,7 +13,7 @@ def conversation(*questions: str) -> list[str]:
     turns: list[Turn] = []
     asked = []
     for n, question in enumerate(questions):
-        asked.append(rewrite_follow_up(question, turns, None))
+        asked.append(asyncio.run(rewrite_follow_up(question, turns, None)))
         turns.append(Turn(job_id=f"j{n}", question=question, answer="…"))
     return asked
 
@@ -52,5 +54,5 @@ def test_without_a_model_only_a_follow_up_gains_the_words_of_the_last_question()
 )
 def test_follow_ups_are_recognised_in_other_languages(question: str, is_follow_up: bool) -> None:
     last = "Turmhöhe"
-    asked = rewrite_follow_up(question, [Turn(job_id="j", question=last, answer="…")], None)
+    asked = asyncio.run(rewrite_follow_up(question, [Turn(job_id="j", question=last, answer="…")], None))
     assert asked == (f"{question} {last}" if is_follow_up else question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +28,6 @@ class FixedStore:
     passages: list[Passage]
     filters: list[SearchFilter] = field(default_factory=list)
 
-    def embed(self, _question: str) -> list[float] | None:
-        return None
-
     def search(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
         self.filters.append(chosen)
         return SearchResults(sparse=self.passages, idf=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
@@ -45,7 +43,7 @@ class FixedChat:
     answer: str
     calls: list[dict[str, Any]] = field(default_factory=list)
 
-    def complete(self, system: str, user: str, **options: Any) -> Completion:
+    async def complete(self, system: str, user: str, **options: Any) -> Completion:
         self.calls.append({"system": system, "user": user} | options)
         return Completion(text=self.answer, model=options.get("model") or "default", usage=USAGE)
 
@@ -60,7 +58,7 @@ def ask(question: str, *passages: Passage, chat: FixedChat | None = None, **opti
         for n, found in enumerate(passages)
     ]
     retriever = Retriever(FixedStore(numbered), TERMS)
-    return answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent)
+    return asyncio.run(answer_query(Query(query=question, **options), retriever=retriever, chat=chat, report=silent))
 
 
 @each("model_text", [f"{NOT_ANSWERED} [1]", f"{REFUSAL_MARK} Kein König wird erwähnt.", "", " \n"])
@@ -239,7 +237,7 @@ def test_passages_below_min_score_are_left_out() -> None:
 def test_the_filter_of_a_question_reaches_the_store() -> None:
     store = FixedStore([])
     query = Query(query="When?", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
-    answer_query(query, retriever=Retriever(store, TERMS), chat=None, report=silent)
+    asyncio.run(answer_query(query, retriever=Retriever(store, TERMS), chat=None, report=silent))
     assert store.filters == [
         SearchFilter(user_id="local", upload_ids=("u",), names=("a.pdf",), first_page=2, last_page=5)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: Make
     """Search by words alone cannot answer every question: many use other words than the document."""
     with evaluate.temporary_services(make_settings(), [HANDBOOK]) as services:
         questions = read_questions(QUESTIONS.read_text().splitlines())
-        summary = summarise(evaluate.run(questions, services, k=6))
+        summary = summarise(asyncio.run(evaluate.run(questions, services, k=6)))
     assert summary.questions >= 190
     assert summary.hit[1] is not None
     assert summary.hit[1] >= 0.78
@@ -115,7 +116,7 @@ def test_documents_of_every_kind_are_indexed_and_other_files_are_named(
     ]
     paths = [folder, tmp_path / "missing.pdf"]
     with evaluate.temporary_services(make_settings(), paths, quoting=True) as services:
-        outcomes = evaluate.run(questions, services, k=6, within=True)
+        outcomes = asyncio.run(evaluate.run(questions, services, k=6, within=True))
     assert [outcome.rank for outcome in outcomes] == [1, 1]
     assert "x()" not in outcomes[0].answer.text
     errors = capsys.readouterr().err

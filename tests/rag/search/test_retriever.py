@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -196,7 +197,7 @@ def test_the_model_sees_whole_passages_within_its_budget(open_store: Open) -> No
     terms = Bm25Encoder().terms
     for budget in (200, 600, 5_000):
         retriever = Retriever(store, terms, context_tokens=budget)
-        passages = retriever.retrieve(Query(query="Sentence 60 of the harbour", k=3)).passages
+        passages = asyncio.run(retriever.retrieve(Query(query="Sentence 60 of the harbour", k=3))).passages
         for passage in passages:
             text = LONG if passage.chunk.page == 1 else "A page on whales and their songs."
             assert text[passage.chunk.start : passage.chunk.end] == passage.chunk.text

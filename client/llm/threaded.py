@@ -1,0 +1,59 @@
+"""LangChain's blocking clients for coroutines: each call runs in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from schemas import Completion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from client.llm.chat import Chat
+
+T = TypeVar("T")
+
+# Calls wait for the provider and compute next to nothing.
+MAX_THREADS = 1_000
+
+
+class BlockingEmbedder(Protocol):
+    """An embedding model whose call blocks."""
+
+    def embed_query(self, text: str) -> list[float]: ...
+
+
+class ThreadedChat:
+    """A chat model for coroutines. `on_text` and `on_restart` are called in another thread."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    async def complete(self, system: str, user: str, **options: Any) -> Completion:
+        """As Chat.complete."""
+        return await _in_thread(partial(self._chat.complete, system, user, **options))
+
+
+class ThreadedEmbedder:
+    """An embedding model for coroutines."""
+
+    def __init__(self, embedder: BlockingEmbedder) -> None:
+        self._embedder = embedder
+
+    async def embed_query(self, text: str) -> list[float]:
+        """Return the vector of a question. Raises ProviderError."""
+        return await _in_thread(partial(self._embedder.embed_query, text))
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    # Not the loop's own threads, which are few and compute.
+    return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, function)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="provider")
