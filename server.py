@@ -139,7 +139,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 files=files,
                 documents=documents,
                 webhooks=relay.store,
-                quotas=Quotas(settings, queue.pool),
+                quotas=Quotas(settings, queue.valkey),
                 authenticator=Authenticator(settings, ApiKeyCache(ApiKeyRepository(database))),
             )
 

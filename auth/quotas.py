@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import redis.asyncio as redis
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
 from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
@@ -20,6 +19,7 @@ from limits.aio.strategies import FixedWindowRateLimiter, RateLimiter, SlidingWi
 from client.valkey import keys
 from client.valkey.connection import valkey_call
 from client.valkey.keys import quoted
+from client.valkey.multiplexed import MultiplexedRedis
 from errors import TooManyRequests, rate_limit_headers
 from schemas import Caller
 from settings import Settings
@@ -44,14 +44,16 @@ class Quota:
 
 
 class Quotas:
-    """The limits that the settings name; without a setting there is no limit. Shares the connections of `pool`.
+    """The limits that the settings name; without a setting there is no limit. Shares the connection of `valkey`.
 
     Every method raises TooManyRequests, which holds the time to wait, and QueueUnavailable.
     """
 
-    def __init__(self, settings: Settings, pool: redis.ConnectionPool) -> None:
-        options: dict[str, Any] = {"connection_pool": pool}
+    def __init__(self, settings: Settings, valkey: MultiplexedRedis) -> None:
+        options: dict[str, Any] = {"connection_pool": valkey.connection_pool}
         storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=keys.QUOTAS, **options)
+        storage.bridge.storage = valkey  # type: ignore[attr-defined]  # the library would make a client with connections of its own
+        storage.bridge.register_scripts()
         self._per_minute = SlidingWindowCounterRateLimiter(storage)
         self._per_day = FixedWindowRateLimiter(storage)
         requests, uploads, tokens = settings.requests_per_minute, settings.uploads_per_day, settings.tokens_per_day

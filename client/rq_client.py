@@ -11,10 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from rq.job import Job
 from rq.job import JobStatus as RqStatus
 
@@ -32,14 +29,11 @@ from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
+from client.valkey.multiplexed import open_multiplexed
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 from settings import Settings
 
-# One try and one retry of 1 s each fit into the 2.2 s of `valkey_call`. With redis-py's defaults a Valkey that swallows
-# packets held an enqueue for 59 s.
-SOCKET_TIMEOUT_SECONDS = 1.0
-MAX_CONNECTIONS = 64
 # Deferred jobs are read in pages of this size.
 STRANDED_PAGE = 500
 MAX_STRANDED_PAGES = 20
@@ -68,18 +62,10 @@ class JobQueue:
         self._timeouts = {"document": ingestion_timeout_seconds or job_timeout_seconds}
         self._job_timeout_seconds = job_timeout_seconds
         self._result_ttl_seconds = result_ttl_seconds
-        self.pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=MAX_CONNECTIONS,
-            timeout=2 * SOCKET_TIMEOUT_SECONDS,  # the longest wait for a free connection
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 1),
-        )
-        self._valkey = redis.Redis(connection_pool=self.pool)
-        self.notifier = JobNotifier(self._valkey)
-        self.job_index = JobIndex(self._valkey, ttl_seconds=result_ttl_seconds)
-        self.idempotency = IdempotencyStore(self._valkey)
+        self.valkey = open_multiplexed(url)
+        self.notifier = JobNotifier(self.valkey)
+        self.job_index = JobIndex(self.valkey, ttl_seconds=result_ttl_seconds)
+        self.idempotency = IdempotencyStore(self.valkey)
         self._stranded_skip = 0
 
     @classmethod
@@ -181,7 +167,7 @@ class JobQueue:
     async def count_waiting(self, owner: str) -> int:
         """Count the owner's questions and documents that wait. Raises QueueUnavailable."""
         async with valkey_call():
-            return await count_waiting(self._valkey, owner, COUNTED_QUEUES)
+            return await count_waiting(self.valkey, owner, COUNTED_QUEUES)
 
     async def reserve_slots(self, owner: str, job_ids: Sequence[str], kind: Kind, *, max_waiting: int) -> None:
         """Reserve slots for jobs that will be submitted with these ids. Raises TooManyJobs if too many would wait.
@@ -191,7 +177,7 @@ class JobQueue:
         """
         async with valkey_call():
             reserved = await reserve_slots(
-                self._valkey, owner, job_ids, queue=QUEUES[kind], max_waiting=max_waiting, queues=COUNTED_QUEUES
+                self.valkey, owner, job_ids, queue=QUEUES[kind], max_waiting=max_waiting, queues=COUNTED_QUEUES
             )
         if not reserved:
             raise too_many_jobs(max_waiting)
@@ -205,7 +191,7 @@ class JobQueue:
 
         async with valkey_call():
             # redis-py repeats a transaction whose reply was lost. The script then finds the job, and does nothing.
-            await SUBMIT.transaction_async(self._valkey, fill)
+            await SUBMIT.transaction_async(self.valkey, fill)
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
         """Enqueue questions that have waited this long for jobs that have ended; return how many.
@@ -216,7 +202,7 @@ class JobQueue:
         for _ in range(MAX_STRANDED_PAGES):
             async with valkey_call():
                 count, self._stranded_skip = await release_stranded(
-                    self._valkey, queue, before=before, skip=self._stranded_skip, limit=STRANDED_PAGE
+                    self.valkey, queue, before=before, skip=self._stranded_skip, limit=STRANDED_PAGE
                 )
             released += count
             if not self._stranded_skip:
@@ -230,7 +216,7 @@ class JobQueue:
         """
         created_at = id_created_at(job_id)
         async with valkey_call():
-            pipeline = self._valkey.pipeline(transaction=False)
+            pipeline = self.valkey.pipeline(transaction=False)
             add_reads(pipeline, job_id)
             values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
             job = None if values is None else read_replies(job_id, values, results or ())
@@ -241,7 +227,7 @@ class JobQueue:
     async def _with_position(self, job: JobView) -> JobView:
         """Add a waiting job's position, and how long it may wait at the rate at which jobs ended in the last minute."""
         name = QUEUES[job.kind]
-        pipeline = self._valkey.pipeline(transaction=False)
+        pipeline = self.valkey.pipeline(transaction=False)
         pipeline.lpos(keys.queue(name), job.job_id)
         # The registry's scores are expiries: the end of each job plus the retention.
         since = time.time() - RATE_SECONDS + self._result_ttl_seconds
@@ -259,7 +245,7 @@ class JobQueue:
         """
         job = await self.fetch(job_id)
         async with valkey_call():
-            entries = await self._valkey.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
+            entries = await self.valkey.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
         return job, parse_events(entries or ())
 
     async def wait(
@@ -287,23 +273,23 @@ class JobQueue:
         if job.status.terminal:
             return job
         async with valkey_call():
-            await cancel(self._valkey, job_id, queue=QUEUES[job.kind], ttl_seconds=self._result_ttl_seconds)
+            await cancel(self.valkey, job_id, queue=QUEUES[job.kind], ttl_seconds=self._result_ttl_seconds)
         cancelled = await self.wait(job_id, STOP_SECONDS, until=lambda job: job.status.terminal)
         if cancelled.status.terminal:  # a stock worker does not release the dependents of a job that it stops
             async with valkey_call():
-                await release_dependents(self._valkey, job_id)
+                await release_dependents(self.valkey, job_id)
         return cancelled
 
     async def states(self) -> list[QueueState]:
         """Read each queue: how many jobs wait, and which workers listen. Raises QueueUnavailable."""
         async with valkey_call():
-            return await read_states(self._valkey, list(QUEUES.values()))
+            return await read_states(self.valkey, list(QUEUES.values()))
 
     async def close(self) -> None:
         """Close the connections."""
         await self.notifier.close()
-        await self._valkey.aclose()
-        await self._valkey.connection_pool.disconnect()
+        await self.valkey.aclose()
+        await self.valkey.connection_pool.disconnect()
 
     def _job(
         self, kind: Kind, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
@@ -314,7 +300,7 @@ class JobQueue:
             args=(payload,),
             id=job_id or new_id(),
             origin=QUEUES[kind],
-            connection=cast("Any", self._valkey),  # RQ asks for a connection; `to_dict` does not use it
+            connection=cast("Any", self.valkey),  # RQ asks for a connection; `to_dict` does not use it
             timeout=self._timeouts.get(kind, self._job_timeout_seconds),
             result_ttl=self._result_ttl_seconds,
             failure_ttl=self._result_ttl_seconds,

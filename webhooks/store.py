@@ -24,9 +24,9 @@ from client.rq.fair_queue import LUA_CONSTANTS, record_fields
 from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
-from client.rq_client import SOCKET_TIMEOUT_SECONDS
 from client.valkey import keys
 from client.valkey.connection import RETRY_AFTER_SECONDS
+from client.valkey.multiplexer import SILENCE_SECONDS
 from client.valkey.scripts import load
 from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
 from settings import Settings
@@ -52,8 +52,8 @@ def connect(url: str) -> Redis:
     """Make a client whose every call ends within about two seconds. Connects on first use."""
     return Redis.from_url(
         url,
-        socket_timeout=SOCKET_TIMEOUT_SECONDS,
-        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_timeout=SILENCE_SECONDS,
+        socket_connect_timeout=SILENCE_SECONDS,
         retry=Retry(NoBackoff(), 1),
     )
 

@@ -147,7 +147,7 @@ class JobStates(RuleBasedStateMachine):
     def cancel_through_the_api(self, job_id: str) -> None:
         """A running job is marked, and the next worker to hold it ends it."""
         before = self._status(job_id) if job_id not in self.expired else ""
-        self.loop.run_until_complete(cancel(self.queue._valkey, job_id, queue=QUEUE, ttl_seconds=600))
+        self.loop.run_until_complete(cancel(self.queue.valkey, job_id, queue=QUEUE, ttl_seconds=600))
         assert not (before == "queued" and self._status(job_id) != "canceled")
         assert self._is_marked(job_id) == (before == "started")
 
