@@ -61,8 +61,9 @@ bench-watching: $(VENV)/installed-dev
 bench-fair: $(VENV)/installed-dev
 	$(BIN)/python -m bench.fair $(FAIR_FLAGS)
 
+# Real questions, and the queues alone; PARTS="real no-op" runs these parts, BENCH_FLAGS="--in-flight 128 --seconds 10".
 bench-queue: $(VENV)/installed-dev
-	$(BIN)/python -m bench.queue_bench $(PARTS)
+	$(BIN)/python -m bench.queue_bench $(if $(PARTS),--only $(PARTS)) $(BENCH_FLAGS)
 
 # The service under load, with and without authentication; MINUTES=2 of steady load for each.
 load: $(VENV)/installed-dev

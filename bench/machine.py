@@ -23,13 +23,17 @@ class Program:
 
     process: subprocess.Popen[bytes]
 
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def pids(self) -> list[int]:
         """Return the processes of its session."""
         return [pid for pid in _all_pids() if _stat(pid)[3:4] == [str(self.process.pid)]]
 
     def cpu_seconds(self) -> float:
         """Return the CPU time of the session, with that of children that ended."""
-        return sum(sum(map(int, _stat(pid)[_UTIME : _UTIME + 4])) for pid in self.pids()) / TICKS
+        return sum(map(cpu_seconds_of, self.pids()))
 
     def megabytes(self) -> float:
         """Return the memory of the session in MiB. Shared pages are counted once."""
@@ -64,6 +68,11 @@ def wait_for(condition: Callable[[], object], *, seconds: float) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the CPU time of a process and of its children that ended; 0 when it is gone."""
+    return sum(map(int, _stat(pid)[_UTIME : _UTIME + 4])) / TICKS
 
 
 def _start(

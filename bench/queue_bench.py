@@ -1,20 +1,27 @@
-"""The speed of job queues, all measured in one run: `make bench-queue`. Needs Linux, for /proc.
+"""The speed of the workers, all measured in one run: `make bench-queue`. Needs Linux, for /proc, and a C compiler.
 
-Three tables: jobs that do nothing, jobs that wait a second as for a model, and full questions with a stubbed
-provider. Everything runs on 127.0.0.1 of this machine, so compare the rows with each other and not with other
-machines. Peers live in a virtual environment of their own, .venv-bench.
+First real questions: `main.py worker` answers questions about 1,000 chunks with hybrid search over embeddings of 1,536
+dimensions, real Valkey, SQL and events. Only the provider is a stub (questions/provider.c), so cheap that it limits
+nothing: "long" streams 300 tokens over 3 s, one a chunk, and cites 6 sentences; "short" streams 15 tokens after 1 s and
+cites one. Every question is new, so no answer comes from the cache. Then the queues alone: jobs that do nothing, and
+jobs that wait a second as for a model.
+
+Compare the rows of one run with each other, not with another machine's. "ideal" is the speed if only the provider took
+time. CPU of an answer is the fairer figure on a busy machine. "late" is how long after its time the stub sent a chunk:
+some ms mean that the machine is full. Peers live in a virtual environment of their own, .venv-bench.
+
+    make bench-queue PARTS="real" BENCH_FLAGS="--in-flight 128 --seconds 10"
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,9 @@ from rq import Queue
 
 from bench import flood
 from bench.machine import ROOT, Program, program, wait_for
+from bench.questions import real
+from bench.questions.provider import MODEL_SECONDS
+from bench.questions.setup import open_setup
 from client.rq.serializer import PlainSerializer
 from client.valkey.embedded import EmbeddedValkey
 
@@ -44,8 +54,8 @@ NO_OPS = 5_000
 WAITS_EACH = 5
 STOCK_SECONDS = 20.0
 RUN_SECONDS = 180.0
-QUESTION = {"query": "When was the lighthouse built?", "k": 6, "user_id": "local"}
-IDEAL_QUESTION_SECONDS = 1.105
+REAL = {"real"}
+PARTS = ["real", "no-op", "32", "128", "flood"]
 
 
 class Bench:
@@ -73,38 +83,6 @@ class Bench:
         self.rag_worker(total=WAITS_EACH * at_once, at_once=at_once, seconds=1.0, table=table)
         if at_once == 32:
             self.stock("stock rq worker x32", 32, "bench.queue_jobs.job", [], seconds=1.0, table=table)
-
-    def questions(self) -> None:
-        _title("full questions: embed 100 ms, search 5 ms, model 1 s")
-        with stub_provider(self.folder) as provider:
-            options: dict[str, Any] = {
-                "OPENAI_BASE_URL": provider,
-                "OPENAI_API_KEY": "not-needed",
-                "DATA_DIR": str(self.folder),
-                "VALKEY_URL": self.url,
-            }
-            name = "bench.queue_jobs.question"
-            self.stock("stock rq worker x32", 32, name, [QUESTION], table="question", **options)
-            self.stock(
-                "stock, preloaded, x32",
-                32,
-                name,
-                [QUESTION],
-                config=["-c", "bench.preload"],
-                table="question",
-                **options,
-            )
-            for at_once in (32, 100, 300):
-                # Its first jobs pay for connections and lazy imports, as the first of the stock workers do.
-                options["BENCH_WARM"] = str(2 * at_once)
-                self.rag_worker(
-                    total=10 * at_once,
-                    at_once=at_once,
-                    table="question",
-                    function=name,
-                    arguments=[QUESTION],
-                    **options,
-                )
 
     def rag_worker(
         self,
@@ -218,23 +196,6 @@ class Bench:
         ours = self.rows["no-op", "RagWorker, 32 at once"]
         print(f"  no-op: RagWorker over the best peer: {ours['jobs_per_second'] / best:.2f}")
         print(f"  no-op: CPU of the queue: {ours['cpu_ms']:.2f} ms a job")
-        for at_once in (32, 100, 300):
-            row = self.rows.get(("question", f"RagWorker, {at_once} at once"))
-            if row:
-                share = row["jobs_per_second"] / (at_once / IDEAL_QUESTION_SECONDS)
-                print(f"  questions, {at_once} at once: {100 * share:.0f} % of the ideal")
-        stock, ours = self.rows["question", "stock, preloaded, x32"], self.rows["question", "RagWorker, 100 at once"]
-        print(f"  questions: 100 at once over 32 preloaded: {ours['jobs_per_second'] / stock['jobs_per_second']:.2f}")
-        print(f"  questions: memory of the first over the second: {ours['megabytes'] / stock['megabytes']:.2f}")
-
-
-@contextmanager
-def stub_provider(folder: Path) -> Iterator[str]:
-    """Run the provider that only waits; yield its URL."""
-    log = folder / "stub.log"
-    with program([sys.executable, "-m", "bench.stub"], os.environ, log=log):
-        wait_for(lambda: log.exists() and log.read_text().endswith("\n"), seconds=10)
-        yield log.read_text().splitlines()[-1]
 
 
 def _title(text: str) -> None:
@@ -265,27 +226,48 @@ def _venv(module: str) -> Path:
 
 def main() -> None:
     """Run the parts named on the command line, or all."""
-    parts = sys.argv[1:] or ["no-op", "32", "128", "questions", "flood"]
+    options = _options()
+    parts = options.only
     if {"no-op", "32", "128"} & set(parts):
         _make_venv()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        valkey = EmbeddedValkey(folder / "valkey")
-        valkey.start()
-        try:
-            bench = Bench(valkey.url, folder)
-            for part in parts:
-                {
-                    "no-op": bench.no_op,
-                    "32": lambda: bench.waits(32),
-                    "128": lambda: bench.waits(128),
-                    "questions": bench.questions,
-                    "flood": flood.main,
-                }[part]()
-            if {"no-op", "questions"} <= set(parts):
-                bench.verdicts()
-        finally:
-            valkey.stop()
+        if REAL & set(parts):
+            with open_setup(folder) as setup:
+                if "real" in parts:
+                    real.run(setup, options.models, options.in_flight, options.seconds)
+        if {"no-op", "32", "128"} & set(parts):
+            _queues(parts, folder)
+        if "flood" in parts:
+            flood.main()
+
+
+def _queues(parts: list[str], folder: Path) -> None:
+    """Measure the queues alone."""
+    valkey = EmbeddedValkey(folder / "valkey")
+    valkey.start()
+    try:
+        bench = Bench(valkey.url, folder)
+        if "no-op" in parts:
+            bench.no_op()
+        for at_once in (32, 128):
+            if str(at_once) in parts:
+                bench.waits(at_once)
+        if "no-op" in parts:
+            bench.verdicts()
+    finally:
+        valkey.stop()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.queue_bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--models", nargs="+", default=["long", "short"], choices=sorted(MODEL_SECONDS))
+    parser.add_argument("--in-flight", nargs="+", type=int, default=[32, 128, 300, 1_000], metavar="N")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement, after it is steady")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

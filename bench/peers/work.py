@@ -1,7 +1,6 @@
 """The job that every peer runs, and how its speed is reported. Runs in the peers' own virtual environment.
 
-The first job starts the clock, or the end of job number BENCH_WARM; the last one writes what was measured to the
-file named in BENCH_RESULT.
+The first job starts the clock; the last one writes what was measured to the file named in BENCH_RESULT.
 """
 
 import asyncio
@@ -14,7 +13,6 @@ import time
 from pathlib import Path
 
 TOTAL = int(os.environ.get("BENCH_TOTAL", "1000"))
-WARM = int(os.environ.get("BENCH_WARM", "0"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "0"))
 RESULT = Path(os.environ.get("BENCH_RESULT", "result.json"))
 URL = os.environ.get("BENCH_URL", "redis://127.0.0.1:6379")
@@ -43,20 +41,17 @@ async def async_job() -> None:
 
 
 def _begin() -> None:
-    if next(_begun) == 1 and not WARM:
+    if next(_begun) == 1:
         _start[:] = [time.monotonic(), time.process_time()]
 
 
 def _end() -> None:
-    ended = next(_ended)
-    if ended == WARM:
-        _start[:] = [time.monotonic(), time.process_time()]
-    if ended == TOTAL:
+    if next(_ended) == TOTAL:
         seconds, cpu = time.monotonic() - _start[0], time.process_time() - _start[1]
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         report = {
-            "jobs_per_second": (TOTAL - WARM) / seconds,
-            "cpu_ms": 1000 * cpu / (TOTAL - WARM),
+            "jobs_per_second": TOTAL / seconds,
+            "cpu_ms": 1000 * cpu / TOTAL,
             "megabytes": megabytes,
         }
         part = RESULT.with_suffix(".part")
