@@ -28,17 +28,29 @@ _COUNTED = re.compile(r"\s?[^\W\d_]+")
 class Sentence:
     """A sentence of a passage.
 
-    `context_terms` adds the terms of the previous sentence if this one starts with a pronoun. `numbers` holds all
-    readings of its figures and number words, `months` the numbers of the months in its dates.
+    `context_terms` adds the terms of the previous sentence if this one starts with a pronoun. The figures are read when
+    a claim with a figure first needs them.
     """
 
     text: str
     terms: frozenset[int]
     context_terms: frozenset[int]
-    figures: tuple[Figure, ...]
-    numbers: frozenset[str]
-    months: frozenset[str]
     extract_terms: TermExtractor
+
+    @cached_property
+    def figures(self) -> tuple[Figure, ...]:
+        """The figures that the sentence states in digits, or in English words."""
+        return tuple(figures(self.text))
+
+    @cached_property
+    def numbers(self) -> frozenset[str]:
+        """All readings of the figures and number words."""
+        return numbers_in_words(self.text).union(*(figure.readings | figure.parts for figure in self.figures))
+
+    @cached_property
+    def months(self) -> frozenset[str]:
+        """The numbers, 1 to 12, of the months in the sentence's dates."""
+        return months_in_dates(self.text)
 
     def states(self, figure: Figure) -> bool:
         """Return True if this sentence states the figure, in digits or words, without another unit."""
@@ -83,10 +95,9 @@ def parse_sentences(text: str, terms: TermExtractor) -> Iterator[Sentence]:
     previous_terms = frozenset[int]()
     for start, end in quotable_spans(text):
         line = normalize_line(text[start:end])
-        line_terms, stated = terms(line), tuple(figures(line))
-        numbers = numbers_in_words(line).union(*(figure.readings | figure.parts for figure in stated))
+        line_terms = terms(line)
         context_terms = line_terms | previous_terms if _REFERS_BACK.match(line) else line_terms
-        yield Sentence(line, line_terms, context_terms, stated, numbers, months_in_dates(line), terms)
+        yield Sentence(line, line_terms, context_terms, terms)
         previous_terms = line_terms
 
 

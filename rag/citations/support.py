@@ -26,6 +26,7 @@ from rag.citations.wording import (
     first_name,
     full_names,
     is_negated,
+    may_be_negated,
     names,
     negates_or_forbids,
     strip_negation,
@@ -153,7 +154,8 @@ class Evidence:
         """
         stated, repeated = False, False
         for clause in dict.fromkeys(clauses):
-            found = figures(clause)
+            if not (found := figures(clause)):
+                continue
             without = blank_figures(found, clause)
             said = self._content_terms(without)
             first = next(
@@ -235,45 +237,50 @@ class Evidence:
         """Return True if the claim negates a sentence of the passage, or repeats a negated one without the negation."""
         denied = is_negated(claim)
         for clause in dict.fromkeys(clauses):
+            negates = is_negated(clause)
+            if not negates and (denied or not self._negated_clauses):
+                continue
             said = self._content_terms(strip_negation(clause))
             if len(said) < _MIN_NEGATED_TERMS:
                 continue
-            if is_negated(clause):
+            if negates:
                 best = max(self._sentences, key=lambda sentence: len(said & sentence.context_terms))
                 if len(said & best.context_terms) >= NEGATED_SHARE * len(said) and not is_negated(best.text):
                     return True
-            elif not denied and self._is_negated_in_passage(said):
+            elif said in self._negated_clauses and not any(said <= affirmed for affirmed in self._affirmed_clauses):
                 return True
         return False
 
-    def _is_negated_in_passage(self, said: frozenset[int]) -> bool:
-        """Return True if a clause of the passage negates exactly these terms and no clause affirms them."""
-        denied = False
-        for sentence in self._sentences:
-            for part in clauses_of(sentence.text):
-                part_terms = self._content_terms(strip_negation(part))
-                if said <= part_terms and not is_negated(part):
-                    return False
-                denied = denied or (part_terms == said and is_negated(part))
-        return denied
+    @cached_property
+    def _negated_clauses(self) -> frozenset[frozenset[int]]:
+        """The content terms of each clause of the passage that is negated."""
+        clauses = [part for one in self._sentences if may_be_negated(one.text) for part in clauses_of(one.text)]
+        return frozenset(self._content_terms(strip_negation(part)) for part in clauses if is_negated(part))
+
+    @cached_property
+    def _affirmed_clauses(self) -> frozenset[frozenset[int]]:
+        """The content terms of each other clause of the passage."""
+        clauses = [part for one in self._sentences for part in clauses_of(one.text)]
+        return frozenset(self._content_terms(strip_negation(part)) for part in clauses if not is_negated(part))
 
     def _replaces_subject(self, claim: str) -> bool:
         """Return True if the claim repeats a sentence with a subject or name that the passage does not contain."""
         words = _WORD.findall(normalize_line(claim))
         if len(words) > _MAX_REPEATED_WORDS:
             return False
-        mine = [self._terms(word) for word in words]
-        first = next((n for n, term in enumerate(mine) if term), None)
+        first = next((n for n, word in enumerate(words) if self._terms(word)), None)
         written = set(names(claim))
         suspects = {
             n
-            for n, term in enumerate(mine)
-            if term
+            for n, word in enumerate(words)
+            if (n == first or word in written)
+            and (term := self._terms(word))
             and not term & self._known_terms
-            and (words[n] in written or (n == first and not term & self._question_terms))
+            and (word in written or not term & self._question_terms)
         }
         if not suspects:
             return False
+        mine = [self._terms(word) for word in words]
         said = frozenset[int]().union(*mine)
         for sentence in self._sentences:
             if len(said & sentence.terms) >= _MIN_REPEATED_TERMS and self._substitutes(mine, suspects, sentence.text):

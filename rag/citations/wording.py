@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from rag.citations.figures import is_unit, normalize_line
-from rag.text.language import capitalizes_nouns, negation_words, stop_words
+from rag.text.language import capitalizes_nouns, may_negate, negation_words, stop_words
 
 _CLAUSE = re.compile(
     r"(?<=[.!?])\s(?=(?-i:[^\W_a-z]))|[,;:|–—]\s|\s[–—-]\s|\||"
@@ -40,8 +40,16 @@ def clauses_of(claim: str) -> list[str]:
     return [part for part in _CLAUSE.split(normalize_line(claim)) if part and part.strip()]
 
 
+def may_be_negated(text: str) -> bool:
+    """Return False if `is_negated` is False for the text and each part of it: a cheap test that most texts fail."""
+    lower = text.lower()
+    return "'t" in lower or "’t" in lower or may_negate(lower)
+
+
 def is_negated(text: str) -> bool:
     """Return True if a text contains a negation that changes its meaning (not: `not only`, `no later`)."""
+    if not may_be_negated(text):
+        return False
     plain = _DENIES_NOTHING.sub(" ", text)
     words = {word.lower() for word in _WORD.findall(plain)}
     return bool(words & negation_words(text)) or bool(_DENIED_AT_THE_END.search(plain))
@@ -62,6 +70,8 @@ def bare_reply(claim: str) -> str:
 
 def strip_negation(text: str) -> str:
     """Return the words of a text without its negations."""
+    if not may_be_negated(text):
+        return " ".join(_WORD.findall(text))
     no = negation_words(text)
     return " ".join(word for word in _WORD.findall(_DENIED_AT_THE_END.sub(" ", text)) if word.lower() not in no)
 
@@ -71,18 +81,17 @@ def names(claim: str) -> list[str]:
 
     Empty for German, which capitalises every noun.
     """
-    if capitalizes_nouns(claim):
-        return []
-    words = _AFTER_A_WORD.findall(claim.rpartition(":")[2])
-    return [name for name in words if name[0].isupper() and not is_unit(name)]
+    found = [word for word in _AFTER_A_WORD.findall(claim.rpartition(":")[2]) if word[0].isupper()]
+    return [name for name in found if not is_unit(name)] if found and not capitalizes_nouns(claim) else []
 
 
 def full_names(claim: str) -> list[str]:
     """Return the names of several words within a claim; empty for German."""
-    return [] if capitalizes_nouns(claim) else _FULL_NAME.findall(claim)
+    found: list[str] = _FULL_NAME.findall(claim)
+    return found if found and not capitalizes_nouns(claim) else []
 
 
 def first_name(sentence: str) -> list[str]:
     """Return the first word of a sentence if a second capitalised word shows that it is a name."""
-    found = None if capitalizes_nouns(sentence) else _FIRST_NAME.match(sentence)
-    return [found[1]] if found else []
+    found = _FIRST_NAME.match(sentence)
+    return [found[1]] if found is not None and not capitalizes_nouns(sentence) else []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
 
 from rag.text.phrases import PHRASES, Phrases
 from rag.text.stop_words import CONNECTIVES, FUNCTION_WORDS, NEGATION_WORDS, REFERENCE_WORDS, STOP_WORDS
@@ -33,6 +36,16 @@ _DISTINCT_LETTERS = {
     "cs": re.compile(r"[ěřůčšž]"),
     "tr": re.compile(r"[ğış]"),
 }
+_LANGUAGES = tuple(PHRASES)  # in the order that breaks a tie
+_LANGUAGES_BY_WORD = {
+    word: tuple(language for language, known in FUNCTION_WORDS.items() if word in known)
+    for word in frozenset[str]().union(*FUNCTION_WORDS.values())
+}
+# The languages of the last texts are kept, 1 MB for sentences and 17 MB at most; a longer text is read again each time.
+_CACHED_TEXTS = 1024
+_MAX_CACHED_CHARS = 4000
+_ALL_NEGATION_WORDS = frozenset[str]().union(*NEGATION_WORDS.values())
+_WORD_PART = re.compile(r"[^\W_]+")
 _WHAT_ABOUT = re.compile(r"\s*(?:what|how) about\b", re.IGNORECASE)
 # A question of at most this many words, with at most one content word, is a follow-up.
 MAX_FRAGMENT_WORDS = 3
@@ -60,6 +73,11 @@ def function_words(text: str) -> frozenset[str]:
 def negation_words(text: str) -> frozenset[str]:
     """Return the words that negate in the text's language, in lower case; empty for a language without a list."""
     return NEGATION_WORDS.get(_language(text), frozenset())
+
+
+def may_negate(lower: str) -> bool:
+    """Return True if a word of a text in lower case, or a part of a word, negates in any language."""
+    return not _ALL_NEGATION_WORDS.isdisjoint(_WORD_PART.findall(lower))
 
 
 def capitalizes_nouns(text: str) -> bool:
@@ -100,28 +118,61 @@ def are_in_different_languages(text: str, other: str) -> bool:
 
     In each text, at least two more words indicate its own language than indicate the other text's language.
     """
-    counts, other_counts = _words_by_language(text), _words_by_language(other)
-    language, other_language = _most_frequent(counts), _most_frequent(other_counts)
-    return counts[language] > counts[other_language] + 1 and other_counts[other_language] > other_counts[language] + 1
+    first, second = _detect(text), _detect(other)
+    language, other_language = _most_frequent(first.counts), _most_frequent(second.counts)
+    return (
+        first.counts.get(language, 0) > first.counts.get(other_language, 0) + 1
+        and second.counts.get(other_language, 0) > second.counts.get(language, 0) + 1
+    )
+
+
+class _Detected(NamedTuple):
+    """The code of a text's language, and for each language how many words of the text indicate it, if any do."""
+
+    language: str
+    counts: Mapping[str, int]
 
 
 def _language(text: str) -> str:
-    """Return the code of the text's language. English wins a tie, then the language with more of its stop words."""
+    return _detect(text).language
+
+
+def _detect(text: str) -> _Detected:
+    """Return the language of a text. English wins a tie, then the language with more of its stop words."""
+    return _detect_cached(text) if len(text) <= _MAX_CACHED_CHARS else _detect_uncached(text)
+
+
+def _detect_uncached(text: str) -> _Detected:
     counts = _words_by_language(text)
-    words = set(_WORD.findall(text.lower()))
-    return max(counts, key=lambda code: (counts[code], code == "en", len(words & STOP_WORDS[code])))
+    top = max(counts.values(), default=0)
+    if counts.get("en", 0) == top:
+        return _Detected("en", counts)
+    tied = [language for language in _LANGUAGES if counts.get(language, 0) == top]
+    if len(tied) > 1:
+        words = set(_WORD.findall(text.lower()))
+        tied.sort(key=lambda language: len(words & STOP_WORDS[language]), reverse=True)
+    return _Detected(tied[0], counts)
+
+
+# A check of an answer asks about the same clauses and sentences 900 times; about 300 of them differ.
+_detect_cached = lru_cache(maxsize=_CACHED_TEXTS)(_detect_uncached)
 
 
 def _words_by_language(text: str) -> dict[str, int]:
-    """Return for each language how many words of the text indicate it: its function words, or words in its script."""
+    """Return how many words of the text indicate each language: its function words, or words in its script.
+
+    A language that no word indicates is missing.
+    """
     lower = text.lower()
-    words = _WORD.findall(lower)
-    counts = {language: sum(word in known for word in words) for language, known in FUNCTION_WORDS.items()}
-    counts |= dict.fromkeys(PHRASES.keys() - counts.keys(), 0)
+    counts: dict[str, int] = {}
+    for word in _WORD.findall(lower):
+        for language in _LANGUAGES_BY_WORD.get(word, ()):
+            counts[language] = counts.get(language, 0) + 1
     if lower.isascii():
         return counts
     for language, letters in _DISTINCT_LETTERS.items():
-        counts[language] += bool(letters.search(lower))
+        if letters.search(lower):
+            counts[language] = counts.get(language, 0) + 1
     for script, word_in_script in _WORD_IN_SCRIPT.items():
         if language_of_script := _language_of_script(script, lower):
             counts[language_of_script] = len(word_in_script.findall(lower))
@@ -139,5 +190,7 @@ def _language_of_script(script: str, lower: str) -> str | None:
     return script
 
 
-def _most_frequent(counts: dict[str, int]) -> str:
-    return max(counts, key=lambda language: (counts[language], language == "en"))
+def _most_frequent(counts: Mapping[str, int]) -> str:
+    """Return the language with the highest count. English wins a tie, then the first of _LANGUAGES."""
+    top = max(counts.values(), default=0)
+    return "en" if counts.get("en", 0) == top else next(code for code in _LANGUAGES if counts.get(code, 0) == top)

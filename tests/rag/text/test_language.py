@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.text import language as detection
 from rag.text.language import are_in_different_languages, content_words, phrases
 from rag.text.phrases import PHRASES
-from rag.text.stop_words import CONNECTIVES, FUNCTION_WORDS, QUESTION_WORDS, REFERENCE_WORDS
+from rag.text.stop_words import CONNECTIVES, FUNCTION_WORDS, QUESTION_WORDS, REFERENCE_WORDS, STOP_WORDS
 from tests.support.tables import each
 
 QUESTIONS = {
@@ -67,3 +73,39 @@ def test_texts_in_different_scripts_are_in_different_languages() -> None:
     assert are_in_different_languages("Лампа заряжается кабелем из коробки.", english)
     assert not are_in_different_languages("Лампа заряжается кабелем.", "Батарея держится девять часов.")
     assert not are_in_different_languages("The lamp is green.", english)
+
+
+WORDS = st.sampled_from(
+    [*sorted(word for words in STOP_WORDS.values() for word in words), "lamp", "ß", "å", "ў", "文", "カ"]
+)
+TEXTS = st.one_of(st.text(max_size=60), st.lists(st.one_of(WORDS, WORDS.map(str.upper)), max_size=12).map(" ".join))
+
+
+def count_words(text: str) -> dict[str, int]:
+    """Return how many words of a text indicate each language, one language after the other."""
+    lower = text.lower()
+    counts = {
+        code: sum(word in FUNCTION_WORDS.get(code, ()) for word in re.findall(r"[^\W\d_]+", lower)) for code in PHRASES
+    }
+    for code, letters in detection._DISTINCT_LETTERS.items():
+        counts[code] += bool(letters.search(lower))
+    for script, word in detection._WORD_IN_SCRIPT.items():
+        if language := detection._language_of_script(script, lower):
+            counts[language] = len(word.findall(lower))
+    return counts
+
+
+@given(text=TEXTS, other=TEXTS)
+def test_languages_are_the_same_as_with_one_count_for_each_language(text: str, other: str) -> None:
+    counts, others = count_words(text), count_words(other)
+    words = set(re.findall(r"[^\W\d_]+", text.lower()))
+    expected = max(counts, key=lambda code: (counts[code], code == "en", len(words & STOP_WORDS[code])))
+    assert phrases(text) == PHRASES[expected]
+    mine, theirs = (max(found, key=lambda code: (found[code], code == "en")) for found in (counts, others))
+    assert are_in_different_languages(text, other) == (
+        counts[mine] > counts[theirs] + 1 and others[theirs] > others[mine] + 1
+    )
+
+
+def test_the_language_of_a_long_text_is_recognized() -> None:
+    assert phrases("der Turm und das Haus " * 1_000) == PHRASES["de"]
