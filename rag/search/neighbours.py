@@ -74,6 +74,7 @@ def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage]
 def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[Chunk, int]:
     """Join a chunk with the adjacent candidates that fit the budget; return the chunk and the tokens left."""
     waiting = list(candidates)
+    size = estimate_tokens(chunk.text)
     grown = True
     while grown:  # a chunk that has grown may touch a candidate that it did not touch before
         grown = False
@@ -82,7 +83,7 @@ def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[C
             if joined is None:
                 continue
             waiting.remove(candidate)
-            cost = estimate_tokens(joined.text) - estimate_tokens(chunk.text)
-            if cost <= token_budget:
-                chunk, token_budget, grown = joined, token_budget - cost, True
+            joined_size = estimate_tokens(joined.text)
+            if joined_size - size <= token_budget:
+                chunk, token_budget, size, grown = joined, token_budget - (joined_size - size), joined_size, True
     return chunk, token_budget

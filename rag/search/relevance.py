@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from rag.text.language import content_words, stop_words
 from rag.text.normalize import sentence_spans
@@ -64,7 +65,7 @@ class QueryTerms:
 
     def coverage(self, terms: frozenset[int]) -> float:
         """Return the weighted share of the question's terms that are among `terms`, 0 to 1."""
-        if not self._total:
+        if not self._total or terms.isdisjoint(self.terms):
             return 0.0
         return sum(weight for term, weight in self._weights.items() if term in terms) / self._total
 
@@ -79,7 +80,7 @@ class QueryTerms:
         something else. For a follow-up question, a text without any of its terms has relevance 0, and the relevance to
         the follow-up's terms alone counts if it is higher.
         """
-        if not self.matches_follow_up(terms(text)):
+        if self._follow_up is not None and not self.matches_follow_up(terms(text)):
             return 0.0
         follow_up_relevance = self._follow_up.relevance(text, terms) if self._follow_up else 0.0
         windows = self._terms_by_window(text, terms)
@@ -98,11 +99,11 @@ class QueryTerms:
 
     def proximity(self, text: str, terms: TermExtractor) -> float:
         """Return the highest coverage of the question by two consecutive sentences of a text, 0 to 1."""
-        return max(map(self.coverage, self._terms_by_window(text, terms)), default=0.0)
+        return max(map(self.coverage, set(self._terms_by_window(text, terms))))
 
     def _terms_by_window(self, text: str, terms: TermExtractor) -> list[frozenset[int]]:
         """Return the question's terms in each window of WINDOW_SENTENCES sentences; at least one window."""
-        by_sentence = [terms(text[start:end]) & self.terms for start, end in sentence_spans(text)]
+        by_sentence = [terms(sentence) & self.terms for sentence in _sentences(text)]
         count = max(1, len(by_sentence) - WINDOW_SENTENCES + 1)
         return [frozenset[int]().union(*by_sentence[at : at + WINDOW_SENTENCES]) for at in range(count)]
 
@@ -110,3 +111,9 @@ class QueryTerms:
 def combined_relevance(cosine: float, lexical: float) -> float:
     """Return the mean of a cosine, -1 to 1, and a relevance by words, 0 to 1. Negative cosines count as 0."""
     return (max(0.0, cosine) + lexical) / 2
+
+
+# Questions find the same chunks again. 1,024 chunks with their sentences take about 2 MB.
+@lru_cache(maxsize=1024)
+def _sentences(text: str) -> tuple[str, ...]:
+    return tuple(text[start:end] for start, end in sentence_spans(text))

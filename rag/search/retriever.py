@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Protocol
 
 from errors import ProviderError
@@ -95,12 +94,11 @@ class StageTimer:
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """The fused chunks of a search, best first, and the terms that they are judged by."""
+    """The fused chunks of a search, best first, and the terms of the question."""
 
     results: SearchResults
     fused: list[Passage]
     query_terms: QueryTerms
-    terms: TermExtractor
 
     @property
     def reranked(self) -> list[Passage]:
@@ -173,16 +171,15 @@ class Retriever:
         timer: StageTimer,
     ) -> _Candidates:
         """Search by words and by `vector`, and fuse the rankings."""
-        terms = lru_cache(maxsize=None)(self.terms)
         with timer.stage("search"):
             results = self.store.search(
                 query.query, vector, search_filter or query.search_filter, max(CANDIDATES, query.k)
             )
-            fused = fuse(query.query, results, terms)
+            fused = fuse(query.query, results, self.terms)
         query_terms = QueryTerms(
-            content_terms(query.query, terms), results.idf, follow_up=follow_up_terms(follow_up, terms)
+            content_terms(query.query, self.terms), results.idf, follow_up=follow_up_terms(follow_up, self.terms)
         )
-        return _Candidates(results, fused, query_terms, terms)
+        return _Candidates(results, fused, query_terms)
 
     def _rank(self, query: Query, found: _Candidates, scores: _Scores, timer: StageTimer) -> RetrievalResult:
         """Order the chunks, judge whether they answer the question, and join the neighbours of the best."""
@@ -207,7 +204,7 @@ class Retriever:
             best = head[0].score or 1.0
             values = [
                 (1 - PROXIMITY_WEIGHT) * passage.score / best
-                + PROXIMITY_WEIGHT * found.query_terms.proximity(passage.chunk.text, found.terms)
+                + PROXIMITY_WEIGHT * found.query_terms.proximity(passage.chunk.text, self.terms)
                 for passage in head
             ]
         return _sort_by(values, head) + _scale(tail, min(values)), scores.name
@@ -218,7 +215,7 @@ class Retriever:
         For embeddings of an unknown scale no threshold is known, so any search that found a chunk suffices.
         """
         judged = ranked[:MAX_JUDGED]
-        lexical = max((found.query_terms.relevance(passage.chunk.text, found.terms) for passage in judged), default=0.0)
+        lexical = max((found.query_terms.relevance(passage.chunk.text, self.terms) for passage in judged), default=0.0)
         dense = found.results.dense
         cosine = dense[0].score if dense else None
         if cosine is None:

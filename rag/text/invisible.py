@@ -14,8 +14,9 @@ _RANGES = (
 )
 INVISIBLE = frozenset(chr(code) for first, last in _RANGES for code in range(first, last + 1))
 
-_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RANGES)
-_INVISIBLE_RUN = re.compile(f"[{_CLASS}]+")
+# The same characters inside the brackets of a regular expression.
+INVISIBLE_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RANGES)
+_INVISIBLE_RUN = re.compile(f"[{INVISIBLE_CLASS}]+")
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"\u00ad(?=[ \t]*\r?\n)")
 _LINE_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1f\x85\u2028\u2029]")
 # Joiners between letters of scripts that are misspelt without joiners: Arabic, Syriac, Indic scripts, Mongolian.

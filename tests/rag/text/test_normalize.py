@@ -1,0 +1,68 @@
+"""Normalized text and token counts: the fast functions agree with their plain definitions on any text."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.text.invisible import INVISIBLE
+from rag.text.normalize import (
+    MAX_CHARS_PER_TOKEN,
+    estimate_tokens,
+    normalize,
+    split_letters_and_digits,
+    split_unspaced,
+)
+from tests.support.tables import each
+
+# Characters that the rules name, with letters, digits and spaces of several kinds.
+MARKS = "aAbz09 \n\r\t-\u00ad\u2010\u2011.·_…\ufffe\x02\x1c\x85\xa0\u200b\u2028ﬁﬆßé²½Іかカ日々한"
+TEXTS = st.one_of(
+    st.text(),
+    st.text(st.sampled_from(MARKS), max_size=30),
+    st.lists(
+        st.sampled_from(["wave\u00ad\n", "co-\r\n op", ". . . .", "……", "FY2022", "a1b", "x" * 40, "11" * 30])
+    ).map("".join),
+)
+LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+TYPESETTING = str.maketrans(dict.fromkeys(INVISIBLE, "") | LIGATURES | {"\u2010": "-", "\u2011": "-"})
+BROKEN_WORD = re.compile(
+    r"(?<=[^\W\d_])(?:-|\u00ad|\u2010)[ \t]*\r?\n[ \t]*(?=[^\W\d_A-Z])|[\ufffe\x02](?:[ \t]*\r?\n)?"
+)
+LEADERS = re.compile(r"(?:[.·_]\s?){4,}|…{2,}")
+LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
+TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
+
+
+@given(TEXTS)
+def test_normalized_text(text: str) -> None:
+    split = BROKEN_WORD.sub("", text).translate(TYPESETTING)
+    assert normalize(text) == re.sub(r"\s+", " ", LEADERS.sub(" … ", split)).strip()
+
+
+@given(TEXTS)
+def test_a_space_stands_between_each_letter_and_digit(text: str) -> None:
+    assert split_letters_and_digits(text) == LETTER_DIGIT.sub(" ", text)
+
+
+@given(st.text(st.characters(max_codepoint=0x3004)))
+def test_a_text_of_scripts_with_spaces_is_not_split(text: str) -> None:
+    assert split_unspaced(text) == text
+
+
+@given(TEXTS)
+def test_the_tokens_of_a_text_are_those_of_its_words(text: str) -> None:
+    tokens = [match[0] for match in TOKEN.finditer(text)]
+    count = sum(
+        (len(token) + 1) // 2 if token[0].isdigit() else (len(token) + 5) // 6 if token[0].isalpha() else 1
+        for token in tokens
+    )
+    assert estimate_tokens(text) == max(count, len(text) // MAX_CHARS_PER_TOKEN)
+
+
+@each("first, last", [("々", "々"), ("ぁ", "ゟ"), ("ァ", "ヺ"), ("ー", "ヿ"), ("㐀", "䶿"), ("一", "鿿"), ("가", "힯")])
+def test_a_character_of_a_script_without_spaces_is_split_off(first: str, last: str) -> None:
+    for char in map(chr, range(ord(first), ord(last) + 1)):
+        assert split_unspaced(f"a{char}b").split() in (["a", char, "b"], ["a", "b"])
