@@ -31,7 +31,7 @@ from client.valkey.embedded import EmbeddedValkey
 
 RQ = str(Path(sys.executable).with_name("rq"))
 MAX_WAIT_SECONDS = 90.0
-MAX_RECOVERY_SECONDS = 30.0
+MAX_RECOVERY_SECONDS = 15.0
 
 
 @dataclass

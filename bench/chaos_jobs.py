@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from client.qdrant.bm25 import Bm25Encoder
 from queues import wiring
 from queues.context import current_job
-from queues.ragworker.maintenance import Intervals
+from queues.ragworker.recovery import Intervals
 from queues.ragworker.worker import RagWorker
 from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
@@ -33,7 +33,9 @@ class Worker(RagWorker):
 
     if os.environ.get("CHAOS_QUICK"):
         lease_seconds: ClassVar[int] = 2
-        intervals: ClassVar[Intervals] = Intervals(heartbeat=0.2, recovery=0.2, steady=2.0, valkey_uptime=2.0)
+        intervals: ClassVar[Intervals] = Intervals(
+            heartbeat=0.2, recovery=0.2, steady=2.0, valkey_uptime=2.0, grace=1.0
+        )
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         opened = wiring.open_services(self.settings)

@@ -13,6 +13,7 @@ No method retries. A call that fails may or may not have changed Valkey; the cal
 from __future__ import annotations
 
 import logging
+import os
 import time
 import zlib
 from base64 import b64encode
@@ -24,7 +25,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from rq.results import Result
 
-from client.rq import fair_queue
+from client.rq import fair_queue, holder
 from client.rq.records import rq_timestamp
 from client.rq.scripts import load_script
 from client.rq.serializer import PlainSerializer
@@ -33,20 +34,25 @@ from client.valkey.scripts import Constant, Script
 
 log = logging.getLogger("rq.worker")
 
-# An execution without a heartbeat for this long is dead. Heartbeats come every second.
-LEASE_SECONDS = 12
+# An execution without a heartbeat for this long may be taken over. Heartbeats come every second.
+LEASE_SECONDS = 3
+# The longest lease that is believed: version 0.1 granted leases of 12 s.
+LONGEST_LEASE_SECONDS = 12
 # How long RQ's registry of running jobs keeps a pair, as under RQ's own workers. RQ fails the job of an older pair, so
 # this time must be much longer than the lease.
 REGISTRY_SECONDS = 90
 WORKER_SECONDS = 30
-MAX_ATTEMPTS = 3
+# So many deaths of its worker, while nothing else died, make a job a dead letter.
+MAX_DEATHS = 3
+# After so many deaths of its worker together with other jobs, a job is run alone.
+SUSPECT_LOSSES = 3
 # How long a failed job is kept whose record gives no other time.
 DEFAULT_TTL_SECONDS = 86_400
 # A cancelled job that still exists is checked again after this long.
 RECHECK_SECONDS = 3_600
 STOPPED = "Job stopped by user"
-ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_ATTEMPTS} times"
-DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_ATTEMPTS} times; ask again"}
+ABANDONED = f"AbandonedJobError: the worker that ran the job died, {MAX_DEATHS} times"
+DIED = {"code": "worker_died", "detail": f"the worker died while it ran this job, {MAX_DEATHS} times; ask again"}
 # The fields of a job's record that a worker needs to run it.
 FIELDS = (
     "data",
@@ -59,6 +65,7 @@ FIELDS = (
     "meta",
     "description",
     "deaths",
+    "losses",
     "attempts",
     "success_callback_name",
     "failure_callback_name",
@@ -106,12 +113,13 @@ class JobOutcome:
 class TakeResult:
     """The jobs taken from a list, and the ids that were dropped from it, each with the reason.
 
-    `suspended`: `rq suspend` is in effect, and nothing was taken.
+    `suspended`: `rq suspend` is in effect, and nothing was taken. `suspect_waits`: the next job must run alone.
     """
 
     jobs: list[TakenJob]
     dropped: list[tuple[str, str]]
     suspended: bool
+    suspect_waits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +155,26 @@ class JobTransitions:
         self._worker = worker
         self._lease_seconds = lease_seconds
         self._worker_key = keys.worker(worker)
+        self._process = holder.current()
 
     def wait_for_job(self, queue: str, seconds: float) -> bool:
         """Wait until a job is on the list; return False when the time is up. The job stays at the head of the list."""
         key = keys.queue(queue)
         return self.valkey.blmove(key, key, int(seconds), "LEFT", "LEFT") is not None
 
-    def take(self, queue: str, execution_ids: Sequence[str]) -> TakeResult:
-        """Take one job for each execution id, or fewer when fewer wait."""
+    def take(self, queue: str, execution_ids: Sequence[str], *, idle: bool = True) -> TakeResult:
+        """Take one job for each execution id, or fewer when fewer wait. A suspect is taken alone, if `idle`."""
         unix = time.time()
-        arguments = [queue, self._worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS, *execution_ids]
-        suspended, jobs, dropped = _TAKE.call(self.valkey, [keys.queue(queue), self._worker_key], arguments)
+        arguments = [queue, self._worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS]
+        arguments += [self._process, int(idle), *execution_ids]
+        script_keys = [keys.queue(queue), self._worker_key]
+        suspended, jobs, dropped, suspect_waits = _TAKE.call(self.valkey, script_keys, arguments)
         texts = [text.decode(errors="replace") for text in dropped]
         return TakeResult(
             jobs=[_taken(queue, unix, job) for job in jobs],
             dropped=list(zip(texts[::2], texts[1::2], strict=True)),
             suspended=bool(suspended),
+            suspect_waits=bool(suspect_waits),
         )
 
     def finish_all(self, outcomes: Sequence[tuple[ExecutionRef, JobOutcome]]) -> list[int | RedisError]:
@@ -206,7 +218,7 @@ class JobTransitions:
     def heartbeat(self, executions: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker's record and the leases of its executions."""
         arguments: list[Any] = [rq_timestamp(), time.time(), self._lease_seconds, REGISTRY_SECONDS, WORKER_SECONDS]
-        arguments += ["busy" if executions else "idle", self._worker]
+        arguments += ["busy" if executions else "idle", self._worker, self._process]
         for execution in executions:
             arguments += [execution.queue, execution.job_id, execution.execution_id, execution.started_at]
         known, *places = _HEARTBEAT.call(self.valkey, [self._worker_key], arguments)
@@ -214,13 +226,24 @@ class JobTransitions:
         return HeartbeatResult(bool(known), lost, cancelled)
 
     def recover_expired(self, queue: str) -> list[tuple[str, str]]:
-        """Take the jobs from dead executions. Returns pairs of job id and `requeued`, `dead` or `cancelled`."""
+        """Take every dead job of a queue from its execution, at once. Returns as `recover` does."""
+        expired = self.find_expired(queue)
+        return self.recover(queue, expired, alone=len(expired) == 1)
+
+    def recover(
+        self, queue: str, executions: Iterable[tuple[str, str]], *, alone: bool, dead: str = ""
+    ) -> list[tuple[str, str]]:
+        """Take jobs from executions that are dead. Returns pairs of job id and `requeued`, `dead` or `cancelled`.
+
+        `executions` holds pairs of job and execution. `alone`: nothing else died, so the death counts against the job.
+        `dead` names the process that held them, if it is known to be dead.
+        """
         recovered = []
         meta = PlainSerializer.dumps({"failure": DIED})
         result = _result_fields(Result.Type.FAILED, "exc_string", encode_exception(ABANDONED), self._worker)
-        for job_id, execution_id in self.find_expired(queue):
-            limits = [MAX_ATTEMPTS, DEFAULT_TTL_SECONDS]
-            arguments = [queue, job_id, execution_id, rq_timestamp(), time.time(), *limits, meta, *result]
+        for job_id, execution_id in executions:
+            arguments = [queue, job_id, execution_id, rq_timestamp(), time.time(), MAX_DEATHS, DEFAULT_TTL_SECONDS]
+            arguments += [dead, int(alone), meta, *result]
             try:
                 verdict = _RECOVER_EXPIRED.call(self.valkey, (), arguments).decode()
             except ResponseError as error:  # the error of one job must not stop the others
@@ -232,13 +255,28 @@ class JobTransitions:
 
     def find_expired(self, queue: str) -> list[tuple[str, str]]:
         """Return the pairs of job and execution whose lease has run out."""
-        expired = _FIND_EXPIRED.call(self.valkey, (), [queue])
+        return self._find(queue)
+
+    def find_held_by(self, queue: str, process: str) -> list[tuple[str, str]]:
+        """Return the pairs of job and execution that a process holds."""
+        return self._find(queue, process)
+
+    def _find(self, queue: str, *processes: str) -> list[tuple[str, str]]:
+        expired = _FIND_EXPIRED.call(self.valkey, (), [queue, *processes])
         pairs = [pair.decode(errors="replace").partition(":") for pair in expired]
         return [(job_id, execution_id) for job_id, _, execution_id in pairs]
 
+    def find_dead_processes(self, queue: str) -> list[str]:
+        """Return the names of the dead processes of this host that hold jobs of a queue."""
+        if not holder.host():
+            return []
+        names = _FIND_HOLDERS.call(self.valkey, (), [queue, holder.host()])
+        return [name for name in (found.decode(errors="replace") for found in names) if holder.is_dead(name)]
+
     def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
         """Claim a job that a stock worker already executes under this name, and give its execution a lease."""
-        arguments = [queue, job_id, self._worker, self._lease_seconds]
+        parent = os.getppid()
+        arguments = [queue, job_id, self._worker, self._lease_seconds, self._process, parent, holder.name_of(parent)]
         execution_id, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
         return StockExecution(execution_id.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
@@ -300,6 +338,8 @@ def encode_result(value: Any) -> str:
 def _load(name: str) -> Script:
     constants: dict[str, Constant] = {
         "DEFAULT_TTL": DEFAULT_TTL_SECONDS,
+        "LONGEST_LEASE": LONGEST_LEASE_SECONDS,
+        "SUSPECT_LOSSES": SUSPECT_LOSSES,
         "STOPPED": encode_exception(STOPPED),
         "FIELDS": FIELDS,
     }
@@ -311,6 +351,7 @@ _FINISH = _load("finish")
 _HAND_BACK = _load("hand_back")
 _HEARTBEAT = _load("heartbeat")
 _FIND_EXPIRED = _load("find_expired")
+_FIND_HOLDERS = _load("find_holders")
 _RECOVER_EXPIRED = _load("recover_expired")
 _START_STOCK_EXECUTION = _load("start_stock_execution")
 _RENEW_STOCK_LEASE = _load("renew_stock_lease")

@@ -17,7 +17,7 @@ from rq.utils import parse_timeout, utcparse
 from client.llm.deadline import Deadline
 from client.rq.records import read_call
 from client.rq.serializer import NotPlainData, PlainSerializer
-from client.rq.transitions import DEFAULT_TTL_SECONDS, ExecutionRef, TakenJob
+from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
 from queues.context import JobContext
 
 # A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
@@ -47,7 +47,8 @@ class RagWorkerJob(JobContext):
 class Execution:
     """One run of one job. The first to claim the execution decides its outcome; later outcomes are dropped.
 
-    `result_ttl` and `failure_ttl` are the seconds that the record is kept after the job finished or failed.
+    `result_ttl` and `failure_ttl` are the seconds that the record is kept after the job finished or failed. A suspect
+    has to run alone: several workers died while they ran it and other jobs.
     """
 
     ref: ExecutionRef
@@ -58,6 +59,7 @@ class Execution:
     deadline: Deadline
     result_ttl: int
     failure_ttl: int
+    is_suspect: bool = False
     _claimed: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -125,6 +127,7 @@ def open_execution(
         deadline=Deadline(timeout if timeout > 0 else None),
         result_ttl=result_ttl,
         failure_ttl=ttl_seconds(fields, "failure_ttl"),
+        is_suspect=_is_suspect(fields),
     )
 
 
@@ -134,6 +137,11 @@ def ttl_seconds(fields: Mapping[str, bytes], name: str) -> int:
         return int(fields[name])
     except (KeyError, ValueError):
         return DEFAULT_TTL_SECONDS
+
+
+def _is_suspect(fields: Mapping[str, bytes]) -> bool:
+    losses = fields.get("losses", b"0")
+    return losses.isdigit() and int(losses) >= SUSPECT_LOSSES
 
 
 def _timeout_seconds(fields: Mapping[str, bytes], default_seconds: int) -> int:

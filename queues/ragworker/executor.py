@@ -43,6 +43,8 @@ log = logging.getLogger("rq.worker")
 WAIT_SECONDS = 2
 # The pause of a reader while the queues are suspended or Valkey is away.
 PAUSE_SECONDS = 0.5
+# The pause of a reader while the next job has to run alone.
+SUSPECT_SECONDS = 0.1
 # RQ's text for a time-out, by which the API and dashboards tell a time-out from other failures.
 TIMED_OUT = "rq.timeouts.JobTimeoutException: Task exceeded maximum timeout value ({} seconds)"
 
@@ -77,6 +79,7 @@ class Executor:
         self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
         self._writer = ResultWriter(transitions, self._on_written)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
+        self._suspects: set[str] = set()  # the running executions that have to run alone
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._readers = [
@@ -173,6 +176,9 @@ class Executor:
         unconfirmed: set[str] = set()
         while not self._stopping.is_set() and self._jobs_left != 0:
             try:
+                if self._suspects:
+                    self._stopping.wait(SUSPECT_SECONDS)
+                    continue
                 if unconfirmed:
                     self._transitions.hand_back_unconfirmed(queue, unconfirmed)
                     unconfirmed.clear()
@@ -198,7 +204,8 @@ class Executor:
         try:
             execution_ids = [uuid4().hex for _ in range(self._jobs_allowed(slots))]
             unconfirmed.update(execution_ids)
-            result = self._transitions.take(queue, execution_ids)
+            idle = self._capacity.used == slots
+            result = self._transitions.take(queue, execution_ids, idle=idle)
             unconfirmed.difference_update(execution_ids)
             for job_id, reason in result.dropped:
                 log.warning("%s: %s was dropped: %s", queue, job_id, reason)
@@ -210,6 +217,8 @@ class Executor:
             self._capacity.release(queue, slots - used)
         if result.suspended:
             self._stopping.wait(PAUSE_SECONDS)
+        elif result.suspect_waits:
+            self._stopping.wait(SUSPECT_SECONDS)
         elif self._burst and not result.jobs:
             self._stopping.wait(0.01)
         return bool(result.jobs or result.dropped)
@@ -239,6 +248,8 @@ class Executor:
             return
         with self._lock:
             self._executions[taken.execution.execution_id] = execution
+            if execution.is_suspect:
+                self._suspects.add(taken.execution.execution_id)
         (self._loop if execution.is_coroutine else self._threads).submit(execution)
 
     def _quarantine(self, taken: TakenJob, reason: str) -> None:
@@ -301,6 +312,7 @@ class Executor:
     def _remove(self, ref: ExecutionRef) -> None:
         with self._lock:
             self._executions.pop(ref.execution_id, None)
+            self._suspects.discard(ref.execution_id)
             self.jobs_done += 1
         self._capacity.release(ref.queue)
 

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -14,35 +13,15 @@ from redis.exceptions import RedisError, ResponseError
 from rq.scripts import acquire_or_refresh_lock, release_lock
 
 from client.rq import fair_queue
-from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobTransitions
+from client.rq.transitions import ExecutionRef, JobTransitions
 from client.valkey import keys
+from queues.ragworker.recovery import Intervals, Recovery
 
 log = logging.getLogger("rq.worker")
 
 # Cancelled jobs checked in one step. Jobs that RQ itself cancelled never expire: they are checked again in an hour.
 PRUNE_BATCH = 1_000
 SCHEDULER_LOCK_SECONDS = 61
-
-
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """How often a worker does each part of its maintenance, and for how long it waits before it acts. In seconds.
-
-    After an outage of Valkey every lease has run out, though the workers live; they renew their leases within 2 s of
-    Valkey's return. So a worker recovers no job until it has seen Valkey for `steady`, which is the length of a lease,
-    without a gap of more than `max_gap`, and until Valkey has run for `valkey_uptime`. With a check every `recovery`
-    the last job is recovered 28 s after Valkey's return; 30 s are promised, and `make chaos` allows no more.
-
-    A job in RQ's intermediate list for `unstarted` counts as lost: a stock worker leaves a job there for milliseconds.
-    """
-
-    heartbeat: float = 1.0
-    recovery: float = 2.0
-    prune: float = 60.0
-    steady: float = float(LEASE_SECONDS)
-    max_gap: float = 5.0
-    valkey_uptime: float = 25.0
-    unstarted: float = 15.0
 
 
 class Maintenance:
@@ -70,7 +49,7 @@ class Maintenance:
         on_cancelled: Callable[[str], object],
         register: Callable[[], None],
         owner: str,
-        intervals: Intervals = Intervals(),
+        intervals: Intervals,
     ) -> None:
         self._transitions = transitions
         self._queues = queues
@@ -87,8 +66,7 @@ class Maintenance:
         self._steady_since = time.time()
         self._next_recovery = 0.0
         self._next_prune = 0.0
-        # By queue: when this worker first saw each id in RQ's intermediate list.
-        self._first_seen: dict[str, dict[str, float]] = {}
+        self._recovery = Recovery(transitions, queues, intervals)
         self._registered = True
         self._failing: set[str] = set()
         self._away = False
@@ -129,8 +107,13 @@ class Maintenance:
             self._run_part(f"the schedule of {queue}", partial(self._enqueue_due, queue))
         if now >= self._next_recovery:
             self._next_recovery = now + self._intervals.recovery
+            # While the heartbeat of this worker does not reach Valkey, the heartbeats of other workers may not either.
+            beating = now - self._last_heartbeat <= self._intervals.max_gap
+            steady = beating and now - self._steady_since >= self._intervals.steady
             for queue in self._queues:
-                self._run_part(f"recovery on {queue}", partial(self._recover, queue, now))
+                self._run_part(f"recovery on {queue}", partial(self._recovery.find, queue, now, steady=steady))
+            for queue in self._queues:
+                self._run_part(f"recovery on {queue}", partial(self._recovery.recover, queue, now, steady=steady))
         if now >= self._next_prune:
             self._next_prune = now + self._intervals.prune
             for queue in self._queues:
@@ -171,34 +154,6 @@ class Maintenance:
     def _ensure_registered(self) -> None:
         if not self._registered:
             self._register()
-
-    def _recover(self, queue: str, now: float) -> None:
-        """Requeue or fail the jobs of dead workers."""
-        # While the heartbeat of this worker does not reach Valkey, the heartbeats of other workers may not either.
-        if now - self._steady_since < self._intervals.steady or now - self._last_heartbeat > self._intervals.max_gap:
-            return
-        expired = self._transitions.find_expired(queue)
-        unstarted = self._find_unstarted(queue, now)
-        if (expired or unstarted) and self._valkey_has_just_started():
-            return
-        for job_id, verdict in self._transitions.recover_expired(queue) if expired else ():
-            log.warning("%s: %s was held by a worker that died: %s", queue, job_id, verdict)
-        for job_id in unstarted:
-            if self._transitions.restore_unstarted(queue, job_id):
-                log.warning("%s: %s was taken by a worker that died before it started the job: requeued", queue, job_id)
-            self._first_seen[queue].pop(job_id, None)
-
-    def _find_unstarted(self, queue: str, now: float) -> list[str]:
-        """Return the ids that this worker has seen in RQ's intermediate list for `intervals.unstarted`."""
-        listed = cast("list[bytes]", self._transitions.valkey.lrange(keys.intermediate(queue), 0, -1))
-        before = self._first_seen.get(queue, {})
-        job_ids = {job_id.decode(errors="replace") for job_id in listed}
-        self._first_seen[queue] = {job_id: before.get(job_id, now) for job_id in job_ids}
-        return [job_id for job_id, since in self._first_seen[queue].items() if now - since >= self._intervals.unstarted]
-
-    def _valkey_has_just_started(self) -> bool:
-        info = cast("dict[str, int]", self._transitions.valkey.info("server"))
-        return int(info["uptime_in_seconds"]) < self._intervals.valkey_uptime
 
     def _enqueue_due(self, queue: str) -> None:
         """Enqueue the scheduled jobs that are due, unless a scheduler of RQ holds the lock."""

@@ -24,7 +24,7 @@ so a crash cannot leave a job between two states:
     rq:wip:{queue} {id}:{execution} ─── while this pair exists, the execution holds the job and may write
     rq:execution:{id}:{execution} ───── the lease: `lease_until` is LEASE_SECONDS after the last heartbeat
     rq:executions:{id} ──────────────── the executions of this job, for RQ
-       │ finish  │ hand_back │ recover_expired, when the lease has run out: back to the list, up to MAX_ATTEMPTS times
+       │ finish  │ hand_back │ recover_expired, when the lease has run out: back to the list, up to MAX_DEATHS times
        │         ▼           ▼
        │       rq:queue:{queue}, at the front
        ▼
@@ -67,7 +67,8 @@ from observability import logs
 from queues import wiring
 from queues.ragworker.commands import CommandListener
 from queues.ragworker.executor import Executor
-from queues.ragworker.maintenance import Intervals, Maintenance
+from queues.ragworker.maintenance import Maintenance
+from queues.ragworker.recovery import Intervals
 from settings import Settings, get_settings
 from settings.stop_times import WORKER_GRACE_SECONDS
 

@@ -14,7 +14,7 @@ from rq.job import Job
 from client import rq_client
 from client.rq.submit import MAX_CONVERSATION_JOBS
 from client.rq.transitions import (
-    MAX_ATTEMPTS,
+    MAX_DEATHS,
     ExecutionRef,
     JobOutcome,
     JobTransitions,
@@ -185,7 +185,7 @@ def test_an_end_whose_reply_was_lost_has_released_the_dependents(harness: Harnes
 
 def test_a_dead_letter_releases_its_dependents(harness: Harness) -> None:
     first, second = harness.turns(2)
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(MAX_DEATHS):
         assert harness.status(second) == "deferred"
         execution = harness.take()
         harness.valkey.hset(f"rq:execution:{execution.job_id}:{execution.execution_id}", "lease_until", 0)

@@ -21,7 +21,7 @@ from rq.registry import FailedJobRegistry
 from client.rq.cancel import cancel
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import (
-    MAX_ATTEMPTS,
+    MAX_DEATHS,
     ExecutionRef,
     JobOutcome,
     JobTransitions,
@@ -232,10 +232,10 @@ def test_ended_jobs_never_change_and_other_jobs_are_in_one_place(machine: type[J
 def test_the_third_dead_worker_makes_a_dead_letter(valkey: Redis) -> None:
     transitions = JobTransitions(valkey, "one")
     job = Queue(QUEUE, connection=valkey, serializer=PlainSerializer).enqueue("tests.support.jobs.nothing")
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, MAX_DEATHS + 1):
         (taken,) = transitions.take(QUEUE, [f"execution-{attempt}"]).jobs
         valkey.hset(f"rq:execution:{taken.execution.job_id}:{taken.execution.execution_id}", "lease_until", 0)
-        assert transitions.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_ATTEMPTS else "requeued")]
+        assert transitions.recover_expired(QUEUE) == [(job.id, "dead" if attempt == MAX_DEATHS else "requeued")]
     assert FailedJobRegistry(QUEUE, connection=valkey).get_job_ids() == [job.id]
     assert 0 < valkey.ttl(job.key) <= 86_400
 

@@ -18,7 +18,7 @@ from rq.job import Job
 from client.llm.deadline import current_deadline
 from client.rq.serializer import PlainSerializer
 from queues.context import current_job
-from queues.ragworker.maintenance import Intervals
+from queues.ragworker.recovery import Intervals
 from queues.ragworker.worker import RagWorker
 from settings import Settings
 from tests.support.processes import wait_until
@@ -43,8 +43,14 @@ class Worker(RagWorker):
     functions: ClassVar[frozenset[str]] = frozenset(f"tests.support.jobs.{name}" for name in NAMES)
     lease_seconds: ClassVar[int] = LEASE_SECONDS
     intervals: ClassVar[Intervals] = Intervals(
-        heartbeat=0.2, recovery=0.2, steady=float(LEASE_SECONDS), unstarted=1.0, valkey_uptime=0.0
+        heartbeat=0.2, recovery=0.2, steady=2.0, grace=0.4, unstarted=1.0, valkey_uptime=0.0, outage=0.0
     )
+
+
+class PatientWorker(Worker):
+    """A worker that trusts no lease for a minute: it recovers only the jobs of dead processes of this host."""
+
+    intervals: ClassVar[Intervals] = Intervals(heartbeat=0.2, recovery=0.2, steady=60.0, outage=0.0)
 
 
 def nothing() -> None:

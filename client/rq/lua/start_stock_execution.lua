@@ -1,5 +1,6 @@
 -- Claim a job of ours that a stock worker already executes, and give its execution a lease.
--- ARGV: queue, job, worker's name, lease seconds.
+-- ARGV: queue, job, worker's name, lease seconds, name of this process, id of its parent, name of its parent.
+-- The worker is the parent of a process that it forks for the job; otherwise it is this process.
 -- Returns {execution, attempt, process id of the worker}, or {'', 0, ''} when the job is another worker's, or was
 -- cancelled after the worker took it from its list. The status of the cancelled job, which the worker has overwritten,
 -- is written again.
@@ -28,6 +29,7 @@ elseif cancelled ~= '' and cancelled == field(job, 'ended_at') then
   pcall(release_dependents, job, cancelled)  -- jobs submitted meanwhile
   return {'', 0, ''}
 end
-redis.call('HSET', EXECUTION .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]))
 local pid = redis.pcall('HGET', WORKER .. worker, 'pid')
+redis.call('HSET', EXECUTION .. job .. ':' .. found, 'lease_until', clock + tonumber(ARGV[4]),
+  'holder', pid == ARGV[6] and ARGV[7] or ARGV[5])
 return {found, count_attempt(job), type(pid) == 'string' and pid or ''}

@@ -7,14 +7,23 @@ local ENDED = {finished = true, failed = true, stopped = true, canceled = true}
 local clock = tonumber(redis.call('TIME')[1])
 
 -- Return true if an execution exists and its lease has not run out. Under a stock worker, only jobs of ours have a
--- lease; the execution of any other job lives until its record expires. A lease of more than an hour is not believed.
-local function is_alive(job, execution)
+-- lease; the execution of any other job lives until its record expires. `dead` holds names of dead processes: what they
+-- execute is not alive. A lease that ends later than any worker grants, as after the clock was set back, is not believed.
+local function is_alive(job, execution, dead)
   local key = EXECUTION .. job .. ':' .. execution
   if redis.call('TYPE', key)['ok'] ~= 'hash' then return false end
-  local lease = redis.call('HGET', key, 'lease_until')
-  if not lease then return true end
-  lease = tonumber(lease) or 0
-  return lease > clock and lease < clock + 3600
+  local found = redis.call('HMGET', key, 'lease_until', 'holder')
+  if dead and found[2] and dead[found[2]] then return false end
+  if not found[1] then return true end
+  local lease = tonumber(found[1]) or 0
+  return lease > clock and lease <= clock + LONGEST_LEASE
+end
+
+-- Return the arguments from `first` on as a set.
+local function arguments_from(first)
+  local set = {}
+  for place = first, #ARGV do set[ARGV[place]] = true end
+  return set
 end
 
 -- Return true if a live execution holds the job.
@@ -57,7 +66,7 @@ local function write_end(queue, job, status, now, unix, ttl, result)
     return
   end
   redis.call('HSET', key, 'status', status, 'ended_at', now, 'last_heartbeat', now)
-  redis.call('HDEL', key, 'deaths', 'cancel')
+  redis.call('HDEL', key, 'deaths', 'losses', 'cancel')
   delete_wrong_type(results, 'stream')
   redis.call('XADD', results, 'MAXLEN', 10, '*', unpack(result))
   local registry = (status == 'finished' and FINISHED_JOBS or FAILED_JOBS) .. queue
