@@ -1,14 +1,17 @@
-"""The chat model of the provider, through langchain-openai.
+"""The chat model of the provider, through langchain-openai, for calls that block a thread.
 
-Importing langchain-openai takes 0.9 s, so it is imported with the first use.
+Questions are answered by `client.llm.completions`. Importing langchain-openai takes 0.7 s of CPU and 64 MB, so it is
+imported with the first call.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from client.llm.provider import CONNECT_TIMEOUT_SECONDS, MAX_RETRIES, provider_errors, provider_key, provider_url
+from client.llm.failures import provider_errors
+from client.llm.provider import CHAT_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, provider_key, provider_url
 from client.llm.retries import ProviderCalls
 from errors import ProviderError
 from schemas import Completion, Usage
@@ -19,16 +22,13 @@ if TYPE_CHECKING:
 
     from settings import Settings
 
-# LangChain sets no time-out by default.
-CHAT_TIMEOUT_SECONDS = 60.0
-
 
 class Chat:
     """A chat model. Safe for threads."""
 
-    def __init__(self, model: ChatOpenAI, calls: ProviderCalls) -> None:
-        self._model = model
-        self._calls = calls
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._calls = ProviderCalls(settings)
 
     def complete(
         self,
@@ -50,28 +50,49 @@ class Chat:
         options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         options = {name: value for name, value in options.items() if value is not None}
         messages = [("system", system), ("user", user)]
-        listener = None if on_text is None else _StreamListener(on_text, on_restart)
+        listener = None if on_text is None else StreamListener(on_text, on_restart)
         with provider_errors():
-            message = self._calls.call(lambda: self._ask(messages, listener, options), seconds=CHAT_TIMEOUT_SECONDS)
-        return Completion(text=_text(message), model=model or self._model.model_name, usage=_usage(message))
+            message = self._calls.call_sync(
+                lambda: self._ask(messages, listener, options), seconds=CHAT_TIMEOUT_SECONDS
+            )
+        return Completion(text=_text(message), model=model or self._settings.chat_model, usage=_usage(message))
 
     def _ask(
-        self, messages: list[tuple[str, str]], listener: _StreamListener | None, options: dict[str, Any]
+        self, messages: list[tuple[str, str]], listener: StreamListener | None, options: dict[str, Any]
     ) -> AIMessage:
         """Ask once. Streams the answer when there is a listener."""
-        if listener is None:
-            return self._model.invoke(messages, **options)
-        listener.begin()
-        answer: AIMessageChunk | None = None
-        for part in self._model.stream(messages, stream_usage=True, **options):
-            answer = part if answer is None else answer + part
-            listener.receive(str(part.text))
+        from client.llm.sync_http import sdk_failures
+
+        with sdk_failures():
+            if listener is None:
+                return self._model.invoke(messages, **options)
+            listener.begin()
+            answer: AIMessageChunk | None = None
+            for part in self._model.stream(messages, stream_usage=True, **options):
+                answer = part if answer is None else answer + part
+                listener.receive(str(part.text))
         if answer is None:
             raise ProviderError("the model provider ended its answer before it began")
         return answer
 
+    @cached_property
+    def _model(self) -> ChatOpenAI:
+        from httpx2 import Timeout
+        from langchain_openai import ChatOpenAI
 
-class _StreamListener:
+        from client.llm.sync_http import MAX_RETRIES, http_client
+
+        return ChatOpenAI(
+            model=self._settings.chat_model,
+            api_key=provider_key(self._settings),
+            base_url=provider_url(self._settings),
+            timeout=Timeout(CHAT_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            max_retries=MAX_RETRIES,
+            http_client=http_client(),
+        )
+
+
+class StreamListener:
     """Passes the parts of an answer on, and reports the restart of an answer that had already begun."""
 
     def __init__(self, on_text: Callable[[str], None], on_restart: Callable[[], None]) -> None:
@@ -93,22 +114,7 @@ class _StreamListener:
 
 def make_chat(settings: Settings) -> Chat | None:
     """Make the chat model, or return None when no provider is configured."""
-    if settings.offline:
-        return None
-    from httpx2 import Timeout
-    from langchain_openai import ChatOpenAI
-
-    from client.llm.http import http_client
-
-    model = ChatOpenAI(
-        model=settings.chat_model,
-        api_key=provider_key(settings),
-        base_url=provider_url(settings),
-        timeout=Timeout(CHAT_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
-        max_retries=MAX_RETRIES,
-        http_client=http_client(),
-    )
-    return Chat(model, ProviderCalls(settings))
+    return None if settings.offline else Chat(settings)
 
 
 def _text(message: AIMessage) -> str:

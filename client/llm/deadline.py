@@ -6,6 +6,7 @@ can block registers a function that shuts it, and stopping the job calls that fu
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ class Deadline:
         self._stopped = threading.Event()
         self._cancelled = False
         self._lock = threading.Lock()
-        self._closers: dict[int, Callable[[], None]] = {}
+        self._closers: dict[int, Callable[[], object]] = {}
         self._calls_left: int | None = None
 
     @property
@@ -53,6 +54,13 @@ class Deadline:
         """Wait, but not past the deadline. Raises as `check` does."""
         left = self.remaining()
         self._stopped.wait(seconds if left is None else min(seconds, left))
+        self.check()
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Wait as `sleep` does, in a coroutine."""
+        left = self.remaining()
+        with self.cancelling_on_stop():
+            await asyncio.sleep(seconds if left is None else min(seconds, left))
         self.check()
 
     def limit_calls(self, max_calls: int | None) -> None:
@@ -83,7 +91,7 @@ class Deadline:
                 close()
 
     @contextmanager
-    def closing_on_stop(self, close: Callable[[], None]) -> Iterator[None]:
+    def closing_on_stop(self, close: Callable[[], object]) -> Iterator[None]:
         """Have `stop` call `close`, in the thread that stops the job, while the block runs."""
         with self._lock:
             self._closers[id(close)] = close
@@ -93,6 +101,31 @@ class Deadline:
         finally:
             with self._lock:
                 self._closers.pop(id(close), None)
+
+    @contextmanager
+    def cancelling_on_stop(self) -> Iterator[None]:
+        """Have `stop` cancel the current task while the block runs: after a stop the block raises as `check` does.
+
+        A cancellation from elsewhere stays a CancelledError.
+        """
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101  the block awaits, so a task runs it
+        cancelled_before = task.cancelling()
+        stopped = ended = False
+
+        def cancel() -> None:
+            nonlocal stopped
+            if not ended:
+                stopped = True
+                task.cancel()
+
+        try:
+            with self.closing_on_stop(lambda: loop.call_soon_threadsafe(cancel)):
+                yield
+        finally:
+            ended = True
+            if stopped and task.uncancel() <= cancelled_before:
+                self.check()
 
 
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import threading
+from functools import cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,16 @@ class LocalEmbedder:
             if self._loaded is None:
                 self._loaded = _load(self._folder)
             return self._loaded
+
+
+@cache
+def local_embedder(folder: Path) -> LocalEmbedder:
+    """Return the process's embedder: indexing and questions share one loaded model.
+
+    Raises SettingsError when a package of the model is missing.
+    """
+    check_installed()
+    return LocalEmbedder(folder)
 
 
 def check_installed() -> None:

@@ -9,23 +9,22 @@ the third.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from client.llm.deadline import Deadline, current_deadline
+from client.llm.failures import CallFailure, CallTimeout
 from errors import ProviderRateLimited, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ MAX_RATE_LIMIT_WAIT_SECONDS = 300.0
 VALKEY_TIMEOUT_SECONDS = 1.0
 # How long calls skip the breaker and the limiter after Valkey did not answer.
 UNGUARDED_SECONDS = 5.0
-_TRANSIENT_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+# uvloop's timers may end up to 1 ms early. A call that ends with its job ends after the job's deadline.
+TIMER_SECONDS = 0.002
 
 T = TypeVar("T")
 
@@ -65,63 +65,93 @@ class ProviderCalls:
         self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
 
-    def call(self, request: Callable[[], T], *, seconds: float) -> T:
+    async def call(self, request: Callable[[], Awaitable[T]], *, seconds: float) -> T:
         """Return what `request` returns, each attempt within `seconds`.
 
-        Raises ProviderError, the SDK's errors, and what Deadline.check raises.
+        Raises ProviderError, CallFailure, and what Deadline.check raises. The loop is never blocked: what needs Valkey
+        runs in a thread.
         """
         deadline = current_deadline()
-        retrying: Retrying = Retrying(
-            retry=retry_if_exception(lambda error: _is_transient(error) and _can_retry(error, deadline)),
-            stop=stop_after_attempt(MAX_CALLS),
-            wait=_wait_seconds,
-            sleep=deadline.sleep,
-            reraise=True,
-        )
-        result: T = retrying(self._attempt, request, deadline, seconds)
+        retrying = AsyncRetrying(**_options(deadline), sleep=deadline.sleep_async)
+        with deadline.cancelling_on_stop():
+            result: T = await retrying(self._attempt, request, deadline, seconds)
         return result
 
-    def _attempt(self, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
-        from client.llm.http import call_within
+    def call_sync(self, request: Callable[[], T], *, seconds: float) -> T:
+        """Return what `request` returns, as `call` does, and block until then."""
+        deadline = current_deadline()
+        retrying = Retrying(**_options(deadline), sleep=deadline.sleep)
+        result: T = retrying(self._attempt_sync, request, deadline, seconds)
+        return result
 
-        deadline.check()
-        self._wait_until_allowed(deadline)
-        if not deadline.take_call():
-            raise ProviderUnavailable(f"the model provider was asked {MAX_CALLS} times without success; try later")
+    async def _attempt(self, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float) -> T:
+        if admit := self._admission(deadline):
+            await deadline.sleep_async(await asyncio.to_thread(admit))
+        _take_call(deadline)
+        try:
+            result = await _bounded(request, deadline, seconds)
+        except Exception as error:
+            deadline.check()  # a job that has ended raises its own error
+            if report := self._report(error):
+                await asyncio.to_thread(report)
+            raise
+        if report := self._report(None):
+            await asyncio.to_thread(report)
+        return result
+
+    def _attempt_sync(self, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
+        from client.llm.sync_http import call_within
+
+        if admit := self._admission(deadline):
+            deadline.sleep(admit())
+        _take_call(deadline)
         try:
             with call_within(seconds):
                 result = request()
         except Exception as error:
-            deadline.check()  # a job that has ended raises its own error, not the SDK's error for a shut socket
-            self._record(failed=_is_outage(error))
+            deadline.check()  # a job that has ended raises its own error, not the failure of a shut socket
+            if report := self._report(error):
+                report()
             raise
-        self._record(failed=False)
+        if report := self._report(None):
+            report()
         return result
 
-    def _wait_until_allowed(self, deadline: Deadline) -> None:
-        """Wait for the rate limiter. Raises ProviderUnavailable while the breaker is open, ProviderRateLimited."""
-        if time.monotonic() < self._unguarded_until:
-            return
+    def _admission(self, deadline: Deadline) -> Callable[[], float] | None:
+        """Return what must be done before a call, with Valkey; None if a call may go out. Raises as Deadline.check."""
         left = deadline.remaining()
+        if time.monotonic() < self._unguarded_until:
+            return None
+        look = self._breaker.is_due()
+        return partial(self._admit, left, look=look) if look or self._limiter else None
+
+    def _admit(self, left: float | None, *, look: bool) -> float:
+        """Return how many seconds a call has to wait for the rate limiter. `left` is the time left for its job.
+
+        Raises ProviderUnavailable while the breaker is open, ProviderRateLimited if the wait is too long.
+        """
         max_wait = MAX_RATE_LIMIT_WAIT_SECONDS if left is None else left
         try:
-            if self._breaker.refuses():
+            if look and self._breaker.refuses():
                 raise ProviderUnavailable("the model provider is down: calls are paused for some seconds; try later")
             wait = 0.0 if self._limiter is None else self._limiter.reserve(max_wait)
         except (RedisError, OSError):
             self._skip_guards()
-            return
+            return 0.0
         if wait is None:
             raise ProviderRateLimited(
                 "too many questions wait for the model provider (PROVIDER_REQUESTS_PER_MINUTE); try later"
             )
-        if wait:
-            deadline.sleep(wait)
+        return wait
+
+    def _report(self, error: Exception | None) -> Callable[[], None] | None:
+        """Return what must be done after a call, with Valkey: tell the breaker its outcome. None for nothing."""
+        failed = isinstance(error, CallFailure) and error.outage
+        if time.monotonic() < self._unguarded_until or not (failed or self._breaker.awaits_success):
+            return None
+        return partial(self._record, failed=failed)
 
     def _record(self, *, failed: bool) -> None:
-        """Report the outcome of a call to the breaker."""
-        if time.monotonic() < self._unguarded_until:
-            return
         try:
             if failed:
                 self._breaker.failed()
@@ -134,28 +164,40 @@ class ProviderCalls:
         self._unguarded_until = time.monotonic() + UNGUARDED_SECONDS
 
 
+def _options(deadline: Deadline) -> dict[str, Any]:
+    """Return how calls are retried."""
+    return {
+        "retry": retry_if_exception(lambda error: _is_transient(error) and _can_retry(error, deadline)),
+        "stop": stop_after_attempt(MAX_CALLS),
+        "wait": _wait_seconds,
+        "reraise": True,
+    }
+
+
+async def _bounded(request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float) -> T:
+    """Return what `request` returns. Raises CallTimeout after `seconds`, and when the time of the job is up."""
+    left = deadline.remaining()
+    try:
+        async with asyncio.timeout(seconds if left is None else min(seconds, left + TIMER_SECONDS)):
+            return await request()
+    except TimeoutError:
+        raise CallTimeout from None
+
+
+def _take_call(deadline: Deadline) -> None:
+    if not deadline.take_call():
+        raise ProviderUnavailable(f"the model provider was asked {MAX_CALLS} times without success; try later")
+
+
 def _is_transient(error: BaseException) -> bool:
     """Return True if the same call may succeed later."""
-    import openai
-
-    if isinstance(error, openai.APIStatusError):
-        if getattr(error, "code", None) == "insufficient_quota":
-            return False
-        return error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error.status_code in _TRANSIENT_STATUSES
-    return isinstance(error, openai.APIConnectionError)  # APITimeoutError is a subclass
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Return True if the provider did not answer, or answered with a failure of its own."""
-    import openai
-
-    return _is_transient(error) and not isinstance(error, openai.RateLimitError)
+    return isinstance(error, CallFailure) and error.transient
 
 
 def _can_retry(error: BaseException, deadline: Deadline) -> bool:
     """Return True if a call is left, and the wait that the provider asks for is short and ends before the deadline."""
     left = deadline.remaining()
-    requested = retry_after(error)
+    requested = _requested_wait(error)
     if requested is not None and (requested > LONGEST_WAIT_SECONDS or (left is not None and requested >= left)):
         return False
     return deadline.calls_left != 0
@@ -164,22 +206,14 @@ def _can_retry(error: BaseException, deadline: Deadline) -> bool:
 def _wait_seconds(state: RetryCallState) -> float:
     """Return the seconds before the next attempt, jittered: the provider's Retry-After, or a wait that doubles."""
     error = state.outcome.exception() if state.outcome else None
-    doubled = FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
+    doubled: float = FIRST_WAIT_SECONDS * 2 ** (state.attempt_number - 1)
     backoff = min(LONGEST_WAIT_SECONDS, doubled) * random.uniform(0.5, 1)  # noqa: S311
-    requested = retry_after(error) if error else None
+    requested = _requested_wait(error)
     # Jittered too, so that callers with the same Retry-After do not all return at the same time.
-    wait: float = backoff if requested is None else requested + backoff * 0.5
-    log.info("the model provider failed (%s); trying again in %.1f s", type(error).__name__, wait)
+    wait = backoff if requested is None else requested + backoff * 0.5
+    log.info("the model provider failed (%s); trying again in %.1f s", error, wait)
     return wait
 
 
-def retry_after(error: BaseException) -> float | None:
-    """Return how many seconds the provider asks to wait; None if the response has no such header."""
-    headers = getattr(getattr(error, "response", None), "headers", None) or {}
-    with suppress(ValueError):
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        return max(0.0, float(headers["retry-after"])) if "retry-after" in headers else None
-    with suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(headers["retry-after"]) - datetime.now(UTC)).total_seconds())
-    return None
+def _requested_wait(error: BaseException | None) -> float | None:
+    return error.retry_after if isinstance(error, CallFailure) else None

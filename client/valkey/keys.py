@@ -144,8 +144,11 @@ def answer(digest: str) -> str:
 
 # The prefix of the keys that the library `limits` makes.
 QUOTAS: Final = "rag:limits"
-# The prefix of the keys that the library pybreaker makes.
-CIRCUIT_BREAKER: Final = "rag:provider"
+# How many calls of the provider failed in a row.
+CIRCUIT_BREAKER_FAILURES: Final = "rag:provider:failures"
+# Exists while calls of the provider are paused.
+CIRCUIT_BREAKER_PAUSE: Final = "rag:provider:pause"
+# Exists while one call is on trial after a pause.
 CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
 RATE_LIMITER: Final = "rag:provider:bucket"
 

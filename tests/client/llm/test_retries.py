@@ -8,15 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 
 import pytest
 from redis import Redis
 
 from client.llm import retries
-from client.llm.chat import Chat, make_chat
 from client.llm.deadline import Deadline, apply_deadline
-from client.llm.embeddings import Embedder, make_embedder
 from client.valkey import circuit_breaker
 from client.valkey.circuit_breaker import CircuitBreaker
 from client.valkey.rate_limiter import RateLimiter
@@ -32,8 +29,12 @@ from errors import (
 )
 from settings import Settings
 from tests.conftest import MakeSettings
+from tests.support.models import BlockingModels, CoroutineModels, Models
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.processes import wait_until
+from tests.support.sockets import serving_sockets
+
+MakeModels = Callable[[Settings], Models]
 
 
 @pytest.fixture(autouse=True)
@@ -46,70 +47,65 @@ def online(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Se
     return make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY)
 
 
-@pytest.fixture
-def chat(online: Settings) -> Chat:
-    made = make_chat(online)
-    assert made is not None
+@pytest.fixture(params=[BlockingModels, CoroutineModels])
+def make_models(request: pytest.FixtureRequest) -> MakeModels:
+    made: MakeModels = request.param
     return made
 
 
 @pytest.fixture
-def embedder(online: Settings) -> Embedder:
-    made = make_embedder(online)
-    assert isinstance(made, Embedder)
-    return made
+def models(make_models: MakeModels, online: Settings) -> Models:
+    return make_models(online)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_transient_failure_is_retried(status: int, chat: Chat, stub: OpenAIStub) -> None:
+def test_a_transient_failure_is_retried(status: int, models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [status, status]
     stub.behaviour.answer = "yes"
-    assert chat.complete("system", "user").text == "yes"
+    assert models.complete("system", "user").text == "yes"
     assert len(stub.behaviour.calls) == 3
 
 
 @pytest.mark.parametrize(("status", "error"), [(400, ProviderError), (401, ProviderKeyRejected), (404, ModelNotFound)])
-def test_a_final_failure_is_not_retried(status: int, error: type[Exception], chat: Chat, stub: OpenAIStub) -> None:
+def test_a_final_failure_is_not_retried(status: int, error: type[Exception], models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = status
     with pytest.raises(error):
-        chat.complete("system", "user")
+        models.complete("system", "user")
     assert len(stub.behaviour.calls) == 1
 
 
-def test_a_call_is_made_four_times_at_most(chat: Chat, stub: OpenAIStub) -> None:
+def test_a_call_is_made_four_times_at_most(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 503
     with pytest.raises(ProviderUnavailable):
-        chat.complete("system", "user")
+        models.complete("system", "user")
     assert len(stub.behaviour.calls) == retries.MAX_CALLS
 
 
-def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(
-    chat: Chat, embedder: Embedder, stub: OpenAIStub
-) -> None:
+def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(models: Models, stub: OpenAIStub) -> None:
     deadline = Deadline()
     deadline.limit_calls(4)
     stub.behaviour.fail_next = [500, 500]
     with apply_deadline(deadline):
-        embedder.embed_query("why?")
+        models.embed_query("why?")
         stub.behaviour.always_fail = 500
         with pytest.raises(ProviderUnavailable):
-            chat.complete("system", "user")
+            models.complete("system", "user")
     assert len(stub.behaviour.calls) == 4
 
 
-def test_retry_after_is_obeyed(chat: Chat, stub: OpenAIStub) -> None:
+def test_retry_after_is_obeyed(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 0.6
     started = time.monotonic()
-    chat.complete("system", "user")
+    models.complete("system", "user")
     assert time.monotonic() - started >= 0.6
 
 
-def test_a_requested_wait_beyond_the_deadline_fails_at_once(chat: Chat, stub: OpenAIStub) -> None:
+def test_a_requested_wait_beyond_the_deadline_fails_at_once(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.fail_next = [429]
     stub.behaviour.retry_after_seconds = 600
     with apply_deadline(Deadline(60)), pytest.raises(ProviderRateLimited):  # and not JobTimedOut, after 60 s
-        chat.complete("system", "user")
+        models.complete("system", "user")
     assert len(stub.behaviour.calls) == 1
 
 
@@ -128,11 +124,13 @@ def test_the_rate_limiter_spaces_the_calls_of_all_workers(valkey: Redis, valkey_
         assert last + (time.monotonic() - started) > 11 * 0.5 - 0.05
 
 
-def test_calls_of_the_model_keep_the_rate_limit(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> None:
+def test_calls_of_the_model_keep_the_rate_limit(
+    make_models: MakeModels, make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub
+) -> None:
     limited = make_settings(
         valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY, provider_requests_per_minute=600
     )
-    models = [make_chat(limited), make_chat(limited)]
+    models = [make_models(limited), make_models(limited)]
     started = time.monotonic()
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda n: models[n % 2].complete("system", "user"), range(20)))
@@ -158,67 +156,70 @@ def test_the_breaker_opens_for_all_and_closes_by_itself(valkey: Redis) -> None:
     assert not one.refuses()
 
 
-def test_while_the_breaker_is_open_calls_fail_at_once(chat: Chat, stub: OpenAIStub) -> None:
+def test_while_the_breaker_is_open_calls_fail_at_once(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 500
     for _ in range(3):
         with pytest.raises(ProviderUnavailable):
-            chat.complete("system", "user")
+            models.complete("system", "user")
     calls = len(stub.behaviour.calls)
     assert calls == circuit_breaker.FAILURES
     with pytest.raises(ProviderUnavailable, match="paused"):
-        chat.complete("system", "user")
+        models.complete("system", "user")
     assert len(stub.behaviour.calls) == calls
 
 
-def test_refusals_do_not_open_the_breaker(chat: Chat, stub: OpenAIStub) -> None:
+def test_refusals_do_not_open_the_breaker(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.always_fail = 401
     for _ in range(circuit_breaker.FAILURES + 2):
         with pytest.raises(ProviderKeyRejected):
-            chat.complete("system", "user")
+            models.complete("system", "user")
     stub.behaviour.always_fail = None
     stub.behaviour.answer = "yes"
-    assert chat.complete("system", "user").text == "yes"
+    assert models.complete("system", "user").text == "yes"
 
 
-def test_without_valkey_calls_skip_breaker_and_limiter(make_settings: MakeSettings, stub: OpenAIStub) -> None:
+def test_without_valkey_calls_skip_breaker_and_limiter(
+    make_models: MakeModels, make_settings: MakeSettings, stub: OpenAIStub
+) -> None:
     stub.behaviour.answer = "yes"
-    chat = make_chat(make_settings(valkey_url="redis://127.0.0.1:1", openai_base_url=stub.url, openai_api_key=KEY))
-    assert chat is not None
-    assert chat.complete("system", "user").text == "yes"
+    models = make_models(make_settings(valkey_url="redis://127.0.0.1:1", openai_base_url=stub.url, openai_api_key=KEY))
+    assert models.complete("system", "user").text == "yes"
 
 
-def test_a_trickling_answer_ends_with_the_job(trickle: str, valkey_url: str, make_settings: MakeSettings) -> None:
-    chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
-    assert chat is not None
+def test_a_trickling_answer_ends_with_the_job(
+    make_models: MakeModels, trickle: str, valkey_url: str, make_settings: MakeSettings
+) -> None:
+    models = make_models(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     with apply_deadline(Deadline(1.0)), pytest.raises(JobTimedOut):  # and not ProviderTimeout, after a minute
-        chat.complete("system", "user")
+        models.complete("system", "user")
 
 
 def test_a_trickling_answer_ends_with_the_time_of_a_call(
-    trickle: str, valkey_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+    make_models: MakeModels,
+    trickle: str,
+    valkey_url: str,
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("client.llm.chat.CHAT_TIMEOUT_SECONDS", 0.3)
-    chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
-    assert chat is not None
+    monkeypatch.setattr("client.llm.completions.CHAT_TIMEOUT_SECONDS", 0.3)
+    models = make_models(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
     with pytest.raises(ProviderTimeout):
-        chat.complete("system", "user")
+        models.complete("system", "user")
 
 
-def test_stopping_a_job_closes_its_call(valkey_url: str, make_settings: MakeSettings) -> None:
-    closed = threading.Event()
+def test_stopping_a_job_closes_its_call(make_models: MakeModels, valkey_url: str, make_settings: MakeSettings) -> None:
+    closed, deadline = threading.Event(), Deadline()
 
     def hold(connection: socket.socket) -> None:
         while connection.recv(65536):
-            pass
+            deadline.stop()
         closed.set()
 
-    with serving(hold) as url:
-        chat = make_chat(make_settings(valkey_url=valkey_url, openai_base_url=url))
-        assert chat is not None
-        deadline = Deadline()
-        threading.Timer(0.3, deadline.stop).start()
+    with serving_sockets(hold) as url:
+        models = make_models(make_settings(valkey_url=valkey_url, openai_base_url=url))
         with apply_deadline(deadline), pytest.raises(JobStopped):
-            chat.complete("system", "user")
+            models.complete("system", "user")
         assert closed.wait(20)
 
 
@@ -233,33 +234,5 @@ def trickle() -> Iterator[str]:
             connection.sendall(b" ")
             time.sleep(0.05)
 
-    with serving(send) as url:
+    with serving_sockets(send) as url:
         yield url
-
-
-@contextmanager
-def serving(handle: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve connections, each in a thread, until the end of the block."""
-    connections: list[socket.socket] = []
-
-    def run(connection: socket.socket) -> None:
-        with suppress(OSError):
-            handle(connection)
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = server.accept()
-            except OSError:
-                return
-            connections.append(connection)
-            threading.Thread(target=run, args=(connection,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
-        server.shutdown(socket.SHUT_RDWR)
-    for connection in connections:
-        connection.close()
-    thread.join(5)
