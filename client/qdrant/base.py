@@ -35,14 +35,10 @@ class FieldRange:
 
 @dataclass(frozen=True, slots=True)
 class PointFilter:
-    """The points that meet every condition of `must` and none of `must_not`.
-
-    Where `should` is not empty, they also pass at least one of its filters.
-    """
+    """The points that meet every condition of `must` and none of `must_not`."""
 
     must: tuple[FieldMatch | FieldRange, ...] = ()
     must_not: tuple[FieldMatch, ...] = ()
-    should: tuple[PointFilter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +95,6 @@ class Engine(Protocol):
 
     def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
         """Run all queries in one batch; return the hits of each, best first."""
-
-    def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
-        """Return the payloads of up to `limit` points, unordered."""
 
     def delete(self, where: PointFilter) -> None:
         """Remove points from this collection."""

@@ -81,12 +81,6 @@ class EmbeddedEngine:
             batches = shard.query_batch(qdrant.QueryBatchRequest([_request(query, query_filter) for query in queries]))
         return [[_hit(point, query) for point in points] for query, points in zip(queries, batches, strict=True)]
 
-    def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
-        """As Engine.scroll."""
-        with self.shard.open() as shard:
-            records, _ = shard.scroll(qdrant.ScrollRequest(limit=limit, filter=_filter(where), with_payload=True))
-            return _payloads(records)
-
     def delete(self, where: PointFilter) -> None:
         """As Engine.delete."""
         with self.shard.open() as shard:
@@ -159,7 +153,6 @@ def _filter(where: PointFilter) -> qdrant.Filter:
     return qdrant.Filter(
         must=[_condition(condition) for condition in where.must],
         must_not=[_condition(condition) for condition in where.must_not],
-        should=[_filter(alternative) for alternative in where.should],
     )
 
 

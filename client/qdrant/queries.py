@@ -10,7 +10,6 @@ from client.qdrant.base import FieldMatch, FieldRange, Hit, PointFilter, VectorQ
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     DENSE_VECTOR,
-    INDEX_FIELD,
     NAME_FIELD,
     OPENING_VECTOR,
     PAGE_FIELD,
@@ -21,7 +20,7 @@ from client.qdrant.points import (
     passage_of,
 )
 from rag.search.fusion import SearchResults
-from schemas import Chunk, Passage, SearchFilter
+from schemas import Passage, SearchFilter
 
 # The inverse document frequency is looked up for at most this many terms of a question, which seldom has more than 15.
 MAX_TERMS = 32
@@ -48,18 +47,6 @@ def points_of_upload(user_id: str, upload_id: str, place: FieldMatch | FieldRang
     """Return the filter of an upload's points, or only of its points at `place`."""
     upload = (FieldMatch(USER_FIELD, [user_id]), FieldMatch(UPLOAD_FIELD, [upload_id]))
     return PointFilter(upload if place is None else (*upload, place))
-
-
-def neighbour_points(chunks: Sequence[Chunk]) -> PointFilter:
-    """Return the filter of the points before and after each of the chunks. There must be at least one chunk."""
-    return PointFilter(
-        should=tuple(
-            points_of_upload(
-                chunk.user_id, chunk.upload_id, FieldMatch(INDEX_FIELD, [chunk.index - 1, chunk.index + 1])
-            )
-            for chunk in chunks
-        )
-    )
 
 
 def plan(question: str, vector: list[float] | None, bm25: Bm25Encoder, limit: int) -> list[VectorQuery]:

@@ -88,12 +88,6 @@ class ServerEngine:
             for query, response in zip(queries, responses, strict=True)
         ]
 
-    def scroll(self, where: PointFilter, *, limit: int) -> dict[str, Mapping[str, Any]]:
-        """As Engine.scroll."""
-        with _store_errors():
-            records, _ = self._client.scroll(self._collection, scroll_filter=_filter(where), limit=limit)
-        return {str(record.id): record.payload or {} for record in records}
-
     def delete(self, where: PointFilter) -> None:
         """As Engine.delete."""
         with _store_errors():
@@ -186,7 +180,6 @@ def _filter(where: PointFilter) -> models.Filter:
     return models.Filter(
         must=[_condition(condition) for condition in where.must],
         must_not=[_condition(condition) for condition in where.must_not],
-        should=[_filter(alternative) for alternative in where.should],
     )
 
 

@@ -8,9 +8,9 @@ from contextlib import suppress
 from client.qdrant.base import Engine, FieldRange
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, chunk_of, payload_of, point_of
-from client.qdrant.queries import gather, neighbour_points, plan, points_matching, points_of_upload
+from client.qdrant.queries import gather, plan, points_matching, points_of_upload
 from errors import NothingIndexed
-from rag.ingest.chunking import indexed_text
+from rag.ingest.chunking import chunk_id, indexed_text
 from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
 
@@ -59,11 +59,14 @@ class VectorStore:
         return gather(queries, self.engine.search(queries, points_matching(search_filter)))
 
     def neighbours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Return the chunks before and after each chunk in its upload, unordered. Raises NothingIndexed."""
-        if not chunks:
+        """Return the chunks before and after each chunk in its upload, ordered by id. Raises NothingIndexed."""
+        ids = {chunk_id(chunk.upload_id, chunk.index + step, self.model) for chunk in chunks for step in (-1, 1)}
+        if not ids:
             return []
-        payloads = self.engine.scroll(neighbour_points(chunks), limit=2 * len(chunks))
-        return [chunk_of(point_id, payload) for point_id, payload in payloads.items()]
+        uploads = {(chunk.user_id, chunk.upload_id) for chunk in chunks}
+        stored = sorted(self.engine.payloads(sorted(ids)).items())
+        neighbours = [chunk_of(point_id, payload) for point_id, payload in stored]
+        return [chunk for chunk in neighbours if (chunk.user_id, chunk.upload_id) in uploads]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, from chunk number `from_index` on. Does nothing when no chunk is stored."""

@@ -58,7 +58,7 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
         for number, part in enumerate(_packed(pieces)):
             start, end = part[0].start, part[-1].end
             yield Chunk(
-                id=str(uuid.uuid5(_NAMESPACE, f"{document.upload_id}/{index}/{model}")),
+                id=chunk_id(document.upload_id, index, model),
                 upload_id=document.upload_id,
                 user_id=document.user_id,
                 name=document.name,
@@ -73,6 +73,11 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
                 opening=opening if index == 0 else "",
             )
             index += 1
+
+
+def chunk_id(upload_id: str, index: int, model: str) -> str:
+    """Return the id of an upload's chunk number `index` under the embedding `model`."""
+    return str(uuid.uuid5(_NAMESPACE, f"{upload_id}/{index}/{model}"))
 
 
 def title_from_name(name: str) -> str:

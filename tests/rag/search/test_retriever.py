@@ -48,17 +48,19 @@ QUESTIONS = [
 Open = Callable[[str], VectorStore]
 
 
-def chunks_of(name: str, pages: list[str], *, upload: str | None = None, user: str = "local") -> list[Chunk]:
+def chunks_of(
+    name: str, pages: list[str], *, upload: str | None = None, user: str = "local", model: str = "m"
+) -> list[Chunk]:
     document = Document(upload_id=upload or name, path=f"/{name}", name=name, user_id=user)
     numbered = [Page(number=n, label=str(n), text=text) for n, text in enumerate(pages, start=1)]
-    return list(chunk_pages(document, numbered, model="m"))
+    return list(chunk_pages(document, numbered, model=model))
 
 
-def all_chunks() -> list[Chunk]:
+def all_chunks(model: str = "m") -> list[Chunk]:
     """Return the chunks of the handbook and of the three reports."""
     document = Document(upload_id="handbook", path=str(HANDBOOK), name="handbook.pdf")
-    chunks = list(chunk_pages(document, read_document(HANDBOOK).pages, model="m"))
-    return chunks + [chunk for name, pages in REPORTS.items() for chunk in chunks_of(name, pages)]
+    chunks = list(chunk_pages(document, read_document(HANDBOOK).pages, model=model))
+    return chunks + [chunk for name, pages in REPORTS.items() for chunk in chunks_of(name, pages, model=model)]
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
 def store(request: pytest.FixtureRequest, open_store: Open) -> VectorStore:
     """A hybrid store of each engine, with the handbook and three reports."""
     opened = open_store(request.param)
-    opened.upsert(all_chunks())
+    opened.upsert(all_chunks(opened.model))
     return opened
 
 
@@ -137,7 +139,7 @@ class TestContract:
         assert (best.name, best.page) == ("Fennwick_2021_annual_report.pdf", 2)
 
     def test_a_found_chunk_equals_the_stored_chunk(self, store: VectorStore) -> None:
-        stored = {chunk.id: chunk.model_dump() for chunk in all_chunks()}
+        stored = {chunk.id: chunk.model_dump() for chunk in all_chunks(store.model)}
         for passage in search(store, "battery lamp revenue report", MINE, 50):
             assert passage.chunk.model_dump() == stored[passage.chunk.id]
 
@@ -151,6 +153,7 @@ class TestContract:
             ("handbook", best.index + 1),
         }
         assert store.neighbours([]) == []
+        assert store.neighbours([best.model_copy(update={"user_id": "eve"})]) == []
 
     def test_a_rare_term_has_a_higher_idf_than_a_common_one_and_an_unknown_term_has_none(
         self, store: VectorStore
