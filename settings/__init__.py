@@ -1,7 +1,8 @@
-"""Every setting of the program, read once; the only package that reads the environment."""
+"""Every setting of the program, read once; the only package that reads or changes the environment."""
 
 from settings.addresses import is_loopback, without_password
-from settings.model import DEFAULT_VALKEY_URL, LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings, load_settings
+from settings.loading import get_settings, load_settings
+from settings.model import DEFAULT_VALKEY_URL, LEXICAL_MODEL, LOCAL_MODEL, Settings
 from settings.values import ROOT
 from settings.version import VERSION
 

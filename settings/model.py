@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,14 +10,12 @@ from pydantic import (
     AliasChoices,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from errors import SettingsError
 from settings.addresses import (
     check_database_url,
     check_host_names,
@@ -364,33 +361,3 @@ class Settings(BaseSettings):
             return (self.valkey_dir / "url").read_text().strip() or DEFAULT_VALKEY_URL
         except OSError:
             return DEFAULT_VALKEY_URL
-
-
-def load_settings(**values: Any) -> Settings:
-    """Read the settings from the environment and `.env`; `values` win over both.
-
-    Raises:
-        SettingsError: one sentence for each invalid value, which names its variable.
-
-    """
-    try:
-        return Settings(**values)
-    except ValidationError as error:
-        raise SettingsError("; ".join(_sentence(problem) for problem in error.errors())) from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{ROOT / '.env'} must be text in UTF-8") from None
-
-
-@cache
-def get_settings() -> Settings:
-    """Return the settings of this process, read on the first call."""
-    return load_settings()
-
-
-def _sentence(problem: Any) -> str:
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if not problem["loc"]:
-        return message
-    message = message.removeprefix("Input should be ").removeprefix("must be ")
-    verb = "" if message.startswith("must") else "must be "
-    return f"{str(problem['loc'][0]).upper()} {verb}{message}"

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 
 from server import create_app
 from settings import Settings
+from settings.environment import is_removed
 from tests.conftest import MakeSettings
 from tests.support.documents import DOCUMENTS, USER_DOCUMENTS, all_snippets
 from tests.support.processes import ROOT
@@ -76,7 +77,9 @@ def test_variables_in_documents_exist() -> None:
     settings = {name.upper() for name in Settings.model_fields}
     assert compose - settings <= set(re.findall(r"`([A-Z_]+)`", TEXTS["docs/deployment.md"]))
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", USER_TEXT))
-    assert named <= settings | compose | {"REDIS_URL", "RQ_REDIS_URL", "JOB_ID"}
+    named -= {name for name in named if is_removed(name)}
+    honoured = {f"{scheme}_PROXY" for scheme in ("HTTP", "HTTPS", "ALL", "NO")} | {"SSL_CERT_FILE", "SSL_CERT_DIR"}
+    assert named <= settings | compose | honoured | {"REDIS_URL", "RQ_REDIS_URL", "JOB_ID"}
 
 
 def test_json_in_documents_is_json() -> None:
