@@ -29,6 +29,7 @@ _LOOKALIKE_PAIRS = (
     "˂< ᐸ< ❮< 〈< ⟨< ‹< 《< ∕/ ⁄/ ⧸/ ╱/ ∣| │| ❘| ǀ| ▕| ❲[ ⁅["
 )
 _LOOKALIKES = {ord(pair[0]): pair[1] for pair in _LOOKALIKE_PAIRS.split()}
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _ROUND_BRACKETS = str.maketrans("[]【】〔〕", "()()()")
 
 
@@ -55,8 +56,11 @@ class Fence:
 def defuse_tags(text: str) -> str:
     """Replace the first character of all text that reads as a tag or control token, and drop invisible characters."""
     visible = strip_invisible(text)
+    folded = _folded(visible)
+    if "<" not in folded and "[" not in folded:
+        return visible
     pieces, end = [], 0
-    for match in _TAG_LIKE.finditer(_folded(visible)):
+    for match in _TAG_LIKE.finditer(folded):
         pieces += [visible[end : match.start()], _SUBSTITUTES[match[0]]]
         end = match.end()
     return "".join([*pieces, visible[end:]])
@@ -70,14 +74,14 @@ def single_line(text: str, *, max_chars: int) -> str:
 
 def _folded(text: str) -> str:
     """Return the text in lower case with look-alikes replaced by the characters they imitate; same length."""
-    if text.isascii():
-        return text.lower()
-    return "".join(map(_fold_char, text)).translate(_LOOKALIKES)
+    return _NOT_ASCII.sub(_fold_chars, text).lower()
+
+
+def _fold_chars(match: re.Match[str]) -> str:
+    return "".join(map(_fold_char, match[0]))
 
 
 @lru_cache(maxsize=4096)
 def _fold_char(char: str) -> str:
-    if char.isascii():
-        return char.lower()
     lowered = unicodedata.normalize("NFKD", char)[0].lower()
-    return lowered if len(lowered) == 1 else char
+    return (lowered if len(lowered) == 1 else char).translate(_LOOKALIKES)

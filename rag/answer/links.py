@@ -36,7 +36,11 @@ _CSS_URL = re.compile(r"(?:url\(\s*|@import\s+)[\"']?([^\"')\s;]+)", re.IGNORECA
 _REFRESH_URL = re.compile(r"url\s*=\s*[\"']?([^\"'\s>]+)", re.IGNORECASE)
 # For URLs that linkify-it does not find: hosts such as IPv6 addresses, and other schemes.
 _ANY_SCHEME = re.compile(r"(?<![\w+.-])(?:[a-z][a-z0-9+.-]{1,30}://|www\.)[^\s<>\"'`]+", re.IGNORECASE)
-_MAY_CONTAIN_URL = re.compile(r"\w\.\w|//|@|:")
+# Each URL contains one of these: a dot before the end of a host or within an IP address, `//`, `@`, `www.`, or `]:`
+# before the URL of a reference. Control characters count because a reader of HTML may drop them: `/\x01/`.
+_MAY_CONTAIN_URL = re.compile(
+    r"\S\.(?:[^\s\d.]{2}|\d{1,3}\.\d)|//|@|www\.|\]:|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff]", re.IGNORECASE
+)
 # The signs of links other than bare URLs: HTML, `](`, entities and escapes.
 _MARKUP = re.compile(r"[<&\\]|\]\(")
 _TRAILING = ".,:;!?)]}*_"

@@ -55,7 +55,7 @@ def parse_refusal(answer: str) -> str | None:
 
 def strip_refusal_mark(text: str) -> str:
     """Return a text without any refusal mark."""
-    return _REFUSAL_MARK.sub("", text)
+    return _REFUSAL_MARK.sub("", text) if "[" in text else text
 
 
 def _source(passage: Passage) -> str:

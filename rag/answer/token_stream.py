@@ -64,8 +64,11 @@ class TokenStream:
 
 def _chars_to_hold_back(text: str) -> int:
     """Return how many characters at the end of a text may be the beginning of a refusal mark."""
-    for size in range(min(len(text), _MAX_MARK_CHARS), 0, -1):
-        tail = text[-size:].lower()
+    end = text[-_MAX_MARK_CHARS:].lower()
+    if "[" not in end and "*" not in end:
+        return 0
+    for size in range(len(end), 0, -1):
+        tail = end[-size:]
         if any(mark.startswith(tail) and mark != tail for mark in _MARKS):
             return size
     return 0

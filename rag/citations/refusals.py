@@ -137,6 +137,13 @@ def _expand(language: str) -> list[str]:
 
 
 _REFUSAL = re.compile("|".join(pattern for language in _REFUSALS for pattern in _expand(language)), re.IGNORECASE)
+# At least one of these words stands in every refusal. This search takes 10 µs a sentence, the one above 200 µs.
+_REFUSAL_WORD = re.compile(
+    r"'t\b|\b(?:no|non|not|none|nothing|notpossible|neither|cannot|unable|impossible|insufficient|silent|"
+    r"keine?n?|keinerlei|nichts?|pas|aucune?|rien|ning(?:uno|una|ún)|não|nenhuma?|geen|нет?)\b|"
+    r"\bnessun|niet|[没未不无]|ません",
+    re.IGNORECASE,
+)
 # Words that join a refusal and a statement: `the sources do not say X, but Y`, `although they do not say X, Y`.
 _CONTRAST = re.compile(
     r"[;:–—]\s|[,.]?\s*\b(?:but|however|nevertheless|still|yet|aber|sondern|jedoch|allerdings|doch|mais|cependant|"
@@ -163,9 +170,16 @@ def is_refusal(sentence: str) -> bool:
 def strip_refusal(sentence: str) -> str:
     """Return a sentence without its refusal: Y for `The sources do not say X, but Y`, all of it if it is no refusal."""
     plain = sentence.replace("’", "'")
-    if len(plain) > MAX_REFUSAL_CHARS or not _REFUSAL.search(plain):
+    if len(plain) > MAX_REFUSAL_CHARS or not _contains_refusal(plain):
         return sentence
     if _CONCESSION.match(plain):
         return sentence[plain.find(",") + 1 :] if "," in plain else sentence
-    parts = [part for part in _CONTRAST.split(sentence) if part.strip() and not _REFUSAL.search(part.replace("’", "'"))]
+    parts = [
+        part for part in _CONTRAST.split(sentence) if part.strip() and not _contains_refusal(part.replace("’", "'"))
+    ]
     return ". ".join(part for part in parts if len(part.split()) > 1 or _UNSPACED.search(part))
+
+
+def _contains_refusal(plain: str) -> bool:
+    """Return True if a refusal stands in a text with straight apostrophes."""
+    return bool(_REFUSAL_WORD.search(plain)) and bool(_REFUSAL.search(plain))

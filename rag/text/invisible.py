@@ -18,7 +18,7 @@ INVISIBLE = frozenset(chr(code) for first, last in _RANGES for code in range(fir
 INVISIBLE_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RANGES)
 _INVISIBLE_RUN = re.compile(f"[{INVISIBLE_CLASS}]+")
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"\u00ad(?=[ \t]*\r?\n)")
-_LINE_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1f\x85\u2028\u2029]")
+_LINE_BREAK = re.compile("[\r\v\f\x1c-\x1f\x85\u2028\u2029](?:(?<=\r)\n)?")
 # Joiners between letters of scripts that are misspelt without joiners: Arabic, Syriac, Indic scripts, Mongolian.
 _NEEDED_JOINER = re.compile(
     "(?<=[\u0600-\u08ff\u0900-\u0dff\u1820-\u18aa])[\u200c\u200d](?=[\u0600-\u08ff\u0900-\u0dff\u1820-\u18aa])"
@@ -30,7 +30,7 @@ def strip_invisible(text: str) -> str:
 
     A soft hyphen at the end of a line becomes a hyphen. A joiner that the spelling needs is kept.
     """
-    if text.isascii() and text.isprintable():
+    if not _INVISIBLE_RUN.search(text) and not _LINE_BREAK.search(text):
         return text
     lines = _LINE_BREAK.sub("\n", _SOFT_HYPHEN_AT_LINE_END.sub("-", text))
     joiners = {match.start() for match in _NEEDED_JOINER.finditer(lines)}

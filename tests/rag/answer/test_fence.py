@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
+from unittest.mock import Mock, patch
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rag.answer import fence
 from rag.answer.fence import Fence, defuse_tags, single_line
+from rag.text import invisible
 from rag.text.invisible import INVISIBLE, strip_invisible
 from tests.support.injected.models import TOKENS
 from tests.support.tables import each
@@ -50,6 +55,34 @@ def test_other_text_is_not_changed(text: str) -> None:
 @given(st.lists(st.one_of(st.sampled_from(TOKENS), st.text(max_size=3), st.sampled_from(sorted(INVISIBLE)[:40]))))
 def test_no_control_token_survives_in_any_text(pieces: list[str]) -> None:
     assert not any(token in defuse_tags("".join(pieces)) for token in TOKENS)
+
+
+def fold(char: str) -> str:
+    """Return one character of a text as the search for tags sees it."""
+    lowered = char.lower() if char.isascii() else unicodedata.normalize("NFKD", char)[0].lower()
+    return (lowered if len(lowered) == 1 else char).translate(fence._LOOKALIKES)
+
+
+def test_each_character_of_unicode_is_folded_alone() -> None:
+    chars = "".join(map(chr, range(0x110000)))
+    assert fence._folded(chars) == "".join(map(fold, chars))
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("<[＜⟨ΣσAa/|‹")), max_size=40), st.sampled_from(TOKENS))
+def test_tags_are_found_in_folded_text(text: str, token: str) -> None:
+    seen = strip_invisible(text + token)
+    tags = {match.start() for match in fence._TAG_LIKE.finditer("".join(map(fold, seen)))}
+    expected = [fence._SUBSTITUTES[fold(char)] if n in tags else char for n, char in enumerate(seen)]
+    assert defuse_tags(text + token) == "".join(expected)
+
+
+@given(st.text(st.one_of(st.characters(), st.sampled_from("ab \n\r\v\u00ad\u200d\u0915\u0628\u2028")), max_size=20))
+def test_visible_text_is_the_same_as_without_a_quick_test(text: str) -> None:
+    quick = strip_invisible(text)
+    run = Mock(wraps=invisible._INVISIBLE_RUN)
+    run.search.return_value = True  # every text may contain an invisible character
+    with patch.object(invisible, "_INVISIBLE_RUN", run):
+        assert strip_invisible(text) == quick
 
 
 @given(st.text())

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rag.answer import links
 from rag.answer.links import find_links
 from schemas import Passage
 from tests.rag.citations.test_check import passage
@@ -81,6 +87,81 @@ ANSWERS = {
 @each("text, expected", ANSWERS)
 def test_every_image_and_link_is_found(text: str, expected: list[tuple[str, str]]) -> None:
     assert sorted(kinds_and_urls(text)) == sorted(expected)
+
+
+PIECES = st.sampled_from(
+    [
+        *(
+            "a",
+            "com",
+            "de",
+            "B",
+            "www",
+            "ftp",
+            "localhost",
+            "12",
+            "3",
+            "[1]",
+            "[a]",
+            "x--y",
+            "☃",
+            "例",
+            "рф",
+            "e.g",
+            "U.S",
+        ),
+        *(
+            ".",
+            ".",
+            ":",
+            "/",
+            "//",
+            "@",
+            "]:",
+            "[",
+            "]",
+            "(",
+            ")",
+            "!",
+            "*",
+            "**",
+            "_",
+            "~~",
+            "`",
+            "```",
+            "|",
+            "\n",
+            "> ",
+        ),
+        *(
+            " ",
+            "\t",
+            "#",
+            "-",
+            "---",
+            "=",
+            "\x01",
+            "\x0c",
+            "\x7f",
+            "\u00a0",
+            "\u200b",
+            "\ufffe",
+            "’",
+            "„",
+            "“",
+            "。",
+            "．",
+        ),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.one_of(st.lists(PIECES, max_size=20).map("".join), st.text(max_size=40)))
+def test_an_answer_that_is_not_parsed_has_no_links(text: str) -> None:
+    quick = find_links(text, [])
+    with patch.object(links, "_MAY_CONTAIN_URL", re.compile("")):  # every text may contain a URL
+        assert find_links(text, []) == quick
 
 
 PLAIN = {"escaped": r"a\.com", "entity": "a&period;com", "entity in a scheme": "https&#58;&#47;&#47;a.com"}

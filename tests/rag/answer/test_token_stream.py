@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from rag.answer.prompt import REFUSAL_MARK
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rag.answer import prompt, token_stream
+from rag.answer.prompt import REFUSAL_MARK, strip_refusal_mark
 from rag.answer.token_stream import TokenStream
 from tests.support.tables import each
 
@@ -44,3 +48,14 @@ def test_restart_is_reported_if_pieces_were_passed_on() -> None:
         stream.add(part)
     stream.end()
     assert received == ["The ", "(restart)", "None."]
+
+
+PIECES = st.sampled_from([*"[] *_-.İK", "no", "NO", "answer", "Answer", "**[no", REFUSAL_MARK, f"**{REFUSAL_MARK}**"])
+
+
+@given(text=st.lists(PIECES, max_size=20).map("".join))
+def test_text_is_held_back_only_if_it_may_begin_a_mark(text: str) -> None:
+    beginnings = {mark[:size] for mark in token_stream._MARKS for size in range(1, len(mark))}
+    held_back = [size for size in range(1, len(text) + 1) if text[-size:].lower() in beginnings]
+    assert token_stream._chars_to_hold_back(text) == max(held_back, default=0)
+    assert strip_refusal_mark(text) == prompt._REFUSAL_MARK.sub("", text)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from unittest.mock import patch
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.qdrant.bm25 import Bm25Encoder
-from rag.citations import figures, number_words, quotes, wording
+from rag.citations import figures, number_words, quotes, refusals, wording
 from rag.citations.figures import normalize_line
 from rag.citations.number_words import months_in_dates, numbers_in_words
 from rag.citations.quotes import COST_OF_A_SENTENCE, MAX_QUOTE_CHARS, MAX_QUOTE_SENTENCES, SECONDARY_WEIGHT, Quote
@@ -91,3 +91,13 @@ def test_the_best_quote_is_the_window_with_the_highest_score(text: str, target: 
             if score > best_score:
                 best, best_score = Quote(start, end, len(covered & wanted)), score
     assert quotes.best_quote(text, wanted, TERMS, secondary=also) == best
+
+
+REFUSALS = [pattern for language in refusals._REFUSALS for pattern in refusals._expand(language)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=st.sampled_from(REFUSALS).flatmap(lambda one: st.from_regex(re.compile(one, re.IGNORECASE))))
+def test_every_refusal_contains_a_word_of_the_quick_test(text: str) -> None:
+    assert refusals._REFUSAL.search(text)
+    assert refusals._REFUSAL_WORD.search(text)
