@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,19 +27,24 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from client.sql.lookups import ENGINE_OPTIONS, Lookup, Lookups, Result, renew_after_fork
 from errors import SettingsError, UploadsUnavailable
 from settings import Settings
 
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0002"
+REVISION = "0003"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
 RETRY_AFTER_SECONDS = 5
 # An arbitrary number. No other program may use the number for an advisory lock in the same PostgreSQL database.
 _MIGRATION_LOCK = 5_210_471_187
+
+# With literal values, because a partial index serves only a query that has the condition of the index.
+SEARCHABLE = text("(indexed_at IS NOT NULL AND status <> 'deleting')")
+HIDDEN = text("(status = 'deleting' OR (status = 'processing' AND indexed_at IS NULL))")
 
 
 class _UtcTime(TypeDecorator[datetime]):
@@ -94,6 +99,8 @@ class UploadRow(Base):
         Index("uploads_content", "user_id", "sha256"),
         Index("uploads_unique_content", "user_id", "unique_sha256", unique=True),
         Index("uploads_status", "status", "upload_id"),
+        Index("uploads_searchable", "user_id", "indexed_at", sqlite_where=SEARCHABLE, postgresql_where=SEARCHABLE),
+        Index("uploads_hidden", "user_id", "upload_id", sqlite_where=HIDDEN, postgresql_where=HIDDEN),
     )
 
 
@@ -113,27 +120,35 @@ class ApiKeyRow(Base):
 
 
 class Database:
-    """A database that is migrated with its first use. Safe for threads; a fork must make its own."""
+    """A database that is migrated with its first use. Safe for threads and forks."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.data_dir / "uploads.db" if settings.database_url is None else None
-        self._engine = _make_engine(settings.database_url or f"sqlite:///{self._file}")
+        url = settings.database_url or f"sqlite:///{self._file}"
+        self._engine = _make_engine(url, pool_pre_ping=self._file is None)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._lookups = Lookups(_make_engine(url, **ENGINE_OPTIONS))
         self._ready = False
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection for single statements that change nothing. Raises UploadsUnavailable."""
         self.migrate()
-        with _database_errors(), self._reading.connect() as connection:
+        with _database_errors(self._engine), self._reading.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield a connection with a transaction, committed at the end. Raises UploadsUnavailable."""
         self.migrate()
-        with _database_errors(), self._engine.begin() as connection:
+        with _database_errors(self._engine), self._engine.begin() as connection:
             yield connection
+
+    def look_up(self, read: Callable[[Lookup], Result]) -> Result:
+        """Return what `read` returns; it may be called again. Raises UploadsUnavailable."""
+        self.migrate()
+        with _database_errors(self._engine):
+            return self._lookups.look_up(read)
 
     def migrate(self) -> None:
         """Migrate the tables. Several processes may do so at once. Raises SettingsError for a newer database."""
@@ -141,7 +156,7 @@ class Database:
             return
         if self._file is not None:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        with _database_errors():
+        with _database_errors(self._engine):
             with self._reading.connect() as connection:
                 revision = _revision(connection)
             if revision != REVISION:
@@ -168,18 +183,22 @@ class Database:
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
+        self._lookups.close()
 
 
-def _make_engine(url: str) -> Engine:
+def _make_engine(url: str, **options: Any) -> Engine:
+    """Return an engine. `options`: further options of SQLAlchemy's create_engine."""
     if url.startswith("sqlite"):
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY_SECONDS})
+        connect = {"timeout": BUSY_SECONDS}
+        engine = create_engine(url, hide_parameters=True, paramstyle="named", connect_args=connect, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        return engine
-    psycopg = "postgresql+psycopg://" + url.partition("://")[2]
-    return create_engine(
-        psycopg, pool_pre_ping=True, hide_parameters=True, connect_args={"connect_timeout": CONNECT_SECONDS}
-    )
+    else:
+        psycopg = "postgresql+psycopg://" + url.partition("://")[2]
+        connect = {"connect_timeout": CONNECT_SECONDS}
+        engine = create_engine(psycopg, hide_parameters=True, connect_args=connect, **options)
+    renew_after_fork(engine)
+    return engine
 
 
 def _permanent_fault(error: BaseException | None) -> str | None:
@@ -235,13 +254,13 @@ class DuplicateRow(UploadsUnavailable):
 
 
 @contextmanager
-def _database_errors() -> Iterator[None]:
-    """Translate SQLAlchemy's errors, without statements and values: errors reach logs."""
+def _database_errors(engine: Engine) -> Iterator[None]:
+    """Translate the errors of SQLAlchemy and the driver, without statements and values: errors reach logs."""
     try:
         yield
     except IntegrityError:
         raise DuplicateRow("there is such an upload already", retry_after_seconds=1) from None
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise UploadsUnavailable(
             f"the database of uploads failed ({type(error).__name__}): check DATABASE_URL, and that the database runs",
             retry_after_seconds=RETRY_AFTER_SECONDS,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
@@ -19,40 +16,7 @@ from errors import SettingsError, UploadsUnavailable
 from schemas import Upload, UploadStatus
 from settings import Settings
 from tests.conftest import MakeSettings
-from tests.support.servers import empty_database
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_settings(request: pytest.FixtureRequest, make_settings: MakeSettings) -> Settings:
-    """Settings with an empty database."""
-    if request.param == "sqlite":
-        return make_settings()
-    return make_settings(database_url=empty_database(request.getfixturevalue("postgres_url")))
-
-
-@pytest.fixture
-def uploads(database_settings: Settings) -> Iterator[UploadRepository]:
-    repository = UploadRepository(Database(database_settings))
-    yield repository
-    repository.close()
-
-
-def new_upload(**values: Any) -> Upload:
-    now = datetime.now(UTC)
-    fields = {
-        "upload_id": str(uuid.uuid4()),
-        "user_id": "local",
-        "file_id": str(uuid.uuid4()),
-        "name": "größe 📄.pdf",
-        "media_type": "application/pdf",
-        "bytes": 5_000_000_000,
-        "sha256": "0" * 64,
-        "status": UploadStatus.QUEUED,
-        "job_id": "job",
-        "created_at": now,
-        "updated_at": now,
-    }
-    return Upload.model_validate(fields | values)
+from tests.support.uploads import new_upload
 
 
 def test_an_upload_is_returned_as_it_was_added(uploads: UploadRepository) -> None:
