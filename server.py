@@ -17,6 +17,7 @@ from api.middleware.auth import Authentication, Authenticator
 from api.middleware.body_limits import AddressCheck, BodyLimit
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
+from api.plain_requests import PlainAnswers
 from api.request_log import RequestLog
 from api.routes import batches, chat, events, health, jobs, uploads, webhooks
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
@@ -89,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The layer added last sees a request first."""
+    app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES])
     app.add_middleware(HeadRequests)
     app.add_middleware(Authentication)
     larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}

@@ -9,11 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio.client import Pipeline
-from rq.job import Job
-from rq.job import JobStatus as RqStatus
 
 from client.rq.backlog import RETRY_AFTER_SECONDS, count_waiting, reserve_slots
 from client.rq.cancel import cancel
@@ -22,9 +20,9 @@ from client.rq.event_stream import PAGE_EVENTS, JobNotifier, parse_events
 from client.rq.idempotency import IdempotencyStore, IdempotentRequest
 from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
+from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
 from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_replies
-from client.rq.serializer import PlainSerializer
 from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
@@ -293,23 +291,16 @@ class JobQueue:
 
     def _job(
         self, kind: Kind, payload: dict[str, Any], *, function: str | None = None, job_id: str | None = None
-    ) -> Job:
-        function = function or FUNCTIONS[kind]
-        job = Job.create(
-            function,
-            args=(payload,),
+    ) -> NewJob:
+        return NewJob(
             id=job_id or new_id(),
-            origin=QUEUES[kind],
-            connection=cast("Any", self.valkey),  # RQ asks for a connection; `to_dict` does not use it
-            timeout=self._timeouts.get(kind, self._job_timeout_seconds),
-            result_ttl=self._result_ttl_seconds,
-            failure_ttl=self._result_ttl_seconds,
-            status=RqStatus.QUEUED,
-            description=function.rpartition(".")[2],  # RQ would log the whole call, with the question
-            serializer=PlainSerializer,
+            function=function or FUNCTIONS[kind],
+            payload=payload,
+            queue=QUEUES[kind],
+            created_at=datetime.now(UTC),
+            timeout_seconds=self._timeouts.get(kind, self._job_timeout_seconds),
+            ttl_seconds=self._result_ttl_seconds,
         )
-        job.enqueued_at = job.created_at
-        return job
 
     def may_have_expired(self, job_id: str) -> bool:
         """Return True if a job with this id may have ended and expired. Raises JobNotFound for a malformed id."""
@@ -327,7 +318,7 @@ class JobQueue:
         return JobNotFound(f"there is no job {job_id}: check the id that POST /chat gave you")
 
 
-def _submitted(job: Job, kind: Kind) -> JobView:
+def _submitted(job: NewJob, kind: Kind) -> JobView:
     return JobView(job_id=job.id, kind=kind, status=JobStatus.QUEUED, created_at=job.created_at)
 
 

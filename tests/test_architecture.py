@@ -31,7 +31,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"request_log", "swagger"},
         {"problems"},
         {"middleware"},
-        {"uvicorn_protocol", "dependencies", "callbacks", "question_settings"},
+        {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests"},
         {"routes"},
         {"openapi"},
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -17,13 +18,11 @@ from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.exceptions import RedisError
 from redis.retry import Retry
-from rq.job import Job
-from rq.job import JobStatus as RqStatus
 
 from client.rq.fair_queue import LUA_CONSTANTS, record_fields
+from client.rq.new_job import NewJob
 from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
-from client.rq.serializer import PlainSerializer
 from client.valkey import keys
 from client.valkey.connection import RETRY_AFTER_SECONDS
 from client.valkey.multiplexer import SILENCE_SECONDS
@@ -219,24 +218,21 @@ class WebhookStore:
             QUEUE,
             remove_job,
             job.id,
-            *record_fields(job.to_dict(), delivery.owner),
+            *record_fields(job.record(), delivery.owner),
         ]
         return script_keys, arguments
 
-    def _job(self, delivery: Delivery) -> Job:
+    def _job(self, delivery: Delivery) -> NewJob:
         task = DeliveryTask(delivery_id=delivery.delivery_id, seq=delivery.seq)
-        return Job.create(
-            FUNCTIONS["webhook"],
-            args=(task.model_dump(),),
+        return NewJob(
             id=delivery_job_id(delivery.delivery_id, delivery.seq),
-            origin=QUEUE,
-            connection=self.valkey,
-            timeout=JOB_TIMEOUT_SECONDS,
-            result_ttl=JOB_RESULT_SECONDS,
-            failure_ttl=JOB_RESULT_SECONDS,
-            status=RqStatus.QUEUED,
-            description=FUNCTIONS["webhook"].rpartition(".")[2],
-            serializer=PlainSerializer,
+            function=FUNCTIONS["webhook"],
+            payload=task.model_dump(),
+            queue=QUEUE,
+            created_at=datetime.now(UTC),
+            timeout_seconds=JOB_TIMEOUT_SECONDS,
+            ttl_seconds=JOB_RESULT_SECONDS,
+            is_enqueued=False,  # until its time has come
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringConstraints
@@ -18,9 +20,13 @@ from api.dependencies import (
     SettingsDep,
     require_scope,
 )
+from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
 from api.problems import openapi_problems
 from api.question_settings import DocumentNames, QuestionSettings, check_names
+from auth.quotas import Quotas
 from client.rq.idempotency import IdempotentRequest
+from client.rq_client import JobQueue
+from documents.service import DocumentService
 from errors import InvalidRequest
 from observability import logs
 from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
@@ -34,6 +40,9 @@ PRIORITY_DESCRIPTION = (
     "`high` enters the queue at the front; `low` lets your other questions pass, for at most ten minutes."
 )
 EXAMPLE = "How long does the battery last?"
+
+# Parameters whose value FastAPI takes as it comes.
+_SINGLE_PARAMETERS = frozenset({"query", "k", "priority", "conversation_id", "cache"})
 
 IdempotencyKeyHeader = Annotated[
     str | None,
@@ -137,6 +146,69 @@ async def ask(
 ) -> Accepted:
     """Put a question on the queue. Send it as query parameters or as a JSON body; with both, the body counts."""
     question = body or parameters.as_request()
+    job_id = await _accept(
+        question,
+        settings=settings,
+        queue=queue,
+        documents=documents,
+        caller=caller,
+        quotas=quotas,
+        idempotency_key=idempotency_key,
+    )
+    response.headers["Location"] = f"/job-status/{job_id}"
+    return Accepted(job_id=job_id)
+
+
+async def ask_plainly(request: PlainRequest) -> PlainResponse | None:
+    """Answer a question that comes as a JSON body or as single query parameters; None for every other request."""
+    question = _plain_question(request)
+    if question is None:
+        return None
+    state = request.state
+    job_id = await _accept(
+        question,
+        settings=state["settings"],
+        queue=state["queue"],
+        documents=state["documents"],
+        caller=request.caller,
+        quotas=state["quotas"],
+    )
+    location = (b"location", f"/job-status/{job_id}".encode())
+    return PlainResponse(202, Accepted(job_id=job_id).model_dump_json().encode(), [location])
+
+
+PLAIN_ROUTE = PlainRoute("POST", "/chat", (KeyScope.QUERY,), ask_plainly)
+
+
+def _plain_question(request: PlainRequest) -> ChatRequest | None:
+    """Return the question of a plain request; None for another, and for one that is not valid."""
+    if request.header(b"idempotency-key") is not None:
+        return None
+    try:
+        if request.body:
+            if request.query_string or request.header(b"content-type") != b"application/json":
+                return None
+            return ChatRequest.model_validate(json.loads(request.body))
+        pairs = parse_qsl(request.query_string.decode("latin-1"), keep_blank_values=True)
+        values = dict(pairs)
+        if len(values) < len(pairs) or not values.keys() <= _SINGLE_PARAMETERS:
+            return None
+        return ChatParameters.model_validate(values).as_request()
+    except (ValueError, RecursionError):  # also ValidationError
+        return None
+
+
+async def _accept(
+    question: ChatRequest,
+    *,
+    settings: Settings,
+    queue: JobQueue,
+    documents: DocumentService,
+    caller: Caller,
+    quotas: Quotas,
+    idempotency_key: str | None = None,
+) -> str:
+    """Put a question on the queue and return its job's id."""
     callback = make_callback(settings, question.webhook_url, question.metadata)
     payload: dict[str, Any] = question.as_query(settings, caller).model_dump(mode="json")
     idempotency = None
@@ -145,7 +217,8 @@ async def ask(
         # A repeated request is answered before the limits and the uploads are checked: both may have changed meanwhile.
         earlier_id = await queue.find_earlier(idempotency)
         if earlier_id is not None:
-            return _accepted(earlier_id, response)
+            logs.add_context(job_id=earlier_id)
+            return earlier_id
     await quotas.require_tokens(caller.user_id)
     upload_ids = question.upload_ids
     after = (
@@ -164,15 +237,10 @@ async def ask(
         conversation_id=question.conversation_id,
         max_waiting=settings.max_queued_jobs,
     )
-    return _accepted(job.job_id, response)
+    logs.add_context(job_id=job.job_id)
+    return job.job_id
 
 
 def _idempotency(key: str, question: ChatRequest, caller: Caller) -> IdempotentRequest:
     fields = {"kind": "chat", **question.model_dump(mode="json"), "upload_id": question.upload_ids}
     return IdempotentRequest.of(key, fields, user_id=caller.user_id)
-
-
-def _accepted(job_id: str, response: Response) -> Accepted:
-    logs.add_context(job_id=job_id)
-    response.headers["Location"] = f"/job-status/{job_id}"
-    return Accepted(job_id=job_id)

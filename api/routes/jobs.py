@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
+from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
 from api.problems import openapi_problems
 from client.rq.listing import JobSummary
 from client.rq.records import Kind
@@ -19,7 +20,7 @@ from client.sql.uploads import UploadRepository
 from errors import InvalidRequest
 from observability import logs
 from observability.wording import counted
-from schemas import Answer, Indexed, JobStatus, JobView, Link, Progress, Removed, Source, Usage, Used
+from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
 
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
@@ -172,6 +173,33 @@ async def result(
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return Pending(job_id=job.job_id, status=job.status)
     return job_result(job)
+
+
+async def status_plainly(request: PlainRequest) -> PlainResponse | None:
+    """Answer a request for a job's state that does not wait; None for every other request."""
+    if request.query_string:
+        return None
+    queue: JobQueue = request.state["queue"]
+    job = await queue.fetch(request.name, owner=request.caller.visible_owner)
+    return PlainResponse(200, _state(job).model_dump_json(exclude_none=True).encode())
+
+
+async def result_plainly(request: PlainRequest) -> PlainResponse | None:
+    """Answer a request for a job's result that does not wait; None for every other request."""
+    if request.query_string:
+        return None
+    queue: JobQueue = request.state["queue"]
+    job = await queue.fetch(request.name, owner=request.caller.visible_owner)
+    if job.status.terminal:
+        return PlainResponse(200, job_result(job).model_dump_json(exclude_none=True).encode())
+    body = Pending(job_id=job.job_id, status=job.status).model_dump_json().encode()
+    return PlainResponse(202, body, [(b"retry-after", str(RETRY_AFTER_SECONDS).encode())])
+
+
+PLAIN_ROUTES = [
+    PlainRoute("GET", "/job-status/{job_id}", (KeyScope.QUERY, KeyScope.UPLOAD), status_plainly),
+    PlainRoute("GET", "/result/{job_id}", (KeyScope.QUERY, KeyScope.UPLOAD), result_plainly),
+]
 
 
 def job_result(job: JobView) -> JobResult:

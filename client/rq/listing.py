@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 import redis.asyncio as redis
-from rq.job import Job
 
 from client.rq.ids import id_created_at
+from client.rq.new_job import NewJob
 from client.rq.records import KINDS, STATUSES, Kind, decode_text, read_payload
 from client.rq.scripts import load_script
 from client.valkey import keys
@@ -48,7 +48,7 @@ class JobIndex:
         self._valkey = valkey
         self._ttl_seconds = ttl_seconds + EXTRA_SECONDS
 
-    def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[Job]) -> None:
+    def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[NewJob]) -> None:
         """Add jobs to the list of their owner and to the list of all jobs."""
         for key in (keys.owner_jobs(owner), keys.ALL_JOBS):
             # A job submitted again, under an Idempotency-Key, keeps its place.

@@ -49,6 +49,10 @@ _SIZED: Final = {
 }
 
 
+_SEQUENCES: Final = frozenset({list, tuple, set, frozenset})
+_SCALARS: Final = frozenset({bool, float, bytes, bytearray, type(None)})
+
+
 class NotPlainData(ValueError):
     """The bytes are not a pickle, or are a pickle of more than plain data."""
 
@@ -67,8 +71,13 @@ class PlainSerializer:
     @staticmethod
     def dumps(value: Any) -> bytes:
         """Pickle `value`. Raises NotPlainData when it holds more than plain data."""
+        try:
+            _check_values(value)
+        except UnicodeEncodeError as error:
+            raise NotPlainData(f"the value cannot be written: {error.reason}") from None
         data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-        PlainSerializer.loads(data)
+        if len(data) > MAX_BYTES:
+            raise NotPlainData(f"{len(data)} bytes are more than {MAX_BYTES}")
         return data
 
     @staticmethod
@@ -116,20 +125,19 @@ def _check_values(value: object) -> None:
 
     Raises NotPlainData, UnicodeEncodeError.
     """
-    level, count = [value], 0
+    level: list[Any] = [value]
+    count = 0
     for _ in range(MAX_DEPTH):
-        below: list[object] = []
+        below: list[Any] = []
         for each in level:
-            if isinstance(each, str):
-                if not each.isascii():
-                    each.encode()  # raises for a lone surrogate
-            elif isinstance(each, dict):
+            kind = type(each)
+            if kind is dict:
                 below += each.keys()
                 below += each.values()
-            elif isinstance(each, list | tuple | set | frozenset):
+            elif kind in _SEQUENCES:
                 below += each
-            elif isinstance(each, int) and each.bit_length() > MAX_BITS:
-                raise NotPlainData(f"the pickle holds a number of more than {MAX_BITS} bits")
+            elif kind is not str or not each.isascii():
+                _check_scalar(each)
             if count + len(below) > MAX_VALUES:
                 raise NotPlainData(f"the pickle holds more than {MAX_VALUES} values")
         if not below:
@@ -137,3 +145,14 @@ def _check_values(value: object) -> None:
         count += len(below)
         level = below
     raise NotPlainData(f"the pickle is nested more than {MAX_DEPTH} deep")
+
+
+def _check_scalar(value: object) -> None:
+    kind = type(value)
+    if isinstance(value, str) and kind is str:
+        value.encode()  # raises for a lone surrogate
+    elif isinstance(value, int) and kind is int:
+        if value.bit_length() > MAX_BITS:
+            raise NotPlainData(f"the pickle holds a number of more than {MAX_BITS} bits")
+    elif kind not in _SCALARS:
+        raise NotPlainData(f"a value of type {kind.__name__} is not plain data")

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rq.job import Job
-
 from client.rq import fair_queue, outbox
 from client.rq.event_stream import UNENDED_SECONDS
+from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
 from client.rq.records import REMOVE_UPLOAD
 from client.rq.scripts import load_script
@@ -34,7 +33,7 @@ class Submission:
     too. `callback`: a URL to notify of the job's end.
     """
 
-    job: Job
+    job: NewJob
     owner: str
     priority: Priority = Priority.NORMAL
     after: Sequence[str] = ()
@@ -47,18 +46,16 @@ class Submission:
         The list of a conversation's jobs outlives the results by as long as a job may take to end.
         """
         job, owner = self.job, self.owner
-        script_keys = [job.key, keys.events(job.id), *outbox.entry_keys(job.id, owner)]
+        script_keys = [keys.job(job.id), keys.events(job.id), *outbox.entry_keys(job.id, owner)]
         if self.conversation_id is not None:
             script_keys.append(keys.conversation_jobs(owner, self.conversation_id))
-        notify = (
-            ["", "", ""] if job.func_name == REMOVE_UPLOAD else outbox.entry_arguments(job.id, owner, self.callback)
-        )
+        notify = ["", "", ""] if job.function == REMOVE_UPLOAD else outbox.entry_arguments(job.id, owner, self.callback)
         SUBMIT.add_to(
             pipeline,
             script_keys,
             [
-                *(job.origin, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
+                *(job.queue, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
                 *(len(self.after), *self.after),
-                *fair_queue.record_fields(job.to_dict(), owner, self.priority),
+                *fair_queue.record_fields(job.record(), owner, self.priority),
             ],
         )
