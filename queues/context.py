@@ -23,10 +23,8 @@ from typing import Any
 from redis import Redis
 
 from client.llm.deadline import Deadline, job_deadline
-from client.rq.event_stream import EventWriter
 from client.rq.records import INTERNAL_FAILURE
 from errors import AppError
-from observability import logs
 from schemas import Failure, Progress
 
 PROGRESS_SECONDS = 0.25
@@ -54,7 +52,6 @@ class JobContext(ABC):
     enqueued_at: datetime | None = None
     timeout_seconds: float | None = None
     result_ttl_seconds: int = 0
-    _events: EventWriter | None = field(default=None, init=False)
     _stage: str = field(default="", init=False)
     _reported_at: float = field(default=0.0, init=False)
 
@@ -72,8 +69,7 @@ class JobContext(ABC):
             self._note(failure=self._describe(error).model_dump())
             raise
         finally:
-            if self._events is not None:
-                self._events.close()
+            self._close_events()
 
     def report(self, progress: Progress) -> None:
         """Publish progress: each stage once, and within a stage at most every PROGRESS_SECONDS."""
@@ -84,15 +80,13 @@ class JobContext(ABC):
             self.write_event("progress", data)
             self._stage, self._reported_at = progress.stage, now
 
+    @abstractmethod
     def write_event(self, kind: str, data: dict[str, Any]) -> None:
         """Append an event to the job's stream."""
-        if self._events is not None:
-            self._events.write(kind, data)
 
     def discard_tokens(self) -> None:
         """Start the answer again: readers of the events discard the tokens so far."""
-        if self._events is not None:
-            self._events.start()
+        self.write_event("started", {})
 
     def seconds_queued(self) -> float | None:
         """Return the seconds from enqueueing to now; None when unknown."""
@@ -108,8 +102,11 @@ class JobContext(ABC):
         yield
 
     @abstractmethod
-    def _begin_attempt(self) -> int:
-        """Return the number of this attempt, from 1; 0 when another worker has the job. May raise RedisError."""
+    def _open_events(self) -> None:
+        """Write the event `started`, and add the number of the attempt to the log lines."""
+
+    def _close_events(self) -> None:  # noqa: B027  RagWorker announces the end when it writes it
+        """Write the events that wait, and announce that the worker is about to write how the job ended."""
 
     @abstractmethod
     def _save_notes(self) -> None:
@@ -128,15 +125,6 @@ class JobContext(ABC):
         self.notes.update(notes)
         self._save_notes()
 
-    def _open_events(self) -> None:
-        if self.valkey is None:
-            return
-        self._events = EventWriter(
-            self.valkey, self.job_id, result_ttl_seconds=self.result_ttl_seconds, begin=self._begin_attempt
-        )
-        self._events.start()
-        logs.add_context(attempt=self._events.attempt)
-
 
 class NoJob(JobContext):
     """The context of a job function that is called outside any job: nothing is published."""
@@ -144,8 +132,11 @@ class NoJob(JobContext):
     def __init__(self) -> None:
         super().__init__(job_id="", queue="", valkey=None)
 
-    def _begin_attempt(self) -> int:
-        return 1
+    def write_event(self, kind: str, data: dict[str, Any]) -> None:
+        pass
+
+    def _open_events(self) -> None:
+        pass
 
     def _save_notes(self) -> None:
         pass

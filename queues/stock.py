@@ -27,6 +27,7 @@ from rq.job import Job, JobStatus
 from rq.timeouts import JobTimeoutException
 
 from client.llm.deadline import Deadline
+from client.rq.event_writer import EventWriter
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
 from errors import JobCancelled, JobStopped, JobTimedOut
@@ -65,6 +66,11 @@ class InlineJob(JobContext):
             result_ttl_seconds=ttl,
         )
         self._job = job
+        self._events: EventWriter | None = None
+
+    def write_event(self, kind: str, data: dict[str, Any]) -> None:
+        if self._events is not None:
+            self._events.write(kind, data)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -79,7 +85,20 @@ class InlineJob(JobContext):
                 seconds = round(time.monotonic() - started, 3)
                 log.info("job %s %s", self.job_id, outcome, extra=logs.fields(outcome=outcome, seconds=seconds))
 
+    def _open_events(self) -> None:
+        ttl_seconds = self.result_ttl_seconds
+        self._events = EventWriter(
+            self._job.connection, self.job_id, result_ttl_seconds=ttl_seconds, begin=self._begin_attempt
+        )
+        self._events.start()
+        logs.add_context(attempt=self._events.attempt)
+
+    def _close_events(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
     def _begin_attempt(self) -> int:
+        """Return the number of this attempt, from 1; 0 when another worker has the job. May raise RedisError."""
         return int(self._job.connection.hincrby(self._job.key, "attempts", 1))
 
     def _save_notes(self) -> None:
@@ -165,7 +184,7 @@ class StockJob(InlineJob):
     def _save_notes(self) -> None:
         execution = self._held_execution()
         if execution is not None:
-            self._transitions.save_meta(execution, PlainSerializer.dumps(self.notes))
+            self._transitions.save_meta_call(execution, PlainSerializer.dumps(self.notes)).run(self._job.connection)
 
     def _set_deadline(self, deadline: Deadline) -> None:
         self._deadline = deadline

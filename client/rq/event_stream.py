@@ -1,8 +1,8 @@
 """The events of a job, one append-only stream per job, and the tasks that wait for a job.
 
-The process that runs a job writes its events; any API process reads them, from any place in the stream, also after the
-job has ended. The last event says how the job ended. This event is not in the stream but is made from the job's record:
-so every ended job has exactly one last event, even a job whose worker was killed.
+The process that runs a job writes its events (`client.rq.event_writer`); any API process reads them, from any place in
+the stream, also after the job has ended. The last event says how the job ended. This event is not in the stream but is
+made from the job's record: so every ended job has exactly one last event, even a job whose worker was killed.
 
 Readers neither poll nor hold a connection each. A writer also publishes the job's id on one channel. Each API process
 listens to that channel once, and only the tasks that wait for that job then read its stream.
@@ -15,30 +15,22 @@ import json
 import logging
 import random
 import re
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import redis.asyncio as aioredis
-from redis import Redis
 from redis.exceptions import RedisError
 
-from client.rq.scripts import load_script
 from client.valkey import keys
 from schemas import Event
 
 log = logging.getLogger("events")
 
-# Published after a job's id: the job's function has returned, and its worker is about to write how the job ended.
+# Published after a job's id under a worker of RQ, which itself announces no end: the job's function has returned, and
+# its worker is about to write how the job ended.
 ENDING: Final = " ending"
-# The events of an ended job are kept as long as its result. The events of a job that never ends are kept for this time
-# and, once an event was written, the time that results are kept.
-UNENDED_SECONDS = 7 * 86_400
-MAX_EVENTS = 10_000
-MAX_PENDING = 2_000
-RETRY_SECONDS = 1.0
 PAGE_EVENTS = 500
 LISTEN_SECONDS = 30.0
 RECONNECT_SECONDS = 0.5
@@ -53,8 +45,6 @@ ID_PATTERN = re.compile(r"(\d{1,20})-(\d{1,20})", re.ASCII)
 # The largest number in an event's id. Valkey refuses to search after an id of two such numbers: no id can follow.
 MAX_ID_PART = 2**64 - 1
 
-_WRITE: Final = load_script("write_event")
-
 
 def is_event_id(text: str) -> bool:
     """Return True if the text is an event's id that another event can follow."""
@@ -63,78 +53,6 @@ def is_event_id(text: str) -> bool:
         return False
     parts = [int(part) for part in match.groups()]
     return max(parts) <= MAX_ID_PART and min(parts) < MAX_ID_PART
-
-
-class EventWriter:
-    """Writes the events of one attempt at a job, for the worker that runs it.
-
-    An unreachable Valkey does not make the job fail: events that cannot be written are kept, in order, and written
-    before the next event.
-
-    `begin` returns the number of this attempt, 0 when the job is another worker's, and may raise RedisError. Without
-    `begin`, the writer counts the attempt itself.
-    """
-
-    def __init__(
-        self, valkey: Redis, job_id: str, *, result_ttl_seconds: int, begin: Callable[[], int] | None = None
-    ) -> None:
-        self._valkey = valkey
-        self._job_id = job_id
-        self._begin = begin or self._count_attempt
-        self._result_ttl_seconds = result_ttl_seconds
-        self._attempt: int | None = None
-        self._pending: list[tuple[str, dict[str, Any]]] = []
-        self._retry_at = 0.0
-        self._is_latest = True
-
-    @property
-    def attempt(self) -> int | None:
-        """The number of this attempt at the job, from 1; None until Valkey could be reached."""
-        return self._attempt
-
-    def start(self) -> None:
-        """Write that this attempt starts. Readers forget the events of earlier attempts."""
-        self.write("started", {})
-
-    def write(self, kind: str, data: dict[str, Any]) -> bool:
-        """Append an event. Returns False when another attempt runs the job."""
-        if self._is_latest and len(self._pending) < MAX_PENDING:
-            self._pending.append((kind, data))
-        if time.monotonic() >= self._retry_at:
-            self._flush()
-        return self._is_latest
-
-    def close(self) -> None:
-        """Write the pending events, and wake the waiting tasks: the worker is about to write how the job ended."""
-        try:
-            self._flush()
-            pipeline = self._valkey.pipeline(transaction=False)
-            pipeline.expire(keys.events(self._job_id), self._result_ttl_seconds)
-            pipeline.publish(keys.WAKE_CHANNEL, f"{self._job_id}{ENDING}")
-            pipeline.execute()
-        except (RedisError, OSError):
-            return
-
-    def _flush(self) -> None:
-        try:
-            if self._attempt is None:
-                self._attempt = self._begin()
-            while self._pending and self._is_latest:
-                self._is_latest = self._append(*self._pending[0], attempt=self._attempt)
-                self._pending.pop(0)
-        except (RedisError, OSError):
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-
-    def _count_attempt(self) -> int:
-        return int(self._valkey.hincrby(keys.job(self._job_id), "attempts", 1))
-
-    def _append(self, kind: str, data: dict[str, Any], *, attempt: int) -> bool:
-        if kind == "started":
-            data = {"attempt": attempt}
-        ttl_seconds = self._result_ttl_seconds + UNENDED_SECONDS
-        text = json.dumps(data, ensure_ascii=False)
-        arguments = [str(attempt), self._job_id, str(ttl_seconds), str(MAX_EVENTS), kind, text]
-        return bool(_WRITE.call(self._valkey, [keys.job(self._job_id), keys.events(self._job_id)], arguments))
 
 
 def parse_events(entries: Iterable[Any]) -> list[Event]:

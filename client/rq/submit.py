@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from client.rq import fair_queue, outbox
-from client.rq.event_stream import UNENDED_SECONDS
+from client.rq.event_writer import UNENDED_SECONDS
 from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
 from client.rq.records import REMOVE_UPLOAD

@@ -22,15 +22,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import ResponseError
 from rq.results import Result
 
 from client.rq import fair_queue, holder
+from client.rq.event_writer import WRITE_EVENTS
 from client.rq.records import rq_timestamp
 from client.rq.scripts import load_script
 from client.rq.serializer import PlainSerializer
 from client.valkey import keys
-from client.valkey.scripts import Constant, Script
+from client.valkey.scripts import Constant, Script, ScriptCall
 
 log = logging.getLogger("rq.worker")
 
@@ -177,28 +178,16 @@ class JobTransitions:
             suspect_waits=bool(suspect_waits),
         )
 
-    def finish_all(self, outcomes: Sequence[tuple[ExecutionRef, JobOutcome]]) -> list[int | RedisError]:
-        """Write how jobs ended, in one round trip.
+    def finish_call(self, execution: ExecutionRef, outcome: JobOutcome) -> ScriptCall:
+        """Return the call that writes how a job ended.
 
-        Returns for each 1 (written), 2 (written before), 0 (not written: the execution does not hold the job any more),
-        or the error of its call.
+        Its reply is 1 (written), 2 (written before) or 0 (not written: the execution does not hold the job any more).
         """
-        calls = [self._finish_arguments(*outcome) for outcome in outcomes]
-        pipeline = self.valkey.pipeline(transaction=False)
-        for arguments in calls:
-            _FINISH.add_to(pipeline, [self._worker_key], arguments)
-        replies = cast("list[int | RedisError]", pipeline.execute(raise_on_error=False))
-        for place, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):
-                try:
-                    replies[place] = int(_FINISH.call(self.valkey, [self._worker_key], calls[place]))
-                except ResponseError as error:
-                    replies[place] = error
-        return replies
+        return ScriptCall(_FINISH, [self._worker_key], self._finish_arguments(execution, outcome))
 
-    def save_meta(self, execution: ExecutionRef, meta: bytes) -> bool:
-        """Write a running job's notes. Returns False when the execution does not hold the job any more."""
-        return bool(_SAVE_META.call(self.valkey, (), [execution.queue, execution.job_id, execution.execution_id, meta]))
+    def save_meta_call(self, execution: ExecutionRef, meta: bytes) -> ScriptCall:
+        """Return the call that writes a running job's notes. Its reply is 0 when the execution has lost the job."""
+        return ScriptCall(_SAVE_META, (), [execution.queue, execution.job_id, execution.execution_id, meta])
 
     def hand_back(self, execution: ExecutionRef) -> bool:
         """Put a job at the front of its list. Returns False when it was lost or cancelled."""
@@ -359,3 +348,5 @@ _PRUNE_CANCELLED = _load("prune_cancelled")
 _RESTORE_UNSTARTED = _load("restore_unstarted")
 _ENQUEUE_DUE = _load("enqueue_due")
 _SAVE_META = _load("save_meta")
+# The scripts of what a running job writes, for `run_all`.
+JOB_WRITE_SCRIPTS = (WRITE_EVENTS, _SAVE_META, _FINISH)

@@ -13,7 +13,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis.asyncio as aioredis
 from redis import Redis
@@ -83,6 +83,43 @@ class Script:
                 await valkey.script_load(self.text)
             fill(pipeline)
             return await pipeline.execute()
+
+
+class ScriptCall(NamedTuple):
+    """A script with the keys and arguments of one call."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+
+    def run(self, valkey: Redis) -> Any:
+        """Run the script as `Script.call` does."""
+        return self.script.call(valkey, self.keys, self.arguments)
+
+
+def run_all(valkey: Redis, calls: Sequence[ScriptCall], *, scripts: Sequence[Script]) -> list[Any]:
+    """Run calls in one round trip, in order. Returns for each call its reply or the ResponseError of the call.
+
+    A server that lacks a script gets all `scripts`, in one step, and runs the calls that failed for this reason. So a
+    call does not overtake another where both scripts are loaded here only.
+    """
+    replies = _run(valkey, calls)
+    missed = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if missed:
+        with valkey.pipeline(transaction=True) as pipeline:
+            for script in scripts:
+                pipeline.script_load(script.text)
+            pipeline.execute()
+        for place, reply in zip(missed, _run(valkey, [calls[place] for place in missed]), strict=True):
+            replies[place] = reply
+    return replies
+
+
+def _run(valkey: Redis, calls: Sequence[ScriptCall]) -> list[Any]:
+    pipeline = valkey.pipeline(transaction=False)
+    for script, script_keys, arguments in calls:
+        script.add_to(pipeline, script_keys, arguments)
+    return pipeline.execute(raise_on_error=False)
 
 
 def load(path: Path, constants: Mapping[str, Constant] | None = None) -> Script:

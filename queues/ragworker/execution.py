@@ -15,10 +15,13 @@ from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout, utcparse
 
 from client.llm.deadline import Deadline
+from client.rq.event_writer import EventBuffer
 from client.rq.records import read_call
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
+from observability import logs
 from queues.context import JobContext
+from queues.ragworker.job_writer import JobWriter
 
 # A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
 _WAITING = {RqStatus.QUEUED, RqStatus.STARTED, RqStatus.CREATED, RqStatus.DEFERRED, RqStatus.SCHEDULED}
@@ -31,16 +34,24 @@ class InvalidJobRecord(ValueError):
 
 @dataclass(kw_only=True, eq=False)
 class RagWorkerJob(JobContext):
-    """A job under RagWorker, which has counted the attempt and has the notes written by its writer thread."""
+    """A job under RagWorker, which has counted the attempt, and whose writer thread writes events and notes."""
 
+    ref: ExecutionRef
     attempt: int
-    write_notes: Callable[[bytes], None]
+    writer: JobWriter
 
-    def _begin_attempt(self) -> int:
-        return self.attempt
+    def __post_init__(self) -> None:
+        self._events = EventBuffer(self.job_id, result_ttl_seconds=self.result_ttl_seconds, attempt=self.attempt)
+
+    def write_event(self, kind: str, data: dict[str, Any]) -> None:
+        self.writer.write_event(self.ref, self._events, kind, data)
+
+    def _open_events(self) -> None:
+        self.write_event("started", {})
+        logs.add_context(attempt=self.attempt)
 
     def _save_notes(self) -> None:
-        self.write_notes(PlainSerializer.dumps(self.notes))
+        self.writer.write_notes(self.ref, PlainSerializer.dumps(self.notes))
 
 
 @dataclass(eq=False)
@@ -86,7 +97,7 @@ def open_execution(
     valkey: Redis,
     functions: Collection[str],
     default_timeout_seconds: int,
-    write_notes: Callable[[ExecutionRef, bytes], None],
+    writer: JobWriter,
 ) -> Execution:
     """Read the record of a taken job. Only `functions` may be called: writing to Valkey must not mean running code.
 
@@ -115,8 +126,9 @@ def open_execution(
         enqueued_at=_time(fields, "enqueued_at"),
         timeout_seconds=timeout,
         result_ttl_seconds=result_ttl if result_ttl > 0 else DEFAULT_TTL_SECONDS,
+        ref=ref,
         attempt=int(fields["attempts"]),
-        write_notes=lambda notes: write_notes(ref, notes),
+        writer=writer,
     )
     return Execution(
         ref=ref,

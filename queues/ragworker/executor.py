@@ -33,8 +33,8 @@ from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
+from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.loop import JobLoop, canceller
-from queues.ragworker.result_writer import ResultWriter
 from queues.ragworker.threads import JobThreads
 
 log = logging.getLogger("rq.worker")
@@ -77,7 +77,7 @@ class Executor:
         self._capacity = Capacity(concurrency, limits)
         self._threads = JobThreads(self._run, keep_idle=concurrency)
         self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
-        self._writer = ResultWriter(transitions, self._on_written)
+        self._writer = JobWriter(transitions, self._on_written)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._suspects: set[str] = set()  # the running executions that have to run alone
         self._lock = threading.Lock()
@@ -240,7 +240,7 @@ class Executor:
                 valkey=self._transitions.valkey,
                 functions=self._functions,
                 default_timeout_seconds=self._default_timeout_seconds,
-                write_notes=self._writer.write_notes,
+                writer=self._writer,
             )
         except Exception as error:  # noqa: BLE001  no record may end the worker
             reason = str(error) if isinstance(error, InvalidJobRecord) else f"{type(error).__name__} while it was read"

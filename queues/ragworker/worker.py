@@ -7,7 +7,7 @@ Its threads:
     loop                   runs the questions: all that waits for a model
     compute (a few)        search, ranking and the check of citations, for the loop
     job (one a job)        runs any other job function, and nothing else
-    writer                 writes outcomes and notes, many in one trip, again until Valkey has them
+    writer                 writes events, notes and outcomes, many in one trip, again until Valkey has them
     maintenance            renews leases every second, recovers jobs of dead workers, enqueues scheduled jobs
     commands               listens for stop-job and shutdown
     main                   fails jobs whose time is up; shuts down

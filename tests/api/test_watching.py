@@ -18,7 +18,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 
-from client.rq.event_stream import EventWriter
+from client.rq.event_writer import EventWriter
 from client.valkey import keys
 from server import create_app
 from settings import Settings

@@ -277,8 +277,9 @@ def test_dependents_of_a_job_are_released_without_being_unpickled(valkey: Redis,
     transitions = JobTransitions(valkey, "one")
     (taken,) = transitions.take(QUEUE, ["e"]).jobs
     assert taken.execution.job_id == parent
+    outcome = JobOutcome("finished", encode_result(ANSWER), 60)
     tracemalloc.start()
-    assert transitions.finish_all([(taken.execution, JobOutcome("finished", encode_result(ANSWER), 60))]) == [1]
+    assert transitions.finish_call(taken.execution, outcome).run(valkey) == 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10_000_000

@@ -64,9 +64,7 @@ class Harness:
 
     def finish(self, execution: ExecutionRef) -> int:
         ending = JobOutcome("finished", encode_result({"text": "yes"}), 600)
-        answer = self.transitions.finish_all([(execution, ending)])[0]
-        assert isinstance(answer, int)
-        return answer
+        return int(self.transitions.finish_call(execution, ending).run(self.valkey))
 
     def status(self, job_id: str) -> str:
         return (cast("bytes | None", self.valkey.hget(f"rq:job:{job_id}", "status")) or b"").decode()
@@ -235,5 +233,6 @@ def test_stranded_jobs_are_found_behind_many_deferred_ones(harness: Harness, mon
 
 def test_a_failed_turn_releases_the_next(harness: Harness) -> None:
     _, second = harness.turns(2)
-    assert harness.transitions.finish_all([(harness.take(), JobOutcome("failed", encode_exception("no"), 600))]) == [1]
+    failed = JobOutcome("failed", encode_exception("no"), 600)
+    assert harness.transitions.finish_call(harness.take(), failed).run(harness.valkey) == 1
     assert harness.waiting() == [second]

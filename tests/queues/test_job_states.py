@@ -104,7 +104,7 @@ class JobStates(RuleBasedStateMachine):
             held = self.valkey.zscore(f"rq:wip:{QUEUE}", pair) is not None
             assert bool(self._finish(execution, well=True)) is held
             assert not self.transitions[0].hand_back(execution)
-            assert not self.transitions[0].save_meta(execution, b"")
+            assert not self.transitions[0].save_meta_call(execution, b"").run(self.valkey)
             self.late.remove(execution)
 
     @rule(worker=st.integers(0, 1))
@@ -199,9 +199,7 @@ class JobStates(RuleBasedStateMachine):
             if well
             else JobOutcome("failed", encode_exception(execution.execution_id), 600)
         )
-        answer = self.transitions[0].finish_all([(execution, ending)])[0]
-        assert isinstance(answer, int)
-        return answer
+        return int(self.transitions[0].finish_call(execution, ending).run(self.valkey))
 
     def _is_marked(self, job_id: str) -> bool:
         return self._status(job_id) == "started" and bool(self.valkey.hexists(f"rq:job:{job_id}", "cancel"))

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from client.rq.transitions import JobTransitions
 from client.valkey.embedded import EmbeddedValkey
+from queues.ragworker.job_writer import JobWriter
 from tests.conftest import MakeSettings
+from tests.queues.test_job_writer import run_new
 from tests.support import jobs
 from tests.support.jobs import ended, enqueue, status, working
 from tests.support.processes import wait_until
@@ -57,3 +62,36 @@ def test_jobs_that_ran_during_an_outage_are_written_after_it(
         executions = {len(valkey.xrange(f"rq:results:{job.id}")) for job in [*during, across]}
         assert executions == {1}
         assert all(not valkey.hexists(job.key, "deaths") for job in [*during, across])
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped for a while"])
+def test_events_are_written_once_and_in_order_after_an_outage(
+    how: str, valkey_to_kill: EmbeddedValkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, url = valkey_to_kill._process, valkey_to_kill.url
+    assert process is not None
+    results: list[bool] = []
+    with ExitStack() as keep_running, Redis.from_url(url, socket_timeout=0.1, retry=Retry(NoBackoff(), 0)) as impatient:
+        valkey = keep_running.enter_context(Redis.from_url(url))
+        valkey.config_set("appendfsync", "always")
+        writer = JobWriter(JobTransitions(impatient, "w"), lambda _ref, _outcome, well: results.append(well))
+        writer.start()
+        running = [run_new(valkey, writer) for _ in range(20)]
+        for job in running:
+            job.write("started")
+        wait_until(lambda: all(job.written() for job in running))
+        process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+        for number in range(50):
+            for job in running:
+                job.write("token", text=number)
+        wait_until(lambda: "Valkey cannot be written" in caplog.text)
+        for job in running:
+            job.write("token", text=50)
+            job.finish()
+        if how == "killed":
+            keep_running.enter_context(valkey_to_kill.keep_running())
+        else:
+            process.send_signal(signal.SIGCONT)
+        writer.close(discard=False)
+        assert results == [True] * len(running)
+        assert [job.written() for job in running] == [[{"attempt": 1}, *range(51)]] * len(running)

@@ -18,7 +18,7 @@ from rq.registry import CanceledJobRegistry, FailedJobRegistry, FinishedJobRegis
 
 import queues.jobs.answering
 import queues.worker
-from client.rq.event_stream import EventWriter
+from client.rq.event_writer import EventWriter
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import LEASE_SECONDS, ExecutionRef, JobOutcome, JobTransitions, encode_result
 from client.valkey import keys
@@ -61,7 +61,7 @@ def take_over(valkey: Redis) -> ExecutionRef:
 
 def end_there(valkey: Redis, execution: ExecutionRef) -> None:
     ending = JobOutcome("finished", encode_result(THEIRS), 600)
-    assert JobTransitions(valkey, "other").finish_all([(execution, ending)]) == [1]
+    assert JobTransitions(valkey, "other").finish_call(execution, ending).run(valkey) == 1
 
 
 def while_it_runs(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object], *, fails: bool = False) -> None:

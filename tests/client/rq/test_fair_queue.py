@@ -319,7 +319,8 @@ def test_a_job_that_rq_runs_again_does_not_expire_before_its_slot(harness: Harne
     harness.submit("ann", count=3)
     assert harness.take("ours") == failed
     (execution,) = harness.held
-    assert harness.transitions.finish_all([(execution, JobOutcome("failed", encode_exception("it failed"), 60))]) == [1]
+    outcome = JobOutcome("failed", encode_exception("it failed"), 60)
+    assert harness.transitions.finish_call(execution, outcome).run(harness.valkey) == 1
     queue = Queue("rag_queries", connection=harness.valkey, serializer=PlainSerializer)
     short = queue.enqueue("tests.support.jobs.nothing", ttl=60)  # this ttl was set by the submitter
     FailedJobRegistry(queue=queue).requeue(failed)
