@@ -78,6 +78,12 @@ def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk:
     return Chunk(id=point_id, text=payload[CONTENT_KEY], **metadata)
 
 
-def passage_of(point_id: str, payload: Mapping[str, Any], score: float) -> Passage:
-    """Rebuild a chunk from a stored point, with the score that a search gave the point."""
-    return Passage(chunk=chunk_of(point_id, payload), score=score)
+def passage_of(point_id: str, payload: Mapping[str, Any], score: float) -> Passage | None:
+    """Rebuild a chunk from a stored point, with the score that a search gave the point.
+
+    None for a point that another program has written: anybody may write to the collection through langchain-qdrant.
+    """
+    try:
+        return Passage(chunk=chunk_of(point_id, payload), score=score)
+    except (ValueError, TypeError, LookupError, AttributeError):  # also pydantic's ValidationError
+        return None

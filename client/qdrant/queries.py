@@ -94,7 +94,8 @@ def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]
 
 
 def _passages(hits: Sequence[Hit]) -> list[Passage]:
-    return [passage_of(hit.id, hit.payload, hit.score) for hit in hits if hit.score > 0]
+    passages = [passage_of(hit.id, hit.payload, hit.score) for hit in hits if hit.score > 0]
+    return [passage for passage in passages if passage is not None]
 
 
 def _idf(query: VectorQuery, hits: Sequence[Hit]) -> dict[int, float]:

@@ -70,8 +70,10 @@ class VectorStore:
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, from chunk number `from_index` on. Does nothing when no chunk is stored."""
+        # A point that another program wrote may have no number, which no range contains.
+        place = FieldRange(INDEX_FIELD, first=from_index) if from_index else None
         with suppress(NothingIndexed):
-            self.engine.delete(points_of_upload(user_id, upload_id, FieldRange(INDEX_FIELD, first=from_index)))
+            self.engine.delete(points_of_upload(user_id, upload_id, place))
 
     def delete_everywhere(self, upload_id: str, *, user_id: str) -> None:
         """Remove an upload's chunks of all embedding models. Does nothing when no chunk is stored."""

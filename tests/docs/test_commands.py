@@ -37,6 +37,8 @@ NOT_RUN = {
     r"(DOCUMENTS=/path )?docker compose": "needs Docker; tests/deploy/test_compose.py reads the files",
     r"sh deploy/certificates\.sh": "run by tests/deploy/test_tls.py",
     r"curl --json .*https://example\.com": "resolves a name; sent by tests/webhooks/test_webhooks.py",
+    r"import os\n\nfrom langchain|from qdrant_client|retriever = |from langchain_core": "need a Qdrant server; run by "
+    "tests/docs/test_langchain.py on qdrant-client's local mode",
     r"from http\.server": "run by tests/webhooks/test_webhooks.py",
 }
 # Pattern of a curl command → what its response holds.
