@@ -60,6 +60,12 @@ def test_figures_are_the_same_as_without_a_quick_test(text: str) -> None:
         assert figures.figures(line) == quick
 
 
+@given(text=st.text(st.sampled_from("0123456789 ,.'’٣x"), max_size=30))
+def test_numbers_are_split_at_the_same_places_as_without_a_common_first_digit(text: str) -> None:
+    alternatives = r"\d{1,3}(?:[ '’]\d{3})+(?![\d'’])(?:[.,]\d+)?|\d+(?:[.,]\d+)*"
+    assert figures._NUMBER.findall(text) == re.findall(alternatives, text)
+
+
 @given(text=TEXTS)
 def test_number_words_and_months_are_the_same_as_without_a_quick_test(text: str) -> None:
     words = [word.lower() for word in re.findall(r"[^\W\d_]+", text)]

@@ -1,0 +1,106 @@
+"""What an answer costs beside the model: `make bench-citations`.
+
+CPU of the prompt, the citation check and the search for links, for answers of 1 to 8 cited sentences over six passages
+of about 250 tokens. Each answer is about other passages, so no cache helps; `again` is the check of the same answers
+once more.
+
+Measured on 2 cores that others used too, 1 / 4 / 6 / 8 sentences: 1.6 / 7.1 / 10.0 / 11.3 ms, again 1.0 / 5.4 / 8.5 / 9.3 ms.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from statistics import mean
+
+from bench.questions.corpus import Section, make_corpus
+from client.qdrant.bm25 import Bm25Encoder
+from rag.answer.fence import Fence
+from rag.answer.links import find_links
+from rag.answer.pipeline import check_answer
+from rag.answer.prompt import user_prompt
+from rag.text.normalize import estimate_tokens
+from schemas import Chunk, Passage
+
+SENTENCES = (1, 4, 6, 8)
+PASSAGES = 6
+PASSAGE_SENTENCES = 7
+ANSWERS = 40
+
+Question = tuple[str, str, list[Passage]]
+
+
+def main() -> None:
+    """Print one line for each length of an answer."""
+    terms = Bm25Encoder().terms
+
+    def check(question: str, answer: str, passages: list[Passage]) -> int:
+        return len(check_answer(question, answer, passages, terms).sources)
+
+    print(f"CPU ms an answer, mean of {ANSWERS}, {PASSAGES} passages each")
+    columns = ("sentences", "tokens", "a passage", "prompt", "check", "again", "links", "cited")
+    print("".join(f"{name:>11}" for name in columns))
+    for count in SENTENCES:
+        *made, first = islice(questions(count), ANSWERS + 1)
+        check(*first)  # imports and first use
+        passages = [passage for *_, found in made for passage in found]
+        prompt, _ = measure(made, lambda question, _, found: len(user_prompt(question, found, Fence())))
+        checked, cited = measure(made, check)
+        again, _ = measure(made, check)
+        links, _ = measure(made, lambda _, answer, found: len(find_links(answer, found)))
+        tokens = mean(estimate_tokens(answer) for _, answer, _ in made)
+        size = mean(estimate_tokens(passage.chunk.text) for passage in passages)
+        figures = (prompt, checked, again, links, mean(cited))
+        print(f"{count:>11}{tokens:>11.0f}{size:>11.0f}" + "".join(f"{figure:>11.2f}" for figure in figures))
+
+
+def measure(made: list[Question], call: Callable[[str, str, list[Passage]], int]) -> tuple[float, list[int]]:
+    """Return the CPU milliseconds of a call, the mean over all questions, and what each call returned."""
+    started = time.process_time()
+    returned = [call(*one) for one in made]
+    return 1000 * (time.process_time() - started) / len(made), returned
+
+
+def questions(count: int) -> Iterator[Question]:
+    """Yield questions with answers of `count` sentences and their passages; each row of the table has its own text."""
+    draw = random.Random(count)
+    sections = list(chain.from_iterable(make_corpus(seed=count)))
+    draw.shuffle(sections)
+    for start in range(0, len(sections), PASSAGES):
+        group = sections[start : start + PASSAGES]
+        passages = [make_passage(n, section) for n, section in enumerate(group)]
+        cited = [(n % PASSAGES, n // PASSAGES) for n in range(count)]
+        answer = " ".join(f"{reword(draw, group[n].sentences[at])} [{n + 1}]." for n, at in cited)
+        yield f"What is known about the {group[0].subject} of {group[0].place}?", answer, passages
+
+
+def reword(draw: random.Random, sentence: str) -> str:
+    """Return a sentence without its full stop and without one of its words, as a model may shorten a sentence."""
+    words = sentence.rstrip(".").split()
+    del words[draw.randrange(1, len(words))]
+    return " ".join(words)
+
+
+def make_passage(n: int, section: Section) -> Passage:
+    """Return the first sentences of a section as a passage, broken into lines as a PDF's text is."""
+    text = " ".join(section.sentences[:PASSAGE_SENTENCES]).replace(" the ", "\nthe ")
+    chunk = Chunk(
+        id=f"c{n}",
+        upload_id=f"u{n}",
+        user_id="local",
+        name=f"survey {n}.pdf",
+        index=n,
+        page=n + 1,
+        page_label=str(n + 1),
+        start=0,
+        end=len(text),
+        text=text,
+        section=section.heading,
+    )
+    return Passage(chunk=chunk, score=0.9)
+
+
+if __name__ == "__main__":
+    main()
