@@ -16,7 +16,7 @@ from pathlib import Path
 from documents.discovery import find_documents
 from documents.media_types import detect
 from errors import DocumentError, InvalidRequest
-from queues.wiring import Services, open_services
+from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
 from rag.eval.metrics import Outcome, Question, pages_found, read_questions, summarise
 from rag.eval.report import figures, html_report
@@ -52,17 +52,20 @@ def main(arguments: Sequence[str]) -> int:
 
 async def run(questions: Sequence[Question], services: Services, *, k: int, within: bool = False) -> list[Outcome]:
     """Ask each question and return the outcomes. `within` searches only the upload that a question names."""
-    outcomes = []
-    for question in questions:
-        names = (question.upload,) if within and question.upload else None
-        query = Query(query=question.question, k=k, names=names)
-        started = time.perf_counter()
-        answer = await _answer(query, services)
-        seconds = time.perf_counter() - started
-        result = await services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
-        pages = pages_found(result.ranked)[:MAX_K]
-        outcomes.append(Outcome(question=question, pages=pages, answer=answer, seconds=seconds))
-    return outcomes
+    try:
+        return [await _ask(question, services, k=k, within=within) for question in questions]
+    finally:
+        await close_loop()
+
+
+async def _ask(question: Question, services: Services, *, k: int, within: bool) -> Outcome:
+    names = (question.upload,) if within and question.upload else None
+    query = Query(query=question.question, k=k, names=names)
+    started = time.perf_counter()
+    answer = await _answer(query, services)
+    seconds = time.perf_counter() - started
+    result = await services.retriever.retrieve(query.model_copy(update={"k": max(k, MIN_RANKED)}))
+    return Outcome(question=question, pages=pages_found(result.ranked)[:MAX_K], answer=answer, seconds=seconds)
 
 
 def index_into(paths: Sequence[Path], services: Services) -> list[Indexed]:

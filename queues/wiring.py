@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,7 +11,7 @@ from pathlib import Path
 from client.files.store import FileStore, open_file_store
 from client.llm.chat import make_chat
 from client.llm.embeddings import make_embedder
-from client.llm.threaded import ThreadedChat, ThreadedEmbedder
+from client.llm.threaded import ThreadedChat
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.store import VectorStore
 from client.sql.database import Database
@@ -59,18 +60,19 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     bm25 = Bm25Encoder()
     store = _open_store(settings, bm25, owner=owner, folder=folder)
     uploads = UploadRepository(Database(settings))
+    chat, query_embedder = _make_models(settings)
     retriever = Retriever(
         AccessFilter(store, uploads) if folder is None else store,
         bm25.terms,
-        embedder=_make_query_embedder(settings),
+        embedder=query_embedder,
         reranker=_make_reranker(settings),
         context_tokens=settings.context_tokens,
         calibrated_cosine=settings.dense_model == LOCAL_MODEL,
     )
     return Services(
         store=store,
-        chat=_make_chat(settings),
-        rewriter=_make_chat(settings),
+        chat=chat,
+        rewriter=_make_rewriter(settings),
         bm25=bm25,
         retriever=retriever,
         embedding_model=settings.dense_model,
@@ -85,20 +87,27 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     )
 
 
-def _make_chat(settings: Settings) -> ChatModel | None:
+def _make_models(settings: Settings) -> tuple[ChatModel | None, QueryEmbedder | None]:
+    """Make the model that answers, and the embedder of questions. None for each that the settings leave out."""
+    if settings.offline and settings.dense_model is None:
+        return None, None
+    from client.llm.completions import make_completions  # imports aiohttp: an offline worker would pay 0.1 s and 14 MB
+    from client.llm.query_embeddings import make_query_embedder
+    from client.llm.retries import ProviderCalls
+
+    calls = ProviderCalls(settings)
+    return make_completions(settings, calls), make_query_embedder(settings, calls)
+
+
+def _make_rewriter(settings: Settings) -> ChatModel | None:
     chat = make_chat(settings)
     return None if chat is None else ThreadedChat(chat)
-
-
-def _make_query_embedder(settings: Settings) -> QueryEmbedder | None:
-    embedder = make_embedder(settings)
-    return None if embedder is None else ThreadedEmbedder(embedder)
 
 
 def _make_reranker(settings: Settings) -> Reranker | None:
     if settings.rerank_url is None:
         return None
-    from client.llm.rerank import make_reranker  # imports httpx: a stock worker would pay 0.1 s for each job
+    from client.llm.rerank import make_reranker  # imports aiohttp
 
     return make_reranker(settings)
 
@@ -126,7 +135,7 @@ def preload(settings: Settings) -> None:
         "client.qdrant.embedded" if settings.qdrant_url is None else "client.qdrant.server",
     ]
     if not settings.offline:
-        names.append("langchain_openai")
+        names += ["client.llm.completions", "client.llm.query_embeddings", "langchain_openai"]
     if settings.dense_model == LOCAL_MODEL:
         names += ["onnxruntime", "tokenizers"]
     for name in names:
@@ -142,7 +151,9 @@ def compute_threads(settings: Settings) -> int:
 
 
 async def close_loop() -> None:
-    """Close what the running event loop holds open."""
+    """Close what the running event loop holds open: its connections to the model provider."""
+    if http := sys.modules.get("client.llm.http"):  # an offline worker has not imported it
+        await http.close_session()
 
 
 _lock = threading.Lock()

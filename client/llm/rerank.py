@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from http import HTTPStatus
 
-import httpx
+import orjson
 
+from client.llm.deadline import current_deadline
+from client.llm.failures import CallFailure, CallTimeout, StatusFailure
+from client.llm.http import Endpoint
 from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
 from settings import Settings
 
@@ -18,19 +21,15 @@ MAX_CHARS = 4_000
 
 
 class EndpointReranker:
-    """Scores texts with a cross-encoder behind HTTP. Safe for threads: each call opens a connection."""
+    """Scores texts with a cross-encoder behind HTTP. Safe for threads, loops and forks."""
 
     def __init__(self, url: str, *, model: str, key: str | None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.name = model
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._endpoint = Endpoint(url, key)
         self._timeout_seconds = timeout_seconds
 
     async def rerank(self, question: str, texts: list[str]) -> list[float]:
-        """Return a score from 0 to 1 for each text. Raises ProviderError."""
-        return await asyncio.to_thread(self._rerank, question, texts)
-
-    def _rerank(self, question: str, texts: list[str]) -> list[float]:
+        """Return a score from 0 to 1 for each text. Raises ProviderError, and what Deadline.check raises."""
         body = {
             "model": self.name,
             "query": question,
@@ -38,18 +37,18 @@ class EndpointReranker:
             "top_n": len(texts),
         }
         try:
-            response = httpx.post(self._url, json=body, headers=self._headers, timeout=self._timeout_seconds)
-            response.raise_for_status()
-            return _scores(response.json(), len(texts))
-        except httpx.TimeoutException:
+            with current_deadline().cancelling_on_stop():
+                async with asyncio.timeout(self._timeout_seconds):
+                    reply = await self._endpoint.post(body)
+        except (CallTimeout, TimeoutError):
             raise ProviderTimeout("the reranking endpoint did not answer in time") from None
-        except httpx.HTTPStatusError as error:
-            status = error.response.status_code
-            if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        except StatusFailure as failure:
+            if failure.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
                 raise ProviderKeyRejected("the reranking endpoint rejected RERANK_API_KEY: check the key") from None
-            raise ProviderUnavailable(f"the reranking endpoint answered {status}") from None
-        except httpx.HTTPError:
+            raise ProviderUnavailable(f"the reranking endpoint answered {failure.status}") from None
+        except CallFailure:
             raise ProviderUnavailable("the reranking endpoint cannot be reached: check RERANK_URL") from None
+        return _scores(reply, len(texts))
 
 
 def make_reranker(settings: Settings) -> EndpointReranker | None:
@@ -60,10 +59,10 @@ def make_reranker(settings: Settings) -> EndpointReranker | None:
     return EndpointReranker(settings.rerank_url, model=settings.rerank_model, key=key)
 
 
-def _scores(body: Any, count: int) -> list[float]:
+def _scores(reply: bytes, count: int) -> list[float]:
     """Return the scores in a response, from 0 to 1, in the order of the texts. Some servers send logits instead."""
     try:
-        by_index = {int(result["index"]): float(result["relevance_score"]) for result in body["results"]}
+        by_index = {int(result["index"]): float(result["relevance_score"]) for result in orjson.loads(reply)["results"]}
         scores = [by_index[index] for index in range(count)]
     except (KeyError, TypeError, ValueError):
         raise ProviderError("the reranking endpoint's answer makes no sense") from None

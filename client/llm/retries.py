@@ -14,7 +14,8 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import Redis
@@ -38,6 +39,7 @@ LONGEST_WAIT_SECONDS = 20.0
 # The longest wait for the rate limiter when the job has no deadline.
 MAX_RATE_LIMIT_WAIT_SECONDS = 300.0
 VALKEY_TIMEOUT_SECONDS = 1.0
+VALKEY_THREADS = 4
 # How long calls skip the breaker and the limiter after Valkey did not answer.
 UNGUARDED_SECONDS = 5.0
 # uvloop's timers may end up to 1 ms early. A call that ends with its job ends after the job's deadline.
@@ -85,18 +87,19 @@ class ProviderCalls:
         return result
 
     async def _attempt(self, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float) -> T:
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._threads)
         if admit := self._admission(deadline):
-            await deadline.sleep_async(await asyncio.to_thread(admit))
+            await deadline.sleep_async(await in_thread(admit))
         _take_call(deadline)
         try:
             result = await _bounded(request, deadline, seconds)
         except Exception as error:
             deadline.check()  # a job that has ended raises its own error
             if report := self._report(error):
-                await asyncio.to_thread(report)
+                await in_thread(report)
             raise
         if report := self._report(None):
-            await asyncio.to_thread(report)
+            await in_thread(report)
         return result
 
     def _attempt_sync(self, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
@@ -159,6 +162,11 @@ class ProviderCalls:
                 self._breaker.succeeded()
         except (RedisError, OSError):
             self._skip_guards()
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        # Not the loop's own threads: a call would wait behind searches there, and searches behind a Valkey that hangs.
+        return ThreadPoolExecutor(VALKEY_THREADS, thread_name_prefix="provider-guards")
 
     def _skip_guards(self) -> None:
         self._unguarded_until = time.monotonic() + UNGUARDED_SECONDS

@@ -1,4 +1,4 @@
-"""LangChain's blocking clients for coroutines: each call runs in a thread of its own."""
+"""LangChain's blocking chat model for coroutines: each call runs in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from schemas import Completion
 
@@ -21,12 +21,6 @@ T = TypeVar("T")
 MAX_THREADS = 1_000
 
 
-class BlockingEmbedder(Protocol):
-    """An embedding model whose call blocks."""
-
-    def embed_query(self, text: str) -> list[float]: ...
-
-
 class ThreadedChat:
     """A chat model for coroutines. `on_text` and `on_restart` are called in another thread."""
 
@@ -36,17 +30,6 @@ class ThreadedChat:
     async def complete(self, system: str, user: str, **options: Any) -> Completion:
         """As Chat.complete."""
         return await _in_thread(partial(self._chat.complete, system, user, **options))
-
-
-class ThreadedEmbedder:
-    """An embedding model for coroutines."""
-
-    def __init__(self, embedder: BlockingEmbedder) -> None:
-        self._embedder = embedder
-
-    async def embed_query(self, text: str) -> list[float]:
-        """Return the vector of a question. Raises ProviderError."""
-        return await _in_thread(partial(self._embedder.embed_query, text))
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from schemas import Answer, Completion, Document, Progress, Query, Turn
 from settings import load_settings
 from tests.support.injected.documents import BITING, QUESTION, Injected, documents, written
 from tests.support.injected.models import ANSWER, fenced, malicious, nonce_of, obedient, orders
+from tests.support.models import run
 from tests.support.openai_stub import KEY, Behaviour, OpenAIStub, openai_stub
 from tests.support.processes import environment
 from tests.support.tables import each
@@ -59,7 +59,7 @@ class InjectionSetup:
         """Ask the question of one document."""
         query = Query(query=question, upload_ids=(document.name,))
         arguments = {"chat": self.services.chat} | options
-        return asyncio.run(answer_query(query, retriever=self.services.retriever, report=silent, **arguments))
+        return run(answer_query(query, retriever=self.services.retriever, report=silent, **arguments))
 
     def sent(self) -> list[dict[str, Any]]:
         """Return the messages of the last request, which must not offer tools."""
@@ -174,7 +174,7 @@ def test_an_order_in_an_earlier_answer_is_fenced_when_a_question_is_rewritten(do
             return Completion(text=obedient(prompts[-1]), model="m")
 
     turns = [Turn(job_id="j", question=document.order[:400], answer=document.order)]
-    assert asyncio.run(rewrite_follow_up("And when is coffee?", turns, Rewriting())) == ANSWER
+    assert run(rewrite_follow_up("And when is coffee?", turns, Rewriting())) == ANSWER
     found, outside = fenced(prompts[0])
     assert [name for name, _ in found] == ["turn", "question"]
     assert outside.strip() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,14 +12,16 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from client.llm.deadline import Deadline, apply_deadline
 from client.llm.rerank import EndpointReranker, make_reranker
 from client.qdrant.bm25 import Bm25Encoder
-from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
+from errors import JobStopped, ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
 from rag.search.retriever import Retriever
 from schemas import Query
 from tests.conftest import MakeSettings
 from tests.rag.answer.test_pipeline import FixedStore
 from tests.rag.citations.test_check import passage
+from tests.support.models import run
 from tests.support.openai_stub import serving
 
 KEY = "rerank-key"
@@ -68,7 +71,7 @@ def retriever(endpoint: Endpoint) -> Retriever:
 
 def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> None:
     endpoint.preferred = "Scones"
-    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea?")))
+    found = run(retriever(endpoint).retrieve(Query(query="When is tea?")))
     assert [(p.chunk.page, p.score) for p in found.passages] == [(2, 0.9), (1, 0.1)]
     assert found.reranked_by == "rerank-1"
     [call] = endpoint.calls
@@ -78,13 +81,13 @@ def test_the_endpoint_decides_the_order_and_the_scores(endpoint: Endpoint) -> No
 
 def test_min_score_applies_to_the_scores_of_the_endpoint(endpoint: Endpoint) -> None:
     endpoint.preferred = "Scones"
-    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5)))
+    found = run(retriever(endpoint).retrieve(Query(query="When is tea?", min_score=0.5)))
     assert [p.chunk.page for p in found.passages] == [2]
 
 
 def test_a_question_is_answered_when_the_endpoint_fails(endpoint: Endpoint) -> None:
     endpoint.status = 500
-    found = asyncio.run(retriever(endpoint).retrieve(Query(query="When is tea served?")))
+    found = run(retriever(endpoint).retrieve(Query(query="When is tea served?")))
     assert found.passages[0].chunk.page == 1
     assert found.reranked_by == "closeness (ProviderUnavailable of rerank-1)"
 
@@ -100,7 +103,7 @@ def test_a_question_is_answered_when_the_endpoint_fails(endpoint: Endpoint) -> N
 def test_scores_are_from_0_to_1(endpoint: Endpoint, answer: Any, scores: list[float]) -> None:
     endpoint.answer = answer
     reranker = EndpointReranker(endpoint.url, model="m", key=KEY)
-    assert [round(score, 3) for score in asyncio.run(reranker.rerank("q", ["a", "b"]))] == scores
+    assert [round(score, 3) for score in run(reranker.rerank("q", ["a", "b"]))] == scores
 
 
 @pytest.mark.parametrize(
@@ -116,17 +119,25 @@ def test_scores_are_from_0_to_1(endpoint: Endpoint, answer: Any, scores: list[fl
 def test_an_answer_that_makes_no_sense_is_an_error(endpoint: Endpoint, answer: Any) -> None:
     endpoint.answer = answer
     with pytest.raises(ProviderError, match=r"makes? no sense"):
-        asyncio.run(EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"]))
+        run(EndpointReranker(endpoint.url, model="m", key=KEY).rerank("q", ["a"]))
 
 
 def test_each_error_names_the_setting_to_check(endpoint: Endpoint) -> None:
     with pytest.raises(ProviderKeyRejected, match="RERANK_API_KEY"):
-        asyncio.run(EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"]))
+        run(EndpointReranker(endpoint.url, model="m", key="wrong").rerank("q", ["a"]))
     with pytest.raises(ProviderUnavailable, match="RERANK_URL"):
-        asyncio.run(EndpointReranker("http://127.0.0.1:9/rerank", model="m", key=None).rerank("q", ["a"]))
+        run(EndpointReranker("http://127.0.0.1:9/rerank", model="m", key=None).rerank("q", ["a"]))
     endpoint.delay_seconds = 1.0
     with pytest.raises(ProviderTimeout):
-        asyncio.run(EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"]))
+        run(EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=0.05).rerank("q", ["a"]))
+
+
+def test_stopping_a_job_ends_its_reranking(endpoint: Endpoint) -> None:
+    endpoint.delay_seconds = 60.0
+    deadline = Deadline()
+    threading.Timer(0.3, deadline.stop).start()
+    with apply_deadline(deadline), pytest.raises(JobStopped):
+        run(EndpointReranker(endpoint.url, model="m", key=KEY, timeout_seconds=50).rerank("q", ["a"]))
 
 
 def test_the_settings_configure_the_reranker(make_settings: MakeSettings, endpoint: Endpoint) -> None:
@@ -134,4 +145,4 @@ def test_the_settings_configure_the_reranker(make_settings: MakeSettings, endpoi
     made = make_reranker(make_settings(rerank_url=endpoint.url, rerank_api_key=KEY, rerank_model="x"))
     assert made is not None
     assert made.name == "x"
-    assert asyncio.run(made.rerank("q", ["a"])) == [0.9]
+    assert run(made.rerank("q", ["a"])) == [0.9]
