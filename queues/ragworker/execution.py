@@ -12,11 +12,11 @@ from typing import Any
 
 from redis import Redis
 from rq.job import JobStatus as RqStatus
-from rq.utils import parse_timeout, utcparse
+from rq.utils import parse_timeout
 
 from client.llm.deadline import Deadline
 from client.rq.event_writer import EventBuffer
-from client.rq.records import read_call
+from client.rq.records import read_call, read_timestamp
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
 from observability import logs
@@ -169,7 +169,7 @@ def _timeout_seconds(fields: Mapping[str, bytes], default_seconds: int) -> int:
 def _time(fields: Mapping[str, bytes], name: str) -> datetime | None:
     """Read a time; None when the field is missing or not a time."""
     try:
-        return utcparse(fields[name].decode())
+        return read_timestamp(fields[name].decode())
     except (KeyError, ValueError):
         return None
 

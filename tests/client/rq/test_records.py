@@ -1,4 +1,4 @@
-"""Calls in job records: one reader for the worker that runs them and for the API that lists them."""
+"""Calls and times in job records: one reader of calls for the worker that runs them and for the API that lists them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from rq.utils import utcparse
 
-from client.rq.records import MAX_PAYLOAD_BYTES, read_call, read_payload
+from client.rq.records import MAX_PAYLOAD_BYTES, read_call, read_payload, read_timestamp, rq_timestamp
 from client.rq.serializer import NotPlainData, PlainSerializer
 
 CALL: tuple[Any, ...] = ("queues.worker.process_query", None, ({"query": "Why?"},), {})
@@ -43,3 +44,18 @@ def test_a_list_of_jobs_reads_no_large_payload() -> None:
     assert read_payload(data) == {}
     assert read_payload(None) == {}
     assert read_payload(zlib.compress(PlainSerializer.dumps(("f", None, (1, 2), {})))) == {}
+
+
+@pytest.mark.parametrize(
+    "text", [rq_timestamp(), "2026-02-28T23:59:59.000001Z", "2026-02-28T23:59:59Z", "2026-2-8T3:9:9.5Z"]
+)
+def test_a_time_is_read_as_rq_reads_it(text: str) -> None:
+    assert read_timestamp(text) == utcparse(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026-02-29T00:00:00.000000Z", "2026-02-28", "2026-W09-1T00:00:00.000000Z", "٢" * 27]
+)
+def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        read_timestamp(text)
