@@ -12,16 +12,21 @@ from typing import Any
 import httpx
 import pytest
 
+from client.files.store import open_file_store
 from settings import Settings
 from tests.cli.test_main import service
+from tests.conftest import MakeSettings
 from tests.queues.test_chat import index, variables, workers
 from tests.queues.test_conversations import ask, result
 from tests.support.library_variables import sending_variables
 from tests.support.openai_stub import KEY, Behaviour, make_stub, serving
 from tests.support.processes import RQ, running, wait_until
+from tests.support.servers import empty_database, s3_location
 
 # Under each of these a question is sent to the address in LANGSMITH_ENDPOINT unless the variables are removed.
 TRACING = {"LANGSMITH_TRACING": "true", "LANGCHAIN_TRACING_V2": "true", "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+# Known to libraries that are not written in Python: the S3 client and libpq.
+NATIVE = {"AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_METADATA_ENDPOINT", "PGHOST", "PGHOSTADDR", "PGSERVICE"}
 PROXIES = {"ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY"}
 STOCK_WORKERS = {
     "rq worker": [RQ, "worker"],
@@ -46,7 +51,7 @@ class Listener:
         """Return every variable by which a locked package may choose where to send, set to this server."""
         names = sending_variables().keys() - {name.upper() for name in Settings.model_fields} - PROXIES
         names -= {"REDIS_URL", "RQ_REDIS_URL"}
-        return {name: self._value(name) for name in names} | TRACING
+        return {name: self._value(name) for name in names | NATIVE} | TRACING
 
     def close(self) -> None:
         self._socket.close()
@@ -140,3 +145,22 @@ def test_workers_under_rq_and_the_command_line_send_nothing_elsewhere(
             wait_until(lambda: workers(api) == 1, seconds=40, what=lambda: worker.output)
             upload_and_ask(api)
         assert_only_the_provider_was_called(stub, elsewhere)
+
+
+def test_files_and_rows_go_to_the_configured_servers(
+    elsewhere: Listener, make_settings: MakeSettings, s3_url: str, postgres_url: str, valkey_url: str, pdf: Path
+) -> None:
+    use = s3_location(s3_url) | {"database_url": empty_database(postgres_url)}
+    settings = make_settings(valkey_url=valkey_url, **use)
+    index(pdf, settings, **elsewhere.environment(), **{name.upper(): value for name, value in use.items()})
+    assert len(list(open_file_store(settings).all())) == 1
+    assert elsewhere.received == []
+
+
+def test_main_reaches_the_provider_through_a_proxy(tmp_path: Path) -> None:
+    with provider() as (stub, model):
+        use = {"http_proxy": model["OPENAI_BASE_URL"].removesuffix("/v1"), "no_proxy": "", "NO_PROXY": ""}
+        use |= {"OPENAI_BASE_URL": "http://provider.invalid/v1", "OPENAI_API_KEY": KEY}
+        with service(tmp_path, **use) as started:
+            upload_and_ask(started.api)
+        assert {headers["host"] for headers in stub.headers} == {"provider.invalid"}
