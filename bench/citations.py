@@ -4,7 +4,7 @@ CPU of the prompt, the citation check and the search for links, for answers of 1
 of about 250 tokens. Each answer is about other passages, so no cache helps; `again` is the check of the same answers
 once more.
 
-Measured on 2 cores that others used too, 1 / 4 / 6 / 8 sentences: 1.6 / 7.1 / 10.0 / 11.3 ms, again 1.0 / 5.4 / 8.5 / 9.3 ms.
+Measured on 2 cores that others used too, 1 / 4 / 6 / 8 sentences: 1.6 / 7.1 / 10.0 / 11.3 ms.
 """
 
 from __future__ import annotations

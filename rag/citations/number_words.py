@@ -63,6 +63,8 @@ _MONTHS = {
     )
     for n, word in enumerate(words.split(), start=1)
 } | {"sept": "9"}
+# Every number that `numbers_in_words` and `months_in_dates` return.
+WORD_NUMBERS = frozenset(_NUMBERS.values()) | frozenset(_CHARACTERS.values()) | frozenset(_MONTHS.values())
 _ANY_MONTH = "|".join(_MONTHS)
 # Only beside a day or year: `may` and `march` are also other words.
 _IN_A_DATE = re.compile(

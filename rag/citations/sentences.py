@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rag.citations.figures import YEAR, Figure, figures, is_unit, normalize_line
-from rag.citations.number_words import months_in_dates, numbers_in_words
+from rag.citations.number_words import WORD_NUMBERS, months_in_dates, numbers_in_words
 from rag.citations.quotes import quotable_spans
 from rag.citations.wording import clauses_of
 from rag.search.relevance import TermExtractor
@@ -58,6 +58,8 @@ class Sentence:
             return True
         if any(figure.readings & other.readings for other in self.figures):
             return False
+        if not figure.parts and figure.readings.isdisjoint(WORD_NUMBERS):
+            return any(figure.readings & other.parts for other in self.figures)
         numbers = self.numbers if figure.units else self.numbers | self.months
         return bool(figure.readings & numbers) or bool(figure.parts and figure.parts <= numbers)
 

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.qdrant.bm25 import Bm25Encoder
-from rag.citations import figures, number_words, quotes, refusals, wording
+from rag.citations import figures, number_words, quotes, refusals, sentences, wording
 from rag.citations.figures import normalize_line
 from rag.citations.number_words import months_in_dates, numbers_in_words
 from rag.citations.quotes import COST_OF_A_SENTENCE, MAX_QUOTE_CHARS, MAX_QUOTE_SENTENCES, SECONDARY_WEIGHT, Quote
+from rag.citations.sentences import Sentence
 from rag.citations.wording import is_negated, names, strip_negation
 from rag.text.language import capitalizes_nouns
 from rag.text.normalize import normalize
@@ -47,7 +48,8 @@ def test_negations_are_the_same_as_without_a_quick_test(text: str) -> None:
 
 @given(text=TEXTS)
 def test_names_are_read_only_where_capitals_do_not_mark_nouns(text: str) -> None:
-    expected = [] if capitalizes_nouns(text) else wording._AFTER_A_WORD.findall(text.rpartition(":")[2])
+    after_a_word = r"(?:(?<=[^\W_] )|(?<=[^\W_], ))[^\W_]{2,}"
+    expected = [] if capitalizes_nouns(text) else re.findall(after_a_word, text.rpartition(":")[2])
     assert names(text) == [name for name in expected if name[0].isupper() and not figures.is_unit(name)]
 
 
@@ -97,6 +99,16 @@ def test_the_best_quote_is_the_window_with_the_highest_score(text: str, target: 
             if score > best_score:
                 best, best_score = Quote(start, end, len(covered & wanted)), score
     assert quotes.best_quote(text, wanted, TERMS, secondary=also) == best
+
+
+@given(text=TEXTS, claim=TEXTS)
+def test_a_sentence_states_the_same_figures_as_without_a_quick_test(text: str, claim: str) -> None:
+    line = normalize_line(text)
+    sentence = Sentence(line, frozenset(), frozenset(), TERMS)
+    stated = figures.figures(normalize_line(claim)) + list(sentence.figures)
+    quick = [sentence.states(figure) for figure in stated]
+    with patch.object(sentences, "WORD_NUMBERS", frozenset().union(*(figure.readings for figure in stated))):
+        assert [sentence.states(figure) for figure in stated] == quick
 
 
 REFUSALS = [pattern for language in refusals._REFUSALS for pattern in refusals._expand(language)]
