@@ -116,9 +116,12 @@ class JobWriter:
             try:
                 self._write()
                 delay = MIN_RETRY_SECONDS
-            except (RedisError, OSError) as error:
+            except Exception as error:  # also a defect: without this thread no job would end
                 if delay == MIN_RETRY_SECONDS:
-                    log.warning("Valkey cannot be written (%s); %d results wait", type(error).__name__, self.pending)
+                    name, expected = type(error).__name__, isinstance(error, RedisError | OSError)
+                    log.warning(
+                        "Valkey cannot be written (%s); %d results wait", name, self.pending, exc_info=not expected
+                    )
                 with self._changed:
                     self._changed.wait_for(lambda: self._discard, delay)
                 delay = min(2 * delay, MAX_RETRY_SECONDS)

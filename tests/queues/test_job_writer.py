@@ -162,6 +162,21 @@ def test_a_refused_write_of_one_job_does_not_stop_the_others(valkey: Redis, capl
     assert [record.message.partition(":")[0] for record in caplog.records] == [f"job {running[1].ref.job_id}"]
 
 
+def test_an_error_of_the_worker_itself_does_not_stop_the_thread(
+    valkey: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_written(ref: ExecutionRef, _outcome: JobOutcome, _written: bool) -> None:
+        if ref == first.ref:
+            raise LookupError("a defect")
+
+    with writing(valkey, on_written=on_written) as writer:
+        first, second = run_new(valkey, writer), run_new(valkey, writer)
+        first.finish()
+        wait_until(lambda: "LookupError: a defect" in caplog.text)
+        second.finish()
+    assert second.status() == b"finished"
+
+
 def test_nothing_is_lost_and_the_order_stays_when_the_server_loses_its_scripts(valkey: Redis) -> None:
     with writing(valkey) as writer:
         running = [run_new(valkey, writer) for _ in range(20)]

@@ -57,5 +57,5 @@ def test_a_time_is_read_as_rq_reads_it(text: str) -> None:
     "text", ["", "2026-02-29T00:00:00.000000Z", "2026-02-28", "2026-W09-1T00:00:00.000000Z", "٢" * 27]
 )
 def test_a_text_that_is_not_a_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError):  # noqa: PT011  its text is Python's
         read_timestamp(text)
