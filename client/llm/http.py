@@ -22,7 +22,6 @@ from yarl import URL
 
 from client.llm.failures import CallTimeout, NoConnection, StatusFailure
 from client.llm.provider import CONNECT_TIMEOUT_SECONDS
-from errors import SettingsError
 from settings.version import VERSION
 
 # 2 ms longer than the time between two pieces of an answer that a user sees (rag.answer.token_stream): uvloop's timers
@@ -40,7 +39,7 @@ _sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 class Endpoint:
     """An address that takes JSON. Safe for threads, loops and forks.
 
-    Raises SettingsError if a variable of the environment names a proxy or certificates that cannot be used.
+    `settings.environment` has checked the variables of proxies and certificates.
     """
 
     def __init__(self, url: str, key: str | None) -> None:
@@ -191,13 +190,7 @@ def _proxy(url: URL) -> URL | None:
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.raw_authority.rpartition("@")[2]):
         return None
-    address = URL(proxy if "://" in proxy else f"http://{proxy}")
-    if address.scheme not in {"http", "https"}:
-        raise SettingsError(
-            f"the proxy of {url.host} is a {address.scheme} proxy, which is not supported: name an HTTP proxy in "
-            "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or list the host in NO_PROXY"
-        )
-    return address
+    return URL(proxy if "://" in proxy else f"http://{proxy}")
 
 
 @cache
@@ -205,7 +198,4 @@ def _tls_context() -> ssl.SSLContext:
     """Return the trust in certificate authorities that httpx has too: SSL_CERT_FILE, SSL_CERT_DIR, or the system's."""
     from httpcore2 import default_ssl_context
 
-    try:
-        return default_ssl_context()
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"the certificates in SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error}") from None
+    return default_ssl_context()
