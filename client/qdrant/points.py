@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from client.qdrant.base import Point
 from rag.ingest.chunking import indexed_text, title_from_name
-from schemas import Chunk, Passage
+from schemas import Chunk
 
 if TYPE_CHECKING:
     from qdrant_edge import SparseVector
@@ -37,6 +37,7 @@ PAYLOAD_INDEXES: tuple[tuple[str, Literal["tenant", "keyword", "integer"]], ...]
     (INDEX_FIELD, "integer"),
     (PAGE_FIELD, "integer"),
 )
+_STORED_FIELDS = Chunk.model_fields.keys() - {"id", "text"}
 # The number is the version of this layout. Points of an older layout stay in collections of their own, unread.
 COLLECTION_PREFIX = "documents-2-"
 # The file that marks an embedded collection as completely created.
@@ -72,18 +73,15 @@ def payload_of(chunk: Chunk) -> dict[str, Any]:
     return {CONTENT_KEY: chunk.text, METADATA_KEY: chunk.model_dump(exclude={"id", "text"})}
 
 
-def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk:
-    """Rebuild a chunk from a stored point."""
-    metadata = {key: value for key, value in payload[METADATA_KEY].items() if not key.startswith("_")}
-    return Chunk(id=point_id, text=payload[CONTENT_KEY], **metadata)
-
-
-def passage_of(point_id: str, payload: Mapping[str, Any], score: float) -> Passage | None:
-    """Rebuild a chunk from a stored point, with the score that a search gave the point.
+def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk | None:
+    """Rebuild a chunk from a stored point.
 
     None for a point that another program has written: anybody may write to the collection through langchain-qdrant.
     """
     try:
-        return Passage(chunk=chunk_of(point_id, payload), score=score)
+        metadata = payload[METADATA_KEY]
+        if not metadata.keys() <= _STORED_FIELDS:  # LangChain adds names that begin with an underscore
+            metadata = {key: value for key, value in metadata.items() if not key.startswith("_")}
+        return Chunk(id=point_id, text=payload[CONTENT_KEY], **metadata)
     except (ValueError, TypeError, LookupError, AttributeError):  # also pydantic's ValidationError
         return None

@@ -66,7 +66,7 @@ class VectorStore:
         uploads = {(chunk.user_id, chunk.upload_id) for chunk in chunks}
         stored = sorted(self.engine.payloads(sorted(ids)).items())
         neighbours = [chunk_of(point_id, payload) for point_id, payload in stored]
-        return [chunk for chunk in neighbours if (chunk.user_id, chunk.upload_id) in uploads]
+        return [chunk for chunk in neighbours if chunk and (chunk.user_id, chunk.upload_id) in uploads]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, from chunk number `from_index` on. Does nothing when no chunk is stored."""

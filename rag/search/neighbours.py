@@ -29,11 +29,12 @@ def join_neighbours(
     """
     best, others = _best_by_page(ranked, k)
     passages: dict[PageKey, Passage] = {}
+    sizes: dict[PageKey, int] = {}
     for page, passage in best.items():
         size = estimate_tokens(passage.chunk.text)
         if passages and size > token_budget:
             break
-        passages[page] = passage
+        passages[page], sizes[page] = passage, size
         token_budget -= size
     if token_budget <= 0:
         return list(passages.values())
@@ -42,8 +43,10 @@ def join_neighbours(
         neighbours.setdefault(page_key(chunk), []).append(chunk)
     for candidates in (others, neighbours):
         for page, passage in passages.items():
-            chunk, token_budget = _extend(passage.chunk, candidates.get(page, []), token_budget)
+            size = sizes[page]
+            chunk, sizes[page] = _extend(passage.chunk, size, candidates.get(page, []), size + token_budget)
             passages[page] = Passage(chunk=chunk, score=passage.score)
+            token_budget -= sizes[page] - size
     return list(passages.values())
 
 
@@ -71,10 +74,9 @@ def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage]
     return best, others
 
 
-def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[Chunk, int]:
-    """Join a chunk with the adjacent candidates that fit the budget; return the chunk and the tokens left."""
+def _extend(chunk: Chunk, size: int, candidates: list[Chunk], max_size: int) -> tuple[Chunk, int]:
+    """Join a chunk of `size` tokens with the adjacent candidates, up to `max_size`; return the chunk and its size."""
     waiting = list(candidates)
-    size = estimate_tokens(chunk.text)
     grown = True
     while grown:  # a chunk that has grown may touch a candidate that it did not touch before
         grown = False
@@ -84,6 +86,6 @@ def _extend(chunk: Chunk, candidates: list[Chunk], token_budget: int) -> tuple[C
                 continue
             waiting.remove(candidate)
             joined_size = estimate_tokens(joined.text)
-            if joined_size - size <= token_budget:
-                chunk, token_budget, size, grown = joined, token_budget - (joined_size - size), joined_size, True
-    return chunk, token_budget
+            if joined_size <= max_size:
+                chunk, size, grown = joined, joined_size, True
+    return chunk, size

@@ -12,6 +12,7 @@ from rag.text.normalize import (
     MAX_CHARS_PER_TOKEN,
     estimate_tokens,
     normalize,
+    sentence_spans,
     split_letters_and_digits,
     split_unspaced,
 )
@@ -34,6 +35,14 @@ BROKEN_WORD = re.compile(
 LEADERS = re.compile(r"(?:[.·_]\s?){4,}|…{2,}")
 LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
+
+SENTENCE_END = re.compile(
+    r"(?<=[.!?])[\"'”’»)\]]*\s+(?=[^\W_a-z]|[\"'“‘„«(\[•¿¡])"
+    r"|(?<=[。！？])[”’」』]*\s*"
+    r"|(?:\r?\n[ \t]*){2,}"
+    r"|\r?\n(?=[ \t]*[•▪◦*–-][ \t])"
+)
+SENTENCE_PARTS = [*".!?。！？\"'”’)」« \n\r\t•-*(aÉ", ". É", "\n\n", "\r\n - "]
 
 
 @given(TEXTS)
@@ -60,6 +69,20 @@ def test_the_tokens_of_a_text_are_those_of_its_words(text: str) -> None:
         for token in tokens
     )
     assert estimate_tokens(text) == max(count, len(text) // MAX_CHARS_PER_TOKEN)
+
+
+@given(st.lists(st.sampled_from(SENTENCE_PARTS), max_size=20).map("".join), st.data())
+def test_sentences_end_where_the_rules_say(text: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(text)))
+    end = data.draw(st.integers(start, len(text)))
+    spans, begin = [], start
+    for mark in SENTENCE_END.finditer(text, start, end):
+        spans.append((begin, mark.end()))
+        begin = mark.end()
+    spans.append((begin, end))
+    assert [text[a:b] for a, b in sentence_spans(text, start, end)] == [
+        text[a:b].strip() for a, b in spans if text[a:b].strip()
+    ]
 
 
 @each("first, last", [("々", "々"), ("ぁ", "ゟ"), ("ァ", "ヺ"), ("ー", "ヿ"), ("㐀", "䶿"), ("一", "鿿"), ("가", "힯")])
