@@ -52,7 +52,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         valkey = stack.enter_context(
-            ValkeyServer(port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", save="")
+            ValkeyServer(
+                port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", appendfsync="always", save=""
+            )
         )
         stub = stack.enter_context(openai_stub())
         environment = offline_environment(

@@ -102,7 +102,7 @@ def main() -> None:
 def _start(stack: ExitStack, folder: Path, name: str, model: str, *, with_key: bool, limits: dict[str, str]) -> Service:
     folder.mkdir()
     valkey = stack.enter_context(
-        ValkeyServer(port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", save="")
+        ValkeyServer(port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", appendfsync="always", save="")
     )
     port = find_free_port(start_port=18000)
     environment = offline_environment(

@@ -61,7 +61,9 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         valkey = stack.enter_context(
-            ValkeyServer(port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", save="")
+            ValkeyServer(
+                port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", appendfsync="always", save=""
+            )
         )
         environment = offline_environment(folder / "data", VALKEY_URL=valkey.connection_url)
         command = [sys.executable, "index.py", str(SAMPLE)]

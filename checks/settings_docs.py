@@ -36,6 +36,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     ),
     "Services": (
         "valkey_url",
+        "valkey_appendfsync",
         "qdrant_url",
         "qdrant_api_key",
         "tls_ca_file",

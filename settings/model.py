@@ -110,6 +110,13 @@ class Settings(BaseSettings):
         repr=False,
         description="URL of the Valkey or Redis server of the queues. Empty: main.py starts an embedded Valkey.",
     )
+    valkey_appendfsync: Literal["always", "everysec"] = Field(
+        "always",
+        description="When the embedded Valkey, or that of docker-compose.yml, syncs its file to disk. `always`: before "
+        "each reply. `everysec`: once a second, so that a crash of the machine, or of Valkey on a slow disk, loses "
+        "accepted jobs of up to 2 s. With syncs of 0.9 ms, 16 clients made 2,000 writes per second with `always` and "
+        "30,000 with `everysec`, 128 clients 12,000 and 80,000.",
+    )
     qdrant_url: Annotated[str, AfterValidator(check_http_url)] | None = Field(
         None, description="URL of the Qdrant server. Empty: the embedded Qdrant in the one worker process."
     )

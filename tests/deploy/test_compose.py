@@ -84,6 +84,7 @@ def test_jobs_are_kept_and_workers_can_be_scaled() -> None:
     assert valkey["container_name"] == "valkey_queue"
     command = valkey["command"]
     assert command[command.index("--appendonly") + 1] == "yes"
+    assert command[command.index("--appendfsync") + 1] == "${VALKEY_APPENDFSYNC:-always}"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert all(any(":/" in mount for mount in services()[name]["volumes"]) for name in STORES)
     assert "container_name" not in services()["worker"]
@@ -92,7 +93,7 @@ def test_jobs_are_kept_and_workers_can_be_scaled() -> None:
 def test_every_setting_reaches_the_containers() -> None:
     # What containers have of their own; more processes are more containers; TLS has its file.
     own = {"HOST", "PORT", "AUTH_REQUIRED", "ALLOW_ANONYMOUS", "DATA_DIR", "VALKEY_URL", "QDRANT_URL", "QDRANT_API_KEY"}
-    own |= {"WORKER_PROCESSES", "TLS_CA_FILE"}
+    own |= {"WORKER_PROCESSES", "TLS_CA_FILE", "VALKEY_APPENDFSYNC"}
     passed = {name for name, value in services()["api"]["environment"].items() if value == f"${{{name}:-}}"}
     assert passed == {name.upper() for name in Settings.model_fields} - own - {"LOG_FORMAT"}
     assert services()["worker"]["environment"] == services()["api"]["environment"]

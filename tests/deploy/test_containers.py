@@ -36,7 +36,7 @@ def deployed_valkey(folder: Path, *, wrapper: list[str] | None = None) -> Iterat
     assert parts["entrypoint"] == ["sh", "/etc/valkey/start.sh"]
     port = find_free_port(start_port=19500)
     folder.mkdir(exist_ok=True)
-    given = [str(part).replace("${VALKEY_MAXMEMORY:-1gb}", "1gb") for part in parts["command"]]
+    given = [re.sub(r"\$\{\w+:-(\w+)\}", r"\1", str(part)) for part in parts["command"]]  # the defaults
     given[given.index("--dir") + 1] = str(folder)
     use = {"VALKEY_PASSWORD": acl.PASSWORD, "VALKEY_SERVER": str(_binary()), "ACL_FILE": str(folder / "users.acl")}
     command = [*(wrapper or []), "/bin/sh", str(ROOT / "deploy/valkey/start.sh"), *given, "--port", str(port)]
