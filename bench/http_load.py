@@ -22,10 +22,10 @@ class Connection:
         parts = urlsplit(base_url)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port), headers or {})
 
-    async def send(self, method: str, path: str) -> int:
+    async def send(self, method: str, path: str, body: bytes = b"") -> int:
         """Send a request and return the status. Afterwards the headers are read and the body is not."""
-        fixed = "Host: 127.0.0.1\r\nContent-Length: 0\r\n"
-        self._writer.write(f"{method} {path} HTTP/1.1\r\n{fixed}{self._headers}\r\n".encode())
+        fixed = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self._writer.write(f"{method} {path} HTTP/1.1\r\n{fixed}{self._headers}\r\n".encode() + body)
         await self._writer.drain()
         head = await self.reader.readuntil(b"\r\n\r\n")
         self._length = 0
@@ -34,9 +34,9 @@ class Connection:
                 self._length = int(line.split(b":")[1])
         return int(head.split(b" ", 2)[1])
 
-    async def call(self, method: str, path: str) -> tuple[int, bytes]:
+    async def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Send a request and read the whole answer."""
-        return await self.send(method, path), await self.rest()
+        return await self.send(method, path, body), await self.rest()
 
     async def rest(self) -> bytes:
         """Read the body of a response with a Content-Length."""

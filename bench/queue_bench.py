@@ -3,8 +3,15 @@
 First real questions: `main.py worker` answers questions about 1,000 chunks with hybrid search over embeddings of 1,536
 dimensions, real Valkey, SQL and events. Only the provider is a stub (questions/provider.c), so cheap that it limits
 nothing: "long" streams 300 tokens over 3 s, one a chunk, and cites 6 sentences; "short" streams 15 tokens after 1 s and
-cites one. Every question is new, so no answer comes from the cache. Then the queues alone: jobs that do nothing, and
-jobs that wait a second as for a model.
+cites one. Every question is new, so no answer comes from the cache.
+
+    real      answers/s, CPU and memory with 32 to 1,000 questions at once
+    split     the CPU of an answer by part, in a worker whose stacks are looked at a thousand times a second
+    latency   POST /chat to the result, and to the first token, through the API
+    peers     the same questions under stock rq workers, under celery, and as a user's first LangChain function
+    no-op     jobs that do nothing, under every queue; 32, 128: jobs that wait a second as for a model
+    backlog   what a job costs while 10,000 others wait
+    flood     how long a question waits while documents are indexed
 
 Compare the rows of one run with each other, not with another machine's. "ideal" is the speed if only the provider took
 time. CPU of an answer is the fairer figure on a busy machine. "late" is how long after its time the stub sent a chunk:
@@ -19,7 +26,6 @@ import argparse
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,17 +34,14 @@ from typing import Any
 from redis import Redis
 from rq import Queue
 
-from bench import flood
-from bench.machine import ROOT, Program, program, wait_for
-from bench.questions import real
+from bench import flood, peers_venv
+from bench.machine import RQ, Program, program, wait_for
+from bench.questions import backlog, latency, peers, real, split
 from bench.questions.provider import MODEL_SECONDS
 from bench.questions.setup import open_setup
 from client.rq.serializer import PlainSerializer
 from client.valkey.embedded import EmbeddedValkey
 
-RQ = str(Path(sys.executable).with_name("rq"))
-PEERS = ROOT / "bench" / "peers"
-VENV = ROOT / ".venv-bench"
 RAGWORKER = [RQ, "worker", "-w", "bench.queue_worker.Worker", "--quiet", "bench"]
 PEER_WORKERS = {
     "celery, threads": ("celery_app", ["celery", "-A", "celery_app", "worker", "-P", "threads", "-c", "{n}"]),
@@ -54,8 +57,8 @@ NO_OPS = 5_000
 WAITS_EACH = 5
 STOCK_SECONDS = 20.0
 RUN_SECONDS = 180.0
-REAL = {"real"}
-PARTS = ["real", "no-op", "32", "128", "flood"]
+REAL = {"real", "split", "latency", "peers", "backlog"}
+PARTS = ["real", "split", "latency", "peers", "no-op", "backlog", "32", "128", "flood"]
 
 
 class Bench:
@@ -114,11 +117,11 @@ class Bench:
         environment = self.environment(total, at_once, seconds)
         result = self.folder / "result.json"
         result.unlink(missing_ok=True)
-        python = str(_venv(module) / "bin" / "python")
-        subprocess.run([python, f"{module}.py", str(total)], cwd=PEERS, env=environment, check=True)
+        python = str(peers_venv.folder(module) / "bin" / "python")
+        subprocess.run([python, f"{module}.py", str(total)], cwd=peers_venv.PEERS, env=environment, check=True)
         command = [part.format(n=at_once) for part in command]
-        command[0] = str(_venv(module) / "bin" / command[0])
-        with program(command, environment, log=self.folder / f"{module}.log", cwd=PEERS) as (worker,):
+        command[0] = str(peers_venv.folder(module) / "bin" / command[0])
+        with program(command, environment, log=self.folder / f"{module}.log", cwd=peers_venv.PEERS) as (worker,):
             self.note(f"{name}, {at_once} at once", table, result, worker)
 
     def stock(
@@ -202,40 +205,21 @@ def _title(text: str) -> None:
     print(f"\n{text}", flush=True)
 
 
-def _make_venv() -> None:
-    if not (VENV / "installed").exists():
-        print("installing the peers into .venv-bench", flush=True)
-        for name, requirements in (("peers", "requirements.txt"), ("arq", "requirements-arq.txt")):
-            subprocess.run([sys.executable, "-m", "venv", str(VENV / name)], check=True)
-            pip = [
-                str(VENV / name / "bin" / "python"),
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ]
-            subprocess.run([*pip, "-r", str(PEERS / requirements)], check=True)
-        (VENV / "installed").touch()
-
-
-def _venv(module: str) -> Path:
-    """Return a peer's virtual environment: arq wants an older redis-py than celery."""
-    return VENV / ("arq" if module == "arq_app" else "peers")
-
-
 def main() -> None:
     """Run the parts named on the command line, or all."""
     options = _options()
     parts = options.only
     if {"no-op", "32", "128"} & set(parts):
-        _make_venv()
+        peers_venv.make()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if REAL & set(parts):
             with open_setup(folder) as setup:
                 if "real" in parts:
                     real.run(setup, options.models, options.in_flight, options.seconds)
+                for part, module in (("split", split), ("latency", latency), ("peers", peers), ("backlog", backlog)):
+                    if part in parts:
+                        module.run(setup, options.seconds)
         if {"no-op", "32", "128"} & set(parts):
             _queues(parts, folder)
         if "flood" in parts:

@@ -7,3 +7,7 @@ from bench.peers import work
 
 def job() -> None:
     work.job()
+
+
+def nothing(_payload: object) -> None:
+    """Do nothing, for a job that was submitted as a question is."""

@@ -10,4 +10,4 @@ from queues.ragworker.worker import RagWorker
 class Worker(RagWorker):
     """RagWorker that runs these jobs: `rq worker -w bench.queue_worker.Worker bench`."""
 
-    functions: ClassVar[frozenset[str]] = frozenset({"bench.queue_jobs.job"})
+    functions: ClassVar[frozenset[str]] = frozenset({"bench.queue_jobs.job", "bench.queue_jobs.nothing"})

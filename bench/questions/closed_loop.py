@@ -6,7 +6,6 @@ import asyncio
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.machine import Program
@@ -18,8 +17,10 @@ TICK_SECONDS = 0.02
 MEMORY_SECONDS = 0.25
 # An overloaded worker answers all questions at about the same time, many seconds later. So a measurement takes whole
 # turns: as many answers as there are questions at once, or a multiple. One that takes longer is cut.
-MAX_TURN_SECONDS = 60.0
+MAX_TURN_SECONDS = 120.0
 CHECKED_ANSWERS = 40
+# Where the programs of CountedLoop count, a hash in Valkey: answers, sources, failed.
+COUNTS = "bench:counts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,9 @@ HEAD = """\
                                             ms/answer       ms       ms      MB    MB    CPU     ms     ms /answer"""
 
 
-def measure(setup: Setup, worker: Program, model: str, in_flight: int, seconds: float, *, waiting: int = 0) -> Row:
-    """Keep `in_flight` questions running, and `waiting` more on the queue; measure for `seconds` once it is steady."""
-    return asyncio.run(_Loop(setup, worker, model, in_flight, waiting).run(seconds))
+def measure(setup: Setup, worker: Program, model: str, in_flight: int, seconds: float) -> Row:
+    """Keep `in_flight` questions running; measure for `seconds` once the worker is steady."""
+    return asyncio.run(ClosedLoop(setup, worker, model, in_flight).run(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +77,22 @@ class _Counts:
     provider: Stats
 
 
-class _Loop:
-    def __init__(self, setup: Setup, worker: Program, model: str, in_flight: int, waiting: int) -> None:
-        self._setup = setup
-        self._worker = worker
-        self._model = model
-        self._in_flight = in_flight
+class ClosedLoop:
+    """Keeps questions on the queue, and measures the worker."""
+
+    def __init__(self, setup: Setup, worker: Program, model: str, in_flight: int) -> None:
+        self.setup = setup
+        self.worker = worker
+        self.model = model
+        self.in_flight = in_flight
         # Some more than run, so that a place that becomes free never waits for this client.
-        self._outstanding = in_flight + max(4, in_flight // 8) + waiting
+        self._outstanding = in_flight + max(4, in_flight // 8)
         self._submitted = 0
         self._anon: list[float] = []
-        self._memory_at = 0.0
+        self._look_at = 0.0
 
     async def run(self, seconds: float) -> Row:
-        self._queue = JobQueue.from_settings(self._setup.settings(), self._setup.url)
+        self._queue = JobQueue.from_settings(self.setup.settings(), self.setup.url)
         try:
             await self._ramp()
             await self._turn()
@@ -98,64 +101,62 @@ class _Loop:
             while time.monotonic() - before.at < seconds and await self._turn():
                 pass
             after = self._counts()
-            sources = await self._sources()
+            self._anon.append(self.worker.anonymous_megabytes())
+            sources = await self.sources()
         finally:
             await self._queue.close()
         return self._row(before, after, sources)
 
     async def _ramp(self) -> None:
         """Start the questions evenly over the time of one, so that they do not end all at once."""
-        began, period = time.monotonic(), max(0.2, ideal_seconds(self._model))
+        began, period = time.monotonic(), max(0.2, ideal_seconds(self.model))
         while (passed := time.monotonic() - began) < period:
-            await self._submit(int(self._outstanding * passed / period) - self._submitted)
+            await self.submit(int(self._outstanding * passed / period) - self._submitted)
             await asyncio.sleep(TICK_SECONDS)
 
     async def _turn(self) -> bool:
         """Replace each question that ended until as many ended as run at once. False when that takes too long."""
-        end, wanted = time.monotonic() + MAX_TURN_SECONDS, self._finished() + self._in_flight
-        while (finished := self._finished()) < wanted and not self._worker.ended:
+        end, wanted = time.monotonic() + MAX_TURN_SECONDS, self.finished() + self.in_flight
+        while (finished := self.finished()) < wanted and not self.worker.ended:
             if time.monotonic() >= end:
                 return False
-            await self._submit(self._outstanding - (self._submitted - finished - self._failed()))
+            await self.submit(self._outstanding - (self._submitted - finished - self.failed()))
             self._note_memory()
             await asyncio.sleep(TICK_SECONDS)
-        return not self._worker.ended
+        return not self.worker.ended
 
-    async def _submit(self, count: int) -> None:
+    async def submit(self, count: int) -> None:
         if count > 0:
-            payloads = [self._setup.payload(self._model) for _ in range(count)]
+            payloads = [self.setup.payload(self.model) for _ in range(count)]
             await self._queue.submit_many("chat", payloads)
             self._submitted += count
 
-    def _finished(self) -> int:
-        return int(self._setup.valkey.zcard(f"rq:finished:{QUEUE}"))
+    def finished(self) -> int:
+        return int(self.setup.valkey.zcard(f"rq:finished:{QUEUE}"))
 
-    def _failed(self) -> int:
-        return int(self._setup.valkey.zcard(f"rq:failed:{QUEUE}"))
+    def failed(self) -> int:
+        return int(self.setup.valkey.zcard(f"rq:failed:{QUEUE}"))
 
     def _note_memory(self) -> None:
-        if time.monotonic() - self._memory_at >= MEMORY_SECONDS:
-            self._memory_at = time.monotonic()
-            self._anon.append(self._status("RssAnon"))
-
-    def _status(self, name: str) -> float:
-        """Return a size of the worker's own process, MiB."""
-        text = Path(f"/proc/{self._worker.process.pid}/status").read_text()
-        return int(text.split(f"{name}:")[1].split()[0]) / 1024
+        """Note the memory, seldom enough that the look itself costs little: at 64 processes it takes 0.3 s."""
+        started = time.monotonic()
+        if started >= self._look_at:
+            self._anon.append(self.worker.anonymous_megabytes())
+            self._look_at = started + max(MEMORY_SECONDS, 50 * (time.monotonic() - started))
 
     def _counts(self) -> _Counts:
         return _Counts(
             time.monotonic(),
-            self._finished(),
-            self._worker.cpu_seconds(),
-            self._setup.valkey_cpu_seconds(),
+            self.finished(),
+            self.worker.cpu_seconds(),
+            self.setup.valkey_cpu_seconds(),
             time.process_time(),
-            self._setup.provider.stats(),
+            self.setup.provider.stats(),
         )
 
-    async def _sources(self) -> float:
+    async def sources(self) -> float:
         """Return the mean number of sources of the last answers: a claim that the check refused would have none."""
-        ids: list[Any] = self._setup.valkey.zrange(f"rq:finished:{QUEUE}", -CHECKED_ANSWERS, -1)
+        ids: list[Any] = self.setup.valkey.zrange(f"rq:finished:{QUEUE}", -CHECKED_ANSWERS, -1)
         jobs = [await self._queue.fetch(job_id.decode()) for job_id in ids]
         results: list[dict[str, Any]] = [dict(job.result) for job in jobs if job.result]
         assert len(results) == len(ids), "a finished job has no result"
@@ -163,7 +164,7 @@ class _Loop:
         if any(result["unsupported"] for result in results) or not all(result["sources"] for result in results):
             print("  the check of citations removed marks: the figures below cost less than an answer does")
         cited = [result["text"].count("[") for result in results]
-        if cited and statistics.mean(cited) < 0.9 * SENTENCES[self._model]:
+        if cited and statistics.mean(cited) < 0.9 * SENTENCES[self.model]:
             print(f"  only {statistics.mean(cited):.1f} sentences of an answer are cited")
         return statistics.mean([len(result["sources"]) for result in results]) if results else 0.0
 
@@ -172,8 +173,8 @@ class _Loop:
         passed = after.at - before.at
         used, chunks = after.provider, max(1, after.provider.chunks - before.provider.chunks)
         return Row(
-            model=self._model,
-            in_flight=self._in_flight,
+            model=self.model,
+            in_flight=self.in_flight,
             answers_per_second=(after.answers - before.answers) / passed,
             worker_cpu_ms=1_000 * (after.worker - before.worker) / answers,
             valkey_cpu_ms=1_000 * (after.valkey - before.valkey) / answers,
@@ -182,7 +183,26 @@ class _Loop:
             chunks_late_ms=(used.late_ms - before.provider.late_ms) / chunks,
             latest_ms=used.latest_ms,
             rss_anon=max(self._anon, default=0.0),
-            rss_peak=self._status("VmHWM"),
-            failed=self._failed(),
+            rss_peak=self.worker.peak_megabytes(),
+            failed=self.failed(),
             sources=sources,
         )
+
+
+class CountedLoop(ClosedLoop):
+    """The same for programs that bring their questions along, and count in COUNTS what they answered."""
+
+    def finished(self) -> int:
+        return self._count("answers")
+
+    def failed(self) -> int:
+        return self._count("failed")
+
+    async def submit(self, count: int) -> None:
+        pass
+
+    async def sources(self) -> float:
+        return self._count("sources") / max(1, self.finished())
+
+    def _count(self, name: str) -> int:
+        return int(self.setup.valkey.hget(COUNTS, name) or 0)

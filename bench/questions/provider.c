@@ -4,9 +4,10 @@
  *
  * POST .../embeddings        1,536 dimensions for each input, made of its words, so that texts that share words are near.
  *                            One input is a question and takes EMBED_MS; several are chunks and take no time.
- * POST .../chat/completions  quotes sentences of the sources in the prompt, each with its citation. The model's name
- *                            says how: "long" 300 tokens over 3 s and 6 sentences; "short" 15 tokens after 1 s and one
- *                            sentence; "zero" the same without delay. Streamed one token a chunk, or in one piece.
+ * POST .../chat/completions  quotes sentences of the sources in the prompt, each less a word, as a model does not
+ *                            copy, and with its citation. The model's name says how: "long" 300 tokens over 3 s and 6
+ *                            sentences; "short" 15 tokens after 1 s and one sentence; "zero" the same without delay.
+ *                            Streamed one token a chunk, or in one piece.
  * GET /stats                 CPU seconds, calls, chunks, and how late the chunks left, in ms
  * GET /embed-ms/N            sets EMBED_MS
  */
@@ -355,9 +356,22 @@ static Span pick_sentence(Span source, size_t wanted, const Span *used, int uses
 static void add_line(Buffer *b, Span span) { /* on one line */
     for (size_t i = 0; i < span.size; i++) {
         int space = isspace((unsigned char)span.text[i]);
-        if (space && (i + 1 == span.size || isspace((unsigned char)span.text[i + 1]))) continue;
+        if (space && i + 1 < span.size && isspace((unsigned char)span.text[i + 1])) continue;
         add(b, space ? " " : span.text + i, 1);
     }
+}
+
+/* Returns the place of a word in the second half of a sentence that it can do without: a model does not copy exactly. */
+static Span spare_word(Span sentence) {
+    for (size_t i = sentence.size / 2; i < sentence.size; i++) {
+        size_t end = i + 1;
+        if (!isspace((unsigned char)sentence.text[i])) continue;
+        while (end < sentence.size && islower((unsigned char)sentence.text[end])) end++;
+        int negates = sentence.text[i + 1] == 'n' || sentence.text[i + 1] == 'w'; /* never, nothing, without */
+        if (end < sentence.size && isspace((unsigned char)sentence.text[end]) && end - i > 4 && !negates)
+            return (Span){sentence.text + i, end - i};
+    }
+    return (Span){sentence.text + sentence.size, 0};
 }
 
 static void write_answer(Buffer *answer, const char *prompt, int sentences) {
@@ -371,7 +385,10 @@ static void write_answer(Buffer *answer, const char *prompt, int sentences) {
         used[done++] = sentence;
         if (answer->size) add_text(answer, " ");
         sentence.size--; /* the full stop follows the mark */
-        add_line(answer, sentence);
+        Span spare = spare_word(sentence);
+        const char *rest = spare.text + spare.size;
+        add_line(answer, (Span){sentence.text, spare.text - sentence.text});
+        add_line(answer, (Span){rest, sentence.text + sentence.size - rest});
         add(answer, mark, sprintf(mark, " [%d].", n + 1));
     }
     if (!done) add_text(answer, "[NO ANSWER] The sources do not say this.");

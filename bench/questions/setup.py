@@ -21,7 +21,8 @@ from schemas import Query
 from settings import Settings, load_settings
 
 QUEUE = "rag_queries"
-START_SECONDS = 60.0
+# 32 stock workers take 90 s of CPU to import what they need.
+START_SECONDS = 240.0
 KEY = "not-needed"
 
 
@@ -64,14 +65,14 @@ class Setup:
         return cpu_seconds_of(int(self.valkey.info("server")["process_id"]))
 
     @contextmanager
-    def worker(self, in_flight: int, command: list[str] | None = None) -> Iterator[Program]:
-        """Run `main.py worker`, or another worker, on an empty Valkey; wait until it takes questions."""
+    def worker(self, in_flight: int, command: list[str] | None = None, *, count: int = 1) -> Iterator[Program]:
+        """Run `main.py worker`, or other workers, on an empty Valkey; wait until `count` of them take questions."""
         self.valkey.flushall()
         command = command or [sys.executable, "main.py", "worker"]
         log = self.folder / "worker.log"
         environment = self.environment(WORKER_CONCURRENCY=str(in_flight))
         with program(command, environment, log=log) as (worker,):
-            wait_for(lambda: self.valkey.scard(f"rq:workers:{QUEUE}") or worker.ended, seconds=START_SECONDS)
+            wait_for(lambda: self.valkey.scard(f"rq:workers:{QUEUE}") >= count or worker.ended, seconds=START_SECONDS)
             if worker.ended:
                 raise SystemExit(f"the worker did not start:\n{log.read_text()[-2_000:]}")
             yield worker

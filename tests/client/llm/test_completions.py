@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from client.llm import retries
 from client.llm.completions import ChatCompletions, make_completions
 from client.llm.embeddings import make_embedder
 from client.llm.query_embeddings import LocalQueryEmbedder, make_query_embedder
@@ -24,6 +25,22 @@ from tests.support.sockets import serving_sockets
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 CALLS_OF_TOOLS = [{"id": "1", "type": "function", "function": {"name": "delete_all", "arguments": "{}"}}]
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def online(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
+    return make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY)
+
+
+@pytest.fixture(params=[BlockingModels, CoroutineModels])
+def models(request: pytest.FixtureRequest, online: Settings) -> Models:
+    made: Models = request.param(online)
+    return made
 
 
 def chunk(content: Any, **fields: Any) -> bytes:

@@ -6,7 +6,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,12 +27,35 @@ from errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from tests.client.llm.conftest import MakeModels
+from settings import Settings
 from tests.conftest import MakeSettings
-from tests.support.models import Models
+from tests.support.models import BlockingModels, CoroutineModels, Models
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.processes import wait_until
 from tests.support.sockets import serving_sockets
+
+MakeModels = Callable[[Settings], Models]
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.01)
+
+
+@pytest.fixture
+def online(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -> Settings:
+    return make_settings(valkey_url=valkey_url, openai_base_url=stub.url, openai_api_key=KEY)
+
+
+@pytest.fixture(params=[BlockingModels, CoroutineModels])
+def make_models(request: pytest.FixtureRequest) -> MakeModels:
+    made: MakeModels = request.param
+    return made
+
+
+@pytest.fixture
+def models(make_models: MakeModels, online: Settings) -> Models:
+    return make_models(online)
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
