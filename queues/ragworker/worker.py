@@ -120,7 +120,8 @@ class RagWorker(BaseWorker):
         """Run jobs until a signal or a shutdown command. True when any job ended here."""
         logs.configure_once(lambda: self.settings)
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
-        wiring.preload(self.settings)
+        wiring.preload(self.settings, langchain=False)
+        _allow_many_files()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]
@@ -226,6 +227,15 @@ class RagWorker(BaseWorker):
             worker_registration.register(self, pipeline)
             pipeline.expire(self.key, WORKER_SECONDS)
             pipeline.execute()
+
+
+def _allow_many_files() -> None:
+    """Allow as many open files as the system does: a thousand questions have a thousand connections to the provider."""
+    with suppress(ImportError, ValueError, OSError):  # Windows has no such limit; some systems refuse the hard limit
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def queue_limits(queues: Iterable[str], total: int) -> dict[str, int]:
