@@ -63,8 +63,8 @@ class Section:
 def make_corpus(seed: int = SEED) -> list[list[Section]]:
     """Return the sections of each document."""
     draw = random.Random(seed)
-    places: set[str] = set()
-    return [[_section(draw, places) for _ in range(SECTIONS_EACH)] for _ in range(DOCUMENTS)]
+    taken: set[str] = set()
+    return [[_section(draw, taken) for _ in range(SECTIONS_EACH)] for _ in range(DOCUMENTS)]
 
 
 def write_pdfs(corpus: list[list[Section]], folder: Path) -> None:
@@ -86,7 +86,8 @@ def write_pdfs(corpus: list[list[Section]], folder: Path) -> None:
 
 
 def questions(corpus: list[list[Section]], seed: int = SEED) -> Iterator[str]:
-    """Yield different questions about the corpus, over and over; each round words them in another way."""
+    """Yield different questions about the corpus without end; from the second round on each ends in a number."""
+    numbers = itertools.count(1)
     draw = random.Random(seed + 1)
     sections = list(itertools.chain.from_iterable(corpus))
     pairs = [(section, frame) for section in sections for frame in WORDS["questions"]]
@@ -95,15 +96,13 @@ def questions(corpus: list[list[Section]], seed: int = SEED) -> Iterator[str]:
         for section, frame in pairs:
             year = draw.randrange(1700, 1990)
             asked = frame.format(subject=section.subject, place=section.place, person=section.person, year=year)
-            yield asked if round_number == 1 else f"{asked} ({draw.choice(TRADES)}, enquiry {draw.randrange(10**9)})"
+            yield asked if round_number == 1 else f"{asked} ({draw.choice(TRADES)}, enquiry {next(numbers)})"
 
 
-def _section(draw: random.Random, places: set[str]) -> Section:
-    place = _name(draw)
-    while place in places:
-        place = _name(draw)
-    places.add(place)
-    subject, person = draw.choice(WORDS["subjects"]), f"{draw.choice(PEOPLE)} {_name(draw)}"
+def _section(draw: random.Random, taken: set[str]) -> Section:
+    """Make a section about a place and a person that no other section is about."""
+    place, name = _new_name(draw, taken), _new_name(draw, taken)
+    subject, person = draw.choice(WORDS["subjects"]), f"{draw.choice(PEOPLE)} {name}"
     frames = draw.sample(WORDS["sentences"], draw.randint(*SENTENCES_EACH))
     return Section(subject, place, person, [_sentence(draw, frame, subject, place, person) for frame in frames])
 
@@ -127,6 +126,14 @@ def _sentence(draw: random.Random, frame: str, subject: str, place: str, person:
         tenth=f"{draw.randrange(1, 40)}.{draw.randrange(1, 9)}",
         share=draw.randrange(5, 95),
     )
+
+
+def _new_name(draw: random.Random, taken: set[str]) -> str:
+    name = _name(draw)
+    while name in taken:
+        name = _name(draw)
+    taken.add(name)
+    return name
 
 
 def _name(draw: random.Random) -> str:
