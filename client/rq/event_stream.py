@@ -70,7 +70,7 @@ class JobSubscription:
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
-        self._next_poll = FIRST_POLL_SECONDS  # the job may be about to end already
+        self._next_poll = 0.0
 
     async def wait(self, seconds: float) -> None:
         """Return when there may be something new to read, `seconds` from now at the latest."""
@@ -82,10 +82,14 @@ class JobSubscription:
             self._next_poll = self._next_poll * 2 if self._next_poll < LAST_POLL_SECONDS else 0.0
         self._woken.clear()
 
+    def poll_soon(self) -> None:
+        """Poll the job for a moment: that it is about to end may have been announced before the subscription."""
+        self._next_poll = FIRST_POLL_SECONDS
+
     def wake(self, *, ending: bool) -> None:
         """Wake the task. `ending`: the next change will not be announced, so that the job is polled for a moment."""
         if ending:
-            self._next_poll = FIRST_POLL_SECONDS
+            self.poll_soon()
         self._woken.set()
 
 

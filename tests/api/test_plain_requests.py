@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from redis import Redis
 from rq.job import Job
 from starlette.types import Message, Receive, Scope, Send
 
-from api.plain_requests import PlainAnswers, PlainRequest, PlainResponse, PlainRoute
+from api.plain_requests import PlainAnswers, PlainRequest, PlainResponse, PlainRoute, PlainStream
 from client.rq.ids import new_id
 from client.rq.serializer import PlainSerializer
 from errors import JobNotFound
@@ -63,6 +65,16 @@ def test_a_job_is_shown_as_by_its_route(state: str, path: str, api: httpx.Client
     assert (state == "finished") == ("Four hours [1], at 20 °C." in plain.text)
 
 
+@pytest.mark.parametrize("state", ["finished", "failed", "cancelled", "unknown", "malformed"])
+@pytest.mark.parametrize("last_seen", [None, "1-0", "end", "strange"])
+def test_a_stream_is_the_one_of_its_route(last_seen: str | None, state: str, api: httpx.Client, valkey: Redis) -> None:
+    address = f"/jobs/{make_job(state, api, valkey)}/events"
+    headers = {} if last_seen is None else {"Last-Event-ID": last_seen}
+    plain, by_route = api.get(address, headers=headers), api.get(f"{address}?a=b", headers=headers)
+    assert response_of(plain) == response_of(by_route)
+    assert ("event: finished" in plain.text) == (state == "finished" and last_seen in {None, "1-0"})
+
+
 def stored(valkey: Redis, response: httpx.Response) -> tuple[int, dict[str, Any], Any]:
     """Return a response and its job, without what differs from job to job."""
     body = response.raise_for_status().json()
@@ -100,6 +112,24 @@ async def echo(request: PlainRequest) -> PlainResponse | None:
     if request.name == "gone":
         raise JobNotFound("gone")
     return None if request.query_string else PlainResponse(200, request.body or request.name.encode())
+
+
+class Stream:
+    """Two parts, and then a wait for ever."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    async def parts(self) -> AsyncGenerator[bytes]:
+        try:
+            yield b"a"
+            yield b"b"
+            await asyncio.Event().wait()
+        finally:
+            self.is_closed = True
+
+    async def answer(self, _request: PlainRequest) -> PlainStream:
+        return PlainStream(self.parts(), [(b"content-type", b"text/plain")])
 
 
 ROUTES = [
@@ -161,6 +191,33 @@ def test_every_other_request_goes_on_with_its_body(method: str, path: str, chang
 
 def test_a_body_in_parts_goes_on_whole() -> None:
     assert call("POST", "/ask", b"te", b"xt") == ([b"text"], [])
+
+
+def test_a_stream_is_closed_when_the_client_is_gone() -> None:
+    stream, sent = Stream(), list[Message]()
+    scope = {"type": "http", "method": "GET", "path": "/a", "query_string": b"", "headers": []}
+
+    async def scenario() -> None:
+        gone = asyncio.Event()
+        messages = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def receive() -> Message:
+            if not messages:
+                await gone.wait()
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if message.get("body") == b"b":
+                gone.set()
+
+        routes = [PlainRoute("GET", "/a", (KeyScope.QUERY,), stream.answer)]
+        async with asyncio.timeout(20):
+            await PlainAnswers(FastAPI(), routes)({**scope, "state": {"caller": Caller()}}, receive, send)
+
+    asyncio.run(scenario())
+    assert stream.is_closed
+    assert [message.get("body") for message in sent] == [None, b"a", b"b"]
 
 
 def test_an_error_is_a_problem() -> None:
