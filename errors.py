@@ -71,8 +71,14 @@ class RequestError(AppError):
 
 
 class Unauthenticated(RequestError):
+    """A caller who is not known. `reason` is for the audit log: a claim of the token, or "key" for a wrong key."""
+
     status = 401
     title = "Authentication required"
+
+    def __init__(self, detail: str, *, reason: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
 
 
 class TooManyRequests(RequestError):

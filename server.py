@@ -60,6 +60,8 @@ class RagApi(FastAPI):
             docs_url=None,
             redoc_url=None,
             openapi_url="/openapi.json" if settings.docs_enabled else None,
+            # A redirect would repeat the scheme and the Host header that the client sent.
+            redirect_slashes=False,
             responses=problems.openapi_problems(400, 403, 408, 414, 421, 431, 500),
         )
 

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.request_log import route_of
 from errors import AppError, InvalidRequest, TooManyRequests
@@ -30,6 +31,8 @@ MEDIA_TYPE = "application/problem+json"
 _UNPARSABLE = "There was an error parsing the body"
 # For a field of several types, pydantic's location also names the type tried: `upload_id.list[str].3`.
 _TYPE_TRIED = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
+# Every method that a route of the app may have; HEAD is answered as GET.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _PARTS_OF_REQUEST = {"query", "body", "path", "header"}
 _MESSAGES = {
     "json_invalid": "is not valid JSON",
@@ -125,12 +128,31 @@ async def _handle_http_exception(request: Request, error: HTTPException) -> Resp
     if error.status_code == HTTPStatus.BAD_REQUEST:
         message = _MESSAGES["json_invalid"] if error.detail == _UNPARSABLE else error.detail
         return error_response(InvalidRequest([("body", message)]))
-    details = {
-        404: "no route has this address" + (": /docs lists the routes" if request.app.openapi_url else ""),
-        405: "this address does not accept the method: the header Allow names the accepted ones",
-    }
-    detail = details.get(error.status_code, str(error.detail))
-    return problem_response(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=error.headers)
+    detail, headers = str(error.detail), error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"no route has this address{_address_hint(request)}"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = "this address does not accept the method: the header Allow names the accepted ones"
+        headers = {"Allow": ", ".join(_accepted_methods(request, request.scope["path"]))}
+    return problem_response(error.status_code, HTTPStatus(error.status_code).phrase, detail, headers=headers)
+
+
+def _address_hint(request: Request) -> str:
+    """Return the end of the sentence that no route has the address of the request."""
+    path = request.scope["path"]
+    if path.endswith("/") and _accepted_methods(request, path.rstrip("/")):
+        return ": leave out the / at its end"
+    return ": /docs lists the routes" if request.app.openapi_url else ""
+
+
+def _accepted_methods(request: Request, path: str) -> list[str]:
+    """Return the methods that an address accepts. Starlette names those of the first of the address's routes only."""
+    accepted = []
+    for method in _METHODS:
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method, "path": path}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            accepted.append(method)
+    return accepted
 
 
 async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -41,13 +41,15 @@ async def _run(settings: Settings, *, url: str, repair: bool) -> list[str]:
 
 
 async def _reconcile(documents: DocumentService, uploads: list[Upload]) -> list[str]:
-    """Reconcile unfinished uploads with their jobs. Returns a line for each upload whose row changed."""
+    """Reconcile unfinished uploads with their jobs. Returns a line for each upload that changed or got a job."""
     lines: list[str] = []
     for upload in uploads:
         try:
             reconciled = await documents.reconcile(upload)
         except QueueUnavailable as error:
             return [*lines, f"jobs were not checked: {error.detail}"]
-        if reconciled != upload:
+        if reconciled.submitted:
+            lines.append(f"upload {upload.upload_id} was {upload.status} without a job: its job is queued again")
+        elif reconciled.upload != upload:
             lines.append(f"upload {upload.upload_id} was {upload.status} without a job: reconciled")
     return lines

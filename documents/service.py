@@ -70,6 +70,17 @@ class AcceptedUpload:
     queued: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """An upload as stored after it was reconciled with its job; None if the upload is gone.
+
+    `submitted`: its job was lost and was put on the queue again.
+    """
+
+    upload: Upload | None
+    submitted: bool = False
+
+
 class DocumentService:
     """Uploads, their files and their jobs. Without a queue the caller does the work of the jobs, as index.py does.
 
@@ -203,32 +214,34 @@ class DocumentService:
         if self._queue is not None:
             await self._queue.release_stranded(waiting_seconds=UNCHANGED_SECONDS)
 
-    async def reconcile(self, upload: Upload) -> Upload | None:
+    async def reconcile(self, upload: Upload) -> Reconciled:
         """Bring an upload in line with its job: submit a lost job again, record a failure that the row does not show.
 
-        Returns the upload as stored afterwards; None if the upload is gone. Raises QueueUnavailable.
+        Raises QueueUnavailable.
         """
         if self._queue is None or _seconds_since(upload.updated_at) < YOUNG_SECONDS:
-            return upload
+            return Reconciled(upload)
         if upload.job_id is None:  # index.py works on the upload
             killed = _seconds_since(upload.updated_at) > LOCAL_SECONDS
-            return await self._requeue(upload) if killed else upload
+            return Reconciled(await self._requeue(upload), submitted=True) if killed else Reconciled(upload)
         job = await _fetch_job(self._queue, upload.job_id)
         if job is None:
             await self._submit(upload)
-            return upload
+            return Reconciled(upload, submitted=True)
         if not job.status.terminal:
-            return upload
+            return Reconciled(upload)
         if upload.status is UploadStatus.DELETING:
-            return await self._requeue(upload)
+            return Reconciled(await self._requeue(upload), submitted=True)
         reason, error = _failure_of(job)
         failed = await asyncio.to_thread(self._uploads.fail_if_unchanged, upload, reason=reason, error=error)
-        return failed or await asyncio.to_thread(self._uploads.get, upload.upload_id)
+        return Reconciled(failed or await asyncio.to_thread(self._uploads.get, upload.upload_id))
 
     async def _get_reconciled(self, upload_id: str, *, user_id: str | None) -> Upload:
         """Return an upload, reconciled with its job. Raises UploadNotFound and QueueUnavailable."""
         upload = await self._get(upload_id, user_id=user_id)
-        reconciled = await self.reconcile(upload) if upload.status in UNFINISHED else upload
+        if upload.status not in UNFINISHED:
+            return upload
+        reconciled = (await self.reconcile(upload)).upload
         if reconciled is None:
             raise _not_found()
         return reconciled

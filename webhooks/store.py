@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
-from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from client.rq.fair_queue import LUA_CONSTANTS, record_fields
@@ -24,10 +23,10 @@ from client.rq.new_job import NewJob
 from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.valkey import keys
-from client.valkey.connection import RETRY_AFTER_SECONDS
+from client.valkey.connection import queue_unavailable
 from client.valkey.multiplexer import SILENCE_SECONDS
 from client.valkey.scripts import load
-from errors import QueueUnavailable, WebhookConflict, WebhookNotFound
+from errors import WebhookConflict, WebhookNotFound
 from settings import Settings
 from webhooks.models import Delivery, DeliveryStatus, DeliveryTask, Endpoint, Message
 from webhooks.sender import new_secret
@@ -45,6 +44,7 @@ JOB_RESULT_SECONDS: Final = 3_600
 
 # Write a delivery, and the RQ job of its next attempt.
 SAVE_DELIVERY: Final = load(Path(__file__).parent / "lua" / "save_delivery.lua", LUA_CONSTANTS)
+_SAVE_ENDPOINT: Final = load(Path(__file__).parent / "lua" / "save_endpoint.lua")
 
 
 def connect(url: str) -> Redis:
@@ -69,18 +69,15 @@ class WebhookStore:
 
     def add_endpoint(self, endpoint: Endpoint) -> None:
         """Register an endpoint. Raises WebhookConflict if its owner already has MAX_ENDPOINTS."""
-        with translated_errors():
-            if self.valkey.scard(keys.endpoints(endpoint.owner)) >= MAX_ENDPOINTS:
-                raise WebhookConflict(
-                    f"you already have {MAX_ENDPOINTS} endpoints, the most a user may have: delete one first"
-                )
-            self._write_endpoint(endpoint)
+        if not self._write_endpoint(endpoint, max_endpoints=MAX_ENDPOINTS):
+            raise WebhookConflict(
+                f"you already have {MAX_ENDPOINTS} endpoints, the most a user may have: delete one first"
+            )
 
     def replace_endpoint(self, endpoint: Endpoint) -> None:
-        """Overwrite an endpoint unless it was deleted meanwhile."""
-        with translated_errors():
-            if self.valkey.exists(keys.endpoint(endpoint.endpoint_id)):
-                self._write_endpoint(endpoint)
+        """Overwrite an endpoint. Raises WebhookNotFound if it was deleted meanwhile."""
+        if not self._write_endpoint(endpoint):
+            raise _endpoint_not_found()
 
     def endpoints(self, owner: str | None) -> list[Endpoint]:
         """List the endpoints of a user, oldest first; with None, of all users."""
@@ -95,7 +92,7 @@ class WebhookStore:
         with translated_errors():
             endpoint = _parse(Endpoint, cast("bytes | None", self.valkey.get(keys.endpoint(endpoint_id))))
         if endpoint is None or owner not in {None, endpoint.owner}:
-            raise WebhookNotFound("there is no such endpoint: GET /webhooks lists yours")
+            raise _endpoint_not_found()
         return endpoint
 
     def delete_endpoint(self, endpoint: Endpoint) -> None:
@@ -190,12 +187,15 @@ class WebhookStore:
             parsed = [_parse(Delivery, record) for record in pipeline.execute()]
         return [delivery for delivery in parsed if delivery is not None and owner in {None, delivery.owner}]
 
-    def _write_endpoint(self, endpoint: Endpoint) -> None:
-        with self.valkey.pipeline() as pipeline:
-            pipeline.set(keys.endpoint(endpoint.endpoint_id), endpoint.model_dump_json())
-            for owner in (endpoint.owner, None):
-                pipeline.sadd(keys.endpoints(owner), endpoint.endpoint_id)
-            pipeline.execute()
+    def _write_endpoint(self, endpoint: Endpoint, *, max_endpoints: int | None = None) -> bool:
+        """Write an endpoint in one step; `max_endpoints` of the owner for a new one, None to replace one.
+
+        Returns False if the owner has that many already, or the endpoint to replace was deleted.
+        """
+        script_keys = [keys.endpoint(endpoint.endpoint_id), keys.endpoints(endpoint.owner), keys.endpoints(None)]
+        arguments = [endpoint.endpoint_id, endpoint.model_dump_json(), "" if max_endpoints is None else max_endpoints]
+        with translated_errors():
+            return bool(_SAVE_ENDPOINT.call(self.valkey, script_keys, arguments))
 
     def _save_arguments(
         self, delivery: Delivery, *, expected: str, now: float, due: float | None, remove_job: str = ""
@@ -254,6 +254,10 @@ def _scheduled_time(due: float, now: float) -> float:
     return math.ceil(due) if due > now + 1e-6 else now
 
 
+def _endpoint_not_found() -> WebhookNotFound:
+    return WebhookNotFound("there is no such endpoint: GET /webhooks lists yours")
+
+
 def _parse(model: type[_Record], stored: bytes | None) -> _Record | None:
     """Parse a stored record; None if the record is missing or invalid."""
     try:
@@ -267,7 +271,8 @@ def translated_errors() -> Iterator[None]:
     """Turn the errors of Valkey in the block into QueueUnavailable."""
     try:
         yield
-    except (RedisError, OSError):
-        raise QueueUnavailable(
-            "the queue cannot be reached: try again in a moment", retry_after_seconds=RETRY_AFTER_SECONDS
-        ) from None
+    except Exception as error:
+        unavailable = queue_unavailable(error)
+        if unavailable is None:
+            raise
+        raise unavailable from None

@@ -27,7 +27,6 @@ from settings import Settings
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
 PUBLIC_FOLDER: Final = f"{STATIC_PATH}/"
 ANONYMOUS: Final = Caller()
-MAX_CREDENTIAL_BYTES = 16 * 1024
 # Largest number of pairs of key and address that are remembered within a minute.
 MAX_KEY_USES = 10_000
 
@@ -56,12 +55,12 @@ class Authenticator:
             return ANONYMOUS
         credential = _credential(headers)
         if credential is None:
-            raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}")
+            raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}", reason="none")
         if self._tokens.enabled and not credential.startswith(PREFIX):
             return await self._tokens.caller(credential)
         caller = await self._keys.caller(credential)
         if caller is None:
-            raise Unauthenticated(f"the key is wrong, expired or revoked: get another; {_GET_A_KEY}")
+            raise Unauthenticated(f"the key is wrong, expired or revoked: get another; {_GET_A_KEY}", reason="key")
         return caller
 
 
@@ -83,7 +82,8 @@ class Authentication:
             logs.add_context(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except AppError as error:
-            logs.audit("refused", status=error.status, client=_client_address(scope))
+            reason = error.reason if isinstance(error, Unauthenticated) else None
+            logs.audit("refused", status=error.status, client=_client_address(scope), reason=reason)
             await error_response(error)(scope, receive, send)
             return
         self._key_uses.add(caller, _client_address(scope))
@@ -133,7 +133,7 @@ def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:
     """Return the key or token in `Authorization: Bearer`, else the key in `X-API-Key`; None if neither is sent."""
     values: dict[bytes, str] = {}
     for name, value in headers:
-        if name in {b"authorization", b"x-api-key"} and len(value) <= MAX_CREDENTIAL_BYTES:
+        if name in {b"authorization", b"x-api-key"}:
             values.setdefault(name, value.decode("latin-1").strip())
     scheme, _, credential = values.get(b"authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credential.strip():

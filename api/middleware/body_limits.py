@@ -116,7 +116,10 @@ class _LimitedReceive:
 
 
 class AddressCheck:
-    """ASGI middleware that refuses an address that does not decode to UTF-8: 400 for its path, 422 for its query."""
+    """ASGI middleware that refuses an address without a single Host (400), or that does not decode to UTF-8.
+
+    The latter is a 400 for the path, and a 422 for the query.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -135,7 +138,10 @@ class _BodyRefused(BaseException):
 
 
 def _address_error(scope: Scope) -> RequestError | None:
-    """Return what is wrong with the address of a request; None if it decodes to UTF-8."""
+    """Return what is wrong with the address of a request; None for a good address."""
+    hosts = sum(name == b"host" for name, _ in scope["headers"])
+    if hosts > 1 or (hosts == 0 and scope["http_version"] != "1.0"):  # RFC 9112, 3.2; probes may speak HTTP/1.0
+        return RequestError("a request names one host: send exactly one Host header")
     if not _is_utf8(scope.get("raw_path") or b""):
         return RequestError("the address is not valid UTF-8: percent-encode it as UTF-8")
     if _is_utf8(scope["query_string"]):

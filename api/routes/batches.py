@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from itertools import chain
 from typing import Annotated, Any
@@ -28,7 +29,7 @@ from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
-from errors import AppError, BatchNotFound, InvalidRequest
+from errors import BatchNotFound, InvalidRequest, JobExpired, JobNotFound, QueueUnavailable
 from schemas import Caller, JobStatus, KeyScope
 from settings import Settings
 
@@ -192,16 +193,32 @@ async def batch_state(batch_id: str, job_ids: BatchJobIdsDep, queue: JobQueueDep
 
 @router.get("/batches/{batch_id}/results", response_class=JsonLines, responses=openapi_problems(404, 422, 503))
 async def batch_results(job_ids: BatchJobIdsDep, queue: JobQueueDep) -> JsonLines:
-    """Download the results of a batch as JSON Lines: one line for each job, in order, ended or not."""
+    """Download the results of a batch as JSON Lines: one line for each job, in order, ended or not.
+
+    A job that is no longer kept has the status `expired`. If the queue fails during the download, the jobs that could
+    not be read have the status `unavailable`: ask for them again.
+    """
     return JsonLines(_result_lines(job_ids, queue))
 
 
 async def _result_lines(job_ids: list[str], queue: JobQueue) -> AsyncIterator[str]:
+    """Yield the line of each job. Once the queue is unavailable, the jobs that are left are not read."""
+    unavailable: QueueUnavailable | None = None
     for job_id in job_ids:
         try:
+            if unavailable is not None:
+                raise unavailable
             job = await queue.fetch(job_id)
-        except AppError as error:
-            yield f'{{"job_id":"{job_id}","status":"expired","error":"{error.title}"}}\n'
+        except QueueUnavailable as error:
+            unavailable = error
+            yield _line(job_id, "unavailable", error.detail)
+            continue
+        except (JobNotFound, JobExpired) as error:
+            yield _line(job_id, "expired", error.title)
             continue
         line = job_result(job) if job.status.terminal else Pending(job_id=job_id, status=job.status)
         yield line.model_dump_json(exclude_none=True) + "\n"
+
+
+def _line(job_id: str, status: str, error: str) -> str:
+    return json.dumps({"job_id": job_id, "status": status, "error": error}) + "\n"

@@ -21,6 +21,7 @@ from errors import InvalidRequest
 from observability import logs
 from observability.wording import counted
 from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
+from webhooks.models import DeliveryStatus
 
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
@@ -28,6 +29,9 @@ RETRY_AFTER_SECONDS = 1
 MAX_WAIT_SECONDS = 60
 MAX_LISTED = 200
 MAX_LISTED_QUERY_CHARS = 200
+
+# What the job of a webhook's attempt returns. Its record may have been written by another program.
+_DELIVERY_OUTCOMES = (*DeliveryStatus, "superseded")
 
 WaitParam = Annotated[
     float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Longest time to hold the request, in seconds.")
@@ -272,6 +276,9 @@ def _state(job: JobView) -> JobState:
 def _result_text(job: JobView) -> str:
     if job.kind == "chat":
         return Answer.model_validate(job.result).text
+    if job.kind == "webhook":
+        outcome = (job.result or {}).get("status")
+        return f"webhook: {outcome if outcome in _DELIVERY_OUTCOMES else 'ended'}"
     if job.result is not None and "chunks" not in job.result:
         return f"{Removed.model_validate(job.result).name}: deleted"
     indexed = Indexed.model_validate(job.result)

@@ -74,8 +74,8 @@ class LocalFileStore:
     @contextmanager
     def local_path(self, file_id: str) -> Iterator[Path]:
         path = self._folder / file_id
-        if not path.is_file():
-            raise file_missing()
+        with _local_errors():
+            path.stat()
         yield path
 
     def delete(self, file_id: str) -> None:
@@ -84,11 +84,13 @@ class LocalFileStore:
 
     def all(self) -> Iterator[tuple[str, datetime]]:
         """As FileStore.all. Also yields files that a crash left half-written; `delete` takes their ids too."""
-        if not self._folder.is_dir():
-            return
-        for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):
-                yield path.name, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        paths: list[Path] = []
+        with suppress(FileMissing), _local_errors():  # without any upload there is no folder
+            paths = list(self._folder.iterdir())
+        for path in paths:
+            with suppress(FileMissing), _local_errors():
+                stored_at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield path.name, stored_at
 
 
 class S3FileStore:

@@ -259,7 +259,7 @@ def _database_errors(engine: Engine) -> Iterator[None]:
     try:
         yield
     except IntegrityError:
-        raise DuplicateRow("there is such an upload already", retry_after_seconds=1) from None
+        raise DuplicateRow("the database has such a row already: try again", retry_after_seconds=1) from None
     except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise UploadsUnavailable(
             f"the database of uploads failed ({type(error).__name__}): check DATABASE_URL, and that the database runs",

@@ -23,12 +23,20 @@ class valkey_call:  # noqa: N801  used like a function, and a generator would co
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Raise QueueUnavailable in place of an error of Valkey."""
-        if isinstance(error, AuthenticationError):
-            raise _unavailable("Valkey rejected the password: check VALKEY_URL") from None
-        if isinstance(error, OutOfMemoryError):
-            raise _unavailable("Valkey has no memory left for another job; try again later") from None
-        if isinstance(error, RedisError | OSError | TimeoutError):
-            raise _unavailable("the queue cannot be reached; try again in a moment") from None
+        unavailable = queue_unavailable(error)
+        if unavailable is not None:
+            raise unavailable from None
+
+
+def queue_unavailable(error: BaseException | None) -> QueueUnavailable | None:
+    """Return what a client is told of an error of Valkey; None for every other error."""
+    if isinstance(error, AuthenticationError):
+        return _unavailable("Valkey rejected the password: check VALKEY_URL")
+    if isinstance(error, OutOfMemoryError):
+        return _unavailable("Valkey has no memory left for another job; try again later")
+    if isinstance(error, RedisError | OSError) or _is_closed_transport(error):
+        return _unavailable("the queue cannot be reached; try again in a moment")
+    return None
 
 
 def none_for_wrong_type(replies: Iterable[Any]) -> list[Any]:
@@ -42,6 +50,11 @@ def none_for_wrong_type(replies: Iterable[Any]) -> list[Any]:
         else:
             checked.append(reply)
     return checked
+
+
+def _is_closed_transport(error: BaseException | None) -> bool:
+    """Return True for the error of uvloop when something is written to a connection that was just closed."""
+    return isinstance(error, RuntimeError) and "handler is closed" in str(error)
 
 
 def _unavailable(detail: str) -> QueueUnavailable:

@@ -229,7 +229,10 @@ class _Connection(asyncio.Protocol):
         self.sent.extend(calls)
         for call in calls:
             call.replies.clear()  # of a connection that broke between two replies
-        self._transport.write(b"".join([call.packed for call in calls]))
+        try:
+            self._transport.write(b"".join([call.packed for call in calls]))
+        except RuntimeError as error:  # uvloop, when the peer has just reset the connection
+            self._owner.lost(self, ValkeyConnectionError(str(error)))
 
     def data_received(self, data: bytes) -> None:
         self.silent_ticks = 0

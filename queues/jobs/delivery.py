@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from datetime import timedelta
 
 from redis import Redis
@@ -119,7 +120,8 @@ def _ended(delivery: Delivery, status: DeliveryStatus, reason: str | None) -> De
 def _disable(store: WebhookStore, delivery: Delivery, now: float) -> None:
     endpoint = _endpoint(store, delivery)
     if endpoint is not None:
-        store.replace_endpoint(endpoint.model_copy(update={"disabled_at": utc_time(now)}))
+        with suppress(WebhookNotFound):  # deleted meanwhile
+            store.replace_endpoint(endpoint.model_copy(update={"disabled_at": utc_time(now)}))
 
 
 def _endpoint(store: WebhookStore, delivery: Delivery) -> Endpoint | None:

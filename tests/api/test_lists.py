@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +12,9 @@ from rq.utils import as_text
 from uuid_utils.compat import uuid7
 
 from client.rq import listing as job_lists
+from client.rq_client import JobQueue
+from errors import QueueUnavailable
+from schemas import JobView
 from tests.api.test_api import ask, assert_problem
 from tests.api.test_watching import finish, start
 
@@ -164,3 +168,23 @@ def test_the_expected_wait_follows_from_the_rate(api: httpx.Client, valkey: Redi
     state = api.get(f"/job-status/{job_ids[-1]}").json()
     assert state["position"] == 9
     assert state["expected_wait_seconds"] == 9 * 60  # one job ended in the last minute
+
+
+def test_results_of_a_batch_that_cannot_be_read_are_not_called_expired(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = api.post("/chat/batch", json={"questions": [{"query": "Why?"}] * 3}).json()
+    fetch, asked = JobQueue.fetch, []
+
+    async def fail(queue: JobQueue, job_id: str, **options: Any) -> JobView:
+        asked.append(job_id)
+        if len(asked) > 1:
+            raise QueueUnavailable("the queue is away")
+        return await fetch(queue, job_id, **options)
+
+    monkeypatch.setattr(JobQueue, "fetch", fail)
+    lines = [json.loads(line) for line in api.get(f"/batches/{batch['batch_id']}/results").text.splitlines()]
+    assert [line["job_id"] for line in lines] == batch["job_ids"]
+    assert [line["status"] for line in lines] == ["queued", "unavailable", "unavailable"]
+    assert lines[2]["error"] == "the queue is away"
+    assert len(asked) == 2  # a queue that is away is not asked for every job

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from cli.audit import run_audit
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.server import server_store
 from documents import service
@@ -48,6 +49,18 @@ def test_a_job_that_valkey_lost_is_submitted_again(
     work(settings)
     assert state(api, body["upload_id"])["status"] == "ready"
     assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "finished"
+
+
+def test_audit_names_the_upload_whose_lost_job_is_submitted_again(
+    api: httpx.Client, settings: Settings, valkey: Redis, pdf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "YOUNG_SECONDS", 0.0)
+    body = post(api, pdf).json()
+    valkey.flushall()
+    line = f"upload {body['upload_id']} was queued without a job: its job is queued again"
+    assert run_audit(settings, url=settings.queue_url, repair=True) == [line]
+    assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "queued"
+    assert run_audit(settings, url=settings.queue_url, repair=True) == []
 
 
 def test_a_job_failure_missing_from_the_row_fails_the_upload(

@@ -390,6 +390,19 @@ def test_the_api_answers_for_crafted_results(api: httpx.Client, valkey: Redis) -
         valkey.flushall()
 
 
+@pytest.mark.parametrize("value", [{"status": "delivered"}, {"status": TOUCH}, {"status": [TOUCH]}, {}], ids=str)
+def test_the_api_answers_for_the_jobs_of_webhooks(value: dict[str, object], api: httpx.Client, valkey: Redis) -> None:
+    """A job of an attempt at a webhook returns the delivery's status, or whatever an attacker has written."""
+    job_id = write_result(valkey, "finished", returned(pickle.dumps(value)))
+    valkey.hset(f"rq:job:{job_id}", "origin", "rag_webhooks")
+    list_jobs(valkey, [job_id])
+    answers = call_every_route(api, job_id)
+    assert_harmless(str(value), answers)
+    delivered = value.get("status") == "delivered"
+    assert answers["result"].json()["result"] == f"webhook: {'delivered' if delivered else 'ended'}"
+    assert "event: finished" in events_of(api, job_id)
+
+
 STRANGE_TYPES: dict[str, Callable[[Redis, str], object]] = {
     "text for a job": lambda valkey, key: valkey.set(f"rq:job:{key}", "text"),
     "a list for a job": lambda valkey, key: valkey.rpush(f"rq:job:{key}", "x"),

@@ -7,7 +7,9 @@ import os
 import re
 import signal
 import socket
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from tests.support.openai_stub import serving
 from tests.support.processes import PYTHON, ROOT, RQ, running, wait_until
 from tests.support.webhook_receiver import Received, Receiver, receiving
 from tests.webhooks.test_ssrf import HOSTILE
+from webhooks.models import Endpoint
+from webhooks.store import WebhookStore
 
 DOCUMENT = (ROOT / "docs" / "webhooks.md").read_text()
 URL = "https://93.184.216.34/hook"  # an address, so that no test asks a resolver
@@ -145,10 +149,27 @@ def test_bad_metadata_is_refused(body: dict[str, Any], api: httpx.Client) -> Non
     assert_problem(api.post("/chat", json={"query": "Why?"} | body), 422)
 
 
-def test_the_number_of_endpoints_has_a_limit(api: httpx.Client) -> None:
-    for _ in range(20):
-        register(api)
+def test_the_number_of_endpoints_has_a_limit_also_for_requests_at_once(api: httpx.Client) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: api.post("/webhooks", json={"url": URL}), range(40)))
+    assert Counter(answer.status_code for answer in answers) == {201: 20, 409: 20}
+    assert len(api.get("/webhooks").json()["endpoints"]) == 20
     assert_problem(api.post("/webhooks", json={"url": URL}), 409)
+
+
+def test_an_endpoint_that_is_deleted_while_it_is_enabled_does_not_come_back(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint_id = register(api)["id"]
+    replace = WebhookStore.replace_endpoint
+
+    def delete_first(store: WebhookStore, endpoint: Endpoint) -> None:
+        assert api.delete(f"/webhooks/{endpoint_id}").status_code == 204
+        replace(store, endpoint)
+
+    monkeypatch.setattr(WebhookStore, "replace_endpoint", delete_first)
+    assert_problem(api.post(f"/webhooks/{endpoint_id}/enable"), 404)
+    assert api.get("/webhooks").json() == {"endpoints": []}
 
 
 def test_without_valkey_webhooks_get_503(make_settings: MakeSettings) -> None:

@@ -58,6 +58,22 @@ def test_a_file_that_breaks_off_is_not_stored(files: FileStore) -> None:
     assert list(files.all()) == []
 
 
+def test_a_folder_that_cannot_be_read_is_a_503(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    settings.files_dir.parent.mkdir(parents=True, exist_ok=True)
+    settings.files_dir.write_text("a file in its place")
+    files = open_file_store(settings)
+
+    def local_path() -> None:
+        with files.local_path("x"):
+            pass
+
+    for read in (lambda: list(files.all()), lambda: files.read("x"), lambda: files.put("x", []), local_path):
+        with pytest.raises(FilesUnavailable) as caught:
+            read()
+        assert type(caught.value) is FilesUnavailable
+
+
 def test_an_s3_server_that_is_away_is_a_503(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.files.store.S3_RETRY_TIMEOUT", timedelta(seconds=1))
     away = open_file_store(make_settings(**s3_location("http://127.0.0.1:1")))
