@@ -282,6 +282,19 @@ class Completion(Frozen):
     usage: Usage | None = None
 
 
+class Draft(Frozen):
+    """What a model answered to a job's question, with all that is needed to make the answer of it.
+
+    `question` is the question, rewritten so that it can be understood alone. `reranker` and `times` are as in Answer.
+    """
+
+    question: str
+    completion: Completion
+    passages: tuple[Passage, ...]
+    reranker: str
+    times: dict[str, float]
+
+
 class Turn(Frozen):
     """A question of a conversation, rewritten so that it can be understood alone, and its answer."""
 

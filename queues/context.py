@@ -81,6 +81,14 @@ class JobContext(ABC):
             self._stage, self._reported_at = progress.stage, now
 
     @abstractmethod
+    def save_draft(self, draft: bytes) -> None:
+        """Keep on the job what its model answered, so that the next attempt need not ask again."""
+
+    @abstractmethod
+    def saved_draft(self) -> bytes | None:
+        """Return the draft that an earlier attempt kept; None if there is none, or if Valkey is away."""
+
+    @abstractmethod
     def write_event(self, kind: str, data: dict[str, Any]) -> None:
         """Append an event to the job's stream."""
 
@@ -131,6 +139,12 @@ class NoJob(JobContext):
 
     def __init__(self) -> None:
         super().__init__(job_id="", queue="", valkey=None)
+
+    def save_draft(self, draft: bytes) -> None:
+        pass
+
+    def saved_draft(self) -> bytes | None:
+        return None
 
     def write_event(self, kind: str, data: dict[str, Any]) -> None:
         pass

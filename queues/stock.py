@@ -18,8 +18,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from redis.exceptions import RedisError, WatchError
 from rq import get_current_job
@@ -104,6 +104,12 @@ class InlineJob(JobContext):
     def _save_notes(self) -> None:
         self._job.save_meta()  # type: ignore[no-untyped-call]
 
+    def save_draft(self, draft: bytes) -> None:
+        pass  # nobody takes over a job that runs where it was enqueued
+
+    def saved_draft(self) -> bytes | None:
+        return None
+
     def _describe(self, error: Exception) -> Failure:
         if isinstance(error, JobTimeoutException):  # RQ raises it in the middle of the job function
             error = JobTimedOut.after(str(self._job.timeout))
@@ -184,7 +190,19 @@ class StockJob(InlineJob):
     def _save_notes(self) -> None:
         execution = self._held_execution()
         if execution is not None:
-            self._transitions.save_meta_call(execution, PlainSerializer.dumps(self.notes)).run(self._job.connection)
+            notes = PlainSerializer.dumps(self.notes)
+            self._transitions.save_call(execution, "meta", notes).run(self._job.connection)
+
+    def save_draft(self, draft: bytes) -> None:
+        with suppress(RedisError, OSError):  # then the next attempt asks again
+            execution = self._held_execution()
+            if execution is not None:
+                self._transitions.save_call(execution, "draft", draft).run(self._job.connection)
+
+    def saved_draft(self) -> bytes | None:
+        with suppress(RedisError, OSError):
+            return cast("bytes | None", self._job.connection.hget(self._job.key, "draft"))
+        return None
 
     def _set_deadline(self, deadline: Deadline) -> None:
         self._deadline = deadline

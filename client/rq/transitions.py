@@ -67,6 +67,7 @@ FIELDS = (
     "description",
     "deaths",
     "losses",
+    "draft",
     "attempts",
     "success_callback_name",
     "failure_callback_name",
@@ -74,6 +75,9 @@ FIELDS = (
 )
 
 FinalStatus = Literal["finished", "failed", "stopped"]
+# A field that a running job writes: its notes, or what its model answered.
+RunningField = Literal["meta", "draft"]
+RUNNING_FIELDS: tuple[RunningField, ...] = ("meta", "draft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +189,9 @@ class JobTransitions:
         """
         return ScriptCall(_FINISH, [self._worker_key], self._finish_arguments(execution, outcome))
 
-    def save_meta_call(self, execution: ExecutionRef, meta: bytes) -> ScriptCall:
-        """Return the call that writes a running job's notes. Its reply is 0 when the execution has lost the job."""
-        return ScriptCall(_SAVE_META, (), [execution.queue, execution.job_id, execution.execution_id, meta])
+    def save_call(self, execution: ExecutionRef, field: RunningField, value: bytes) -> ScriptCall:
+        """Return the call that writes a field of a running job. Its reply is 0 when the execution has lost the job."""
+        return ScriptCall(_SAVE_FIELD, (), [execution.queue, execution.job_id, execution.execution_id, field, value])
 
     def hand_back(self, execution: ExecutionRef) -> bool:
         """Put a job at the front of its list. Returns False when it was lost or cancelled."""
@@ -347,6 +351,6 @@ _RENEW_STOCK_LEASE = _load("renew_stock_lease")
 _PRUNE_CANCELLED = _load("prune_cancelled")
 _RESTORE_UNSTARTED = _load("restore_unstarted")
 _ENQUEUE_DUE = _load("enqueue_due")
-_SAVE_META = _load("save_meta")
+_SAVE_FIELD = _load("save_field")
 # The scripts of what a running job writes, for `run_all`.
-JOB_WRITE_SCRIPTS = (WRITE_EVENTS, _SAVE_META, _FINISH)
+JOB_WRITE_SCRIPTS = (WRITE_EVENTS, _SAVE_FIELD, _FINISH)

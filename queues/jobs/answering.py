@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from pydantic import ValidationError
 from redis import Redis
 
 from client.valkey.answer_cache import AnswerCache, cache_key
@@ -14,8 +15,9 @@ from observability import logs
 from queues.context import JobContext
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
-from rag.answer.pipeline import answer_query
-from schemas import Answer, Query, Turn, UploadStatus
+from rag.answer.pipeline import answer_query, finish_draft
+from rag.answer.token_stream import TokenStream
+from schemas import Answer, Draft, Query, Turn, UploadStatus
 from settings import Settings
 
 log = logging.getLogger("queues")
@@ -68,15 +70,20 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
     """
     if job.valkey is None:
         return await _answer(query, job, services)
+    draft = await asyncio.to_thread(_usable_draft, query, job, services)
     if query.conversation_id is None:
-        return await _answer_or_look_up(query, job, services, settings, job.valkey)
+        return await _answer_or_look_up(query, job, services, settings, job.valkey, draft=draft)
     conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
     conversation = (query.user_id, query.conversation_id)
-    turns = await asyncio.to_thread(conversations.turns, *conversation, job_id=job.job_id)
-    standalone = query.model_copy(update={"query": await rewrite_follow_up(query.query, turns, services.rewriter)})
+    if draft is not None:
+        standalone_question = draft.question
+    else:
+        turns = await asyncio.to_thread(conversations.turns, *conversation, job_id=job.job_id)
+        standalone_question = await rewrite_follow_up(query.query, turns, services.rewriter)
+    standalone = query.model_copy(update={"query": standalone_question})
     rewritten = standalone.query if standalone.query != query.query else None
     follow_up = query.query if services.rewriter is None and rewritten is not None else None
-    answer = await _answer_or_look_up(standalone, job, services, settings, job.valkey, follow_up=follow_up)
+    answer = await _answer_or_look_up(standalone, job, services, settings, job.valkey, follow_up=follow_up, draft=draft)
     turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
     await asyncio.to_thread(conversations.add, *conversation, turn)
     return answer.model_copy(update={"rewritten": rewritten})
@@ -90,8 +97,15 @@ async def _answer_or_look_up(
     valkey: Redis,
     *,
     follow_up: str | None = None,
+    draft: Draft | None = None,
 ) -> Answer:
-    """Return the cached answer to this question over these documents, or make and cache an answer."""
+    """Return the cached answer to this question over these documents, or make and cache an answer.
+
+    With the draft of an earlier attempt the model is not asked again. The answer is not cached then: documents may have
+    changed since the search.
+    """
+    if draft is not None:
+        return await _finish(draft, query, job, services)
     if not query.cache:
         return await _answer(query, job, services, follow_up=follow_up)
     cache = AnswerCache(valkey, ttl_seconds=settings.result_ttl_seconds)
@@ -133,7 +147,29 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
         follow_up=follow_up,
         on_token=lambda text: job.write_event("token", {"text": text}),
         on_restart=job.discard_tokens,
+        on_draft=lambda draft: job.save_draft(draft.model_dump_json().encode()),
     )
+
+
+def _usable_draft(query: Query, job: JobContext, services: Services) -> Draft | None:
+    """Return the draft of an earlier attempt; None when it cannot be read, or a document of it was deleted since."""
+    stored = job.saved_draft()
+    if stored is None:
+        return None
+    try:
+        draft = Draft.model_validate_json(stored)
+    except ValidationError:  # of another version
+        return None
+    uploads = {passage.chunk.upload_id for passage in draft.passages}
+    return draft if uploads <= services.uploads.searchable(query.visible_owner, uploads) else None
+
+
+async def _finish(draft: Draft, query: Query, job: JobContext, services: Services) -> Answer:
+    """Make the answer of an earlier attempt's draft, and publish its text as that attempt did."""
+    stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
+    stream.add(draft.completion.text)
+    stream.end()
+    return await finish_draft(draft, query, services.retriever.terms, embedding_model=services.embedding_model)
 
 
 def _require_tokens(user_id: str, valkey: Redis, limit: int) -> None:

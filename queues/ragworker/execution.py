@@ -39,6 +39,7 @@ class RagWorkerJob(JobContext):
     ref: ExecutionRef
     attempt: int
     writer: JobWriter
+    draft: bytes | None
 
     def __post_init__(self) -> None:
         self._events = EventBuffer(self.job_id, result_ttl_seconds=self.result_ttl_seconds, attempt=self.attempt)
@@ -46,12 +47,18 @@ class RagWorkerJob(JobContext):
     def write_event(self, kind: str, data: dict[str, Any]) -> None:
         self.writer.write_event(self.ref, self._events, kind, data)
 
+    def save_draft(self, draft: bytes) -> None:
+        self.writer.write_field(self.ref, "draft", draft)
+
+    def saved_draft(self) -> bytes | None:
+        return self.draft
+
     def _open_events(self) -> None:
         self.write_event("started", {})
         logs.add_context(attempt=self.attempt)
 
     def _save_notes(self) -> None:
-        self.writer.write_notes(self.ref, PlainSerializer.dumps(self.notes))
+        self.writer.write_field(self.ref, "meta", PlainSerializer.dumps(self.notes))
 
 
 @dataclass(eq=False)
@@ -129,6 +136,7 @@ def open_execution(
         ref=ref,
         attempt=int(fields["attempts"]),
         writer=writer,
+        draft=fields.get("draft"),
     )
     return Execution(
         ref=ref,

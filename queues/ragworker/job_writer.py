@@ -1,4 +1,4 @@
-"""The thread that writes the events and notes of running jobs, and their outcomes.
+"""The thread that writes the events, notes and drafts of running jobs, and their outcomes.
 
 Job threads only hand their data over, so they never wait for Valkey. All data that has gathered meanwhile is written in
 one round trip. While Valkey is away the data stays here: an answer that a model was paid for is not lost.
@@ -17,7 +17,14 @@ from typing import Any
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from client.rq.event_writer import EventBuffer
-from client.rq.transitions import JOB_WRITE_SCRIPTS, ExecutionRef, JobOutcome, JobTransitions
+from client.rq.transitions import (
+    JOB_WRITE_SCRIPTS,
+    RUNNING_FIELDS,
+    ExecutionRef,
+    JobOutcome,
+    JobTransitions,
+    RunningField,
+)
 from client.valkey.scripts import ScriptCall, run_all
 
 log = logging.getLogger("rq.worker")
@@ -39,9 +46,9 @@ _Write = tuple[str, ScriptCall, Callable[[Any], None]]
 
 
 class JobWriter:
-    """Writes what jobs hand over: of each job its events first, then its latest notes, then its outcome.
+    """Writes what jobs hand over: of each job its events first, then its latest notes and draft, then its outcome.
 
-    Events and notes wait until `tick_seconds` have passed since the last round trip. Outcomes do not wait, because
+    Events, notes and drafts wait until `tick_seconds` have passed since the last round trip. Outcomes do not wait:
     their jobs still hold slots.
 
     `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when
@@ -61,7 +68,7 @@ class JobWriter:
         self._changed = threading.Condition()
         # What is not in Valkey yet, by execution id.
         self._events: dict[str, EventBuffer] = {}
-        self._notes: dict[str, tuple[ExecutionRef, bytes]] = {}
+        self._fields: dict[tuple[str, RunningField], tuple[ExecutionRef, bytes]] = {}
         self._outcomes: dict[str, tuple[ExecutionRef, JobOutcome]] = {}
         self._urgent = False
         self._discard = False
@@ -78,17 +85,18 @@ class JobWriter:
             self._wake_if_idle()
             self._events[execution.execution_id] = events
 
-    def write_notes(self, execution: ExecutionRef, notes: bytes) -> None:
-        """Write notes soon. They replace earlier notes of the same job that still wait here."""
+    def write_field(self, execution: ExecutionRef, field: RunningField, value: bytes) -> None:
+        """Write the notes or the draft of a job soon. They replace an earlier value that still waits here."""
         with self._changed:
             if execution.execution_id not in self._outcomes:
                 self._wake_if_idle()
-                self._notes[execution.execution_id] = (execution, notes)
+                self._fields[execution.execution_id, field] = (execution, value)
 
     def write_outcome(self, execution: ExecutionRef, outcome: JobOutcome) -> None:
         """Write an outcome at once."""
         with self._changed:
-            self._notes.pop(execution.execution_id, None)
+            for field in RUNNING_FIELDS:
+                self._fields.pop((execution.execution_id, field), None)
             self._outcomes[execution.execution_id] = (execution, outcome)
             self._urgent = True
             self._changed.notify()
@@ -106,7 +114,7 @@ class JobWriter:
         self._thread.join(MAX_RETRY_SECONDS if discard else None)
 
     def _wake_if_idle(self) -> None:
-        if not self._events and not self._notes:  # else the thread is awake, or waits for its next round trip
+        if not self._events and not self._fields:  # else the thread is awake, or waits for its next round trip
             self._changed.notify()
 
     def _loop(self) -> None:
@@ -129,15 +137,15 @@ class JobWriter:
     def _wait(self, *, until: float) -> bool:
         """Wait until there is something to write, and until that time unless it is urgent. False: the thread ends."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or self._notes or self._outcomes or self._closed)
+            self._changed.wait_for(lambda: self._events or self._fields or self._outcomes or self._closed)
             self._changed.wait_for(lambda: self._urgent or self._closed, max(0.0, until - time.monotonic()))
-            return not self._discard and bool(self._events or self._notes or self._outcomes)
+            return not self._discard and bool(self._events or self._fields or self._outcomes)
 
     def _write(self) -> None:
         """Write the oldest of what waits. Raises RedisError, OSError; what was not written waits on."""
         with self._changed:
             buffers = dict(islice(self._events.items(), MAX_BATCH))
-            notes = list(self._notes.values())
+            fields = list(self._fields.items())
             # Without the outcomes of jobs whose events are not in this batch.
             ready = (pair for key, pair in self._outcomes.items() if key in buffers or key not in self._events)
             outcomes = list(islice(ready, MAX_BATCH))
@@ -145,9 +153,9 @@ class JobWriter:
         writes: list[_Write] = [
             (buffer.job_id, call, buffer.confirm) for buffer in buffers.values() if (call := buffer.next_call())
         ]
-        for execution, data in notes:
-            call = self._transitions.save_meta_call(execution, data)
-            writes.append((execution.job_id, call, partial(self._end_notes, execution, data)))
+        for (key, field), (execution, value) in fields:
+            call = self._transitions.save_call(execution, field, value)
+            writes.append((execution.job_id, call, partial(self._end_field, (key, field), value)))
         for execution, outcome in outcomes:
             call = self._transitions.finish_call(execution, outcome)
             writes.append((execution.job_id, call, partial(self._end_outcome, execution, outcome)))
@@ -173,10 +181,10 @@ class JobWriter:
         if retry_for is not None:
             raise retry_for
 
-    def _end_notes(self, execution: ExecutionRef, data: bytes, _reply: object) -> None:
+    def _end_field(self, key: tuple[str, RunningField], value: bytes, _reply: object) -> None:
         with self._changed:
-            if self._notes.get(execution.execution_id, (None, b""))[1] is data:  # else they were replaced
-                del self._notes[execution.execution_id]
+            if self._fields.get(key, (None, b""))[1] is value:  # else it was replaced
+                del self._fields[key]
 
     def _end_outcome(self, execution: ExecutionRef, outcome: JobOutcome, reply: int | None) -> None:
         with self._changed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from rag.answer.fence import Fence
@@ -14,8 +14,8 @@ from rag.answer.token_stream import TokenStream
 from rag.citations.check import check_citations, strip_citations
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
-from rag.search.retriever import RetrievalResult, Retriever, StageTimer
-from schemas import Answer, Completion, Passage, Progress, Query, SearchFilter, Used
+from rag.search.retriever import Retriever, StageTimer
+from schemas import Answer, Completion, Draft, Passage, Progress, Query, SearchFilter, Usage, Used
 
 
 class ChatModel(Protocol):
@@ -45,12 +45,14 @@ async def answer_query(
     embedding_model: str | None = None,
     on_token: Callable[[str], None] | None = None,
     on_restart: Callable[[], None] = lambda: None,
+    on_draft: Callable[[Draft], None] = lambda _draft: None,
 ) -> Answer:
     """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
     `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only named in the answer. `on_token`
     receives the answer in pieces while the model writes, before the citations are checked. `on_restart` is called when
-    the model begins again, so that the pieces so far are invalid.
+    the model begins again, so that the pieces so far are invalid. `on_draft` receives what the model answered, at once:
+    `finish_draft` makes the answer of it.
 
     Search and checks run in threads, beside the event loop, which waits for the models.
 
@@ -59,21 +61,34 @@ async def answer_query(
     report(Progress(stage="searching"))
     retrieved = await retriever.retrieve(query, search_filter, follow_up=follow_up)
     timer = StageTimer(dict(retrieved.seconds))
-    completion: Completion | None = None
-    if chat is not None and retrieved.passages:
-        # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
-        report(Progress(stage="answering"))
-        stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
-        with timer.stage("model"):
-            completion = await _complete(chat, query, retrieved.passages, stream)
-    answer = await asyncio.to_thread(_make_answer, query.query, completion, retrieved, retriever.terms)
-    return answer.model_copy(
-        update={
-            "used": _used(query, retrieved, completion, embedding_model),
-            "usage": completion.usage if completion else None,
-            "times": {stage: round(seconds, 4) for stage, seconds in timer.seconds.items()},
-        }
+    if chat is None or not retrieved.passages:
+        answer = await asyncio.to_thread(quote_passages, query.query, retrieved, retriever.terms)
+        used = _used(query, retrieved.reranked_by, len(retrieved.passages), None, embedding_model)
+        return _complete_answer(answer, retrieved.passages, used, None, timer.seconds)
+    # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
+    report(Progress(stage="answering"))
+    stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
+    with timer.stage("model"):
+        completion = await _complete(chat, query, retrieved.passages, stream)
+    draft = Draft(
+        question=query.query,
+        completion=completion,
+        passages=tuple(retrieved.passages),
+        reranker=retrieved.reranked_by,
+        times=timer.seconds,
     )
+    on_draft(draft)
+    return await finish_draft(draft, query, retriever.terms, embedding_model=embedding_model)
+
+
+async def finish_draft(
+    draft: Draft, query: Query, terms: TermExtractor, *, embedding_model: str | None = None
+) -> Answer:
+    """Return the answer of a draft, with its citations checked."""
+    passages = list(draft.passages)
+    answer = await asyncio.to_thread(check_answer, draft.question, draft.completion.text, passages, terms)
+    used = _used(query, draft.reranker, len(passages), draft.completion, embedding_model)
+    return _complete_answer(answer, passages, used, draft.completion.usage, draft.times)
 
 
 def check_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
@@ -93,17 +108,6 @@ def check_answer(question: str, text: str, passages: list[Passage], terms: TermE
     )
 
 
-def _make_answer(
-    question: str, completion: Completion | None, retrieved: RetrievalResult, terms: TermExtractor
-) -> Answer:
-    """Return the model's answer, checked, or the best passages if no model was asked; with the links of the text."""
-    if completion is None:
-        answer = quote_passages(question, retrieved, terms)
-    else:
-        answer = check_answer(question, completion.text, retrieved.passages, terms)
-    return answer.model_copy(update={"links": find_links(answer.text, retrieved.passages)})
-
-
 async def _complete(chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None) -> Completion:
     fence = Fence()
     completion = await chat.complete(
@@ -120,12 +124,28 @@ async def _complete(chat: ChatModel, query: Query, passages: list[Passage], stre
     return completion
 
 
-def _used(query: Query, retrieved: RetrievalResult, completion: Completion | None, embedding_model: str | None) -> Used:
+def _complete_answer(
+    answer: Answer, passages: list[Passage], used: Used, usage: Usage | None, seconds: Mapping[str, float]
+) -> Answer:
+    """Add to an answer the links in it, and how it was made."""
+    return answer.model_copy(
+        update={
+            "links": find_links(answer.text, passages),
+            "used": used,
+            "usage": usage,
+            "times": {stage: round(value, 4) for stage, value in seconds.items()},
+        }
+    )
+
+
+def _used(
+    query: Query, reranker: str, passages: int, completion: Completion | None, embedding_model: str | None
+) -> Used:
     """Return the settings and models that the answer was made with."""
     return Used(
         **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
         model=completion.model if completion else None,
         embedding_model=embedding_model,
-        reranker=retrieved.reranked_by,
-        passages=len(retrieved.passages),
+        reranker=reranker,
+        passages=passages,
     )

@@ -104,7 +104,7 @@ class JobStates(RuleBasedStateMachine):
             held = self.valkey.zscore(f"rq:wip:{QUEUE}", pair) is not None
             assert bool(self._finish(execution, well=True)) is held
             assert not self.transitions[0].hand_back(execution)
-            assert not self.transitions[0].save_meta_call(execution, b"").run(self.valkey)
+            assert not self.transitions[0].save_call(execution, "meta", b"").run(self.valkey)
             self.late.remove(execution)
 
     @rule(worker=st.integers(0, 1))

@@ -88,7 +88,7 @@ def test_all_events_of_a_job_are_written_in_order_and_before_its_outcome(valkey:
         for number in range(chance.randrange(40)):
             job.write("token", text=number)
             if chance.random() < 0.2:
-                job.writer.write_notes(job.ref, PlainSerializer.dumps({"number": number}))
+                job.writer.write_field(job.ref, "meta", PlainSerializer.dumps({"number": number}))
             if chance.random() < 0.3:
                 time.sleep(chance.random() / 200)
         job.write("sources", text="last")

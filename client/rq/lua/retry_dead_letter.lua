@@ -3,7 +3,7 @@
 if redis.call('TYPE', KEYS[1])['ok'] ~= 'hash' or redis.call('HGET', KEYS[1], 'status') ~= 'failed' then return 0 end
 if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'enqueued_at', ARGV[2])
-redis.call('HDEL', KEYS[1], 'started_at', 'ended_at', 'worker_name', 'deaths', 'losses', 'cancel', 'exc_info')
+redis.call('HDEL', KEYS[1], 'started_at', 'ended_at', 'worker_name', 'deaths', 'losses', 'draft', 'cancel', 'exc_info')
 redis.call('PERSIST', KEYS[1])
 redis.call('RPUSH', KEYS[3], ARGV[1])
 return 1

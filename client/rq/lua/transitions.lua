@@ -66,7 +66,7 @@ local function write_end(queue, job, status, now, unix, ttl, result)
     return
   end
   redis.call('HSET', key, 'status', status, 'ended_at', now, 'last_heartbeat', now)
-  redis.call('HDEL', key, 'deaths', 'losses', 'cancel')
+  redis.call('HDEL', key, 'deaths', 'losses', 'draft', 'cancel')
   delete_wrong_type(results, 'stream')
   redis.call('XADD', results, 'MAXLEN', 10, '*', unpack(result))
   local registry = (status == 'finished' and FINISHED_JOBS or FAILED_JOBS) .. queue
