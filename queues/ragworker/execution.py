@@ -111,14 +111,7 @@ def open_execution(
     Raises InvalidJobRecord.
     """
     fields, ref = taken.fields, taken.execution
-    if taken.previous_status not in {status.value for status in _WAITING}:
-        raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
-    if any(fields.get(name) for name in _CALLBACKS):
-        raise InvalidJobRecord("it asks for a callback")
-    try:
-        name, arguments, keywords = read_call(fields.get("data"))
-    except NotPlainData as error:
-        raise InvalidJobRecord(str(error)) from None
+    name, arguments, keywords = _read_call(taken)
     if name not in functions:
         raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
     timeout = _timeout_seconds(fields, default_timeout_seconds)
@@ -149,6 +142,18 @@ def open_execution(
         failure_ttl=ttl_seconds(fields, "failure_ttl"),
         is_suspect=_is_suspect(fields),
     )
+
+
+def _read_call(taken: TakenJob) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """Return the name of the function, its arguments and its keyword arguments."""
+    if taken.previous_status not in {status.value for status in _WAITING}:
+        raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
+    if any(taken.fields.get(name) for name in _CALLBACKS):
+        raise InvalidJobRecord("it asks for a callback")
+    try:
+        return read_call(taken.fields.get("data"))
+    except NotPlainData as error:
+        raise InvalidJobRecord(str(error)) from None
 
 
 def ttl_seconds(fields: Mapping[str, bytes], name: str) -> int:
