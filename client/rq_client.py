@@ -111,8 +111,6 @@ class JobQueue:
         if max_waiting is not None:
             await self.reserve_slots(owner, [job.id], kind, max_waiting=max_waiting)
         await self._submit(
-            kind,
-            owner,
             [Submission(job, owner, priority, after=after, conversation_id=conversation_id, callback=callback)],
         )
         return _submitted(job, kind)
@@ -153,8 +151,6 @@ class JobQueue:
             await self.reserve_slots(owner, ids, kind, max_waiting=max_waiting)
         job_callbacks: Sequence[Callback | None] = callbacks or [None] * len(jobs)
         await self._submit(
-            kind,
-            owner,
             [
                 Submission(job, owner, priority, callback=callback)
                 for job, callback in zip(jobs, job_callbacks, strict=True)
@@ -180,16 +176,19 @@ class JobQueue:
         if not reserved:
             raise too_many_jobs(max_waiting)
 
-    async def _submit(self, kind: Kind, owner: str, submissions: Sequence[Submission]) -> None:
-        def fill(pipeline: Pipeline) -> None:
-            pipeline.sadd(keys.QUEUES, keys.queue(QUEUES[kind]))
-            for submission in submissions:
-                submission.add_to(pipeline, result_ttl_seconds=self._result_ttl_seconds)
-            self.job_index.add(pipeline, owner, [submission.job for submission in submissions])
+    async def _submit(self, submissions: Sequence[Submission]) -> None:
+        calls = [submission.call(result_ttl_seconds=self._result_ttl_seconds) for submission in submissions]
 
+        def fill(pipeline: Pipeline) -> None:
+            for script_keys, arguments in calls:
+                SUBMIT.add_to(pipeline, script_keys, arguments)
+
+        # A call whose reply was lost is repeated. The script then finds the job, and does nothing.
         async with valkey_call():
-            # redis-py repeats a transaction whose reply was lost. The script then finds the job, and does nothing.
-            await SUBMIT.transaction_async(self.valkey, fill)
+            if len(calls) == 1:
+                await SUBMIT.call_async(self.valkey, *calls[0])
+            else:
+                await SUBMIT.transaction_async(self.valkey, fill)
 
     async def release_stranded(self, *, waiting_seconds: float) -> int:
         """Enqueue questions that have waited this long for jobs that have ended; return how many.

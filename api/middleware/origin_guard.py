@@ -22,6 +22,8 @@ from api.request_log import SAFE_METHODS
 from errors import AppError
 from settings import is_loopback
 
+# The Host headers that are remembered as known: names with ports.
+MAX_KNOWN_HOSTS = 100
 _FOREIGN_SITES = {b"cross-site", b"same-site"}
 UNKNOWN_HOST = "this server is not known by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
 FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the origin to CORS_ORIGINS"
@@ -44,12 +46,13 @@ class BrowserGuard:
         self._app = app
         self._hosts = None if hosts is None else {host.lower().strip("[]") for host in hosts}
         self._origins = frozenset(origins)
+        self._known_hosts: set[str] = set()  # Host headers that were found to be known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not await _requires_key(scope):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
-            if not self._is_known_host(host):
+            if host not in self._known_hosts and not self._is_known_host(host):
                 await problem_response(421, "Misdirected request", UNKNOWN_HOST)(scope, receive, send)
                 return
             if scope["method"] not in SAFE_METHODS and self._is_foreign(headers, host):
@@ -65,7 +68,10 @@ class BrowserGuard:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return False
-        return name in self._hosts or is_loopback(name)
+        known = name in self._hosts or is_loopback(name)
+        if known and len(self._known_hosts) < MAX_KNOWN_HOSTS:
+            self._known_hosts.add(host)
+        return known
 
     def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
         """Return True if the request comes from a page whose origin may not call."""

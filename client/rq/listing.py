@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import redis.asyncio as redis
 
 from client.rq.ids import id_created_at
-from client.rq.new_job import NewJob
 from client.rq.records import KINDS, STATUSES, Kind, decode_text, read_payload
 from client.rq.scripts import load_script
 from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from errors import BatchNotFound, JobNotFound
 from schemas import JobStatus
-
-if TYPE_CHECKING:
-    from redis.asyncio.client import Pipeline
 
 # A list is kept this long after the results of the last job that was added to it.
 EXTRA_SECONDS = 7 * 86_400
@@ -42,19 +37,14 @@ class JobSummary:
 
 
 class JobIndex:
-    """Lists of job ids, newest first. `ttl_seconds`: how long results are kept. Reading skips expired jobs."""
+    """Lists of job ids, newest first, which the script `submit` writes. Reading skips expired jobs.
+
+    `ttl_seconds`: how long results are kept.
+    """
 
     def __init__(self, valkey: redis.Redis, *, ttl_seconds: int) -> None:
         self._valkey = valkey
         self._ttl_seconds = ttl_seconds + EXTRA_SECONDS
-
-    def add(self, pipeline: Pipeline, owner: str, jobs: Sequence[NewJob]) -> None:
-        """Add jobs to the list of their owner and to the list of all jobs."""
-        for key in (keys.owner_jobs(owner), keys.ALL_JOBS):
-            # A job submitted again, under an Idempotency-Key, keeps its place.
-            pipeline.zadd(key, {job.id: job.created_at.timestamp() for job in jobs}, nx=True)
-            pipeline.zremrangebyscore(key, "-inf", time.time() - self._ttl_seconds)
-            pipeline.expire(key, self._ttl_seconds)
 
     async def recent(
         self, owner: str | None, *, limit: int, before: str | None, status: JobStatus | None, kind: Kind | None

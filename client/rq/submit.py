@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from client.rq import fair_queue, outbox
 from client.rq.event_writer import UNENDED_SECONDS
+from client.rq.listing import EXTRA_SECONDS
 from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
 from client.rq.records import REMOVE_UPLOAD
@@ -40,22 +41,20 @@ class Submission:
     conversation_id: str | None = None
     callback: Callback | None = None
 
-    def add_to(self, pipeline: Any, *, result_ttl_seconds: int) -> None:
-        """Add the call of SUBMIT to a transaction, sync or async.
+    def call(self, *, result_ttl_seconds: int) -> tuple[list[str], list[Any]]:
+        """Return the keys and the arguments of SUBMIT.
 
         The list of a conversation's jobs outlives the results by as long as a job may take to end.
         """
         job, owner = self.job, self.owner
         script_keys = [keys.job(job.id), keys.events(job.id), *outbox.entry_keys(job.id, owner)]
+        script_keys += [keys.owner_jobs(owner), keys.ALL_JOBS]
         if self.conversation_id is not None:
             script_keys.append(keys.conversation_jobs(owner, self.conversation_id))
         notify = ["", "", ""] if job.function == REMOVE_UPLOAD else outbox.entry_arguments(job.id, owner, self.callback)
-        SUBMIT.add_to(
-            pipeline,
-            script_keys,
-            [
-                *(job.queue, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
-                *(len(self.after), *self.after),
-                *fair_queue.record_fields(job.record(), owner, self.priority),
-            ],
-        )
+        return script_keys, [
+            *(job.queue, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
+            *(repr(job.created_at.timestamp()), result_ttl_seconds + EXTRA_SECONDS),
+            *(len(self.after), *self.after),
+            *fair_queue.record_fields(job.record(), owner, self.priority),
+        ]
