@@ -32,7 +32,8 @@ AppError
 ├── StoreError                 503, the vector store failed
 │   ├── NothingIndexed         the collection does not exist yet
 │   ├── StoreInUse             another long-lived process owns the embedded store
-│   └── StoreUnavailable       the vector store does not answer
+│   ├── StoreRefused           the vector store answers, but refuses the key or the request
+│   └── StoreUnavailable       the vector store does not answer: jobs wait for it
 ├── ProviderError              502, the model provider failed
 │   ├── ProviderKeyRejected
 │   ├── ModelNotFound
@@ -237,6 +238,10 @@ class NothingIndexed(StoreError):
 
 class StoreInUse(StoreError):
     title = "Vector store in use"
+
+
+class StoreRefused(StoreError):
+    title = "Vector store refused"
 
 
 class StoreUnavailable(StoreError):

@@ -353,6 +353,9 @@ class Answer(Frozen):
     rewritten: str | None = None
 
 
+WAITING_FOR_STORE = "waiting for the vector store"
+
+
 class Progress(Frozen):
     """How far a started job is: `done` of `total` pages, or only the stage if there is nothing to count."""
 

@@ -28,6 +28,7 @@ from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.multiplexed import open_multiplexed
+from client.valkey.store_outage import outage_since
 from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 from settings import Settings
@@ -291,6 +292,11 @@ class JobQueue:
         """Read each queue: how many jobs wait, and which workers listen. Raises QueueUnavailable."""
         async with valkey_call():
             return await read_states(self.valkey, list(QUEUES.values()))
+
+    async def store_away_since(self) -> datetime | None:
+        """Return since when a worker finds the vector store away; None while all reach it. Raises QueueUnavailable."""
+        async with valkey_call():
+            return await outage_since(self.valkey)
 
     async def close(self) -> None:
         """Close the connections."""

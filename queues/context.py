@@ -18,16 +18,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from redis import Redis
 
 from client.llm.deadline import Deadline, job_deadline
 from client.rq.records import INTERNAL_FAILURE
-from errors import AppError
-from schemas import Failure, Progress
+from errors import AppError, StoreUnavailable
+from schemas import WAITING_FOR_STORE, Failure, Progress
 
 PROGRESS_SECONDS = 0.25
+
+# What becomes of a job that the vector store does not answer: the job fails; it waits inside, as under RQ's workers,
+# which cannot pause a queue; or its worker hands it back, and takes no jobs until the store answers.
+OnStoreOutage = Literal["fail", "wait", "hand back"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,7 +70,10 @@ class JobContext(ABC):
                 self._set_deadline(deadline)
                 yield
         except Exception as error:
-            self._note(failure=self._describe(error).model_dump())
+            if isinstance(error, StoreUnavailable) and self.on_store_outage == "hand back":
+                self.report(Progress(stage=WAITING_FOR_STORE))
+            else:
+                self._note(failure=self._describe(error).model_dump())
             raise
         finally:
             self._close_events()
@@ -102,6 +109,11 @@ class JobContext(ABC):
             return None
         return max(0.0, (datetime.now(UTC) - self.enqueued_at).total_seconds())
 
+    @property
+    def on_store_outage(self) -> OnStoreOutage:
+        """What becomes of the job if the vector store does not answer now."""
+        return "fail"
+
     # -- for the kinds of worker
 
     @contextmanager
@@ -129,7 +141,7 @@ class JobContext(ABC):
             return Failure(code=_error_code(error), detail=error.detail)
         return INTERNAL_FAILURE
 
-    def _note(self, **notes: dict[str, Any]) -> None:
+    def _note(self, **notes: Any) -> None:
         self.notes.update(notes)
         self._save_notes()
 

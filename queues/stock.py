@@ -32,13 +32,15 @@ from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
 from errors import JobCancelled, JobStopped, JobTimedOut
 from observability import logs
-from queues.context import JobContext, NoJob
+from queues.context import JobContext, NoJob, OnStoreOutage
 from schemas import Failure
 from settings import get_settings
 
 log = logging.getLogger("queues")
 
 RENEW_SECONDS = 0.5
+# A job that waits for the vector store gives up so long before its time is up.
+LAST_ATTEMPT_SECONDS = 5.0
 # The worker name that RQ gives to a job that runs where it is enqueued, without a worker and without an execution.
 _INLINE = "sync"
 
@@ -129,6 +131,14 @@ class StockJob(InlineJob):
         self._stopped = False
         self._cancelled = False
         self._returned = threading.Event()
+
+    @property
+    def on_store_outage(self) -> OnStoreOutage:
+        """Wait while there is time left for a last attempt, whose failure then says what is away."""
+        if self._deadline is None or self._deadline.expired:
+            return "fail"
+        left = self._deadline.remaining()
+        return "wait" if left is None or left > LAST_ATTEMPT_SECONDS else "fail"
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from client.llm.chat import make_chat
 from client.llm.embeddings import make_embedder
 from client.llm.threaded import ThreadedChat
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.health import vector_store_condition
 from client.qdrant.store import VectorStore
 from client.sql.database import Database
 from client.sql.uploads import UploadRepository
@@ -153,6 +155,11 @@ def compute_threads(settings: Settings) -> int:
     With a Qdrant server they mostly wait for the server; with the embedded engine they compute.
     """
     return EMBEDDED_THREADS if settings.qdrant_url is None else SERVER_THREADS
+
+
+def store_answers(settings: Settings) -> bool:
+    """Return True unless the vector store is away. For a thread without an event loop."""
+    return asyncio.run(vector_store_condition(settings)) != "unavailable"
 
 
 async def close_loop() -> None:

@@ -6,27 +6,34 @@ A function whose name ends in `_async` is the same job as a coroutine. RagWorker
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
+from client.llm.deadline import current_deadline
 from client.llm.retries import MAX_CALLS
+from errors import StoreUnavailable
 from queues import context, stock
 from queues.context import JobContext
 from queues.jobs import indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
-from queues.wiring import close_loop, get_services
-from schemas import Query, UploadTask
+from queues.wiring import close_loop, get_services, store_answers
+from schemas import WAITING_FOR_STORE, Indexed, Progress, Query, UploadTask
 from settings import get_settings
 from webhooks.models import DeliveryTask
 from webhooks.store import connect
+
+# How often a job under RQ's own workers asks whether the vector store is back.
+PROBE_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 def process_query(payload: dict[str, Any]) -> dict[str, Any]:
     """Answer a question. Takes a Query and returns an Answer, both as plain data."""
     with _reporting_job(max_calls=MAX_CALLS) as job:
-        return asyncio.run(_answer_and_close(payload, job))
+        return _outlasting_outages(job, lambda: asyncio.run(_answer_and_close(payload, job)))
 
 
 async def process_query_async(payload: dict[str, Any]) -> dict[str, Any]:
@@ -39,14 +46,25 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
     """Index an upload, a PDF or another document. Takes an UploadTask and returns an Indexed, both as plain data."""
     with _reporting_job() as job:
         task = UploadTask.model_validate(payload)
-        indexed = indexing.index_upload(task, get_services(), job.report, job_id=job.job_id or None)
-        return indexed.model_dump(mode="json")
+
+        def index() -> Indexed:
+            return indexing.index_upload(
+                task,
+                get_services(),
+                job.report,
+                job_id=job.job_id or None,
+                outlasts_outage=lambda: job.on_store_outage != "fail",
+            )
+
+        return _outlasting_outages(job, index).model_dump(mode="json")
 
 
 def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
     """Delete an upload. Takes an UploadTask and returns a Removed, both as plain data."""
-    with _reporting_job():
-        return indexing.remove_upload(UploadTask.model_validate(payload), get_services()).model_dump(mode="json")
+    with _reporting_job() as job:
+        task = UploadTask.model_validate(payload)
+        removed = _outlasting_outages(job, lambda: indexing.remove_upload(task, get_services()))
+        return removed.model_dump(mode="json")
 
 
 def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
@@ -67,6 +85,21 @@ async def _answer_and_close(payload: dict[str, Any], job: JobContext) -> dict[st
         return await _answer(payload, job)
     finally:
         await close_loop()
+
+
+def _outlasting_outages(job: JobContext, run: Callable[[], T]) -> T:
+    """Run a job; where the job waits for the vector store inside, run it again once the store answers."""
+    while True:
+        try:
+            return run()
+        except StoreUnavailable:
+            if job.on_store_outage != "wait":
+                raise
+        job.report(Progress(stage=WAITING_FOR_STORE))
+        while True:
+            current_deadline().sleep(PROBE_SECONDS)
+            if store_answers(get_settings()) or job.on_store_outage != "wait":
+                break
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -50,6 +51,9 @@ class Ready(BaseModel):
     parts: Parts
     queues: list[QueuePart]
     warnings: list[str] = Field(description="For each part that is missing, what to do.")
+    vector_store_away_since: datetime | None = Field(
+        None, description="Since when jobs have waited for the vector store, while any worker does not reach it."
+    )
 
 
 @router.get("/")
@@ -81,21 +85,29 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
     condition = await vector_store_condition(settings)
     try:
         states = await queue.states()
+        away_since = await queue.store_away_since()
     except QueueUnavailable as error:
         parts = Parts(valkey="unavailable", workers="unknown", vector_store=condition)
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return problem_response(error.status, error.title, error.detail, headers=headers, parts=parts.model_dump())
-    warnings = _warnings(states, condition)
+    if away_since is not None:  # what counts is what the workers reach
+        condition = "unavailable"
+    warnings = _warnings(states, condition, away_since)
     has_workers = any(state.workers for state in states if state.name == REQUIRED_QUEUE)
     return Ready(
         status="degraded" if warnings else "ready",
-        parts=Parts(valkey="ready", workers="ready" if has_workers else "none", vector_store=condition),
+        parts=Parts(
+            valkey="ready",
+            workers="ready" if has_workers else "none",
+            vector_store=condition,
+        ),
         queues=[QueuePart(name=state.name, waiting=state.waiting, workers=len(state.workers)) for state in states],
         warnings=warnings,
+        vector_store_away_since=away_since,
     )
 
 
-def _warnings(states: list[QueueState], condition: Condition) -> list[str]:
+def _warnings(states: list[QueueState], condition: Condition, away_since: datetime | None) -> list[str]:
     warnings = [
         f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
         for state in states
@@ -104,5 +116,11 @@ def _warnings(states: list[QueueState], condition: Condition) -> list[str]:
     if condition == "empty":
         warnings.append(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
     if condition == "unavailable":
-        warnings.append("the Qdrant server does not answer: check QDRANT_URL and QDRANT_API_KEY")
+        since = f" since {away_since.isoformat(timespec='seconds')}" if away_since else ""
+        warnings.append(
+            f"the Qdrant server does not answer{since}: questions and uploads wait for it; check QDRANT_URL, and that "
+            "the server runs"
+        )
+    if condition == "refused":
+        warnings.append("the Qdrant server refuses to search: check QDRANT_API_KEY and QDRANT_URL")
     return warnings

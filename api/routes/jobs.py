@@ -53,7 +53,9 @@ class JobState(BaseModel):
     expected_wait_seconds: float | None = Field(
         None, description="Expected wait at the rate of the last minute; only for a job with a position."
     )
-    progress: Progress | None = Field(None, description="How far the job is; while started.")
+    progress: Progress | None = Field(
+        None, description="How far the job is; while started, or while it waits for the vector store."
+    )
     result: str | None = Field(None, description="The answer; when finished.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")
 

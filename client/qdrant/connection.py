@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from settings import Settings
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 TIMEOUT_SECONDS = 10
+_TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def connect(settings: Settings) -> QdrantClient:
@@ -35,3 +37,11 @@ def api_key(settings: Settings) -> str | None:
 def tls_verification(settings: Settings) -> ssl.SSLContext | bool:
     """Return the `verify` argument for httpx: trust only TLS_CA_FILE; True (httpx's default) when it is not set."""
     return True if settings.tls_ca_file is None else ssl.create_default_context(cafile=settings.tls_ca_file)
+
+
+def is_outage(status: int) -> bool:
+    """Return True for a response by which a server says that it cannot answer now, such as one of a half-dead cluster.
+
+    An outage passes. Other failures do not, such as a wrong key.
+    """
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN

@@ -1,4 +1,4 @@
-"""The state of the vector store as seen from outside, for the API, which must not open the store."""
+"""The state of the vector store as seen from outside, for the API, which must not open it, and during an outage."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from typing import Literal
 
 import httpx
 
-from client.qdrant.connection import api_key, tls_verification
-from client.qdrant.points import COMPLETE, collection_name
+from client.qdrant.connection import api_key, is_outage, tls_verification
+from client.qdrant.points import COMPLETE, SPARSE_VECTOR, collection_name
 from settings import LEXICAL_MODEL, Settings
 
 TIMEOUT_SECONDS = 1.0
+# A search of every shard of a collection. A cluster that has lost a shard still answers requests about itself.
+_SEARCH = {"query": {"indices": [0], "values": [1.0]}, "using": SPARSE_VECTOR, "limit": 1, "with_payload": False}
 
-Condition = Literal["ready", "empty", "unavailable"]
+Condition = Literal["ready", "empty", "unavailable", "refused"]
 
 
 async def vector_store_condition(settings: Settings) -> Condition:
-    """Return whether chunks can be found. `empty`: nothing was indexed with the current embedding model."""
+    """Return whether chunks can be found, on a server by a search.
+
+    `empty`: nothing was indexed with the current embedding model. `unavailable`: the server does not answer within
+    TIMEOUT_SECONDS, or cannot search now. `refused`: it refuses the key or the search.
+    """
     name = collection_name(settings.dense_model or LEXICAL_MODEL)
     if settings.qdrant_url is None:
         return "ready" if (settings.qdrant_dir / name / COMPLETE).exists() else "empty"
@@ -24,8 +30,12 @@ async def vector_store_condition(settings: Settings) -> Condition:
     headers = {"api-key": key} if key else {}
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=tls_verification(settings)) as http:
-            response = await http.get(f"{settings.qdrant_url}/collections/{name}/exists", headers=headers)
-            response.raise_for_status()
-            return "ready" if response.json()["result"]["exists"] else "empty"
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            url = f"{settings.qdrant_url}/collections/{name}/points/query"
+            response = await http.post(url, headers=headers, json=_SEARCH)
+    except httpx.HTTPError:
         return "unavailable"
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return "empty"
+    if response.is_success:
+        return "ready"
+    return "unavailable" if is_outage(response.status_code) else "refused"

@@ -19,6 +19,7 @@ from qdrant_edge import SparseVector
 
 from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery, nothing_indexed
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.connection import is_outage
 from client.qdrant.points import (
     COLLECTION_PREFIX,
     CONTENT_KEY,
@@ -30,7 +31,7 @@ from client.qdrant.points import (
     collection_name,
 )
 from client.qdrant.store import VectorStore
-from errors import StoreUnavailable
+from errors import StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -199,15 +200,11 @@ def _payload(document: Document) -> dict[str, Any]:
 
 @contextmanager
 def _store_errors() -> Iterator[None]:
-    """Translate the client's errors to NothingIndexed and StoreUnavailable."""
+    """Translate the client's errors to NothingIndexed, StoreRefused and StoreUnavailable."""
     try:
         yield
     except UnexpectedResponse as error:
-        if error.status_code == httpx.codes.NOT_FOUND:
-            raise nothing_indexed() from None
-        if error.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise StoreUnavailable("the Qdrant server rejected QDRANT_API_KEY: check the key") from None
-        raise StoreUnavailable(f"the Qdrant server answered {error.status_code} {error.reason_phrase}") from None
+        raise _refusal(error.status_code or 0, error.reason_phrase) from None
     except ResponseHandlingException as error:
         raise StoreUnavailable(
             f"the Qdrant server does not answer ({type(error.source).__name__}): "
@@ -219,3 +216,13 @@ def _store_errors() -> Iterator[None]:
         if "not found" in str(error):  # how the client's local mode reports a missing collection
             raise nothing_indexed() from None
         raise
+
+
+def _refusal(status: int, reason: str) -> StoreError:
+    """Return the error for a response that is no success."""
+    if status == httpx.codes.NOT_FOUND:
+        return nothing_indexed()
+    if status in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
+        return StoreRefused("the Qdrant server rejected QDRANT_API_KEY: check the key")
+    kind = StoreUnavailable if is_outage(status) else StoreRefused
+    return kind(f"the Qdrant server answered {status} {reason}")

@@ -16,7 +16,7 @@ from rq.utils import now, utcformat, utcparse
 from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
 from client.valkey import keys
 from errors import JobTimedOut
-from schemas import Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
+from schemas import WAITING_FOR_STORE, Answer, Failure, Indexed, JobStatus, JobView, Progress, Removed
 
 Kind = Literal["chat", "document", "webhook"]
 
@@ -141,9 +141,7 @@ def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes])
             created_at=_time(job["created_at"]),
             started_at=_time(job.get("started_at")) if status is not JobStatus.QUEUED else None,
             ended_at=_time(job.get("ended_at")) if status.terminal else None,
-            progress=Progress.model_validate(meta["progress"])
-            if status is JobStatus.STARTED and "progress" in meta
-            else None,
+            progress=_progress(status, meta),
             result=value,
             failure=_failure(status, meta, result, decode_text(job.get("timeout"))),
         )
@@ -157,6 +155,14 @@ def _read_record(job_id: str, job: dict[str, bytes], result: dict[bytes, bytes])
             created_at=datetime.now(UTC),
             failure=unreadable,
         )
+
+
+def _progress(status: JobStatus, meta: dict[str, Any]) -> Progress | None:
+    """Return the progress of a started job; of a queued job, only that it waits for the vector store."""
+    if "progress" not in meta or status not in {JobStatus.STARTED, JobStatus.QUEUED}:
+        return None
+    progress = Progress.model_validate(meta["progress"])
+    return progress if status is JobStatus.STARTED or progress.stage == WAITING_FOR_STORE else None
 
 
 def _cancelled_while_waiting(job: dict[str, bytes]) -> bool:

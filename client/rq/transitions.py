@@ -19,7 +19,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -115,6 +115,14 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class HandBack:
+    """A job goes back to the front of its list, to be run again, after it ran for `seconds`."""
+
+    seconds: float
+    status: ClassVar[str] = "handed back"
+
+
+@dataclass(frozen=True, slots=True)
 class TakeResult:
     """The jobs taken from a list, and the ids that were dropped from it, each with the reason.
 
@@ -182,11 +190,14 @@ class JobTransitions:
             suspect_waits=bool(suspect_waits),
         )
 
-    def finish_call(self, execution: ExecutionRef, outcome: JobOutcome) -> ScriptCall:
-        """Return the call that writes how a job ended.
+    def finish_call(self, execution: ExecutionRef, outcome: JobOutcome | HandBack) -> ScriptCall:
+        """Return the call that writes how a job ended, or that hands it back.
 
-        Its reply is 1 (written), 2 (written before) or 0 (not written: the execution does not hold the job any more).
+        Its reply is 1 (written), 2 (written before, or the job was cancelled), or 0 (not written: the execution does
+        not hold the job any more).
         """
+        if isinstance(outcome, HandBack):
+            return self._hand_back_call(execution)
         return ScriptCall(_FINISH, [self._worker_key], self._finish_arguments(execution, outcome))
 
     def save_call(self, execution: ExecutionRef, field: RunningField, value: bytes) -> ScriptCall:
@@ -195,8 +206,7 @@ class JobTransitions:
 
     def hand_back(self, execution: ExecutionRef) -> bool:
         """Put a job at the front of its list. Returns False when it was lost or cancelled."""
-        arguments = [execution.queue, execution.job_id, execution.execution_id, rq_timestamp(), time.time()]
-        return int(_HAND_BACK.call(self.valkey, (), arguments)) == 1
+        return int(self._hand_back_call(execution).run(self.valkey)) == 1
 
     def hand_back_unconfirmed(self, queue: str, execution_ids: Iterable[str]) -> int:
         """Hand back the jobs of a `take` whose reply was lost. Returns how many."""
@@ -292,6 +302,10 @@ class JobTransitions:
         """Remove expired jobs from the registry of cancelled ones. Returns how many were checked: at most `limit`."""
         return int(_PRUNE_CANCELLED.call(self.valkey, (), [queue, time.time(), limit, RECHECK_SECONDS]))
 
+    def _hand_back_call(self, execution: ExecutionRef) -> ScriptCall:
+        arguments = [execution.queue, execution.job_id, execution.execution_id, rq_timestamp(), time.time()]
+        return ScriptCall(_HAND_BACK, (), arguments)
+
     def _finish_arguments(self, execution: ExecutionRef, outcome: JobOutcome) -> list[Any]:
         unix = time.time()
         failed = outcome.status != "finished"
@@ -353,4 +367,4 @@ _RESTORE_UNSTARTED = _load("restore_unstarted")
 _ENQUEUE_DUE = _load("enqueue_due")
 _SAVE_FIELD = _load("save_field")
 # The scripts of what a running job writes, for `run_all`.
-JOB_WRITE_SCRIPTS = (WRITE_EVENTS, _SAVE_FIELD, _FINISH)
+JOB_WRITE_SCRIPTS = (WRITE_EVENTS, _SAVE_FIELD, _FINISH, _HAND_BACK)

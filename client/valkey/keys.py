@@ -152,6 +152,11 @@ CIRCUIT_BREAKER_PAUSE: Final = "rag:provider:pause"
 CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
 RATE_LIMITER: Final = "rag:provider:bucket"
 
+# --- The vector store ---
+
+# Since when workers find it away; gone while they reach it.
+STORE_OUTAGE: Final = "rag:store:away"
+
 # --- Webhooks ---
 
 # Outbox entries whose job has not ended, by the time they were written: a sorted set of job ids.

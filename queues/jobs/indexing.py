@@ -8,6 +8,7 @@ so that points never outlive the upload, whichever of the two jobs writes last.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from client.llm.deadline import current_deadline
@@ -21,6 +22,7 @@ from errors import (
     JobTimedOut,
     ProviderError,
     StoreError,
+    StoreUnavailable,
     UploadGone,
 )
 from queues.wiring import Services
@@ -34,12 +36,20 @@ _TIMEOUT = ("timeout", "indexing ran too long (INGESTION_TIMEOUT_SECONDS)")
 _INTERNAL = ("internal", "indexing failed with an internal error; the worker's log says why")
 
 
-def index_upload(task: UploadTask, services: Services, report: ProgressCallback, *, job_id: str | None) -> Indexed:
+def index_upload(
+    task: UploadTask,
+    services: Services,
+    report: ProgressCallback,
+    *,
+    job_id: str | None,
+    outlasts_outage: Callable[[], bool] = lambda: False,
+) -> Indexed:
     """Index an upload, and write the outcome into its row.
 
-    `job_id` is None outside any job.
+    `job_id` is None outside any job. While `outlasts_outage` is True, the job is run again after a StoreUnavailable.
 
     Raises:
+        StoreUnavailable: the vector store does not answer. The row is unchanged if the job is run again.
         UploadGone: the upload was deleted, or another job indexes the upload now.
         JobStopped: another worker has taken over the job, and with it the row.
         AppError: indexing failed; the row says why.
@@ -63,6 +73,8 @@ def index_upload(task: UploadTask, services: Services, report: ProgressCallback,
         _fail(upload, services, *_TIMEOUT)
         raise
     except AppError as error:
+        if isinstance(error, StoreUnavailable) and outlasts_outage():
+            raise
         _fail(upload, services, reason=_reason(error), error=error.detail)
         raise
     except Exception as error:

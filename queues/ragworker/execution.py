@@ -20,9 +20,13 @@ from client.rq.records import read_call, read_timestamp
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
 from observability import logs
-from queues.context import JobContext
+from queues.context import JobContext, OnStoreOutage
 from queues.ragworker.job_writer import JobWriter
 
+# A job that the vector store did not answer so many times, although the store answered probes in between, fails.
+MAX_STORE_FAILURES = 20
+# Their number, among the notes of a job.
+STORE_FAILURES = "store_failures"
 # A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
 _WAITING = {RqStatus.QUEUED, RqStatus.STARTED, RqStatus.CREATED, RqStatus.DEFERRED, RqStatus.SCHEDULED}
 _CALLBACKS = ("success_callback_name", "failure_callback_name", "stopped_callback_name")
@@ -52,6 +56,19 @@ class RagWorkerJob(JobContext):
 
     def saved_draft(self) -> bytes | None:
         return self.draft
+
+    @property
+    def on_store_outage(self) -> OnStoreOutage:
+        return "hand back" if self._store_failures + 1 < MAX_STORE_FAILURES else "fail"
+
+    def count_store_failure(self) -> None:
+        """Count, for later attempts, that the vector store did not answer this one."""
+        self._note(**{STORE_FAILURES: self._store_failures + 1})
+
+    @property
+    def _store_failures(self) -> int:
+        failures = self.notes.get(STORE_FAILURES, 0)
+        return failures if isinstance(failures, int) else 0
 
     def _open_events(self) -> None:
         self.write_event("started", {})

@@ -22,19 +22,21 @@ from client.rq.transitions import (
     STOPPED,
     ExecutionRef,
     FinalStatus,
+    HandBack,
     JobOutcome,
     JobTransitions,
     TakenJob,
     encode_exception,
     encode_result,
 )
-from errors import AppError, JobTimedOut
+from errors import AppError, JobTimedOut, StoreUnavailable
 from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
 from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.loop import JobLoop, canceller
+from queues.ragworker.store_pause import StorePause
 from queues.ragworker.threads import JobThreads
 
 log = logging.getLogger("rq.worker")
@@ -54,6 +56,7 @@ class Executor:
 
     With `burst` the readers end when their lists are empty. `max_jobs` bounds how many jobs are taken in all.
     `compute_threads` threads compute for the jobs of the event loop; `on_close` is awaited in the loop at the end.
+    A job that finds the vector store away is handed back, and its like are not taken until `store_answers`.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Executor:
         default_timeout_seconds: int,
         compute_threads: int,
         on_close: Callable[[], Awaitable[None]],
+        store_answers: Callable[[], bool],
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
@@ -78,6 +82,7 @@ class Executor:
         self._threads = JobThreads(self._run, keep_idle=concurrency)
         self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
         self._writer = JobWriter(transitions, self._on_written)
+        self._store_pause = StorePause(transitions.valkey, store_answers, limits)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._suspects: set[str] = set()  # the running executions that have to run alone
         self._lock = threading.Lock()
@@ -113,6 +118,7 @@ class Executor:
         """Take no more jobs."""
         self._stopping.set()
         self._capacity.close()
+        self._store_pause.close()
 
     def close(self, *, discard: bool) -> None:
         """End the threads. With `discard`, outcomes that are not written yet are dropped."""
@@ -179,6 +185,9 @@ class Executor:
                 if self._suspects:
                     self._stopping.wait(SUSPECT_SECONDS)
                     continue
+                if self._store_pause.stops(queue):
+                    self._store_pause.wait(PAUSE_SECONDS)
+                    continue
                 if unconfirmed:
                     self._transitions.hand_back_unconfirmed(queue, unconfirmed)
                     unconfirmed.clear()
@@ -202,6 +211,8 @@ class Executor:
             return True
         used = 0
         try:
+            if self._store_pause.stops(queue):  # since the reader began to wait
+                return True
             execution_ids = [uuid4().hex for _ in range(self._jobs_allowed(slots))]
             unconfirmed.update(execution_ids)
             idle = self._capacity.used == slots
@@ -272,11 +283,15 @@ class Executor:
         """Run a job in the event loop, and write its outcome unless another thread has decided it."""
         self._settle(execution, await self._awaited_outcome_of(execution))
 
-    def _settle(self, execution: Execution, outcome: JobOutcome) -> None:
-        if execution.claim():
-            self._writer.write_outcome(execution.ref, outcome)
+    def _settle(self, execution: Execution, outcome: JobOutcome | HandBack) -> None:
+        if not execution.claim():
+            return
+        if isinstance(outcome, HandBack):
+            self._store_pause.begin()  # first, so that no reader takes the job again at once
+            execution.job.count_store_failure()
+        self._writer.write_outcome(execution.ref, outcome)
 
-    def _outcome_of(self, execution: Execution) -> JobOutcome:
+    def _outcome_of(self, execution: Execution) -> JobOutcome | HandBack:
         started = time.monotonic()
         try:
             with _job_context(execution):
@@ -285,7 +300,7 @@ class Executor:
             return _failure(execution, error, started)
         return _success(execution, result, started)
 
-    async def _awaited_outcome_of(self, execution: Execution) -> JobOutcome:
+    async def _awaited_outcome_of(self, execution: Execution) -> JobOutcome | HandBack:
         started = time.monotonic()
         try:
             with _job_context(execution), execution.deadline.closing_on_stop(canceller()):
@@ -294,7 +309,7 @@ class Executor:
             return _failure(execution, error, started)
         return _success(execution, result, started)
 
-    def _on_written(self, ref: ExecutionRef, outcome: JobOutcome, written: bool) -> None:  # noqa: FBT001
+    def _on_written(self, ref: ExecutionRef, outcome: JobOutcome | HandBack, written: bool) -> None:  # noqa: FBT001
         execution = self._executions.get(ref.execution_id)
         if written:
             fields = logs.fields(
@@ -330,9 +345,11 @@ def _success(execution: Execution, result: str, started: float) -> JobOutcome:
     return JobOutcome("finished", result, execution.result_ttl, _dumps(execution.job.notes), seconds)
 
 
-def _failure(execution: Execution, error: BaseException, started: float) -> JobOutcome:
+def _failure(execution: Execution, error: BaseException, started: float) -> JobOutcome | HandBack:
     """Return the outcome of a job that raised `error`, and log why it failed."""
     job = execution.job
+    if isinstance(error, StoreUnavailable) and job.on_store_outage == "hand back":
+        return HandBack(time.monotonic() - started)
     expected = isinstance(error, AppError)  # then the job's notes hold the reason
     log.warning("%s: %s: %s", job.queue, job.job_id, type(error).__name__, exc_info=None if expected else error)
     text = encode_exception("".join(traceback.format_exception(error)))

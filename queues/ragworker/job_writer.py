@@ -21,6 +21,7 @@ from client.rq.transitions import (
     JOB_WRITE_SCRIPTS,
     RUNNING_FIELDS,
     ExecutionRef,
+    HandBack,
     JobOutcome,
     JobTransitions,
     RunningField,
@@ -58,7 +59,7 @@ class JobWriter:
     def __init__(
         self,
         transitions: JobTransitions,
-        on_written: Callable[[ExecutionRef, JobOutcome, bool], None],
+        on_written: Callable[[ExecutionRef, JobOutcome | HandBack, bool], None],
         *,
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
@@ -69,7 +70,7 @@ class JobWriter:
         # What is not in Valkey yet, by execution id.
         self._events: dict[str, EventBuffer] = {}
         self._fields: dict[tuple[str, RunningField], tuple[ExecutionRef, bytes]] = {}
-        self._outcomes: dict[str, tuple[ExecutionRef, JobOutcome]] = {}
+        self._outcomes: dict[str, tuple[ExecutionRef, JobOutcome | HandBack]] = {}
         self._urgent = False
         self._discard = False
         self._closed = False
@@ -92,11 +93,12 @@ class JobWriter:
                 self._wake_if_idle()
                 self._fields[execution.execution_id, field] = (execution, value)
 
-    def write_outcome(self, execution: ExecutionRef, outcome: JobOutcome) -> None:
-        """Write an outcome at once."""
+    def write_outcome(self, execution: ExecutionRef, outcome: JobOutcome | HandBack) -> None:
+        """Write an outcome at once, or hand the job back."""
         with self._changed:
-            for field in RUNNING_FIELDS:
-                self._fields.pop((execution.execution_id, field), None)
+            if isinstance(outcome, JobOutcome):  # which holds the latest notes, and ends the draft
+                for field in RUNNING_FIELDS:
+                    self._fields.pop((execution.execution_id, field), None)
             self._outcomes[execution.execution_id] = (execution, outcome)
             self._urgent = True
             self._changed.notify()
@@ -186,7 +188,7 @@ class JobWriter:
             if self._fields.get(key, (None, b""))[1] is value:  # else it was replaced
                 del self._fields[key]
 
-    def _end_outcome(self, execution: ExecutionRef, outcome: JobOutcome, reply: int | None) -> None:
+    def _end_outcome(self, execution: ExecutionRef, outcome: JobOutcome | HandBack, reply: int | None) -> None:
         with self._changed:
             del self._outcomes[execution.execution_id]
         self._on_written(execution, outcome, bool(reply))

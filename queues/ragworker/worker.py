@@ -47,6 +47,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -173,6 +174,7 @@ class RagWorker(BaseWorker):
             default_timeout_seconds=self.settings.job_timeout_seconds,
             compute_threads=wiring.compute_threads(self.settings),
             on_close=wiring.close_loop,
+            store_answers=partial(wiring.store_answers, self.settings),
             burst=burst,
             max_jobs=max_jobs,
         )

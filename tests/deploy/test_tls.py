@@ -101,12 +101,19 @@ def test_a_certificate_for_another_host_is_refused(
 
 
 class _Qdrant(BaseHTTPRequestHandler):
-    """As much of a Qdrant as tells whether a collection is there, to those who have the key."""
+    """As much of a Qdrant as tells that a collection is not there, to those who have the key."""
 
     def do_GET(self) -> None:
+        self.answer(200, {"result": {"exists": False}, "status": "ok", "time": 0})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.answer(404, {"status": {"error": "Not found"}})
+
+    def answer(self, status: int, content: object) -> None:
         known = self.headers["api-key"] == "the-key"
-        body = json.dumps({"result": {"exists": False}, "status": "ok", "time": 0}).encode() if known else b""
-        self.send_response(200 if known else 401)
+        body = json.dumps(content).encode() if known else b""
+        self.send_response(status if known else 401)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -130,6 +137,8 @@ def secure_qdrant(certificates: Path) -> Iterator[str]:
 def test_a_qdrant_server_over_tls(secure_qdrant: str, certificates: Path, make_settings: MakeSettings) -> None:
     settings = make_settings(qdrant_url=secure_qdrant, qdrant_api_key="the-key", tls_ca_file=certificates / "ca.crt")
     assert asyncio.run(vector_store_condition(settings)) == "empty"
+    stranger = settings.model_copy(update={"qdrant_api_key": None})
+    assert asyncio.run(vector_store_condition(stranger)) == "refused"
     client = connect(settings)
     assert not client.collection_exists("chunks")
     client.close()
