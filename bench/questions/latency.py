@@ -19,6 +19,9 @@ ANSWERS = 60
 WARM_UP = 20
 RATE = 50.0
 TOKENS = 25
+NOT_YET = {httpx.codes.ACCEPTED, httpx.codes.SERVICE_UNAVAILABLE}
+# A client that an overloaded API refuses asks again after this time.
+REFUSED_SECONDS = 0.5
 PROMPT = '<source n="1">\n\nFirst. The mill was built in 1741 by Agnes of Fenbrook. Last.\n</source>'
 
 
@@ -82,8 +85,9 @@ async def _answer(setup: Setup, connection: Connection) -> float:
     """Ask, wait for the result, and return the seconds."""
     started = time.monotonic()
     job_id = await _ask(setup, connection, "zero")
-    status = int(httpx.codes.ACCEPTED)
-    while status == httpx.codes.ACCEPTED:
+    status, result = await connection.call("GET", f"/result/{job_id}?wait=60")
+    while status in NOT_YET:
+        await asyncio.sleep(REFUSED_SECONDS if status == httpx.codes.SERVICE_UNAVAILABLE else 0)
         status, result = await connection.call("GET", f"/result/{job_id}?wait=60")
     if status != httpx.codes.OK or json.loads(result)["status"] != "completed":
         raise RuntimeError(f"a question ended with {status}: {result[:500]!r}")
@@ -93,6 +97,9 @@ async def _answer(setup: Setup, connection: Connection) -> float:
 async def _ask(setup: Setup, connection: Connection, model: str) -> str:
     body = json.dumps({"query": next(setup.questions), "model": model}).encode()
     status, accepted = await connection.call("POST", "/chat", body)
+    while status == httpx.codes.SERVICE_UNAVAILABLE:
+        await asyncio.sleep(REFUSED_SECONDS)
+        status, accepted = await connection.call("POST", "/chat", body)
     if status != httpx.codes.ACCEPTED:
         raise RuntimeError(f"POST /chat: {status} {accepted[:500]!r}")
     return str(json.loads(accepted)["job_id"])
