@@ -18,6 +18,8 @@ from client.rq_client import JobQueue
 AT_ONCE = 32
 MEASURED = 4_000
 WAITING = 10_000
+# Others use the machine, too: once is not enough for 10 %.
+TIMES = 2
 BATCH = 250
 MAX_SECONDS = 120.0
 
@@ -25,8 +27,8 @@ MAX_SECONDS = 120.0
 def run(setup: Setup, _seconds: float) -> None:
     """Print the CPU of a job with and without the others, and the ratio."""
     print(f"\na job that does nothing, submitted as the API does and run {AT_ONCE} at once: CPU ms a job")
-    costs = []
-    for waiting in (0, WAITING):
+    costs: dict[int, list[float]] = {0: [], WAITING: []}
+    for waiting in [0, WAITING] * TIMES:
         command = [RQ, "worker", "-w", "bench.queue_worker.Worker", "--quiet", "--url", setup.url, QUEUE]
         with setup.worker(AT_ONCE, command) as worker:
             suspend(setup.valkey)
@@ -35,13 +37,13 @@ def run(setup: Setup, _seconds: float) -> None:
             began = time.monotonic()
             running = _cpu_ms(setup, worker, lambda: _run(setup))
             rate = MEASURED / (time.monotonic() - began)
-        costs.append(sum(submitting) + sum(running))
+        costs[waiting].append(sum(submitting) + sum(running))
         print(
-            f"  {waiting:>6} others waiting   submit: client {submitting[0]:.3f}, Valkey {submitting[2]:.3f}   "
-            f"run: worker {running[1]:.3f}, Valkey {running[2]:.3f}   together {costs[-1]:.3f}   {rate:.0f} jobs/s",
+            f"  {waiting:>6} others waiting   submit: client {submitting[0]:.3f}, Valkey {submitting[2]:.3f}   run: "
+            f"worker {running[1]:.3f}, Valkey {running[2]:.3f}   together {costs[waiting][-1]:.3f}   {rate:.0f} jobs/s",
             flush=True,
         )
-    print(f"  with the others / without {costs[1] / costs[0]:6.2f}")
+    print(f"  with the others / without, the cheaper of {TIMES} each: {min(costs[WAITING]) / min(costs[0]):.2f}")
 
 
 async def _submit(setup: Setup, count: int) -> None:
