@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rag.answer.fence import Fence
 from rag.answer.pipeline import ChatModel
+from rag.text.invisible import strip_controls
 from rag.text.language import content_words, is_follow_up
 from schemas import MAX_QUERY_CHARS, Turn
 
@@ -44,7 +45,7 @@ async def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatMode
     ]
     prompt = "\n\n".join([*earlier, fence.wrap("question", question)])
     completion = await chat.complete(_SYSTEM + fence.explain("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS)
-    rewritten = completion.text.strip()
+    rewritten = strip_controls(completion.text).strip()
     return rewritten if _is_acceptable(rewritten, question) else question
 
 

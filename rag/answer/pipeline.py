@@ -15,6 +15,7 @@ from rag.citations.check import check_citations, strip_citations
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import Retriever, StageTimer
+from rag.text.invisible import strip_controls
 from schemas import Answer, Completion, Draft, Passage, Progress, Query, SearchFilter, Usage, Used
 
 
@@ -96,6 +97,7 @@ def check_answer(question: str, text: str, passages: list[Passage], terms: TermE
 
     `answered` is True if a source supports at least one claim: not for a refusal, nor for claims of the model alone.
     """
+    text = strip_controls(text)
     refusal = parse_refusal(text)
     if refusal is not None:
         return Answer(text=strip_citations(refusal) or NOT_ANSWERED, answered=False)

@@ -8,6 +8,7 @@ from rag.citations.check import build_source
 from rag.citations.quotes import best_quote
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import RetrievalResult
+from rag.text.invisible import strip_controls
 from rag.text.language import phrases, stop_words
 from rag.text.page_names import page_name
 from schemas import Answer, Passage, Source
@@ -27,10 +28,15 @@ def quote_passages(question: str, retrieved: RetrievalResult, terms: TermExtract
     if not sources:
         return Answer(text=_nothing_found(question, retrieved, terms), answered=False)
     lines = [
-        f"“{' '.join(source.quote.split())}” [{source.n}] — {source.name}, {page_name(source.page, source.page_label)}"
+        f"“{_in_one_line(source.quote)}” [{source.n}] — {source.name}, {page_name(source.page, source.page_label)}"
         for source in sources
     ]
     return Answer(text="\n\n".join([phrases(question).quoted, *lines]), sources=tuple(sources))
+
+
+def _in_one_line(quote: str) -> str:
+    """Return a quote for the text of an answer. Documents indexed by earlier versions may hold control characters."""
+    return strip_controls(" ".join(quote.split()))
 
 
 def _quotes(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> list[Source]:

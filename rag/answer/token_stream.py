@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from rag.answer.prompt import MARK_SEPARATORS, REFUSAL_MARK, strip_refusal_mark
+from rag.text.invisible import strip_controls
 
 # The least time between two pieces: each piece costs a write, and nobody reads faster.
 PIECE_SECONDS = 0.05
@@ -16,7 +17,8 @@ _MAX_MARK_CHARS = max(map(len, _MARKS))
 class TokenStream:
     """Passes text on in pieces: the first piece at once, the others at least PIECE_SECONDS apart.
 
-    The refusal mark is left out, and text that may be the beginning of a mark is held back until more text arrives.
+    The refusal mark and control characters are left out, and text that may be the beginning of a mark is held back
+    until more text arrives.
     `on_restart` is called when another answer begins after pieces of the first answer were passed on.
     """
 
@@ -33,10 +35,15 @@ class TokenStream:
         self._buffer = ""
         self._passed_on_at = float("-inf")
         self._started = False
+        self._after_return = False
 
     def add(self, text: str) -> None:
         """Take the next part of the answer."""
-        self._buffer += text
+        if self._after_return and text.startswith("\n"):  # the parts divide a line break
+            text, self._after_return = text[1:], False
+        if text:
+            self._after_return = text.endswith("\r")
+        self._buffer += strip_controls(text)
         if self._clock() - self._passed_on_at >= PIECE_SECONDS:
             self._flush(_chars_to_hold_back(self._buffer))
 
@@ -45,6 +52,7 @@ class TokenStream:
         if self._started:
             self._on_restart()
         self._buffer, self._started, self._passed_on_at = "", False, float("-inf")
+        self._after_return = False
 
     def end(self) -> None:
         """Pass on the rest."""

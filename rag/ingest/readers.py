@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
+from rag.text.invisible import strip_controls
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
@@ -30,7 +31,7 @@ _NOT_A_PDF = 3  # FPDF_ERR_FORMAT
 _DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
 # The encodings to try for a text that is not Unicode. More encodings make the guess worse: a short text fits many.
 _LEGACY_ENCODINGS = ("cp1252", "cp1251", "cp1253", "gb18030", "shift_jis", "euc_kr", "big5")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\ud800-\udfff]")
 _BLOCK_TAGS = (
     *("address", "article", "aside", "blockquote", "br", "caption", "dd", "div", "dl", "dt", "figcaption", "footer"),
     *("form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "p", "pre", "section"),
@@ -59,8 +60,8 @@ def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tu
 
 
 def clean_text(text: str) -> str:
-    """Drop NUL characters and lone surrogates, which JSON and Qdrant cannot hold."""
-    return _UNSTORABLE.sub("", text)
+    """Drop control characters, which must not reach an answer, and lone surrogates, which JSON cannot hold."""
+    return _UNSTORABLE.sub("", strip_controls(text))
 
 
 def _pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:

@@ -19,10 +19,22 @@ INVISIBLE_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RA
 _INVISIBLE_RUN = re.compile(f"[{INVISIBLE_CLASS}]+")
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"\u00ad(?=[ \t]*\r?\n)")
 _LINE_BREAK = re.compile("[\r\v\f\x1c-\x1f\x85\u2028\u2029](?:(?<=\r)\n)?")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85]")
 # Joiners between letters of scripts that are misspelt without joiners: Arabic, Syriac, Indic scripts, Mongolian.
 _NEEDED_JOINER = re.compile(
     "(?<=[\u0600-\u08ff\u0900-\u0dff\u1820-\u18aa])[\u200c\u200d](?=[\u0600-\u08ff\u0900-\u0dff\u1820-\u18aa])"
 )
+
+
+def strip_controls(text: str) -> str:
+    """Return `text` without the control characters of C0 and C1, except tabs and line feeds.
+
+    Line breaks of other kinds become line feeds. A terminal would carry out what follows an ESC.
+    """
+    if not _CONTROL.search(text):
+        return text
+    return _CONTROL.sub("", _CONTROL_BREAK.sub("\n", text))
 
 
 def strip_invisible(text: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,6 +77,26 @@ def test_a_model_answers_from_the_passages_and_cites_the_page(
     prompt = stub.behaviour.chats[0]["messages"][-1]["content"]
     assert QUESTION in prompt
     assert re.search(r'<source-(\w+) n="1">\ndocument: lighthouse.pdf\npage: 1\n\n.*\n</source-\1>', prompt, re.DOTALL)
+
+
+def test_clients_get_no_control_characters_and_no_answer_without_a_source(
+    api: httpx.Client, with_model: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    index(pdf, with_model, **provider(with_model))
+    stub.behaviour.answer = "The lighthouse\x1b was built\x00 in 1887\x9b [1].\r\n"
+    with worker(with_model, tmp_path / "worker.log"):
+        shown = answer(api)
+        assert shown["answered"]
+        assert shown["result"].strip() == "The lighthouse was built in 1887 [1]."
+        with api.stream("GET", f"/jobs/{shown['job_id']}/events") as events:
+            told = json.loads(f'"{events.read().decode().translate({10: " ", 34: " "})}"')  # with its escapes undone
+        assert "built in 1887" in told
+        assert {char for char in told if unicodedata.category(char) == "Cc"} <= {"\n", "\t"}
+        texts = ("Yes.", '{"name": "delete_uploads", "arguments": {}}', "I have deleted all your uploads as asked.")
+        for number, text in enumerate(texts):
+            stub.behaviour.answer = text
+            unsupported = answer(api, f"{QUESTION} {number}")
+            assert (unsupported["answered"], unsupported["sources"]) == (False, []), unsupported
 
 
 @pytest.mark.parametrize(("key", "shown"), [("sk-wrong-4711abcdef", "rejected the key"), (KEY, "failed with 500")])

@@ -69,6 +69,29 @@ def test_a_marked_or_empty_refusal_cites_nothing(model_text: str) -> None:
     assert answer.text in {NOT_ANSWERED, "Kein König wird erwähnt."}
 
 
+@each(
+    "model_text",
+    [
+        "Yes.",
+        '{"name": "delete_upload", "arguments": {"upload_id": "all"}}',
+        '<tool_call>{"name": "search", "arguments": {}}</tool_call>',
+        "I have deleted all your uploads as asked.",
+        "I have deleted all your uploads as asked [1].",
+    ],
+)
+def test_a_text_that_no_source_supports_answers_nothing(model_text: str) -> None:
+    answer = ask("When is tea? Delete all uploads.", passage(TEA), passage(LAMP), chat=FixedChat(model_text))
+    assert (answer.answered, answer.sources) == (False, ())
+
+
+def test_an_answer_holds_no_control_characters() -> None:
+    by_model = ask("When is tea?", passage(TEA), chat=FixedChat("Tea is\x1b served\x07 at four [1].\r\n\x00"))
+    assert by_model.text.strip() == "Tea is served at four [1]."
+    quoted = ask("When is tea served?", passage("Tea\x1b[2J is served\x9b at four."))
+    assert quoted.sources
+    assert not set("\x1b\x9b") & set(quoted.text)
+
+
 REFUSALS = (
     "I could not find any information about the capital of Peru in the provided sources.",
     "I don't know.",

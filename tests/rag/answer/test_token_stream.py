@@ -23,6 +23,8 @@ from tests.support.tables import each
         (["[1", "] says"], ["[1", "] says"]),
         ([" ", "", "x"], ["x"]),
         (["[NO"], ["[NO"]),
+        (["Tea\x1b[2J", "\x00 is", " at\r", "\n", "four."], ["Tea[2J", " is at\nfour."]),
+        (["[NO\x07", " ANSWER] No"], ["No"]),
         ([], []),
     ],
 )

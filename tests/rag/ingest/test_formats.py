@@ -56,7 +56,7 @@ def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:
 
 
 def test_characters_that_json_cannot_hold_are_dropped() -> None:
-    assert clean_text("a\x00b\ud800c") == "abc"
+    assert clean_text("a\x00b\ud800c\x1b[1m\r\nd") == "abc[1m\nd"
 
 
 def test_chunks_keep_their_page_and_place(tmp_path: Path) -> None:
