@@ -30,7 +30,7 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     """
     for warning in unencrypted_secrets(settings):
         log.warning(warning)
-    wiring.preload(settings)
+    wiring.preload(settings, langchain=False)
     services = _open_services(settings, patience_seconds)
     wiring.set_services(services)
     relay = RelayThread(open_relay(settings.model_copy(update={"valkey_url": url})))
