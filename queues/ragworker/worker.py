@@ -40,6 +40,7 @@ abandoned and replaced.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -123,6 +124,7 @@ class RagWorker(BaseWorker):
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
         wiring.preload(self.settings, langchain=False)
         _allow_many_files()
+        _freeze_imports()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._install_signal_handlers()
         self.register_birth()  # type: ignore[no-untyped-call]
@@ -238,6 +240,16 @@ def _allow_many_files() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _freeze_imports() -> None:
+    """Keep the garbage collector away from the half a million objects of the imports, and have it run less often.
+
+    It took 5 of the 34 ms of CPU of an answer of 300 tokens.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 50)
 
 
 def queue_limits(queues: Iterable[str], total: int) -> dict[str, int]:
