@@ -31,7 +31,7 @@ from client.qdrant.points import (
     collection_name,
 )
 from client.qdrant.store import VectorStore
-from errors import StoreError, StoreRefused, StoreUnavailable
+from errors import NothingIndexed, StoreError, StoreRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -65,9 +65,16 @@ class ServerEngine:
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
         """As Engine.upsert."""
-        with _store_errors():
-            self._make_ready(dimensions)
-            self._client.upsert(self._collection, [_point(point) for point in points], wait=True)
+        records = [_point(point) for point in points]
+        try:
+            with _store_errors():
+                self._make_ready(dimensions)
+                self._client.upsert(self._collection, records, wait=True)
+        except NothingIndexed:  # the collection was lost after this process had seen it
+            self._ready = False
+            with _store_errors():
+                self._make_ready(dimensions)
+                self._client.upsert(self._collection, records, wait=True)
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """As Engine.payloads."""

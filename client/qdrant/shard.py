@@ -8,6 +8,7 @@ the shard for one operation. Opening takes 50 to 160 ms at 1,000 to 20,000 chunk
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -21,6 +22,8 @@ from client.files.locks import FileLock, HandoverLock
 from client.qdrant.base import nothing_indexed
 from client.qdrant.points import COMPLETE
 from errors import StoreInUse, StoreUnavailable
+
+log = logging.getLogger("rq.worker")
 
 HANDOVER_SECONDS = 0.02
 
@@ -40,6 +43,7 @@ class SharedShard:
         self._owner_lock = FileLock(folder / "owner.lock")
         self._changed = threading.Condition()
         self._shard: EdgeShard | None = None
+        self._opened: tuple[int, int] | None = None  # the marker of the shard that is open
         self._operations = 0
         self._handing_over = False
         self._closed = threading.Event()
@@ -59,8 +63,16 @@ class SharedShard:
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._handing_over)
+            if self._is_removed():
+                self._changed.wait_for(lambda: not self._operations)
+                self._close()
+                self._folder.mkdir(parents=True, exist_ok=True)
+                if self._keep_open:  # its locks were in the folder, too
+                    self._owner_lock.release()
+                    self._claim()
             if self._shard is None:
                 self._shard = self._open(create)
+                self._opened = self._marker()
             self._operations += 1
             shard = self._shard
         try:
@@ -87,7 +99,20 @@ class SharedShard:
             )
         self._owner_lock.write(f"process {os.getpid()}")
 
+    def _marker(self) -> tuple[int, int] | None:
+        """Identify the folder of the shard by its marker; None when there is none."""
+        try:
+            found = (self._path / COMPLETE).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _is_removed(self) -> bool:
+        """Return True if somebody removed the folder of the open shard: what is written to it now would be lost."""
+        return self._shard is not None and self._marker() != self._opened
+
     def _open(self, create: Callable[[Path], EdgeShard] | None) -> EdgeShard:
+        self._folder.mkdir(parents=True, exist_ok=True)
         if not self._lock.acquire(self._wait_seconds):
             raise StoreUnavailable(
                 f"the embedded vector store in {self._folder} was busy for {self._wait_seconds:.0f} s; "
@@ -114,19 +139,30 @@ class SharedShard:
 
     def _close(self) -> None:
         """Close the shard, if it is open, and release the folder to other processes. Call with `_changed` held."""
-        if self._shard is not None:
-            shard, self._shard = self._shard, None
+        if self._shard is None:
+            return
+        removed = self._is_removed()
+        shard, self._shard = self._shard, None
+        try:
             shard.flush()
             shard.close()
+        except Exception:
+            if not removed:
+                raise
+        finally:
             self._lock.release()
+        if removed:
+            log.error("the embedded vector store in %s was removed while it was open", self._path)
 
     def _hand_over_while_contended(self) -> None:
         while not self._closed.wait(HANDOVER_SECONDS):
-            if self._shard is None or not self._lock.contended():
+            if self._shard is None or self._is_removed() or not self._lock.contended():
                 continue
             with self._changed:
                 self._handing_over = True
                 self._changed.wait_for(lambda: not self._operations)
-                self._close()
-                self._handing_over = False
-                self._changed.notify_all()
+                try:
+                    self._close()
+                finally:
+                    self._handing_over = False
+                    self._changed.notify_all()

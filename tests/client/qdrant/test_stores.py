@@ -6,6 +6,7 @@ The server engine runs on qdrant-client's local mode, and also on a real server 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -237,6 +238,31 @@ def test_a_half_created_collection_is_created_again(tmp_path: Path) -> None:
     with pytest.raises(NothingIndexed):
         search(store, "museum", MINE, 1)
     store.upsert(chunks())
+    assert store.count(MINE) == len(TEXTS)
+
+
+@pytest.mark.parametrize("removed", ["collection", "folder"])
+@pytest.mark.parametrize("owner", [True, False])
+def test_an_open_store_whose_folder_is_removed_begins_anew(tmp_path: Path, removed: str, owner: bool) -> None:
+    folder = tmp_path / "qdrant"
+    store = embedded(folder, owner=owner)
+    store.upsert(chunks())
+    shutil.rmtree(folder if removed == "folder" else next(folder.glob("documents-*")))
+    with pytest.raises(NothingIndexed):
+        search(store, "museum", MINE, 1)
+    store.upsert(chunks("u2"))
+    store.close()
+    again = embedded(folder, owner=True)  # so the chunks are on the disk
+    assert {passage.chunk.upload_id for passage in search(again, "museum", MINE, 9)} == {"u2"}
+    again.close()
+
+
+def test_a_collection_that_a_server_lost_is_created_again() -> None:
+    client = QdrantClient(":memory:")
+    store = server_store(client, model="m", dense=None, bm25=Bm25Encoder())
+    store.upsert(chunks())
+    client.delete_collection(client.get_collections().collections[0].name)
+    store.upsert(chunks("u2"))
     assert store.count(MINE) == len(TEXTS)
 
 
