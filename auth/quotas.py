@@ -1,7 +1,7 @@
 """Limits on requests, uploads and tokens, counted in Valkey by the library `limits` for all API and worker processes.
 
-Requests are counted for each key over a sliding minute. Uploads and tokens are counted for each user over a day that
-begins with the first of them.
+Requests are counted for each key over a sliding minute, and wrong keys for each address. Uploads and tokens are counted
+for each user over a day that begins with the first of them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 
 from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
@@ -20,11 +21,15 @@ from client.valkey import keys
 from client.valkey.connection import valkey_call
 from client.valkey.keys import quoted
 from client.valkey.multiplexed import MultiplexedRedis
-from errors import TooManyRequests, rate_limit_headers
+from errors import TooManyRequests, Unauthenticated, rate_limit_headers
 from schemas import Caller
 from settings import Settings
 
 _SETTINGS = {"requests": "REQUESTS_PER_MINUTE", "uploads": "UPLOADS_PER_DAY", "tokens": "TOKENS_PER_DAY"}
+FAILED_KEYS_PER_MINUTE = 30
+_FAILED_KEYS = RateLimitItemPerMinute(FAILED_KEYS_PER_MINUTE)
+# The part of an IPv6 address that names a network: its hosts choose the rest.
+_IPV6_NETWORK_BITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,24 @@ class Quotas:
             return None
         return await _count(self._per_minute, self._requests, "requests", caller.key_id or caller.user_id)
 
+    async def count_failed_key(self, address: str, refusal: Unauthenticated) -> None:
+        """Count a wrong key or token from an IP address. Raises TooManyRequests beyond FAILED_KEYS_PER_MINUTE.
+
+        Only wrong keys count and only wrong keys are refused: a valid key from the same address, as behind NAT, is
+        never locked out. A key has 256 random bits, so the limit need not slow down guessing; it bounds what a guesser
+        costs.
+        """
+        network = _network(address)
+        async with valkey_call():
+            if await self._per_minute.hit(_FAILED_KEYS, "failed-keys", quoted(network)):
+                return
+            quota = await _read(self._per_minute, _FAILED_KEYS, "failed-keys", network)
+        raise TooManyRequests(
+            f"{FAILED_KEYS_PER_MINUTE} wrong keys or tokens came from your address within a minute: "
+            f"try again in {quota.reset_seconds} s. {refusal.detail}",
+            retry_after_seconds=quota.reset_seconds,
+        )
+
     async def count_uploads(self, user_id: str, files: int) -> None:
         """Count files that a user uploads."""
         if self._uploads is None:
@@ -105,6 +128,19 @@ async def _read(limiter: RateLimiter, item: RateLimitItem, name: str, subject: s
     window = await limiter.get_window_stats(item, name, quoted(subject))
     remaining = max(0, window.remaining)
     return Quota(name, item.amount, item.get_expiry(), remaining, seconds_until(window.reset_time))
+
+
+def _network(address: str) -> str:
+    """Return the address whose failures are counted together: an IPv4 address, or the network of an IPv6 address."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, IPv4Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
 
 
 def _too_many(quota: Quota) -> TooManyRequests:

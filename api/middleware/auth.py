@@ -18,7 +18,7 @@ from api.swagger import STATIC_PATH
 from auth.api_keys import PREFIX, ApiKeyCache
 from auth.jwt import JwtVerifier
 from auth.quotas import Quotas
-from errors import AppError, Unauthenticated
+from errors import AppError, QueueUnavailable, TooManyRequests, Unauthenticated
 from observability import logs
 from schemas import Caller
 from settings import Settings
@@ -28,7 +28,9 @@ PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redi
 PUBLIC_FOLDER: Final = f"{STATIC_PATH}/"
 ANONYMOUS: Final = Caller()
 # Largest number of pairs of key and address that are remembered within a minute.
-MAX_KEY_USES = 10_000
+MAX_LOGGED_PAIRS = 10_000
+# The reason of a refusal: no key was sent. It does not count as a wrong key.
+NO_KEY: Final = "none"
 
 _SEND_A_KEY = "send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
 _GET_A_KEY = (
@@ -55,7 +57,7 @@ class Authenticator:
             return ANONYMOUS
         credential = _credential(headers)
         if credential is None:
-            raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}", reason="none")
+            raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}", reason=NO_KEY)
         if self._tokens.enabled and not credential.startswith(PREFIX):
             return await self._tokens.caller(credential)
         caller = await self._keys.caller(credential)
@@ -65,11 +67,11 @@ class Authenticator:
 
 
 class Authentication:
-    """ASGI middleware that puts the caller into the request's state, or answers 401, or 429 beyond the rate limit."""
+    """ASGI middleware that puts the caller into the request's state, or answers 401, or 429 beyond a limit."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._key_uses = _KeyUseLog()
+        self._logged = _OncePerMinute()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or is_public(scope["path"]):
@@ -81,31 +83,53 @@ class Authentication:
             caller = scope["state"]["caller"] = await authenticator.authenticate(scope["headers"])
             logs.add_context(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
+        except Unauthenticated as error:
+            refusal = await self._limited(error, quotas, _client_address(scope))
+            await error_response(refusal)(scope, receive, send)
+            return
         except AppError as error:
-            reason = error.reason if isinstance(error, Unauthenticated) else None
-            logs.audit("refused", status=error.status, client=_client_address(scope), reason=reason)
+            logs.audit("refused", status=error.status, client=_client_address(scope))
             await error_response(error)(scope, receive, send)
             return
-        self._key_uses.add(caller, _client_address(scope))
+        address = _client_address(scope)
+        if caller.key_id and self._logged.add(caller.key_id, address):
+            logs.audit("key_used", key_id=caller.key_id, user_id=caller.user_id, client=address)
         await self._app(scope, receive, send if quota is None else _adding_headers(quota.headers(), send))
 
+    async def _limited(self, error: Unauthenticated, quotas: Quotas, address: str) -> AppError:
+        """Return the answer to a caller who is not known: 401, or 429 after many wrong keys from the address.
 
-class _KeyUseLog:
-    """Writes to the audit log that a key was used: once a minute for each pair of key and address."""
+        Each 401 is a line of the audit log. The 429s of an address are one line a minute.
+        """
+        refusal: AppError = error
+        if error.reason != NO_KEY:
+            try:
+                await quotas.count_failed_key(address, error)
+            except TooManyRequests as limit:
+                refusal = limit
+            except QueueUnavailable:
+                pass  # without Valkey nothing is counted
+        if refusal is error or self._logged.add("failed-keys", address):
+            logs.audit("refused", status=refusal.status, client=address, reason=error.reason)
+        return refusal
+
+
+class _OncePerMinute:
+    """The pairs of a subject and an address about which a line was written within this minute."""
 
     def __init__(self) -> None:
         self._minute = 0
-        self._logged: set[tuple[str, str]] = set()
+        self._pairs: set[tuple[str, str]] = set()
 
-    def add(self, caller: Caller, address: str) -> None:
-        if not caller.key_id:
-            return
+    def add(self, subject: str, address: str) -> bool:
+        """Add a pair. Returns False if it is there already."""
         minute = int(time.time() // 60)
-        if minute != self._minute or len(self._logged) >= MAX_KEY_USES:
-            self._minute, self._logged = minute, set()
-        if (caller.key_id, address) not in self._logged:
-            self._logged.add((caller.key_id, address))
-            logs.audit("key_used", key_id=caller.key_id, user_id=caller.user_id, client=address)
+        if minute != self._minute or len(self._pairs) >= MAX_LOGGED_PAIRS:
+            self._minute, self._pairs = minute, set()
+        if (subject, address) in self._pairs:
+            return False
+        self._pairs.add((subject, address))
+        return True
 
 
 def is_public(path: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 from redis import Redis
 
+from api.uvicorn_protocol import uvicorn_options
 from auth.token_budget import count_tokens
 from client.valkey.keys import quoted
 from server import create_app
@@ -67,6 +68,40 @@ def test_every_process_counts_together(settings: Settings) -> None:
     with limited(settings, requests_per_minute=3) as one, limited(settings, requests_per_minute=3) as other:
         statuses = [api.get("/jobs", headers=ALICE).status_code for api in (one, other, one, other, one)]
     assert statuses == [200, 200, 200, 429, 429]
+
+
+def test_wrong_keys_are_limited_for_each_address_and_lock_out_no_valid_key(settings: Settings) -> None:
+    wrong, valid = bearer("rag_" + "x" * 43), ALICE
+    with limited(settings) as one, limited(settings) as other:
+        statuses = [api.get("/jobs", headers=wrong).status_code for api in (one, other) * 15]
+        assert set(statuses) == {401}
+        for api in (one, other):
+            assert_limited(api.get("/jobs", headers=wrong), "wrong keys", within_seconds=120)
+            assert_limited(api.get("/jobs", headers=bearer("a.b.c")), "token", within_seconds=120)
+            assert api.get("/jobs", headers=valid).status_code == 200
+            assert api.get("/jobs").status_code == 401  # a request without a key guesses nothing
+
+
+def test_wrong_keys_are_counted_for_the_client_behind_a_trusted_proxy(settings: Settings) -> None:
+    behind = settings.model_copy(update=TAKING_TOKENS | {"trusted_proxies": "127.0.0.1"})
+    with (
+        serving(create_app(behind), **uvicorn_options(behind)) as url,
+        httpx.Client(base_url=url, timeout=10, headers=bearer("rag_wrong")) as api,
+    ):
+
+        def status(address: str) -> int:
+            return api.get("/jobs", headers={"X-Forwarded-For": address}).status_code
+
+        assert [status("192.0.2.7") for _ in range(31)] == [401] * 30 + [429]
+        assert status("192.0.2.8") == 401
+        # The hosts of an IPv6 network choose the second half of their address.
+        assert [status(f"2001:db8::{host:x}") for host in range(31)] == [401] * 30 + [429]
+        assert status("2001:db8:0:1::1") == 401
+
+
+def test_wrong_keys_are_refused_without_valkey(make_settings: MakeSettings) -> None:
+    with limited(make_settings(valkey_url="redis://127.0.0.1:1")) as api:
+        assert {api.get("/jobs", headers=bearer("rag_wrong")).status_code for _ in range(3)} == {401}
 
 
 def test_waiting_jobs_are_limited_for_each_user(settings: Settings) -> None:
