@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import signal
 import socket
 import sys
@@ -83,6 +84,7 @@ def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
     port = _listen(settings)
     with _queue_url(settings) as url:
         app = create_app(settings.model_copy(update={"valkey_url": url}))
+        gc.freeze()  # full collections of the objects of the imports were 7 % of the CPU of 400 watchers
         uvicorn.run(app, host=settings.host, port=port, **uvicorn_options(settings))
     return 0
 
