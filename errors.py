@@ -20,6 +20,7 @@ AppError
 │   ├── TooManyJobs            429, too many jobs of the user are waiting
 │   └── UploadNotReady         409, a question names an upload that search cannot find yet
 ├── StreamEnded                204, the reader has seen the last event
+├── EventsUnreadable           500, another program has changed the events of a job
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── IdentityUnavailable        503, the public keys of the identity provider cannot be read
 ├── UploadsUnavailable         503, the SQL database does not answer
@@ -178,6 +179,10 @@ class TooManyJobs(TooManyRequests):
 class StreamEnded(AppError):
     status = 204
     title = "Nothing more"
+
+
+class EventsUnreadable(AppError):
+    title = "Events unreadable"
 
 
 class QueueUnavailable(AppError):

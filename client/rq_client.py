@@ -29,7 +29,7 @@ from client.valkey import keys
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.multiplexed import open_multiplexed
 from client.valkey.store_outage import outage_since
-from errors import JobExpired, JobNotFound, TooManyJobs, rate_limit_headers
+from errors import EventsUnreadable, JobExpired, JobNotFound, QueueUnavailable, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 from settings import Settings
 
@@ -245,7 +245,8 @@ class JobQueue:
     async def fetch_events(self, job_id: str, after: str, *, owner: str | None = None) -> tuple[JobView, list[Event]]:
         """Read a job, without its position, and up to PAGE_EVENTS of its events after the id `after`, oldest first.
 
-        The job is read before its events: if it has ended, no event is missing. Raises as `fetch` does.
+        The job is read before its events: if it has ended, no event is missing. Raises EventsUnreadable, and what
+        `fetch` raises.
         """
         id_created_at(job_id)  # raises for a malformed id
         async with valkey_call():
@@ -253,24 +254,38 @@ class JobQueue:
             add_reads(pipeline, job_id)
             pipeline.xrange(keys.events(job_id), min=f"({after}", count=PAGE_EVENTS)
             *replies, entries = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
-        return self._job_of(job_id, replies, owner), parse_events(entries or ())
+        job = self._job_of(job_id, replies, owner)
+        if entries is None:
+            raise EventsUnreadable(
+                f"the events of job {job_id} cannot be read: another program has changed them in Valkey; "
+                f"GET /result/{job_id} returns how the job ended"
+            )
+        return job, parse_events(entries)
 
     async def wait(
         self, job_id: str, seconds: float, *, owner: str | None = None, until: Callable[[JobView], bool]
     ) -> JobView:
         """Return a job as soon as `until` is true for it, or when the time is up or this process is about to end.
 
-        Events wake the call, so nothing is polled. `owner`: as for `fetch`.
+        Events wake the call, so nothing is polled. `owner`: as for `fetch`. Raises what `fetch` raises; while Valkey is
+        away, the call waits for its return, and raises QueueUnavailable only when the time is up.
         """
         end_at = time.monotonic() + seconds
         async with self.notifier.subscribe(job_id) as subscription:
-            job = await self.fetch(job_id, owner=owner)
-            if job.status is JobStatus.STARTED:
-                subscription.poll_soon()
-            while not (until(job) or (left := end_at - time.monotonic()) <= 0 or self.notifier.closing):
-                await subscription.wait(left)
-                job = await self.fetch(job_id, owner=owner)
-            return job
+            first = True
+            while True:
+                try:
+                    job = await self.fetch(job_id, owner=owner)
+                    if until(job) or time.monotonic() >= end_at or self.notifier.closing:
+                        return job
+                    if first and job.status is JobStatus.STARTED:
+                        subscription.poll_soon()
+                    first = False
+                except QueueUnavailable:
+                    if time.monotonic() >= end_at or self.notifier.closing:
+                        raise
+                    self.notifier.wake_on_return(subscription)
+                await subscription.wait(end_at - time.monotonic())
 
     async def cancel(self, job_id: str, *, owner: str | None = None) -> JobView:
         """Cancel a job and read it: a waiting job never runs, a running job is stopped, an ended job stays as it is.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header
@@ -13,17 +14,17 @@ from fastapi.sse import format_sse_event
 
 from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, VisibleOwnerDep
 from api.plain_requests import PlainRequest, PlainRoute, PlainStream
-from api.problems import openapi_problems
+from api.problems import Problem, openapi_problems
 from api.routes.jobs import job_result
-from client.rq.event_stream import BEFORE_FIRST_ID, is_event_id
+from client.rq.event_stream import BEFORE_FIRST_ID, JobSubscription, is_event_id
 from client.rq_client import JobQueue
-from errors import AppError, InvalidRequest, StreamEnded
-from schemas import JobStatus, JobView, KeyScope
+from errors import AppError, EventsUnreadable, InvalidRequest, QueueUnavailable, StreamEnded
+from schemas import Event, JobStatus, JobView, KeyScope
 
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
 
 HEARTBEAT_SECONDS = 15.0
-# The id of the last event of every job: a reader that has seen it has seen all events.
+# The id of the last event of every stream: a reader that has seen it has seen all events.
 LAST = "end"
 
 
@@ -33,8 +34,11 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
 
-async def _watched_job(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> JobView:
-    return await queue.fetch(job_id, owner=owner)
+async def _watched_job(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> str:
+    """Return the id of a job that exists; while Valkey is away, any well-formed id."""
+    with suppress(QueueUnavailable):
+        await queue.fetch(job_id, owner=owner)
+    return job_id
 
 
 def _last_seen(
@@ -59,7 +63,10 @@ def _last_seen(
     responses={204: {"description": "Nothing comes after Last-Event-ID"}, **openapi_problems(404, 410, 422, 503)},
 )
 async def events(
-    job: Annotated[JobView, Depends(_watched_job)], after: Annotated[str, Depends(_last_seen)], queue: JobQueueDep
+    job_id: Annotated[str, Depends(_watched_job)],
+    after: Annotated[str, Depends(_last_seen)],
+    queue: JobQueueDep,
+    owner: VisibleOwnerDep,
 ) -> EventStream:
     """Follow a job as Server-Sent Events, from its start or from `Last-Event-ID`, until it ends.
 
@@ -67,8 +74,11 @@ async def events(
     at the end `finished`, `failed` or `cancelled` (with the data of `GET /result/{job_id}`). Show no image and no link
     of the tokens before `sources` has come. Each `started` begins the answer again: forget the tokens before it. After
     the death of a worker, `started` has the next attempt; after the model broke off, the same attempt.
+
+    While Valkey is away, the stream stays open; it goes on when Valkey is back. A stream that cannot go on ends with
+    `error` (with a problem as its data), such as the stream of a job that proves unknown when Valkey is back.
     """
-    stream = await _open(job.job_id, after, queue, owner=None)
+    stream = await _open(job_id, after, queue, owner=owner)
     return EventStream(stream, headers={"Cache-Control": "no-cache"})
 
 
@@ -88,20 +98,27 @@ PLAIN_ROUTE = PlainRoute("GET", "/jobs/{job_id}/events", (KeyScope.QUERY, KeySco
 
 
 async def _open(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
-    """Return the stream of a job. Raises as `JobQueue.fetch` does."""
+    """Return the stream of a job. Raises JobNotFound, JobExpired; while Valkey is away, only for a malformed id."""
     stream = _follow(job_id, after, queue, owner=owner)
-    await anext(stream)
+    try:
+        await anext(stream)
+    except EventsUnreadable as error:
+        return _only(_error(error))
     return stream
 
 
-async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
-    """Yield b"" once the job is read, then the events after the id `after`, and a comment after a while without events.
+async def _only(part: bytes) -> AsyncGenerator[bytes]:
+    yield part
 
-    Raises as `JobQueue.fetch` does, but only before the first part.
+
+async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
+    """Yield b"" after the first read, then the events after the id `after`, and a comment after a while without events.
+
+    Raises JobNotFound, JobExpired and EventsUnreadable, but only before the first part; later, an error is an event.
     """
     async with queue.notifier.subscribe(job_id) as watch:
-        job, new_events = await queue.fetch_events(job_id, after, owner=owner)
-        if job.status is JobStatus.STARTED:
+        job, new_events = await _read(job_id, after, queue, watch, owner=owner)
+        if job is not None and job.status is JobStatus.STARTED:
             watch.poll_soon()
         yield b""
         written_at = time.monotonic()
@@ -109,7 +126,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
             if new_events:
                 yield b"".join([_sse(event.type, event.data, event.id) for event in new_events])
                 after, written_at = new_events[-1].id, time.monotonic()
-            elif job.status.terminal:
+            elif job is not None and job.status.terminal:
                 yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
                 return
             elif queue.notifier.closing:
@@ -120,9 +137,26 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
                     yield format_sse_event(comment="still there")
                     written_at = time.monotonic()
             try:
-                job, new_events = await queue.fetch_events(job_id, after)
-            except AppError:
-                return  # Valkey is unavailable, or the job expired: the client reconnects with the last id it has seen
+                job, new_events = await _read(job_id, after, queue, watch, owner=owner)
+            except AppError as error:
+                yield _error(error)
+                return
+
+
+async def _read(
+    job_id: str, after: str, queue: JobQueue, watch: JobSubscription, *, owner: str | None
+) -> tuple[JobView | None, list[Event]]:
+    """Read a job and its next events. While Valkey is away, return neither, and have `watch` woken on its return."""
+    try:
+        return await queue.fetch_events(job_id, after, owner=owner)
+    except QueueUnavailable:
+        queue.notifier.wake_on_return(watch)
+        return None, []
+
+
+def _error(error: AppError) -> bytes:
+    problem = Problem(title=error.title, status=error.status, detail=error.detail)
+    return _sse("error", problem.model_dump(exclude_none=True), LAST)
 
 
 def _sse(kind: str, data: dict[str, object], event_id: str) -> bytes:

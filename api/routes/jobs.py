@@ -221,13 +221,17 @@ def job_result(job: JobView) -> JobResult:
 
 
 async def _fetch_changed(job_id: str, queue: JobQueue, wait_seconds: float, *, owner: str | None) -> JobView:
-    """Read a job once its status has changed since this call, or after `wait_seconds`."""
+    """Read a job once its status has changed since the first read, or after `wait_seconds`."""
     if not wait_seconds:
         return await queue.fetch(job_id, owner=owner)
-    before = (await queue.fetch(job_id, owner=owner)).status
-    return await queue.wait(
-        job_id, wait_seconds, owner=owner, until=lambda view: view.status is not before or before.terminal
-    )
+    before: JobStatus | None = None
+
+    def changed(job: JobView) -> bool:
+        nonlocal before
+        before = before or job.status
+        return job.status is not before or job.status.terminal
+
+    return await queue.wait(job_id, wait_seconds, owner=owner, until=changed)
 
 
 async def _listed(

@@ -34,6 +34,8 @@ ENDING: Final = " ending"
 PAGE_EVENTS = 500
 LISTEN_SECONDS = 30.0
 RECONNECT_SECONDS = 0.5
+# While Valkey is away, one task of this process asks so often whether Valkey is back, for all that wait for a job.
+RETURN_POLL_SECONDS = 0.25
 # A job without news is read again after this long: its worker may have died.
 POLL_SECONDS = 15.0
 # A job that is about to end is read again after 20 ms, then after twice as long each time, up to 0.5 s.
@@ -103,6 +105,8 @@ class JobNotifier:
         self._valkey = valkey
         self._subscriptions: dict[str, set[JobSubscription]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        self._cut_off: set[JobSubscription] = set()
+        self._return_watch: asyncio.Task[None] | None = None
         self.closing = False
 
     def release_waiters(self) -> None:
@@ -120,15 +124,32 @@ class JobNotifier:
         try:
             yield subscription
         finally:
+            self._cut_off.discard(subscription)
             self._subscriptions[job_id].discard(subscription)
             if not self._subscriptions[job_id]:
                 del self._subscriptions[job_id]
 
+    def wake_on_return(self, subscription: JobSubscription) -> None:
+        """Wake a task whose read failed as soon as Valkey answers again."""
+        self._cut_off.add(subscription)
+        if self._return_watch is None or self._return_watch.done():
+            self._return_watch = asyncio.create_task(self._wait_for_return(), name="valkey-return")
+
     async def close(self) -> None:
         """Stop listening."""
-        while self._listener is not None and not self._listener.done():
-            self._listener.cancel()  # during a subscribe redis-py may take the cancellation for a time-out and go on
-            await asyncio.wait([self._listener], timeout=RECONNECT_SECONDS)
+        for task in (self._listener, self._return_watch):
+            while task is not None and not task.done():
+                task.cancel()  # during a subscribe redis-py may take the cancellation for a time-out and go on
+                await asyncio.wait([task], timeout=RECONNECT_SECONDS)
+
+    async def _wait_for_return(self) -> None:
+        while self._cut_off:
+            await asyncio.sleep(RETURN_POLL_SECONDS)
+            with suppress(RedisError, OSError, RuntimeError):
+                await self._valkey.ping()
+                for subscription in self._cut_off:
+                    subscription.wake(ending=True)  # announcements may have been missed
+                self._cut_off.clear()
 
     async def _listen(self) -> None:
         while True:
@@ -139,7 +160,7 @@ class JobNotifier:
                         message = await channel.get_message(timeout=LISTEN_SECONDS)
                         if message is not None:
                             self._receive(message)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: of uvloop, for a closed connection
                 log.warning("listening for events failed (%s); trying again", type(error).__name__)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
