@@ -154,9 +154,16 @@ class SharedShard:
         if removed:
             log.error("the embedded vector store in %s was removed while it was open", self._path)
 
+    def _is_wanted(self) -> bool:
+        """Return True if another process waits for the open shard."""
+        try:
+            return self._shard is not None and not self._is_removed() and self._lock.contended()
+        except OSError:  # the folder was removed just now
+            return False
+
     def _hand_over_while_contended(self) -> None:
         while not self._closed.wait(HANDOVER_SECONDS):
-            if self._shard is None or self._is_removed() or not self._lock.contended():
+            if not self._is_wanted():
                 continue
             with self._changed:
                 self._handing_over = True
