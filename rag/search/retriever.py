@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from errors import ProviderError
@@ -144,23 +145,14 @@ class Retriever:
         timer = StageTimer()
         with timer.stage("embed"):
             vector = None if self.embedder is None else await self.embedder.embed_query(query.query)
+        find = partial(self._find, query, search_filter, follow_up, vector, timer)
         if self.reranker is None:
-            return await asyncio.to_thread(self._find_and_rank, query, search_filter, follow_up, vector, timer)
-        found = await asyncio.to_thread(self._find, query, search_filter, follow_up, vector, timer)
+            by_proximity = _Scores(PROXIMITY_RERANKER)
+            return await asyncio.to_thread(lambda: self._rank(query, find(), by_proximity, timer))
+        found = await asyncio.to_thread(find)
         with timer.stage("rerank"):
             scores = await _ask_reranker(self.reranker, query.query, found.reranked)
         return await asyncio.to_thread(self._rank, query, found, scores, timer)
-
-    def _find_and_rank(
-        self,
-        query: Query,
-        search_filter: SearchFilter | None,
-        follow_up: str | None,
-        vector: list[float] | None,
-        timer: StageTimer,
-    ) -> RetrievalResult:
-        found = self._find(query, search_filter, follow_up, vector, timer)
-        return self._rank(query, found, _Scores(PROXIMITY_RERANKER), timer)
 
     def _find(
         self,
