@@ -46,10 +46,13 @@ def test_a_list_of_jobs_reads_no_large_payload() -> None:
     assert read_payload(zlib.compress(PlainSerializer.dumps(("f", None, (1, 2), {})))) == {}
 
 
-@pytest.mark.parametrize(
-    "text", [rq_timestamp(), "2026-02-28T23:59:59.000001Z", "2026-02-28T23:59:59Z", "2026-2-8T3:9:9.5Z"]
-)
+@pytest.mark.parametrize("text", ["2026-02-28T23:59:59.000001Z", "2026-02-28T23:59:59Z", "2026-2-8T3:9:9.5Z"])
 def test_a_time_is_read_as_rq_reads_it(text: str) -> None:
+    assert read_timestamp(text) == utcparse(text)
+
+
+def test_a_time_that_we_write_is_read() -> None:
+    text = rq_timestamp()
     assert read_timestamp(text) == utcparse(text)
 
 
