@@ -25,7 +25,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -207,6 +209,7 @@ def _title(text: str) -> None:
 
 def main() -> None:
     """Run the parts named on the command line, or all."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the programs that were started, too
     options = _options()
     parts = options.only
     if {"no-op", "32", "128"} & set(parts):
