@@ -18,7 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cli import dead_letters, keys
-from cli.processes import EXIT_CONFIG, run_all, stop_with_parent, stop_with_terminal
+from cli.processes import EXIT_CONFIG, run_all, run_apis, stop_with_parent, stop_with_terminal
 from client.files import data_dir
 from client.valkey import embedded as embedded_valkey
 from errors import AppError, SettingsError
@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, description in (("all", "everything"), ("api", "the HTTP API"), ("worker", "one worker process")):
         part = parts.add_parser(name, help=description)
         part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+        if name == "api":
+            part.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
     dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
     parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
     keys.add_arguments(parts.add_parser("keys", help="create, list or revoke API keys"))
@@ -69,24 +71,40 @@ def _parser() -> argparse.ArgumentParser:
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
     if settings.database_url is not None:  # SQLite is in DATA_DIR, which is prepared already
         _require_database(settings)
-    settings = settings.model_copy(update={"port": _listen(settings)})
-    run_all(settings, started=lambda url: print(_banner(settings, url), flush=True))
+    with _bind(settings) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        run_all(settings, listener, started=lambda url: print(_banner(settings, url), flush=True))
     return 0
 
 
-def _run_api(settings: Settings, _options: argparse.Namespace) -> int:
+def _run_api(settings: Settings, options: argparse.Namespace) -> int:
+    _require_database(settings)
+    if options.listen_fd is not None:
+        _serve(settings, listener=socket.socket(fileno=options.listen_fd))
+        return 0
+    with _bind(settings) as listener:
+        settings = settings.model_copy(update={"port": listener.getsockname()[1]})
+        if settings.api_processes > 1:
+            run_apis(settings, listener)
+            return 0
+    _serve(settings)
+    return 0
+
+
+def _serve(settings: Settings, *, listener: socket.socket | None = None) -> None:
+    """Run the API in this process, on HOST and PORT or on a socket that it shares with other processes."""
     import uvicorn
 
     from api.uvicorn_protocol import uvicorn_options
     from server import create_app
 
-    _require_database(settings)
-    port = _listen(settings)
     with _queue_url(settings) as url:
         app = create_app(settings.model_copy(update={"valkey_url": url}))
         gc.freeze()  # full collections of the objects of the imports were 7 % of the CPU of 400 watchers
-        uvicorn.run(app, host=settings.host, port=port, **uvicorn_options(settings))
-    return 0
+        if listener is None:
+            uvicorn.run(app, host=settings.host, port=settings.port, **uvicorn_options(settings))
+        else:
+            uvicorn.Server(uvicorn.Config(app, **uvicorn_options(settings))).run(sockets=[listener])
 
 
 def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
@@ -132,8 +150,8 @@ def _require_database(settings: Settings) -> None:
         database.close()
 
 
-def _listen(settings: Settings) -> int:
-    """Return the port to listen on; a free one if PORT is 0.
+def _bind(settings: Settings) -> socket.socket:
+    """Return a socket bound to HOST and PORT, or to a free port if PORT is 0. It does not listen yet.
 
     Raises SettingsError if the address cannot be used, or if other machines would be let in without authentication.
     """
@@ -147,18 +165,19 @@ def _listen(settings: Settings) -> int:
         raise SettingsError(wrong_host) from None
     keys.require_authentication(settings)
     family, kind, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise SettingsError(wrong_host) from None
-            raise SettingsError(
-                f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
-                "stop the program that uses it, or set another PORT"
-            ) from None
-        return int(probe.getsockname()[1])
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise SettingsError(wrong_host) from None
+        raise SettingsError(
+            f"cannot listen on HOST {settings.host}, PORT {settings.port} ({error.strerror}): "
+            "stop the program that uses it, or set another PORT"
+        ) from None
+    return listener
 
 
 def _banner(settings: Settings, url: str) -> str:

@@ -21,7 +21,7 @@ from settings import Settings
 ROOT = Path(__file__).resolve().parent.parent
 # The order of the documents. Each setting belongs to exactly one topic.
 TOPICS: dict[str, tuple[str, ...]] = {
-    "Address and data": ("host", "port", "data_dir"),
+    "Address and data": ("host", "port", "api_processes", "data_dir"),
     "Models": (
         "openai_api_key",
         "openai_base_url",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -197,6 +198,13 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum calls per minute to the model provider, all workers together. Empty: no limit.",
     )
+    api_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="API processes that share HOST and PORT, each with one CPU core at most. More than 1 does not run "
+        "on Windows.",
+    )
     worker_processes: int = Field(
         1, ge=1, le=256, description="Worker processes that main.py starts. More than 1 needs QDRANT_URL."
     )
@@ -300,6 +308,12 @@ class Settings(BaseSettings):
                 f"WORKER_PROCESSES is {self.worker_processes}, but only one process can open the embedded Qdrant: "
                 "set QDRANT_URL to a Qdrant server, or WORKER_PROCESSES=1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_api_processes(self) -> Self:
+        if self.api_processes > 1 and sys.platform == "win32":  # a child process cannot inherit a socket there
+            raise ValueError("API_PROCESSES must be 1 on Windows: run more in Docker or WSL")
         return self
 
     @property

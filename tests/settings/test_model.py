@@ -60,6 +60,7 @@ def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monk
         ("VALKEY_URL", "http://example.test"),
         ("QDRANT_URL", "localhost:6333"),
         ("OPENAI_BASE_URL", "ftp://example.test"),
+        ("API_PROCESSES", "0"),
         ("WORKER_PROCESSES", "0"),
         ("WORKER_PROCESSES", "2"),
         ("JOB_TIMEOUT_SECONDS", "-1"),
