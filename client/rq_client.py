@@ -26,6 +26,7 @@ from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_replies
 from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
+from client.valkey.condition import ValkeyCondition, read_condition
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.multiplexed import open_multiplexed
 from client.valkey.store_outage import outage_since
@@ -307,6 +308,11 @@ class JobQueue:
         """Read each queue: how many jobs wait, and which workers listen. Raises QueueUnavailable."""
         async with valkey_call():
             return await read_states(self.valkey, list(QUEUES.values()))
+
+    async def condition(self) -> ValkeyCondition:
+        """Return the state of the server. Raises QueueUnavailable, also for a server that takes no jobs."""
+        async with valkey_call():
+            return await read_condition(self.valkey)
 
     async def store_away_since(self) -> datetime | None:
         """Return since when a worker finds the vector store away; None while all reach it. Raises QueueUnavailable."""

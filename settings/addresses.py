@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
 MAX_PORT = 65_535
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -60,6 +60,8 @@ def check_valkey_url(url: str, *, ca_file: Path | None = None) -> str:
             raise ValueError("must name a socket, such as unix:///run/valkey.sock")
     elif not re.fullmatch(r"/?|/[0-9]+/?", parts.path):
         raise ValueError("must end after the port or with a database number, such as /0")
+    if "decode_responses" in dict(parse_qsl(parts.query, keep_blank_values=True)):
+        raise ValueError("must not have decode_responses: job records hold bytes that are no text")
     # Imported here: most starts have no such URL, and importing redis takes 0.1 s.
     from redis import ConnectionPool
     from redis.exceptions import RedisError

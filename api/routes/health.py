@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import JobQueueDep, SettingsDep
 from api.problems import openapi_problems, problem_response
+from client.files import data_dir
 from client.qdrant.health import Condition, vector_store_condition
 from client.rq.status import QueueState
 from errors import QueueUnavailable
@@ -40,7 +41,7 @@ class QueuePart(BaseModel):
 
 class Parts(BaseModel):
     valkey: Literal["ready", "unavailable"]
-    workers: Literal["ready", "none", "unknown"]
+    workers: Literal["ready", "none", "suspended", "unknown"]
     vector_store: Condition
 
 
@@ -82,25 +83,30 @@ async def health() -> Health:
 )
 async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
     """Report the state of Valkey, the workers and the vector store."""
-    condition = await vector_store_condition(settings)
+    store = await vector_store_condition(settings)
+    low_space = data_dir.low_space(settings)
     try:
+        valkey = await queue.condition()
         states = await queue.states()
         away_since = await queue.store_away_since()
     except QueueUnavailable as error:
-        parts = Parts(valkey="unavailable", workers="unknown", vector_store=condition)
+        parts = Parts(valkey="unavailable", workers="unknown", vector_store=store)
         headers = {"Retry-After": str(error.retry_after_seconds)}
-        return problem_response(error.status, error.title, error.detail, headers=headers, parts=parts.model_dump())
+        detail = f"{error.detail}; {low_space}" if low_space else error.detail
+        return problem_response(error.status, error.title, detail, headers=headers, parts=parts.model_dump())
     if away_since is not None:  # what counts is what the workers reach
-        condition = "unavailable"
-    warnings = _warnings(states, condition, away_since)
-    has_workers = any(state.workers for state in states if state.name == REQUIRED_QUEUE)
+        store = "unavailable"
+    workers: Literal["ready", "none", "suspended"] = "suspended" if valkey.suspended else "none"
+    if not valkey.suspended and any(state.workers for state in states if state.name == REQUIRED_QUEUE):
+        workers = "ready"
+    warnings = [*valkey.warnings, *_warnings(states, store, away_since)]
+    if valkey.suspended:
+        warnings.append("`rq suspend` keeps the workers from taking jobs: run `rq resume` with the URL of Valkey")
+    if low_space:
+        warnings.append(low_space)
     return Ready(
         status="degraded" if warnings else "ready",
-        parts=Parts(
-            valkey="ready",
-            workers="ready" if has_workers else "none",
-            vector_store=condition,
-        ),
+        parts=Parts(valkey="ready", workers=workers, vector_store=store),
         queues=[QueuePart(name=state.name, waiting=state.waiting, workers=len(state.workers)) for state in states],
         warnings=warnings,
         vector_store_away_since=away_since,

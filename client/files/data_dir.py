@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 
 from errors import SettingsError
 from settings import Settings
+
+# Valkey's files, the uploads and the index grow in DATA_DIR.
+LOW_SPACE_MB = 50
 
 
 def prepare(settings: Settings) -> None:
@@ -15,6 +19,19 @@ def prepare(settings: Settings) -> None:
     for folder in (settings.valkey_dir, settings.qdrant_dir, settings.files_dir):
         if folder.exists():  # created by an earlier start, perhaps by another user
             _require_writable(folder)
+
+
+def low_space(settings: Settings) -> str | None:
+    """Return a sentence if the disk of DATA_DIR is full or almost full; None while there is room."""
+    try:
+        free_mb = shutil.disk_usage(settings.data_dir).free // 1024**2
+    except OSError:
+        return None
+    if free_mb >= LOW_SPACE_MB:
+        return None
+    return (
+        f"the disk of DATA_DIR has {free_mb} MB left: make room, or questions and uploads are refused when it is full"
+    )
 
 
 def _require_writable(folder: Path) -> None:

@@ -6,11 +6,34 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
-from redis.exceptions import AuthenticationError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterCrossSlotError,
+    ClusterError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from errors import QueueUnavailable
 
 RETRY_AFTER_SECONDS = 5
+IN_CLUSTER = (
+    "Valkey runs in cluster mode, where a job's keys are on several servers: "
+    "set VALKEY_URL to a server with cluster-enabled no"
+)
+IS_REPLICA = "VALKEY_URL names a replica, which takes no writes: name the primary"
+DISK_REFUSES = "Valkey cannot write to its disk, which may be full: make room there; Valkey's log names the cause"
+_CAUSES: tuple[tuple[tuple[type[RedisError], ...], str], ...] = (
+    ((AuthenticationError,), "Valkey rejected the password: check VALKEY_URL"),
+    ((NoPermissionError,), "Valkey's user may not do this: give it the rights of deploy/valkey/users.acl"),
+    ((OutOfMemoryError,), "Valkey has no memory left for another job; try again later"),
+    ((ReadOnlyError,), IS_REPLICA),
+    ((ClusterError, ClusterCrossSlotError, AskError), IN_CLUSTER),  # MovedError is an AskError
+)
 
 
 class valkey_call:  # noqa: N801  used like a function, and a generator would cost 5 µs more
@@ -23,19 +46,20 @@ class valkey_call:  # noqa: N801  used like a function, and a generator would co
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Raise QueueUnavailable in place of an error of Valkey."""
-        unavailable = queue_unavailable(error)
-        if unavailable is not None:
-            raise unavailable from None
+        shown = queue_unavailable(error)
+        if shown is not None:
+            raise shown from None
 
 
 def queue_unavailable(error: BaseException | None) -> QueueUnavailable | None:
     """Return what a client is told of an error of Valkey; None for every other error."""
-    if isinstance(error, AuthenticationError):
-        return _unavailable("Valkey rejected the password: check VALKEY_URL")
-    if isinstance(error, OutOfMemoryError):
-        return _unavailable("Valkey has no memory left for another job; try again later")
+    for kinds, detail in _CAUSES:
+        if isinstance(error, kinds):
+            return unavailable(detail)
+    if isinstance(error, ResponseError) and str(error).startswith("MISCONF"):
+        return unavailable(DISK_REFUSES)
     if isinstance(error, RedisError | OSError) or _is_closed_transport(error):
-        return _unavailable("the queue cannot be reached; try again in a moment")
+        return unavailable("the queue cannot be reached; try again in a moment")
     return None
 
 
@@ -57,5 +81,6 @@ def _is_closed_transport(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError) and "handler is closed" in str(error)
 
 
-def _unavailable(detail: str) -> QueueUnavailable:
+def unavailable(detail: str) -> QueueUnavailable:
+    """Return the error that tells a client to try again later."""
     return QueueUnavailable(detail, retry_after_seconds=RETRY_AFTER_SECONDS)
