@@ -10,11 +10,13 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from bench.chaos import faults
+from bench.chaos.faults import Faults
 from client.valkey.embedded import EmbeddedValkey, serving
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support.processes import wait_until
-from tests.support.slow_disk import slow_disk
+from tests.support.servers import missing
 
 CLIENTS = 16
 
@@ -25,14 +27,15 @@ def appendfsync(url: str) -> str:
         return str(valkey.config_get("appendfsync")["appendfsync"])
 
 
-def lost_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, *, policy: str, milliseconds: int) -> int:
+def lost_writes(folder: Path, *, policy: str, milliseconds: int) -> int:
     """Kill the server during a sync, once clients have had 32 replies since its begin; return the lost writes."""
     server = EmbeddedValkey(folder / "valkey", appendfsync=policy)
-    environment, mark = slow_disk(folder, milliseconds=milliseconds)
-    with monkeypatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
+    if not faults.AVAILABLE:
+        missing("a C compiler for Linux")
+    disk = Faults(folder)
+    with disk.in_effect():
         assert server.start()
+    disk.now.sync_ms = milliseconds
     acknowledged: list[str] = []
 
     def write(client: int) -> None:
@@ -45,7 +48,7 @@ def lost_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, *, policy: str, m
     try:
         for client in clients:
             client.start()
-        wait_until(mark.exists, seconds=30, what="a sync")
+        wait_until(lambda: disk.now.syncing, seconds=30, what="a sync")
         begun = len(acknowledged)
         wait_until(lambda: len(acknowledged) >= begun + 2 * CLIENTS, seconds=30, what="replies")
         assert server._process is not None
@@ -62,15 +65,13 @@ def lost_writes(folder: Path, monkeypatch: pytest.MonkeyPatch, *, policy: str, m
     return len(set(acknowledged) - kept)
 
 
-def test_a_kill_on_a_slow_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lost_writes(tmp_path, monkeypatch, policy="always", milliseconds=300) == 0
+def test_a_kill_on_a_slow_disk_loses_nothing(tmp_path: Path) -> None:
+    assert lost_writes(tmp_path, policy="always", milliseconds=300) == 0
 
 
-def test_a_kill_on_a_slow_disk_loses_writes_synced_once_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kill_on_a_slow_disk_loses_writes_synced_once_a_second(tmp_path: Path) -> None:
     """What the setting costs; and that the test above can fail."""
-    assert lost_writes(tmp_path, monkeypatch, policy="everysec", milliseconds=3_000) > 0
+    assert lost_writes(tmp_path, policy="everysec", milliseconds=3_000) > 0
 
 
 @pytest.mark.parametrize("policy", [None, "everysec"])
