@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import NoReturn
 
@@ -64,7 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
     keys.add_arguments(parts.add_parser("keys", help="create, list or revoke API keys"))
     audit = parts.add_parser("audit", help="find and repair inconsistencies between the stores")
-    audit.add_argument("--dry-run", action="store_true", help="print what would be repaired, and change nothing")
+    how = audit.add_mutually_exclusive_group()
+    how.add_argument("--dry-run", action="store_true", help="print what would be repaired, and change nothing")
+    how.add_argument(
+        "--repair",
+        action="store_true",
+        help="repair damaged files of the embedded Valkey first, and start it if needed",
+    )
     return parser
 
 
@@ -119,8 +125,15 @@ def _run_worker(settings: Settings, options: argparse.Namespace) -> int:
 def _audit(settings: Settings, options: argparse.Namespace) -> int:
     from cli.audit import run_audit
 
-    lines = run_audit(settings, url=embedded_valkey.require_url(settings), repair=not options.dry_run)
-    print("\n".join([*lines, f"{len(lines)} found"]))
+    repaired = embedded_valkey.repair(settings) if options.repair else []
+    for line in repaired:
+        print(line, flush=True)
+    serving = (
+        embedded_valkey.serving(settings) if options.repair else nullcontext(embedded_valkey.require_url(settings))
+    )
+    with serving as url:
+        lines = run_audit(settings, url=url, repair=not options.dry_run)
+    print("\n".join([*lines, f"{len(repaired) + len(lines)} found"]))
     return 0
 
 

@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from client.files.locks import FileLock
+from client.valkey.append_only import AppendOnlyFiles
 from errors import QueueUnavailable, SettingsError
 from settings import Settings
 
@@ -51,6 +52,7 @@ class EmbeddedValkey:
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / "server.lock")
         self._process: subprocess.Popen[bytes] | None = None
+        self._files = AppendOnlyFiles(folder, _binary())
         self._port = 0
         self._started = False
 
@@ -62,17 +64,21 @@ class EmbeddedValkey:
     def start(self) -> bool:
         """Start the server and return True; return False if another process runs it, with `url` set to that server.
 
-        Raises SettingsError when this platform has no binary or the server does not answer in time.
+        Raises SettingsError when the server does not answer in time, or its files are damaged.
         """
         if not self._lock.try_acquire():
             if not self._take_over():
                 log.warning("waiting for the embedded Valkey in %s, which another process started", self._folder)
                 self._wait_until(self._take_over, self._error_text("of another process does not answer"))
             return False
-        if self._take_over():
-            self._configure()
-        else:
-            self._start_on_a_free_port()
+        try:
+            if self._take_over():
+                self._configure()
+            else:
+                self._start_on_a_free_port()
+        except SettingsError:
+            self._lock.release()
+            raise
         self._url_file.write_text(self.url)
         self._port_file.write_text(str(self._port))
         self._started = True
@@ -181,14 +187,34 @@ class EmbeddedValkey:
             return None
         return port if 0 < port < 65_536 else None  # noqa: PLR2004  the range of TCP ports
 
+    def repair(self) -> list[str]:
+        """Repair the server's files, as `AppendOnlyFiles.repair`. A server that runs has read its files: nothing to do.
+
+        Raises SettingsError.
+        """
+        if not self._lock.try_acquire():
+            return []
+        try:
+            return [] if self._take_over() else self._files.repair()
+        finally:
+            self._lock.release()
+
     def _spawn(self) -> bool:
-        """Start the server on the port. Returns False if it ends at once; raises SettingsError if it stays silent."""
+        """Start the server on the port. Returns False if it ends at once.
+
+        Raises SettingsError if it stays silent, or its files are damaged.
+        """
+        self._files.require_manifest()
+        return self._spawn_once() or (self._files.mend_torn_end() and self._spawn_once())
+
+    def _spawn_once(self) -> bool:
         options = {
             "bind": "127.0.0.1",
             "port": str(self._port),
             "dir": str(self._folder),
             "appendonly": "yes",
             "appendfsync": self._appendfsync,
+            "aof-load-truncated": "no",  # `_files` cuts, and says so
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",
@@ -234,6 +260,11 @@ def serving(settings: Settings, *, alone: bool = False) -> Iterator[str]:
             yield valkey.url
     finally:
         valkey.stop()
+
+
+def repair(settings: Settings) -> list[str]:
+    """Repair the files of the embedded server, as `EmbeddedValkey.repair`; nothing where VALKEY_URL is set."""
+    return [] if settings.valkey_url is not None else EmbeddedValkey(settings.valkey_dir).repair()
 
 
 def running_url(settings: Settings) -> str | None:
