@@ -21,6 +21,7 @@ AppError
 │   └── UploadNotReady         409, a question names an upload that search cannot find yet
 ├── StreamEnded                204, the reader has seen the last event
 ├── EventsUnreadable           500, another program has changed the events of a job
+├── ServerBusy                 503, too many requests at a time
 ├── QueueUnavailable           503, Valkey does not answer or refuses writes
 ├── IdentityUnavailable        503, the public keys of the identity provider cannot be read
 ├── UploadsUnavailable         503, the SQL database does not answer
@@ -183,6 +184,11 @@ class StreamEnded(AppError):
 
 class EventsUnreadable(AppError):
     title = "Events unreadable"
+
+
+class ServerBusy(AppError):
+    status = 503
+    title = "Server busy"
 
 
 class QueueUnavailable(AppError):

@@ -14,10 +14,12 @@ from starlette.types import ASGIApp
 from api import openapi, problems, swagger
 from api.dependencies import AppState
 from api.middleware.auth import Authentication, Authenticator
+from api.middleware.body_budget import BodyBudget
 from api.middleware.body_limits import AddressCheck, BodyLimit
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
 from api.plain_requests import PlainAnswers
+from api.pools import Pools
 from api.request_log import RequestLog
 from api.routes import batches, chat, events, health, jobs, uploads, webhooks
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
@@ -35,6 +37,8 @@ from webhooks.relay import RelayThread, open_relay
 log = logging.getLogger("api")
 
 RECONCILE_SECONDS = 10.0
+# How many of the largest bodies one caller, and all callers together, may send at a time.
+BODIES_OF_CALLER, BODIES_OF_ALL = 4, 16
 # The headers that web pages of CORS_ORIGINS may send and read. The API uses no cookies.
 CORS_HEADERS = ["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"]
 CORS_EXPOSED = ["Location", "Retry-After", "RateLimit", "RateLimit-Policy", "X-Request-ID"]
@@ -94,8 +98,15 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The layer added last sees a request first."""
     app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES, events.PLAIN_ROUTE])
     app.add_middleware(HeadRequests)
-    app.add_middleware(Authentication)
     larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
+    largest = max(larger_limits.values())
+    app.add_middleware(
+        BodyBudget,
+        paths=larger_limits,
+        caller_bytes=BODIES_OF_CALLER * largest,
+        total_bytes=BODIES_OF_ALL * largest,
+    )
+    app.add_middleware(Authentication)
     app.add_middleware(BodyLimit, larger_limits=larger_limits)
     app.add_middleware(AddressCheck)
     # While calls need no key, no foreign web page may call through a user's browser. A server beyond the loopback
@@ -122,20 +133,25 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)
         queue = JobQueue.from_settings(settings, settings.queue_url)
+        pools, keys = Pools(), ApiKeyCache(ApiKeyRepository(database))
         documents = DocumentService(
             upload_repository,
             files,
             queue,
             max_waiting=settings.max_queued_jobs,
             max_stored_mb=settings.max_stored_mb,
+            in_sql_thread=pools.sql.run,
+            in_files_thread=pools.files.run,
         )
         relay = open_relay(settings)
         async with AsyncExitStack() as stack:  # closes in reverse order
             stack.callback(upload_repository.close)
+            stack.callback(pools.close)
             stack.push_async_callback(queue.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
             await stack.enter_async_context(_reconciling(documents))
             await asyncio.to_thread(database.prepare)
+            await stack.enter_async_context(keys.refreshed())
             yield AppState(
                 settings=settings,
                 queue=queue,
@@ -144,7 +160,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 documents=documents,
                 webhooks=relay.store,
                 quotas=Quotas(settings, queue.valkey),
-                authenticator=Authenticator(settings, ApiKeyCache(ApiKeyRepository(database))),
+                authenticator=Authenticator(settings, keys),
+                pools=pools,
             )
 
     return lifespan

@@ -14,6 +14,7 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
 from api.middleware.auth import Authenticator
+from api.pools import Pools
 from auth.quotas import Quotas
 from client.files.store import FileStore
 from client.rq_client import JobQueue
@@ -37,6 +38,7 @@ class AppState(TypedDict):
     webhooks: WebhookStore
     authenticator: Authenticator
     quotas: Quotas
+    pools: Pools
 
 
 def _from_state(name: str) -> Any:
@@ -54,6 +56,7 @@ UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
 FileStoreDep = Annotated[FileStore, _from_state("files")]
 DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
 WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
+PoolsDep = Annotated[Pools, _from_state("pools")]
 QuotasDep = Annotated[Quotas, _from_state("quotas")]
 CallerDep = Annotated[Caller, _from_state("caller")]
 
@@ -100,11 +103,15 @@ class ScopedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that answers a request."""
         handle = super().get_route_handler()
-        checks = [depends.dependency for depends in self.dependencies if isinstance(depends.dependency, _ScopeCheck)]
 
         async def handle_checked(request: Request) -> Response:
-            for check in checks:
-                await check(request.state.caller)
+            await self.before_body(request)
             return await handle(request)
 
         return handle_checked
+
+    async def before_body(self, request: Request) -> None:
+        """Check what can be checked before the body is read. Raises Forbidden."""
+        for depends in self.dependencies:
+            if isinstance(depends.dependency, _ScopeCheck):
+                await depends.dependency(request.state.caller)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import logging
 import secrets
-import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,13 +23,17 @@ from sqlalchemy import func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from client.sql.database import ApiKeyRow, Database
-from errors import UploadsUnavailable
+from errors import AppError, UploadsUnavailable
 from schemas import Caller, Frozen, KeyScope, UserId
+
+log = logging.getLogger("api")
 
 PREFIX = "rag_"
 KEY_BYTES = 32
-# Largest age of the keys in the memory of a process. `keys create` and `keys revoke` wait this long.
-REFRESH_SECONDS = 1.0
+# The pause between two readings of the keys by an API process.
+REFRESH_SECONDS = 0.5
+# After this time every API process has read a change of the keys. `keys create` and `keys revoke` wait this long.
+PROPAGATION_SECONDS = 1.5
 
 
 class ApiKey(Frozen):
@@ -97,26 +103,41 @@ class ApiKeyRepository:
 
 
 class ApiKeyCache:
-    """The keys in the memory of one API process, at most REFRESH_SECONDS old: no query for each request.
+    """The keys in the memory of one API process. A task reads them again and again, in a thread of its own.
 
-    While the database is unavailable, the keys that were read last stay valid.
+    So no request waits for the database. While the database is unavailable, the keys that were read last stay valid.
     """
 
     def __init__(self, keys: ApiKeyRepository) -> None:
         self._keys = keys
         self._version: str | None = None
         self._by_hash: dict[str, tuple[ApiKey, Caller]] = {}
-        self._read_at = float("-inf")
-        self._refreshing = asyncio.Lock()
+        self._failure: AppError | None = None
+
+    @asynccontextmanager
+    async def refreshed(self) -> AsyncIterator[None]:
+        """Keep the keys up to date inside the block. They have been read once when it begins, if they can be read."""
+        with ThreadPoolExecutor(1, thread_name_prefix="api-keys") as thread:
+            await self._refresh(thread)
+            task = asyncio.create_task(self._refresh_forever(thread), name="api-keys")
+            try:
+                yield
+            finally:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
 
     async def has_keys(self) -> bool:
-        """Return True if a key was ever created. Raises UploadsUnavailable."""
-        await self._refresh()
+        """Return True if a key was ever created. Raises UploadsUnavailable if the keys were never read."""
+        self._require_read()
         return bool(self._by_hash)
 
     async def caller(self, text: str) -> Caller | None:
-        """Return the caller with this key; None if the key is unknown or invalid. Raises UploadsUnavailable."""
-        await self._refresh()
+        """Return the caller with this key; None if the key is unknown or invalid.
+
+        Raises UploadsUnavailable if the keys were never read.
+        """
+        self._require_read()
         sha256 = _sha256(text)
         cached = self._by_hash.get(sha256)
         if cached is None or not hmac.compare_digest(cached[0].sha256, sha256):
@@ -124,19 +145,22 @@ class ApiKeyCache:
         key, caller = cached
         return caller if key.is_valid(datetime.now(UTC)) else None
 
-    async def _refresh(self) -> None:
-        if time.monotonic() - self._read_at < REFRESH_SECONDS:
-            return
-        async with self._refreshing:
-            started_at = time.monotonic()
-            if started_at - self._read_at < REFRESH_SECONDS:
-                return
-            try:
-                await asyncio.to_thread(self._read)
-            except UploadsUnavailable:
-                if self._version is None:
-                    raise
-            self._read_at = started_at
+    def _require_read(self) -> None:
+        if self._version is None:
+            raise self._failure or UploadsUnavailable("the keys have not been read yet", retry_after_seconds=1)
+
+    async def _refresh_forever(self, thread: ThreadPoolExecutor) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            await self._refresh(thread)
+
+    async def _refresh(self, thread: ThreadPoolExecutor) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, self._read)
+        except AppError as error:
+            self._failure = error
+        except Exception:  # whatever it is, the next reading must take place
+            log.exception("the API keys could not be read")
 
     def _read(self) -> None:
         version = self._keys.version()

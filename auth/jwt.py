@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
@@ -42,6 +43,10 @@ _FAULTS: dict[type[Exception], tuple[str, str]] = {
     jwt.InvalidSignatureError: ("signature", "is not signed with the key of this server's identity provider"),
     jwt.PyJWKClientError: ("kid", "names no key that the identity provider publishes (`kid`)"),
 }
+
+
+# The identity provider may be slow, or its name hard to resolve: its requests have threads of their own.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="api-jwks")
 
 
 class JwtVerifier:
@@ -92,7 +97,7 @@ class JwtVerifier:
         if time.monotonic() - self._failed_at < PAUSE_SECONDS:
             raise _provider_unavailable()
         try:
-            return await asyncio.to_thread(jwks.get_signing_key_from_jwt, token)
+            return await asyncio.get_running_loop().run_in_executor(_threads, jwks.get_signing_key_from_jwt, token)
         except jwt.PyJWKClientConnectionError:
             self._failed_at = time.monotonic()
             raise _provider_unavailable() from None

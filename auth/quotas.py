@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
@@ -21,7 +22,7 @@ from client.valkey import keys
 from client.valkey.connection import valkey_call
 from client.valkey.keys import quoted
 from client.valkey.multiplexed import MultiplexedRedis
-from errors import TooManyRequests, Unauthenticated, rate_limit_headers
+from errors import QueueUnavailable, TooManyRequests, Unauthenticated, rate_limit_headers
 from schemas import Caller
 from settings import Settings
 
@@ -59,6 +60,7 @@ class Quotas:
         storage = RedisStorage("async+redis://", implementation="redispy", key_prefix=keys.QUOTAS, **options)
         storage.bridge.storage = valkey  # type: ignore[attr-defined]  # the library would make a client with connections of its own
         storage.bridge.register_scripts()
+        self._storage = storage
         self._per_minute = SlidingWindowCounterRateLimiter(storage)
         self._per_day = FixedWindowRateLimiter(storage)
         requests, uploads, tokens = settings.requests_per_minute, settings.uploads_per_day, settings.tokens_per_day
@@ -104,6 +106,23 @@ class Quotas:
         if not fits:
             raise _too_many(quota)
         await _count(self._per_day, self._uploads, "uploads", user_id, cost=files)
+
+    async def require_uploads(self, user_id: str) -> None:
+        """Refuse a user who has used up the uploads of the day."""
+        if self._uploads is not None:
+            async with valkey_call():
+                quota = await _read(self._per_day, self._uploads, "uploads", user_id)
+            if quota.remaining == 0:
+                raise _too_many(quota)
+
+    async def give_back_uploads(self, user_id: str, files: int) -> None:
+        """Uncount files that were counted but not stored. If Valkey is unavailable they stay counted."""
+        if self._uploads is not None:
+            with suppress(QueueUnavailable):
+                async with valkey_call():
+                    await self._storage.incr(
+                        self._uploads.key_for("uploads", quoted(user_id)), self._uploads.get_expiry(), amount=-files
+                    )
 
     async def require_tokens(self, user_id: str) -> None:
         """Refuse a user who has used up the tokens of the day. Workers count the tokens."""

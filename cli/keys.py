@@ -154,9 +154,9 @@ def _revoke(keys: ApiKeyRepository, options: argparse.Namespace) -> int:
 
 def _wait_for_api() -> None:
     """Wait until every API process has read the change."""
-    from auth.api_keys import REFRESH_SECONDS
+    from auth.api_keys import PROPAGATION_SECONDS
 
-    time.sleep(REFRESH_SECONDS)
+    time.sleep(PROPAGATION_SECONDS)
 
 
 def _validity(key: ApiKey) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
 
 from client.files.store import FileStore
 from client.rq.ids import new_id
@@ -34,6 +34,9 @@ from errors import (
     rate_limit_headers,
 )
 from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 # A row younger than this may be between its commit and the submission of its job.
 YOUNG_SECONDS = 10.0
@@ -70,6 +73,12 @@ class AcceptedUpload:
     queued: bool
 
 
+class InThread(Protocol):
+    """Runs a function in a thread, as asyncio.to_thread does."""
+
+    def __call__(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Awaitable[_R]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciled:
     """An upload as stored after it was reconciled with its job; None if the upload is gone.
@@ -96,8 +105,15 @@ class DocumentService:
         *,
         max_waiting: int | None = None,
         max_stored_mb: int | None = None,
+        in_sql_thread: InThread = asyncio.to_thread,
+        in_files_thread: InThread = asyncio.to_thread,
     ) -> None:
-        """`max_waiting` bounds the waiting jobs of a user, `max_stored_mb` a user's files in MiB; None: no bound."""
+        """`max_waiting` bounds the waiting jobs of a user, `max_stored_mb` a user's files in MiB; None: no bound.
+
+        `in_sql_thread` and `in_files_thread` run the calls of the database and of the file store, which block.
+        """
+        self._in_sql_thread = in_sql_thread
+        self._in_files_thread = in_files_thread
         self._max_waiting = max_waiting
         self._max_stored_mb = max_stored_mb
         self._uploads = uploads
@@ -118,17 +134,19 @@ class DocumentService:
 
         Raises DocumentError for a file of a kind that is not accepted.
         """
-        new = await asyncio.to_thread(self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id)
-        existing = await asyncio.to_thread(self._uploads.get, new.upload_id, user_id=user_id)
+        new = await self._in_files_thread(
+            self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id
+        )
+        existing = await self._in_sql_thread(self._uploads.get, new.upload_id, user_id=user_id)
         if existing is not None and existing.status is UploadStatus.DELETING:
             new = new.model_copy(update={"upload_id": new_id()})
         elif existing is not None:
             return await self._replace_file(existing, new)
         # If `add` raises, the file stays: the row may have been written all the same. An audit removes lost files.
         unique = on_duplicate is not OnDuplicate.KEEP
-        added = await asyncio.to_thread(self._uploads.add, new, unique=unique)
+        added = await self._in_sql_thread(self._uploads.add, new, unique=unique)
         if added.upload_id != new.upload_id:
-            await asyncio.to_thread(self._files.delete, new.file_id)
+            await self._in_files_thread(self._files.delete, new.file_id)
             return await self._accept_duplicate(added, new.name, on_duplicate)
         await self._submit_new(new)
         return AcceptedUpload(upload=new, duplicate=False, queued=True)
@@ -144,7 +162,7 @@ class DocumentService:
             if waiting + files > self._max_waiting:
                 raise too_many_jobs(self._max_waiting)
         if self._max_stored_mb is not None:
-            stored = await asyncio.to_thread(self._uploads.stored_bytes, user_id)
+            stored = await self._in_sql_thread(self._uploads.stored_bytes, user_id)
             free = max(0, self._max_stored_mb * MIB - stored)
             if size_bytes > free:
                 raise _storage_full(self._max_stored_mb, free)
@@ -163,7 +181,7 @@ class DocumentService:
         job_id = new_id()
         if not _is_uuid(upload_id):
             raise _not_found()
-        marked = await asyncio.to_thread(self._uploads.mark_deleting, upload_id, user_id=user_id, job_id=job_id)
+        marked = await self._in_sql_thread(self._uploads.mark_deleting, upload_id, user_id=user_id, job_id=job_id)
         if marked is None:
             raise _not_found()
         if marked.job_id == job_id and self._queue is not None:
@@ -202,7 +220,7 @@ class DocumentService:
 
     async def reconcile_unfinished(self) -> None:
         """Reconcile the next batch of unfinished uploads, and release stranded questions."""
-        uploads = await asyncio.to_thread(
+        uploads = await self._in_sql_thread(
             self._uploads.unfinished,
             unchanged_seconds=UNCHANGED_SECONDS,
             after=self._reconciled_to,
@@ -233,8 +251,8 @@ class DocumentService:
         if upload.status is UploadStatus.DELETING:
             return Reconciled(await self._requeue(upload), submitted=True)
         reason, error = _failure_of(job)
-        failed = await asyncio.to_thread(self._uploads.fail_if_unchanged, upload, reason=reason, error=error)
-        return Reconciled(failed or await asyncio.to_thread(self._uploads.get, upload.upload_id))
+        failed = await self._in_sql_thread(self._uploads.fail_if_unchanged, upload, reason=reason, error=error)
+        return Reconciled(failed or await self._in_sql_thread(self._uploads.get, upload.upload_id))
 
     async def _get_reconciled(self, upload_id: str, *, user_id: str | None) -> Upload:
         """Return an upload, reconciled with its job. Raises UploadNotFound and QueueUnavailable."""
@@ -249,7 +267,7 @@ class DocumentService:
     async def _get(self, upload_id: str, *, user_id: str | None) -> Upload:
         if not _is_uuid(upload_id):
             raise _not_found()
-        upload = await asyncio.to_thread(self._uploads.get, upload_id, user_id=user_id)
+        upload = await self._in_sql_thread(self._uploads.get, upload_id, user_id=user_id)
         if upload is None:
             raise _not_found()
         return upload
@@ -280,8 +298,8 @@ class DocumentService:
             await self._submit(new, limited=True)
         except AppError:
             # A refused upload leaves nothing behind. If the job was queued all the same, the job finds no row.
-            await asyncio.to_thread(self._uploads.undo_add, new.upload_id, job_id=new.job_id or "")
-            await asyncio.to_thread(self._files.delete, new.file_id)
+            await self._in_sql_thread(self._uploads.undo_add, new.upload_id, job_id=new.job_id or "")
+            await self._in_files_thread(self._files.delete, new.file_id)
             raise
 
     async def _accept_duplicate(self, existing: Upload, name: str, on_duplicate: OnDuplicate) -> AcceptedUpload:
@@ -298,7 +316,7 @@ class DocumentService:
         upload = await self._requeue(existing, limited=True, **fields)
         if upload.file_id != new.file_id:
             raise QueueUnavailable("the upload is being changed by another process; try again", retry_after_seconds=5)
-        await asyncio.to_thread(self._files.delete, existing.file_id)
+        await self._in_files_thread(self._files.delete, existing.file_id)
         return AcceptedUpload(upload=upload, duplicate=existing.sha256 == new.sha256, queued=True)
 
     async def _requeue(self, upload: Upload, *, limited: bool = False, **values: Any) -> Upload:
@@ -308,14 +326,14 @@ class DocumentService:
             values["status"] = UploadStatus.DELETING
         if values.get("sha256", upload.sha256) != upload.sha256:
             values["unique_sha256"] = None  # another upload may have the new content
-        queued = await asyncio.to_thread(self._uploads.requeue, upload, job_id=job_id, **values)
+        queued = await self._in_sql_thread(self._uploads.requeue, upload, job_id=job_id, **values)
         if queued is None:
             return await self._get(upload.upload_id, user_id=upload.user_id)
         try:
             await self._submit(queued, limited=limited)
         except (QueueUnavailable, TooManyJobs):
             earlier = upload.model_dump(exclude={"upload_id", "updated_at", "job_id"})
-            await asyncio.to_thread(self._uploads.requeue, queued, job_id=upload.job_id, **earlier)
+            await self._in_sql_thread(self._uploads.requeue, queued, job_id=upload.job_id, **earlier)
             raise
         return queued
 

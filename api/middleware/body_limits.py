@@ -10,8 +10,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import error_response, problem_response
-from errors import InvalidRequest, PayloadTooLarge, RequestError, RequestTimedOut
+from api.problems import error_response
+from errors import AppError, InvalidRequest, PayloadTooLarge, RequestError, RequestTimedOut
 
 MAX_BODY_BYTES = 64 * 1024
 # Names of query parameters that an error may repeat: all of the API's parameters look like this.
@@ -22,12 +22,12 @@ _PARAMETER_NAME = re.compile(rb"([a-z_]{1,30})=")
 class BodyPace:
     """The slowest accepted pace of a body. Only the time spent waiting for the client counts.
 
-    No gap may be longer than `gap_seconds`. After `grace_seconds` of waiting, the average must be at least
-    `bytes_per_second`.
+    No gap may be longer than `gap_seconds`. In each `window_seconds` of waiting, the average must be at least
+    `bytes_per_second`: a fast start does not pay for a slow end.
     """
 
     gap_seconds: float = 15.0
-    grace_seconds: float = 15.0
+    window_seconds: float = 15.0
     bytes_per_second: float = 1024.0
 
 
@@ -61,16 +61,17 @@ class BodyLimit:
             await send(message)
 
         try:
-            if _declared_bytes(scope) > max_bytes:
-                raise _BodyRefused(_too_large(max_bytes))
+            if declared_bytes(scope) > max_bytes:
+                raise BodyRefused(_too_large(max_bytes))
             await self._app(scope, limited_receive, tracking_send)
-        except _BodyRefused as refusal:
+        except BodyRefused as refusal:
             if not limited_receive.response_started:
                 error = refusal.error
                 # A 413 leaves the connection open: a client that is still sending a large body would lose the response
                 # if the connection closed at once.
-                headers = {"Connection": "close"} if isinstance(error, RequestTimedOut) else {}
-                response = problem_response(error.status, error.title, error.detail, headers=headers)
+                response = error_response(error)
+                if isinstance(error, RequestTimedOut):
+                    response.headers["Connection"] = "close"
                 await response(scope, receive, send)
 
 
@@ -83,7 +84,8 @@ class _LimitedReceive:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._received_bytes = 0
-        self._waited_seconds = 0.0
+        self._window_bytes = 0
+        self._window_waited_seconds = 0.0
         self._complete = False
         self.response_started = False
 
@@ -97,22 +99,26 @@ class _LimitedReceive:
         except TimeoutError:
             if self.response_started:
                 return await self._receive()
-            raise _BodyRefused(_too_slow()) from None
-        self._waited_seconds += self._loop.time() - started_at
-        self._received_bytes += len(message.get("body", b""))
+            raise BodyRefused(_too_slow()) from None
+        size = len(message.get("body", b""))
+        self._received_bytes += size
+        self._window_bytes += size
+        self._window_waited_seconds += self._loop.time() - started_at
         self._complete = not message.get("more_body", False)
         if self.response_started:
             return message if self._received_bytes <= self._max_bytes else {"type": "http.disconnect"}
         if self._received_bytes > self._max_bytes:
-            raise _BodyRefused(_too_large(self._max_bytes))
+            raise BodyRefused(_too_large(self._max_bytes))
         if self._is_too_slow():
-            raise _BodyRefused(_too_slow())
+            raise BodyRefused(_too_slow())
         return message
 
     def _is_too_slow(self) -> bool:
-        if self._complete or self._waited_seconds <= self._pace.grace_seconds:
+        if self._complete or self._window_waited_seconds <= self._pace.window_seconds:
             return False
-        return self._received_bytes < self._waited_seconds * self._pace.bytes_per_second
+        too_slow = self._window_bytes < self._window_waited_seconds * self._pace.bytes_per_second
+        self._window_bytes, self._window_waited_seconds = 0, 0.0
+        return too_slow
 
 
 class AddressCheck:
@@ -129,10 +135,13 @@ class AddressCheck:
         await (self._app if error is None else error_response(error))(scope, receive, send)
 
 
-class _BodyRefused(BaseException):
-    """The body breaks a limit. Not an Exception: FastAPI would answer any Exception from `receive` with its own 400."""
+class BodyRefused(BaseException):
+    """A body that breaks a limit: raised by `receive`, answered by BodyLimit.
 
-    def __init__(self, error: RequestError) -> None:
+    Not an Exception: FastAPI would answer any Exception from `receive` with its own 400.
+    """
+
+    def __init__(self, error: AppError) -> None:
         super().__init__(error.detail)
         self.error = error
 
@@ -159,7 +168,8 @@ def _too_slow() -> RequestError:
     return RequestTimedOut("the body came too slowly: send it again on a faster connection")
 
 
-def _declared_bytes(scope: Scope) -> int:
+def declared_bytes(scope: Scope) -> int:
+    """Return the Content-Length of a request; 0 without one."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     return int(declared) if declared.isdigit() else 0
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import ANY_SCOPE, JobQueueDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
+from api.dependencies import ANY_SCOPE, JobQueueDep, PoolsDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
 from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
 from api.problems import openapi_problems
 from client.rq.listing import JobSummary
 from client.rq.records import Kind
 from client.rq_client import JobQueue
-from client.sql.uploads import UploadRepository
 from errors import InvalidRequest
 from observability import logs
 from observability.wording import counted
@@ -145,6 +143,7 @@ async def recent_jobs(
     queue: JobQueueDep,
     owner: VisibleOwnerDep,
     uploads: UploadRepositoryDep,
+    pools: PoolsDep,
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="Largest number of jobs to return.")] = 50,
     before: Annotated[str | None, Query(max_length=64, description="Only jobs older than this one.")] = None,
     status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
@@ -152,7 +151,12 @@ async def recent_jobs(
 ) -> JobPage:
     """List your recent jobs, newest first."""
     jobs, following = await queue.job_index.recent(owner, limit=limit, before=before, status=status, kind=kind)
-    return JobPage(jobs=await _listed(jobs, queue, uploads, owner=owner), next=following)
+    payloads = await queue.job_index.payloads(jobs)
+    upload_ids = {
+        str(payload.get("upload_id")) for job, payload in zip(jobs, payloads, strict=True) if job.kind == "document"
+    }
+    names = await pools.sql.run(uploads.names, owner, upload_ids) if upload_ids else {}
+    return JobPage(jobs=_listed(jobs, payloads, names), next=following)
 
 
 @router.delete("/jobs/{job_id}", responses=openapi_problems(404, 410, 422, 503), response_model_exclude_none=True)
@@ -234,18 +238,10 @@ async def _fetch_changed(job_id: str, queue: JobQueue, wait_seconds: float, *, o
     return await queue.wait(job_id, wait_seconds, owner=owner, until=changed)
 
 
-async def _listed(
-    jobs: Sequence[JobSummary], queue: JobQueue, uploads: UploadRepository, *, owner: str | None
+def _listed(
+    jobs: Sequence[JobSummary], payloads: Sequence[dict[str, object]], names: Mapping[str, str]
 ) -> list[ListedJob]:
-    """Add to each job its question or the name of its document; only the names of the owner's uploads.
-
-    Takes one round trip to Valkey, and one SQL query if a job has a document.
-    """
-    payloads = await queue.job_index.payloads(jobs)
-    upload_ids = {
-        str(payload.get("upload_id")) for job, payload in zip(jobs, payloads, strict=True) if job.kind == "document"
-    }
-    names = await anyio.to_thread.run_sync(uploads.names, owner, upload_ids) if upload_ids else {}
+    """Add to each job its question or the name of its document. `names`: those of the owner's uploads, by id."""
     return [
         ListedJob(
             job_id=job.job_id,

@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import datetime
-from functools import partial
 from io import BytesIO
 from typing import Annotated, cast
 from urllib.parse import quote
 
-import anyio.to_thread
-from fastapi import APIRouter, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from fastapi import File as FormFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
@@ -23,6 +21,7 @@ from api.dependencies import (
     DocumentServiceDep,
     FileStoreDep,
     JobQueueDep,
+    PoolsDep,
     QuotasDep,
     ScopedRoute,
     SettingsDep,
@@ -32,6 +31,8 @@ from api.dependencies import (
     WebhookStoreDep,
     require_scope,
 )
+from api.middleware.body_limits import declared_bytes
+from api.pools import Pools
 from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKeyHeader
 from client.rq.idempotency import IdempotentRequest
@@ -41,7 +42,7 @@ from client.rq_client import JobQueue
 from documents.incoming import clean_name
 from documents.media_types import detect
 from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
-from errors import DocumentError, InvalidRequest, UnsupportedFile
+from errors import AppError, DocumentError, IdempotencyConflict, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
 from webhooks.store import WebhookStore
@@ -55,6 +56,8 @@ MAX_FILES = 100
 # Limits of the form fields other than files. The longest field is the URL of a webhook.
 MAX_FIELDS = 10
 MAX_FIELD_BYTES = 8 * 1024
+# A form has at most these bytes beside its files: the fields, and the heads of its parts.
+MAX_FORM_OVERHEAD_BYTES = MAX_FIELDS * MAX_FIELD_BYTES + (MAX_FILES + MAX_FIELDS) * 1024
 # The text stored under an Idempotency-Key lists ids: first the ids reserved for the files; once all files are stored,
 # after the prefix, the ids of their uploads. The mark follows the id of an upload that existed before.
 STORED_PREFIX = "taken:"
@@ -121,7 +124,37 @@ class UploadPage(BaseModel):
     next: str | None = None
 
 
-@router.post(
+class _UploadRoute(ScopedRoute):
+    """The route that takes files. It checks the limits of the user also before the body is read."""
+
+    async def before_body(self, request: Request) -> None:
+        """Refuse a user who may upload nothing more. Raises Forbidden, TooManyRequests, and as DocumentService does.
+
+        A repeated request may always be read: its response may be stored under its Idempotency-Key.
+        """
+        await super().before_body(request)
+        state = request.state
+        user_id = state.caller.user_id
+        key = request.headers.get("idempotency-key")
+        if key is not None and await _was_used(key, state.queue, user_id=user_id):
+            return
+        least_bytes = max(1, declared_bytes(request.scope) - MAX_FORM_OVERHEAD_BYTES)
+        await state.documents.check_limits(user_id, files=1, size_bytes=least_bytes)
+        await state.quotas.require_uploads(user_id)
+
+
+async def _was_used(key: str, queue: JobQueue, *, user_id: str) -> bool:
+    """Return True if a request came with this Idempotency-Key before."""
+    try:
+        return await queue.idempotency.find(IdempotentRequest.of(key, {}, user_id=user_id)) is not None
+    except IdempotencyConflict:  # it had a body
+        return True
+
+
+_accepting = APIRouter(route_class=_UploadRoute, tags=["uploads"])
+
+
+@_accepting.post(
     "/uploads",
     dependencies=UPLOAD_SCOPE,
     status_code=202,
@@ -136,6 +169,7 @@ async def upload(
     user_id: UserIdDep,
     quotas: QuotasDep,
     queue: JobQueueDep,
+    pools: PoolsDep,
     response: Response,
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
     on_duplicate: OnDuplicateParam = OnDuplicate.SKIP,
@@ -147,29 +181,36 @@ async def upload(
     """Accept one or several files and have workers index them. If one file has an unsupported type, all are refused."""
     files, choice = file, form_on_duplicate or on_duplicate
     callback = make_callback(settings, form_webhook_url or webhook_url, {})
-    await anyio.to_thread.run_sync(_check_types, files)
+    await pools.files.run(_check_types, files)
     idempotency = None
     if idempotency_key is not None:
-        fields = await anyio.to_thread.run_sync(_request_fields, files, choice, callback)
+        fields = await pools.files.run(_request_fields, files, choice, callback)
         idempotency = IdempotentRequest.of(idempotency_key, fields, user_id=user_id)
         if earlier := await _find_earlier(idempotency, queue, documents):
             return _all_accepted(earlier, response)
     await documents.check_limits(user_id, files=len(files), size_bytes=sum(item.size or 0 for item in files))
     await quotas.count_uploads(user_id, len(files))
     upload_ids = await _reserve_ids(len(files), idempotency, queue)
-    accepted = [
-        await documents.accept(
-            item.file, name=item.filename or "", user_id=user_id, on_duplicate=choice, upload_id=upload_id
-        )
-        for item, upload_id in zip(files, upload_ids, strict=True)
-    ]
+    accepted: list[AcceptedUpload] = []
+    try:
+        for sent, upload_id in zip(files, upload_ids, strict=True):
+            name = sent.filename or ""
+            accepted.append(
+                await documents.accept(sent.file, name=name, user_id=user_id, on_duplicate=choice, upload_id=upload_id)
+            )
+    except AppError:
+        await quotas.give_back_uploads(user_id, len(files) - len(accepted))
+        raise
     if idempotency is not None:
         await queue.idempotency.replace(idempotency, _format_stored(accepted))
     for item in accepted:
         _audit("upload_repeated" if item.duplicate else "upload_added", item.upload)
     if callback.url:
-        await _add_callback(accepted, callback, webhooks)
+        await _add_callback(accepted, callback, webhooks, pools)
     return _all_accepted(accepted, response)
+
+
+router.include_router(_accepting)
 
 
 def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> UploadsAccepted:
@@ -235,7 +276,9 @@ def _parse_stored(reserved: str) -> list[tuple[str, bool]]:
     return [(text.removesuffix(DUPLICATE_MARK), text.endswith(DUPLICATE_MARK)) for text in marked]
 
 
-async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore) -> None:
+async def _add_callback(
+    accepted: list[AcceptedUpload], callback: Callback, webhooks: WebhookStore, pools: Pools
+) -> None:
     """Store the callback for the job of each upload before the 202 promises it.
 
     A duplicate that was indexed long ago has no job whose end could be reported.
@@ -243,13 +286,13 @@ async def _add_callback(accepted: list[AcceptedUpload], callback: Callback, webh
     for item in accepted:
         upload = item.upload
         if upload.job_id is not None and (item.queued or upload.status is not UploadStatus.READY):
-            add = partial(webhooks.add_callback, upload.job_id, owner=upload.user_id, callback=callback)
-            await anyio.to_thread.run_sync(add)
+            await pools.webhooks.run(webhooks.add_callback, upload.job_id, owner=upload.user_id, callback=callback)
 
 
 @router.get("/uploads", dependencies=ANY_SCOPE, responses=openapi_problems(422, 503), response_model_exclude_none=True)
 async def uploads(
     repository: UploadRepositoryDep,
+    pools: PoolsDep,
     owner: VisibleOwnerDep,
     status: Annotated[UploadStatus | None, Query(description="Only uploads with this status.")] = None,
     name: Annotated[str | None, Query(max_length=255, description="Only uploads with this in their name.")] = None,
@@ -258,8 +301,8 @@ async def uploads(
 ) -> UploadPage:
     """List uploads, newest first."""
     part_of_name = clean_name(name) if name else None
-    page, following = await anyio.to_thread.run_sync(
-        lambda: repository.page(owner, limit=limit, status=status, name=part_of_name, cursor=cursor)
+    page, following = await pools.sql.run(
+        repository.page, owner, limit=limit, status=status, name=part_of_name, cursor=cursor
     )
     return UploadPage(uploads=[_view(item) for item in page], next=following)
 
@@ -282,11 +325,11 @@ async def upload_state(upload_id: str, documents: DocumentServiceDep, owner: Vis
     response_class=StreamingResponse,
 )
 async def upload_file(
-    upload_id: str, documents: DocumentServiceDep, files: FileStoreDep, owner: VisibleOwnerDep
+    upload_id: str, documents: DocumentServiceDep, files: FileStoreDep, pools: PoolsDep, owner: VisibleOwnerDep
 ) -> StreamingResponse:
     """Download the uploaded file, byte for byte."""
     upload = await documents.get(upload_id, user_id=owner)
-    chunks: Iterator[bytes] = await anyio.to_thread.run_sync(files.read, upload.file_id)
+    chunks: Iterator[bytes] = await pools.files.run(files.read, upload.file_id)
     headers = {
         # A browser must save the file, never show it: an uploaded page must not run as a page of this server.
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.name, safe='')}",

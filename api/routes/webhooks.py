@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from uuid_utils.compat import uuid7
 
 from api.callbacks import address_policy
-from api.dependencies import ANY_SCOPE, ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep
+from api.dependencies import ANY_SCOPE, PoolsDep, ScopedRoute, SettingsDep, UserIdDep, VisibleOwnerDep, WebhookStoreDep
 from api.problems import openapi_problems
 from errors import InvalidRequest, WebhookConflict, WebhookUrlRefused
 from observability import logs
@@ -21,7 +21,7 @@ from webhooks.sender import new_secret
 from webhooks.ssrf import MAX_URL_CHARS, AddressPolicy, parse_url, resolve_addresses
 from webhooks.store import EVERYONE, delivery_job_id
 
-# These routes are sync, so that FastAPI runs them in threads: the store and the resolver block.
+# Most of these routes are sync, so that FastAPI runs them in threads: the store blocks.
 router = APIRouter(route_class=ScopedRoute, tags=["webhooks"], dependencies=ANY_SCOPE)
 
 RESOLVE_SECONDS = 2.0
@@ -91,11 +91,16 @@ class DeliveryList(BaseModel):
 @router.post(
     "/webhooks", status_code=201, responses=openapi_problems(409, 413, 422, 503), response_model_exclude_none=True
 )
-def register(
-    body: EndpointRequest, webhooks: WebhookStoreDep, user_id: UserIdDep, settings: SettingsDep, response: Response
+async def register(
+    body: EndpointRequest,
+    webhooks: WebhookStoreDep,
+    user_id: UserIdDep,
+    settings: SettingsDep,
+    pools: PoolsDep,
+    response: Response,
 ) -> NewEndpoint:
     """Register an endpoint that receives a webhook when a job ends. Only this response shows its secret."""
-    _check_url(body.url, address_policy(settings))
+    await pools.resolver.run(_check_url, body.url, address_policy(settings))
     endpoint = Endpoint(
         endpoint_id=str(uuid7()),
         owner=user_id,
@@ -105,7 +110,7 @@ def register(
         events=tuple(dict.fromkeys(body.events)),
         created_at=utc_time(time.time()),
     )
-    webhooks.add_endpoint(endpoint)
+    await pools.webhooks.run(webhooks.add_endpoint, endpoint)
     logs.audit("webhook_registered", endpoint_id=endpoint.endpoint_id)
     response.headers["Location"] = f"/webhooks/{endpoint.endpoint_id}"
     return NewEndpoint(**_endpoint_view(endpoint).model_dump(), secret=endpoint.secret)

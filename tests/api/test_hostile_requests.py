@@ -344,6 +344,14 @@ SLOW_BODIES: dict[str, tuple[bytes, bytes]] = {
         + FILE,
         b"x",
     ),
+    "an upload that is fast at first": (
+        f"POST /uploads HTTP/1.1\r\nContent-Type: {BOUNDARY}\r\nContent-Length: 50000000\r\n".encode()
+        + CLOSE
+        + b"\r\n--B\r\n"
+        + FILE
+        + b"x" * 2_000_000,
+        b"x",
+    ),
     "an extension of a chunk without end": (
         b"POST /chat HTTP/1.1\r\n" + JSON + b"Transfer-Encoding: chunked\r\n\r\n1;",
         b"x",
