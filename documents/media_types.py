@@ -14,6 +14,7 @@ DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HTML = "text/html"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
+MEDIA_TYPES = (PDF, DOCX, HTML, MARKDOWN, PLAIN)
 ACCEPTED_KINDS = "PDF, DOCX, HTML, Markdown and plain text"
 
 HEAD_BYTES = 64 * 1024

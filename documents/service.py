@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
+from typing import Any, BinaryIO
 
 from client.files.store import FileStore
 from client.rq.ids import new_id
@@ -22,6 +22,7 @@ from client.rq_client import JobQueue, too_many_jobs
 from client.sql.uploads import CANCELLED, UploadRepository
 from documents.incoming import MeasuredFile, clean_name
 from documents.media_types import detect
+from documents.threads import InThread
 from errors import (
     AppError,
     JobExpired,
@@ -34,9 +35,6 @@ from errors import (
     rate_limit_headers,
 )
 from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 # A row younger than this may be between its commit and the submission of its job.
 YOUNG_SECONDS = 10.0
@@ -71,12 +69,6 @@ class AcceptedUpload:
     upload: Upload
     duplicate: bool
     queued: bool
-
-
-class InThread(Protocol):
-    """Runs a function in a thread, as asyncio.to_thread does."""
-
-    def __call__(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> Awaitable[_R]: ...
 
 
 @dataclass(frozen=True, slots=True)

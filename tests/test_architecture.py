@@ -28,10 +28,11 @@ FLOORS: dict[str, list[set[str]]] = {
     "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
     "queues": [{"wiring", "health", "context"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
     "api": [
-        {"request_log", "swagger"},
+        {"request_log", "swagger", "pools"},
         {"problems"},
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests"},
+        {"upload_limits"},
         {"routes"},
         {"openapi"},
     ],

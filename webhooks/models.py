@@ -57,8 +57,8 @@ class Attempt(Frozen):
     """One attempt to deliver. `status` is the status of the response; None without a response: `error` says why."""
 
     at: datetime
-    status: int | None
-    error: str | None
+    status: int | None = None
+    error: str | None = None
     seconds: float
 
 

@@ -28,6 +28,43 @@ HEARTBEAT_SECONDS = 15.0
 LAST = "end"
 
 
+# One event, as OpenAPI 3.2 and FastAPI describe the items of a stream.
+EVENT_SCHEMA = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "description": "To be sent as Last-Event-ID by a reader that connects again."},
+        "event": {
+            "enum": ["queued", "started", "progress", "token", "sources", "finished", "failed", "cancelled", "error"],
+        },
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"title": "queued", "type": "object", "properties": {"position": {"type": ["integer", "null"]}}},
+                    {"title": "started", "type": "object", "properties": {"attempt": {"type": "integer"}}},
+                    {"$ref": "#/components/schemas/Progress"},
+                    {"title": "token", "type": "object", "properties": {"text": {"type": "string"}}},
+                    {
+                        "title": "sources",
+                        "type": "object",
+                        "properties": {
+                            "answered": {"type": "boolean"},
+                            "unsupported": {"type": "integer"},
+                            "sources": {"type": "array", "items": {"$ref": "#/components/schemas/Source"}},
+                            "links": {"type": "array", "items": {"$ref": "#/components/schemas/Link"}},
+                        },
+                    },
+                    {"$ref": "#/components/schemas/JobResult"},
+                    {"$ref": "#/components/schemas/Problem"},
+                ]
+            },
+        },
+    },
+}
+
+
 class EventStream(StreamingResponse):
     """Server-Sent Events. FastAPI's `EventSourceResponse` spends two tasks and two buffers on each reader."""
 
@@ -60,7 +97,11 @@ def _last_seen(
 @router.get(
     "/jobs/{job_id}/events",
     response_class=EventStream,
-    responses={204: {"description": "Nothing comes after Last-Event-ID"}, **openapi_problems(404, 410, 422, 503)},
+    responses={
+        200: {"description": "The events", "content": {"text/event-stream": {"itemSchema": EVENT_SCHEMA}}},
+        204: {"description": "Nothing comes after Last-Event-ID"},
+        **openapi_problems(404, 410, 422, 503),
+    },
 )
 async def events(
     job_id: Annotated[str, Depends(_watched_job)],

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from api.dependencies import ANY_SCOPE, JobQueueDep, PoolsDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
@@ -170,18 +171,15 @@ async def cancel(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep) -> Job
 @router.get(
     "/result/{job_id}",
     responses={202: {"model": Pending, "description": "Not yet"}, **openapi_problems(404, 410, 422, 503)},
-    response_model=JobResult | Pending,
+    response_model=JobResult,
     response_model_exclude_none=True,
 )
-async def result(
-    job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, response: Response, wait: WaitParam = 0
-) -> JobResult | Pending:
+async def result(job_id: str, queue: JobQueueDep, owner: VisibleOwnerDep, wait: WaitParam = 0) -> JobResult | Response:
     """Return a job's answer and its sources; 202 until the job has ended. With `wait`, as soon as it has ended."""
     job = await queue.wait(job_id, wait, owner=owner, until=lambda view: view.status.terminal)
     if not job.status.terminal:
-        response.status_code = 202
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return Pending(job_id=job.job_id, status=job.status)
+        pending = Pending(job_id=job.job_id, status=job.status).model_dump(mode="json")
+        return JSONResponse(pending, status_code=202, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
     return job_result(job)
 
 

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Annotated, cast
 from urllib.parse import quote
 
-from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Response, UploadFile
 from fastapi import File as FormFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
@@ -31,18 +31,18 @@ from api.dependencies import (
     WebhookStoreDep,
     require_scope,
 )
-from api.middleware.body_limits import declared_bytes
 from api.pools import Pools
 from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKeyHeader
+from api.upload_limits import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, UploadRoute
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from documents.incoming import clean_name
-from documents.media_types import detect
+from documents.media_types import MEDIA_TYPES, detect
 from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
-from errors import AppError, DocumentError, IdempotencyConflict, InvalidRequest, UnsupportedFile
+from errors import AppError, DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
 from webhooks.store import WebhookStore
@@ -52,16 +52,12 @@ UPLOAD_SCOPE = [require_scope(KeyScope.UPLOAD)]
 
 PAGE_LIMIT = 50
 MAX_PAGE_LIMIT = 500
-MAX_FILES = 100
-# Limits of the form fields other than files. The longest field is the URL of a webhook.
-MAX_FIELDS = 10
-MAX_FIELD_BYTES = 8 * 1024
-# A form has at most these bytes beside its files: the fields, and the heads of its parts.
-MAX_FORM_OVERHEAD_BYTES = MAX_FIELDS * MAX_FIELD_BYTES + (MAX_FILES + MAX_FIELDS) * 1024
 # The text stored under an Idempotency-Key lists ids: first the ids reserved for the files; once all files are stored,
 # after the prefix, the ids of their uploads. The mark follows the id of an upload that existed before.
 STORED_PREFIX = "taken:"
 DUPLICATE_MARK = "*"
+# A file, as OpenAPI describes it.
+BINARY = {"type": "string", "format": "binary"}
 
 OnDuplicateParam = Annotated[
     OnDuplicate,
@@ -75,7 +71,9 @@ class UploadAccepted(BaseModel):
     """An accepted file."""
 
     upload_id: str
-    job_id: str | None = Field(description="The job that indexes the file; follow it with GET /job-status/{job_id}.")
+    job_id: str | None = Field(
+        None, description="The job that indexes the file; follow it with GET /job-status/{job_id}."
+    )
     name: str
     status: UploadStatus
     duplicate: bool = Field(
@@ -124,34 +122,7 @@ class UploadPage(BaseModel):
     next: str | None = None
 
 
-class _UploadRoute(ScopedRoute):
-    """The route that takes files. It checks the limits of the user also before the body is read."""
-
-    async def before_body(self, request: Request) -> None:
-        """Refuse a user who may upload nothing more. Raises Forbidden, TooManyRequests, and as DocumentService does.
-
-        A repeated request may always be read: its response may be stored under its Idempotency-Key.
-        """
-        await super().before_body(request)
-        state = request.state
-        user_id = state.caller.user_id
-        key = request.headers.get("idempotency-key")
-        if key is not None and await _was_used(key, state.queue, user_id=user_id):
-            return
-        least_bytes = max(1, declared_bytes(request.scope) - MAX_FORM_OVERHEAD_BYTES)
-        await state.documents.check_limits(user_id, files=1, size_bytes=least_bytes)
-        await state.quotas.require_uploads(user_id)
-
-
-async def _was_used(key: str, queue: JobQueue, *, user_id: str) -> bool:
-    """Return True if a request came with this Idempotency-Key before."""
-    try:
-        return await queue.idempotency.find(IdempotentRequest.of(key, {}, user_id=user_id)) is not None
-    except IdempotencyConflict:  # it had a body
-        return True
-
-
-_accepting = APIRouter(route_class=_UploadRoute, tags=["uploads"])
+_accepting = APIRouter(route_class=UploadRoute, tags=["uploads"])
 
 
 @_accepting.post(
@@ -321,7 +292,8 @@ async def upload_state(upload_id: str, documents: DocumentServiceDep, owner: Vis
 @router.get(
     "/uploads/{upload_id}/file",
     dependencies=ANY_SCOPE,
-    responses=openapi_problems(404, 422, 503) | {200: {"content": {"application/octet-stream": {}}}},
+    responses=openapi_problems(404, 422, 503)
+    | {200: {"description": "The file", "content": {kind: {"schema": BINARY} for kind in MEDIA_TYPES}}},
     response_class=StreamingResponse,
 )
 async def upload_file(

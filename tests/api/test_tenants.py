@@ -145,7 +145,9 @@ def test_no_route_answers_without_a_valid_key(world: World) -> None:
     for what in world.calls:
         for name, headers in (("no key", {}), ("expired", expired), ("revoked", revoked), ("wrong", bearer("rag_x"))):
             answer = world.call(what, headers)
-            assert (answer.status_code, answer.json()["status"]) == (401, 401), (name, what)
+            refusals = {401} if name == "no key" else {401, 429}  # 429 after many wrong keys
+            assert answer.status_code == answer.json()["status"], (name, what)
+            assert answer.status_code in refusals, (name, what)
             assert not world.alice.mentioned(answer.text), (name, what)
 
 
