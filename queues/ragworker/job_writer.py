@@ -37,7 +37,10 @@ TICK_SECONDS = 0.01
 # clients for longer.
 MAX_BATCH = 128
 MIN_RETRY_SECONDS = 0.05
-MAX_RETRY_SECONDS = 1.0
+# Soon after Valkey's return all must be written: a worker that dies before takes the answers of its jobs along.
+MAX_RETRY_SECONDS = 0.2
+# How long `close` waits for a thread that discards what it has.
+DISCARD_SECONDS = 1.0
 
 # Errors of a server that cannot write now, by their first word.
 _TEMPORARY = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY", "OOM")
@@ -113,7 +116,7 @@ class JobWriter:
         with self._changed:
             self._closed, self._discard = True, discard
             self._changed.notify()
-        self._thread.join(MAX_RETRY_SECONDS if discard else None)
+        self._thread.join(DISCARD_SECONDS if discard else None)
 
     def _wake_if_idle(self) -> None:
         if not self._events and not self._fields:  # else the thread is awake, or waits for its next round trip
