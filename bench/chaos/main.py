@@ -1,4 +1,4 @@
-"""main.py for `make chaos`: the same, but its workers write down when each job begins.
+"""main.py for `make chaos`: the same, but its workers write down when they are ready and when each job begins.
 
 A worker with CHAOS_HOST set behaves as if it ran on another machine: only its leases tell that it is dead.
 """
@@ -15,22 +15,32 @@ from pathlib import Path
 from typing import Any
 
 import main
+from bench.chaos.recoveries import READY
 from cli import processes
 from client.rq import holder
 from queues.context import current_job
+from queues.ragworker.worker import RagWorker
 
 Payload = dict[str, Any]
 
 
 def note_begins(log: Path) -> None:
-    """Have the job functions of this process append a line to a file when they begin: job, process, Unix seconds."""
-    worker = importlib.import_module("queues.worker")
+    """Have this process append a line to a file for each job function that begins: job, process, Unix seconds.
 
-    def note() -> None:
+    The line of a worker that is about to take jobs has READY in place of the job.
+    """
+    worker = importlib.import_module("queues.worker")
+    register = RagWorker.register_birth
+
+    def note_ready(self: RagWorker) -> None:
+        register(self)  # type: ignore[no-untyped-call]
+        note(READY)
+
+    def note(what: str = "") -> None:
         job = current_job()
-        assert job is not None
+        what = what or (job.job_id if job is not None else "")
         with log.open("ab", buffering=0) as file:  # one write, which survives every kill
-            file.write(f"{job.job_id} {os.getpid()} {time.time()}\n".encode())
+            file.write(f"{what} {os.getpid()} {time.time()}\n".encode())
 
     def noted(function: Callable[[Payload], Any]) -> Callable[[Payload], Any]:
         @wraps(function)
@@ -48,6 +58,7 @@ def note_begins(log: Path) -> None:
 
         return run
 
+    RagWorker.register_birth = note_ready  # type: ignore[assignment, method-assign]
     worker.process_pdf = noted(worker.process_pdf)  # type: ignore[attr-defined]
     worker.process_query_async = noted_coroutine(worker.process_query_async)  # type: ignore[attr-defined]
 

@@ -31,17 +31,27 @@ START_SECONDS = 90.0
 class Moments:
     """What happened when, in Unix seconds.
 
-    `killed` and `stopped`: the process id. `down`: from when to when each part did not run. A part that is still down
-    has no end yet.
+    `killed`, `stopped` and `ready` (workers) have process ids. `down`: from when to when each part did not run; a part
+    that is still down has no end yet.
     """
 
     killed: list[tuple[float, int]] = field(default_factory=list)
     stopped: list[tuple[float, float, int, str]] = field(default_factory=list)
     down: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    ready: list[tuple[float, int]] = field(default_factory=list)
 
     def was_down(self, part: str, since: float, until: float) -> bool:
         """Return True if a part did not run at some time within these bounds."""
         return any(begin <= until and end >= since for begin, end in self.down.get(part, []))
+
+    def staffed_since(self, until: float) -> float:
+        """Return since when the worker has run that had run longest at a time; 0 where no worker is known."""
+        killed = {pid for when, pid in self.killed if when <= until}
+        since = {pid: when for when, pid in self.ready if when <= until and pid not in killed}
+        for begin, end, pid, _ in self.stopped:
+            if pid in since and begin <= until:
+                since[pid] = max(since[pid], end)
+        return min((when for when in since.values() if when <= until), default=0.0)
 
     def back_times(self, part: str) -> list[float]:
         return [end for _, end in self.down.get(part, [])]

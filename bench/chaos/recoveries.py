@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.chaos.parts import Moments
 
 # A job that both a worker and Valkey died under counts as such if both were away within this time.
 TOGETHER_SECONDS = 3.0
+# In the log of the workers in place of a job: the worker is about to take jobs.
+READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
     """A job that began again. `kind` is what it had to be recovered from.
 
-    `seconds`: from the last moment that could matter, the death of its worker or the return of Valkey, Qdrant or the
-    whole tree, until it began again. None without any such moment: then nothing explains why it ran again.
+    `seconds`: from the last moment that could matter until it began again, None without any such moment. That is the
+    death of its worker, the return of Valkey, Qdrant or the whole tree, or the moment since which any worker has run.
     """
 
     job_id: str
@@ -30,9 +32,13 @@ class Recovery:
 def find_recoveries(begins: Path, moments: Moments) -> Iterator[Recovery]:
     """Yield each recovery, from the log of the workers."""
     runs: dict[str, list[tuple[float, int]]] = {}
+    moments = replace(moments, ready=[])
     for line in begins.read_text().splitlines():
         job_id, process, moment = line.split()
-        runs.setdefault(job_id, []).append((float(moment), int(process)))
+        if job_id == READY:
+            moments.ready.append((float(moment), int(process)))
+        else:
+            runs.setdefault(job_id, []).append((float(moment), int(process)))
     for job_id, begun in runs.items():
         for (begin, pid), (again, _) in itertools.pairwise(sorted(begun)):
             yield _recovery(job_id, begin, again, pid, moments)
@@ -52,8 +58,10 @@ def _recovery(job_id: str, begin: float, again: float, pid: int, moments: Moment
     if died and died != "tree" and valkey:
         kind = f"{died} and Valkey"
     else:
-        kind = died or ("Valkey" if back["valkey"] else "Qdrant" if back["qdrant to its clients"] else "nothing")
-    return Recovery(job_id, kind, again - max(causes) if causes else None)
+        qdrant = moments.was_down("qdrant to its clients", begin, again)
+        kind = died or ("Qdrant" if qdrant else "Valkey" if back["valkey"] else "nothing")
+    last = max(causes, default=None)
+    return Recovery(job_id, kind, None if last is None else again - max(last, moments.staffed_since(again)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class Report:
                 f"recovery               {kind}: {len(seconds)} jobs, p50 {percentile(seconds, 50):.1f} s, "
                 f"p99 {percentile(seconds, 99):.1f} s, longest {max(seconds):.1f} s"
             )
-        unexplained = sum(recovery.seconds is None for recovery in self.recoveries)
+        unexplained = sum(recovery.kind == "nothing" for recovery in self.recoveries)
         lines.append(f"ran again for nothing  {unexplained}")
         lines.append(f"outages seen           {_counts(seen.outages)}")
         return lines

@@ -55,6 +55,13 @@ def test_a_recovery_is_measured_from_the_last_moment_that_could_matter(tmp_path:
     assert recovered(tmp_path, moments, (15, 20.0), (16, 21.0)) == [("nothing", None)]
 
 
+def test_a_recovery_needs_a_worker(tmp_path: Path) -> None:
+    moments = Moments(killed=[(2.0, 11), (6.0, 12)], stopped=[(1.0, 7.5, 13, "worker-2")])
+    log = tmp_path / "begins.log"
+    log.write_text("ready 11 0.5\nready 12 0.6\nready 13 0.7\nready 14 8.0\njob 11 1.0\njob 14 9.0\n")
+    assert [recovery.seconds for recovery in find_recoveries(log, moments)] == [1.5]
+
+
 @pytest.mark.parametrize(("stopped", "twice"), [(False, 1), (True, 0)])
 def test_a_call_is_made_twice_only_if_somebody_heard_the_first(tmp_path: Path, *, stopped: bool, twice: int) -> None:
     log = tmp_path / "calls.log"
