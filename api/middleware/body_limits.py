@@ -22,12 +22,12 @@ _PARAMETER_NAME = re.compile(rb"([a-z_]{1,30})=")
 class BodyPace:
     """The slowest accepted pace of a body. Only the time spent waiting for the client counts.
 
-    No gap may be longer than `gap_seconds`. In each `window_seconds` of waiting, the average must be at least
-    `bytes_per_second`: a fast start does not pay for a slow end.
+    No gap may be longer than `gap_seconds`. A body begins with a credit of `credit_seconds`. Waiting uses up the
+    credit, and each `bytes_per_second` bytes earn a second, up to `credit_seconds`: a fast start pays for no slow end.
     """
 
     gap_seconds: float = 15.0
-    window_seconds: float = 15.0
+    credit_seconds: float = 15.0
     bytes_per_second: float = 1024.0
 
 
@@ -84,8 +84,7 @@ class _LimitedReceive:
         self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._received_bytes = 0
-        self._window_bytes = 0
-        self._window_waited_seconds = 0.0
+        self._credit_seconds = pace.credit_seconds
         self._complete = False
         self.response_started = False
 
@@ -102,23 +101,16 @@ class _LimitedReceive:
             raise BodyRefused(_too_slow()) from None
         size = len(message.get("body", b""))
         self._received_bytes += size
-        self._window_bytes += size
-        self._window_waited_seconds += self._loop.time() - started_at
+        self._credit_seconds += size / self._pace.bytes_per_second - (self._loop.time() - started_at)
         self._complete = not message.get("more_body", False)
         if self.response_started:
             return message if self._received_bytes <= self._max_bytes else {"type": "http.disconnect"}
         if self._received_bytes > self._max_bytes:
             raise BodyRefused(_too_large(self._max_bytes))
-        if self._is_too_slow():
+        if self._credit_seconds < 0 and not self._complete:
             raise BodyRefused(_too_slow())
+        self._credit_seconds = min(self._credit_seconds, self._pace.credit_seconds)
         return message
-
-    def _is_too_slow(self) -> bool:
-        if self._complete or self._window_waited_seconds <= self._pace.window_seconds:
-            return False
-        too_slow = self._window_bytes < self._window_waited_seconds * self._pace.bytes_per_second
-        self._window_bytes, self._window_waited_seconds = 0, 0.0
-        return too_slow
 
 
 class AddressCheck:

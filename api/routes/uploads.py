@@ -42,7 +42,7 @@ from client.rq_client import JobQueue
 from documents.incoming import clean_name
 from documents.media_types import MEDIA_TYPES, detect
 from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
-from errors import AppError, DocumentError, InvalidRequest, UnsupportedFile
+from errors import DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
 from webhooks.store import WebhookStore
@@ -169,7 +169,7 @@ async def upload(
             accepted.append(
                 await documents.accept(sent.file, name=name, user_id=user_id, on_duplicate=choice, upload_id=upload_id)
             )
-    except AppError:
+    except Exception:
         await quotas.give_back_uploads(user_id, len(files) - len(accepted))
         raise
     if idempotency is not None:

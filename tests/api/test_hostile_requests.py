@@ -389,7 +389,10 @@ def test_an_unread_body_does_not_keep_the_connection_open(edge: str) -> None:
 def test_a_connection_serves_again_after_a_late_body(edge: str) -> None:
     with connect(edge) as connection:
         connection.sendall(b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\n")
-        assert status_of(connection.recv(65_536)) == 404
+        answer = b""
+        while not answer.endswith(b"}"):  # the head and the body may come apart
+            answer += connection.recv(65_536)
+        assert status_of(answer) == 404
         connection.sendall(b"{}GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
         assert status_of(connection.recv(65_536)) == 200
 
