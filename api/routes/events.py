@@ -157,7 +157,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
 
     Raises JobNotFound, JobExpired and EventsUnreadable, but only before the first part; later, an error is an event.
     """
-    async with queue.notifier.subscribe(job_id) as watch:
+    with queue.notifier.subscribe(job_id) as watch:
         job, new_events = await _read(job_id, after, queue, watch, owner=owner)
         if job is not None and job.status is JobStatus.STARTED:
             watch.poll_soon()
@@ -173,6 +173,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
             elif queue.notifier.closing:
                 return  # this process ends: the client reconnects to another process
             else:
+                del job  # 1 KB
                 await watch.wait(HEARTBEAT_SECONDS)
                 if time.monotonic() - written_at >= HEARTBEAT_SECONDS / 2:
                     yield format_sse_event(comment="still there")

@@ -15,6 +15,7 @@ from redis import Redis
 from rq.job import Job
 from starlette.types import Message, Receive, Scope, Send
 
+from api.client_connection import ClientConnection
 from api.plain_requests import PlainAnswers, PlainRequest, PlainResponse, PlainRoute, PlainStream
 from client.rq.ids import new_id
 from client.rq.serializer import PlainSerializer
@@ -193,31 +194,55 @@ def test_a_body_in_parts_goes_on_whole() -> None:
     assert call("POST", "/ask", b"te", b"xt") == ([b"text"], [])
 
 
-def test_a_stream_is_closed_when_the_client_is_gone() -> None:
-    stream, sent = Stream(), list[Message]()
+@pytest.mark.parametrize("after", [b"b", None], ids=["while the stream waits", "before its first part"])
+def test_a_stream_is_closed_when_the_client_is_gone(after: bytes | None) -> None:
+    stream, sent, connection = Stream(), list[Message](), ClientConnection()
     scope = {"type": "http", "method": "GET", "path": "/a", "query_string": b"", "headers": []}
+    state = {"caller": Caller(), "connection": connection}
 
     async def scenario() -> None:
-        gone = asyncio.Event()
-        messages = [{"type": "http.request", "body": b"", "more_body": False}]
-
         async def receive() -> Message:
-            if not messages:
-                await gone.wait()
-            return messages.pop() if messages else {"type": "http.disconnect"}
+            raise AssertionError
 
         async def send(message: Message) -> None:
             sent.append(message)
-            if message.get("body") == b"b":
-                gone.set()
+            if message.get("body") == after:
+                asyncio.get_running_loop().call_soon(connection.lose)
 
         routes = [PlainRoute("GET", "/a", (KeyScope.QUERY,), stream.answer)]
         async with asyncio.timeout(20):
-            await PlainAnswers(FastAPI(), routes)({**scope, "state": {"caller": Caller()}}, receive, send)
+            await PlainAnswers(FastAPI(), routes)({**scope, "state": state}, receive, send)
+
+    if after is None:
+        connection.lose()
+    asyncio.run(scenario())
+    assert connection.on_loss is None
+    assert stream.is_closed == (after is not None)  # what never ran has nothing to close
+    assert [message.get("body") for message in sent] == ([None, b"a", b"b"] if after else [])
+
+
+def test_a_server_that_ends_cancels_a_stream() -> None:
+    stream = Stream()
+    scope = {"type": "http", "method": "GET", "path": "/a", "query_string": b"", "headers": []}
+    state = {"caller": Caller(), "connection": ClientConnection()}
+
+    async def scenario() -> None:
+        waits = asyncio.Event()
+
+        async def send(message: Message) -> None:
+            if message.get("body") == b"b":
+                waits.set()
+
+        routes = [PlainRoute("GET", "/a", (KeyScope.QUERY,), stream.answer)]
+        answers = PlainAnswers(FastAPI(), routes)
+        task = asyncio.ensure_future(answers({**scope, "state": state}, None, send))  # type: ignore[arg-type]
+        await waits.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     asyncio.run(scenario())
     assert stream.is_closed
-    assert [message.get("body") for message in sent] == [None, b"a", b"b"]
 
 
 def test_an_error_is_a_problem() -> None:
