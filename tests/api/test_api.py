@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -346,18 +346,23 @@ def test_the_api_comes_back_with_valkey(make_settings: MakeSettings, valkey_url:
 
 @contextmanager
 def _forward(port: int, target: int) -> Iterator[None]:
-    """Pass one connection on `port` through to `target`."""
+    """Pass connections on `port` through to `target`."""
     with socket.create_server(("127.0.0.1", port)) as server:
 
         def pump(source: socket.socket, sink: socket.socket) -> None:
-            while data := source.recv(65_536):
-                sink.sendall(data)
+            with suppress(OSError):
+                while data := source.recv(65_536):
+                    sink.sendall(data)
 
-        def accept() -> None:
-            client, _ = server.accept()
+        def connect(client: socket.socket) -> None:
             with client, socket.create_connection(("127.0.0.1", target)) as upstream:
                 threading.Thread(target=pump, args=(upstream, client), daemon=True).start()
                 pump(client, upstream)
+
+        def accept() -> None:
+            with suppress(OSError):  # closed at the end of the block
+                while True:
+                    threading.Thread(target=connect, args=(server.accept()[0],), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
         yield
