@@ -86,15 +86,23 @@ class _MultiplexedPipeline(Pipeline):
         calls = [arguments for arguments, _ in commands]
         if self.is_transaction or self.explicit_transaction:
             self.explicit_transaction = False
-            replies = _of_transaction(await self._multiplexer.call([("MULTI",), *calls, ("EXEC",)]))
+            replies = _of_transaction(_of_ready(await self._multiplexer.call([("MULTI",), *calls, ("EXEC",)])))
         else:
-            replies = await self._multiplexer.call(calls)
+            replies = _of_ready(await self._multiplexer.call(calls))
         if raise_on_error:
             self.raise_first_error(commands, replies)
         return [
             reply if isinstance(reply, Exception) else _converted(reply, arguments, options, self.response_callbacks)
             for reply, (arguments, options) in zip(replies, commands, strict=True)
         ]
+
+
+def _of_ready(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises an error that is not about a command, such as LOADING, as redis-py does."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not isinstance(reply, ResponseError):
+            raise reply
+    return replies
 
 
 def _of_transaction(replies: list[Any]) -> list[Any]:

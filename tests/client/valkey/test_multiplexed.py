@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
+import hiredis
 import pytest
 from redis import Redis
+from redis.exceptions import BusyLoadingError, DataError, RedisError, ResponseError, WatchError
 from redis.exceptions import ConnectionError as ValkeyConnectionError
-from redis.exceptions import DataError, RedisError, ResponseError, WatchError
 from redis.exceptions import TimeoutError as ValkeyTimeoutError
 
 from client.valkey.multiplexed import MultiplexedRedis, open_multiplexed
@@ -173,6 +174,36 @@ def test_a_transaction_with_an_unknown_command_does_nothing(valkey: Redis, valke
 
     run(scenario)
     assert not valkey.exists("rag:text")
+
+
+@asynccontextmanager
+async def loading_server() -> AsyncIterator[str]:
+    """Run a server that is loading its file, as a Valkey that was started again; yield its URL."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader(notEnoughData=None)
+        while data := await reader.read(65_536):
+            commands.feed(data)
+            while (command := commands.gets()) is not None:
+                reply = {b"HELLO": b"%1\r\n+proto\r\n:3\r\n", b"CLIENT": b"+OK\r\n"}.get(command[0])
+                writer.write(reply or b"-LOADING Valkey is loading the dataset in memory\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+def test_a_server_that_loads_its_file_is_away(transaction: bool) -> None:
+    async def scenario() -> None:
+        async with loading_server() as url, client(url) as valkey:
+            for raise_on_error in (True, False):
+                pipeline = valkey.pipeline(transaction=transaction)
+                pipeline.get("rag:a")
+                with pytest.raises(BusyLoadingError):
+                    await pipeline.execute(raise_on_error=raise_on_error)
+
+    run(scenario)
 
 
 def test_what_needs_a_connection_of_its_own_gets_one(valkey: Redis, valkey_server: Any) -> None:
