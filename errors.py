@@ -37,6 +37,7 @@ AppError
 │   ├── StoreRefused           the vector store answers, but refuses the key or the request
 │   └── StoreUnavailable       the vector store does not answer: jobs wait for it
 ├── ProviderError              502, the model provider failed
+│   ├── ContentFiltered
 │   ├── ProviderKeyRejected
 │   ├── ModelNotFound
 │   ├── ProviderRateLimited
@@ -262,6 +263,10 @@ class StoreUnavailable(StoreError):
 class ProviderError(AppError):
     status = 502
     title = "Model provider error"
+
+
+class ContentFiltered(ProviderError):
+    title = "Withheld by the content filter"
 
 
 class ProviderKeyRejected(ProviderError):

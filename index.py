@@ -27,7 +27,7 @@ from observability import commands, logs
 from observability.wording import counted
 from rag.ingest.extraction import file_errors
 from rag.ingest.indexing import ProgressCallback
-from schemas import Indexed, JobStatus, Progress, UploadTask, parse_user_id
+from schemas import Indexed, JobStatus, Progress, UploadTask
 from settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a document (PDF, DOCX, HTML, Markdown, text), or a folder: every document in it is indexed",
     )
     parser.add_argument(
-        "--user", default="local", type=parse_user_id, help="the owner of the documents (default: local)"
+        "--user", default="local", type=commands.parse_user_id, help="the owner of the documents (default: local)"
     )
     return parser
 

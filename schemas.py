@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_QUERY_CHARS = 4_000
 MAX_K = 50
@@ -56,13 +56,6 @@ class Priority(StrEnum):
 
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(check_text)]
-
-
-def parse_user_id(text: str) -> str:
-    """Check the user that a command line names, and return it. Raises ValueError."""
-    if not text.isprintable():
-        raise ValueError("must be printable")
-    return TypeAdapter(UserId).validate_python(text)
 
 
 class KeyScope(StrEnum):
@@ -272,14 +265,19 @@ class Usage(Frozen):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
+    reasoning_tokens: int | None = Field(None, description="`completion_tokens` for thinking, if need be estimated.")
+
+
+Incomplete = Literal["max_tokens"]  # the model reached its limit of tokens
 
 
 class Completion(Frozen):
-    """The text that a chat model wrote, the name of the model, and the tokens used."""
+    """The text that a chat model wrote, without its reasoning; the name of the model, and the tokens used."""
 
     text: str
     model: str
     usage: Usage | None = None
+    incomplete: Incomplete | None = None
 
 
 class Draft(Frozen):
@@ -339,6 +337,7 @@ class Answer(Frozen):
     `cached` is True if the same question was answered before over the same documents. `rewritten` is the question that
     was searched for, if the conversation changed it. `unsupported` counts citations that were removed because their
     source does not support them. `times` holds seconds for each stage: queue, embed, search, rerank, model.
+    `incomplete` says why the model's text was cut; None if it is whole.
     """
 
     text: str
@@ -351,6 +350,7 @@ class Answer(Frozen):
     links: tuple[Link, ...] = ()
     cached: bool = False
     rewritten: str | None = None
+    incomplete: Incomplete | None = None
 
 
 WAITING_FOR_STORE = "waiting for the vector store"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from errors import SettingsError, UploadsUnavailable
 from observability import commands, logs
 from observability.wording import counted
-from schemas import DEFAULT_SCOPES, KeyScope, parse_user_id
+from schemas import DEFAULT_SCOPES, KeyScope
 from settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; the last line of the output is the key alone")
     create.add_argument("--name", required=True, type=_name, help="what the key is for; `keys list` shows it")
     create.add_argument(
-        "--user", default="local", type=parse_user_id, help="user whose documents the key opens (default: local)"
+        "--user",
+        default="local",
+        type=commands.parse_user_id,
+        help="user whose documents the key opens (default: local)",
     )
     create.add_argument(
         "--scope",

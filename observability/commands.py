@@ -1,4 +1,4 @@
-"""Commands as an operator can type them in the folder where this program was started, whatever PATH holds."""
+"""Commands as an operator can type them in the folder where this program was started, and a check of what is typed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
+from schemas import UserId
 from settings import ROOT
 
 
@@ -35,3 +38,10 @@ def _shortest(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except (OSError, ValueError):
         return str(path)
+
+
+def parse_user_id(text: str) -> str:
+    """Check the user that a command line names, and return it. Raises ValueError."""
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return TypeAdapter(UserId).validate_python(text)

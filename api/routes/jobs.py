@@ -19,7 +19,20 @@ from client.rq_client import JobQueue
 from errors import InvalidRequest
 from observability import logs
 from observability.wording import counted
-from schemas import Answer, Indexed, JobStatus, JobView, KeyScope, Link, Progress, Removed, Source, Usage, Used
+from schemas import (
+    Answer,
+    Incomplete,
+    Indexed,
+    JobStatus,
+    JobView,
+    KeyScope,
+    Link,
+    Progress,
+    Removed,
+    Source,
+    Usage,
+    Used,
+)
 from webhooks.models import DeliveryStatus
 
 router = APIRouter(route_class=ScopedRoute, tags=["jobs"], dependencies=ANY_SCOPE)
@@ -83,6 +96,9 @@ class JobResult(BaseModel):
     )
     rewritten: str | None = Field(
         None, description="The question as searched for, if the conversation changed the question."
+    )
+    incomplete: Incomplete | None = Field(
+        None, description="`max_tokens` if the model reached its limit of tokens, so that the answer is cut."
     )
     usage: Usage | None = Field(None, description="Tokens used, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from client.llm.chat import StreamListener
-from client.llm.failures import CallFailure, provider_errors
+from client.llm.failures import provider_errors
 from client.llm.http import Endpoint
 from client.llm.provider import CHAT_TIMEOUT_SECONDS, provider_key, provider_url
+from client.llm.replies import Reply, read_reply
 from client.llm.retries import ProviderCalls
 from client.llm.sse import EventSplitter
-from errors import ProviderError
-from schemas import Completion, Usage
+from schemas import Completion
 
 if TYPE_CHECKING:
     from settings import Settings
@@ -47,87 +46,101 @@ class ChatCompletions:
         max_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         on_restart: Callable[[], None] = lambda: None,
+        on_stage: Callable[[str], None] = lambda _stage: None,
     ) -> Completion:
         """Return the answer of `model`, or of the configured model. Raises ProviderError.
 
-        `on_text` receives the answer in parts as they come. When the provider breaks off after the first part and is
-        asked again, `on_restart` is called, the parts so far no longer count, and `on_text` receives the whole of the
-        new answer.
+        `on_text` receives the answer in parts as they come. `on_stage` receives "thinking" when the model reasons, and
+        then "answering" when the next part comes. When the provider breaks off after the first part and is asked again,
+        or when the parts turn out to be reasoning, `on_restart` is called, the parts so far no longer count, and
+        `on_text` receives the whole of the new answer.
         """
         body = _request(model or self._model, system, user, temperature=temperature, max_tokens=max_tokens)
-        listener = None if on_text is None else StreamListener(on_text, on_restart)
+        listener = None if on_text is None else StreamListener(on_text, on_restart, on_stage)
         with provider_errors():
-            answer = await self._calls.call(lambda: self._ask(body, listener), seconds=CHAT_TIMEOUT_SECONDS)
-        return Completion(text=answer.text, model=model or self._model, usage=answer.usage)
+            reply = await self._calls.call(lambda: self._ask(body, listener), seconds=CHAT_TIMEOUT_SECONDS)
+        return reply.completion(model or self._model)
 
-    async def _ask(self, body: dict[str, Any], listener: StreamListener | None) -> _Answer:
+    async def _ask(self, body: dict[str, Any], listener: StreamListener | None) -> Reply:
         """Ask once. Streams the answer when there is a listener."""
-        answer = _Answer()
         if listener is None:
-            reply = await self._endpoint.post(body | {"stream": False})
-            answer.add(reply, "message")
-            if not answer.begun:
-                raise ValueError(f"no choice in {reply[:200]!r}")
-            return answer
+            return read_reply(await self._endpoint.post(body | {"stream": False}))
+        stream = _Stream(listener)
+        await self._endpoint.stream(body | {"stream": True, "stream_options": {"include_usage": True}}, stream.feed)
+        return stream.end()
+
+
+class StreamListener:
+    """Passes the parts of an answer on, and reports the restart of an answer that had already begun."""
+
+    def __init__(
+        self, on_text: Callable[[str], None], on_restart: Callable[[], None], on_stage: Callable[[str], None]
+    ) -> None:
+        self._on_text = on_text
+        self._on_restart = on_restart
+        self._on_stage = on_stage
+        self._begun = False
+        self._thinking = False
+
+    def begin(self) -> None:
+        """Start an answer. The parts of an earlier answer no longer count."""
+        if self._begun:
+            self._on_restart()
+        self._begun = self._thinking = False
+
+    def receive(self, text: str, *, thinking: bool) -> None:
+        """Pass on the next part, which may be empty. `thinking`: the model reasons after this part."""
+        if text:
+            if self._thinking:
+                self._on_stage("answering")
+            self._begun, self._thinking = True, False
+            self._on_text(text)
+        if thinking and not self._thinking:
+            self._thinking = True
+            self._on_stage("thinking")
+
+
+class _Stream:
+    """The answer to one request for a stream: its events or, from a provider that does not stream, a whole reply."""
+
+    def __init__(self, listener: StreamListener) -> None:
         listener.begin()
-        events = EventSplitter()
+        self._listener = listener
+        self._reply = Reply(listener.begin)
+        self._events = EventSplitter()
+        self._announced = False
+        self._beginning = b""
+        self._whole: list[bytes] | None = None
 
-        def feed(received: bytes) -> bool:
-            text, ended = answer.add_events(events.feed(received))
-            listener.receive(text)
-            return ended
-
-        await self._endpoint.stream(body | {"stream": True, "stream_options": {"include_usage": True}}, feed)
-        if not answer.begun:
-            raise ProviderError("the model provider ended its answer before it began")
-        return answer
-
-
-class _Answer:
-    """What a model has said so far."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.begun = False
-        self._parts: list[str] = []
-        self._called_tool = False
-
-    @property
-    def text(self) -> str:
-        """The text; empty when the model called a tool, though no tool was offered."""
-        return "" if self._called_tool else "".join(self._parts)
-
-    def add_events(self, events: list[bytes]) -> tuple[str, bool]:
-        """Add events of a stream. Returns their text, and True after the last event."""
-        before = len(self._parts)
-        for event in events:
+    def feed(self, received: bytes) -> bool:
+        """Take bytes of the response. Returns True after the last event."""
+        if self._whole is not None:
+            self._whole.append(received)
+            return False
+        if not self._beginning:
+            self._beginning = received.lstrip()[:1]
+            if self._beginning in {b"{", b"[", b"<"}:  # no event begins like this
+                self._whole = [received]
+                return False
+        said = []
+        for event in self._events.feed(received):
             if event.startswith(b"[DONE]"):
-                return "".join(self._parts[before:]), True
+                self._announced = True
+                break
             if event:
-                self.add(event, "delta")
-        return "".join(self._parts[before:]), False
+                said.append(self._reply.add(orjson.loads(event)))
+        text = self._reply.divide("".join(said))
+        self._listener.receive(text, thinking=self._reply.thinking)
+        return self._announced
 
-    def add(self, chunk: bytes, field: str) -> None:
-        """Add the first choice of a chunk, whose text is under `field`. Raises ValueError if the chunk makes no sense.
-
-        An object "error" in the chunk raises CallFailure.
-        """
-        try:
-            fields = orjson.loads(chunk)
-            if fields.get("error"):
-                raise CallFailure("APIError")
-            if fields.get("usage"):
-                self.usage = _usage(fields["usage"])
-            if not fields.get("choices"):
-                return
-            self.begun = True
-            said = fields["choices"][0].get(field) or {}
-            if content := said.get("content"):
-                self._parts.append(content if isinstance(content, str) else _text_of_blocks(content))
-            if said.get("tool_calls") or said.get("function_call"):
-                self._called_tool = True
-        except (AttributeError, IndexError, KeyError, TypeError) as error:
-            raise ValueError(f"{error} in {chunk[:200]!r}") from None
+    def end(self) -> Reply:
+        """Return the reply, whose last part is passed on now. Raises CallFailure, ValueError."""
+        if self._whole is not None:
+            reply = read_reply(b"".join(self._whole))
+            self._listener.receive(reply.text, thinking=False)
+            return reply
+        self._listener.receive(self._reply.end(announced=self._announced), thinking=False)
+        return self._reply
 
 
 def make_completions(settings: Settings, calls: ProviderCalls | None = None) -> ChatCompletions | None:
@@ -152,22 +165,3 @@ def _request(
     if max_tokens is not None:
         body["max_completion_tokens"] = max_tokens
     return body
-
-
-def _text_of_blocks(blocks: list[Any]) -> str:
-    """Return the text of a content that is a list of blocks."""
-    return "".join(
-        block if isinstance(block, str) else block["text"]
-        for block in blocks
-        if isinstance(block, str) or block.get("type") == "text"
-    )
-
-
-def _usage(usage: dict[str, Any]) -> Usage:
-    """Return the number of tokens. Some providers report it with each chunk; then the last report counts."""
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    return Usage(
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        total_tokens=usage.get("total_tokens") or prompt + completion,
-    )

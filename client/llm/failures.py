@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from typing import Any
 
 from errors import (
+    ContentFiltered,
     ModelNotFound,
     ProviderError,
     ProviderKeyRejected,
@@ -31,6 +33,20 @@ MAX_SAID_CHARS = 2_000
 # The form of providers' error codes. Text of another form may repeat the question or the key.
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _TRANSIENT_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+_FILTER_CODES = ("content_filter", "content_policy_violation", "data_inspection_failed")
+FILTERED = (
+    "the model provider's content filter withheld the answer (content_filter): ask in other words, or change the "
+    "filter in the provider's settings"
+)
+# Words in the code or the type of an error, and the status that it would have had.
+_STATUS_OF_WORDS = (
+    (HTTPStatus.TOO_MANY_REQUESTS, re.compile(r"rate|quota|too_many|throttl|billing")),
+    (HTTPStatus.UNAUTHORIZED, re.compile(r"auth|api_key|permission")),
+    (HTTPStatus.NOT_FOUND, re.compile(r"not_?found|no_such")),
+    (HTTPStatus.BAD_REQUEST, re.compile(r"invalid|unsupported|bad_?request|context|too_long|filter|policy|inspection")),
+)
 
 
 class CallFailure(Exception):
@@ -61,6 +77,24 @@ class CallTimeout(CallFailure):
     transient = outage = True
 
 
+class AnswerCutOff(CallFailure):
+    """The answer ended before the provider said that it was complete."""
+
+    transient = True
+
+
+class WebPage(CallFailure):
+    """A page of HTML instead of an answer."""
+
+
+class AnswerFiltered(CallFailure):
+    """The provider's content filter withheld the answer or a part of it."""
+
+
+class AnswerEmpty(CallFailure):
+    """The answer has no text. `name` says what there was instead."""
+
+
 class StatusFailure(CallFailure):
     """A response with the status of an error. `said` is the provider's text: only for the log, with LOG_CONTENT=1."""
 
@@ -78,6 +112,27 @@ class StatusFailure(CallFailure):
         self.retry_after = _retry_after(headers)
 
 
+def reported_failure(fields: Mapping[str, Any]) -> StatusFailure | None:
+    """Return the failure that a provider reports within a response of success; None if it reports none.
+
+    Its status is the number that the report names, or else the status that goes with the words of its code. An error of
+    an unknown kind counts as the provider's own failure, as a 503 does.
+    """
+    whole = fields.get("object") == "error" or (not fields.get("choices") and not fields.get("data"))
+    error = fields.get("error") or (fields if whole and (fields.get("message") or fields.get("detail")) else None)
+    if not error:
+        return None
+    return StatusFailure(_status_of(error if isinstance(error, dict) else {}), fields, {})
+
+
+def _status_of(error: Mapping[str, Any]) -> int:
+    for number in (error.get("code"), error.get("status"), error.get("status_code")):
+        if str(number).isdigit() and HTTPStatus.BAD_REQUEST <= int(str(number)) < 600:  # noqa: PLR2004  the last status
+            return int(str(number))
+    words = f"{error.get('code')} {error.get('type')} {error.get('status')}".lower()
+    return next((status for status, known in _STATUS_OF_WORDS if known.search(words)), HTTPStatus.SERVICE_UNAVAILABLE)
+
+
 @contextmanager
 def provider_errors() -> Iterator[None]:
     """Translate failures of calls to ProviderError, without texts and causes that may hold the key or the question."""
@@ -89,8 +144,20 @@ def provider_errors() -> Iterator[None]:
         raise ProviderUnavailable(
             "the model provider cannot be reached: check OPENAI_BASE_URL and the network"
         ) from None
+    except AnswerCutOff:
+        raise ProviderUnavailable(
+            "the model provider broke off its answers before they were complete; try later"
+        ) from None
+    except WebPage:
+        raise ProviderError(
+            "the model provider answered with a web page: check OPENAI_BASE_URL (it usually ends in /v1)"
+        ) from None
+    except AnswerFiltered:
+        raise ContentFiltered(FILTERED) from None
+    except AnswerEmpty as failure:
+        raise ProviderError(f"the model gave no answer: {failure.name}") from None
     except StatusFailure as failure:
-        raise _status_error(failure) from None
+        raise (ContentFiltered(FILTERED) if failure.code in _FILTER_CODES else _status_error(failure)) from None
     except CallFailure as failure:
         raise ProviderError(f"the model provider failed: {failure.name}") from None
     except ValueError as error:  # an answer that is no JSON, or lacks required fields

@@ -10,12 +10,12 @@ from redis import Redis
 
 from client.valkey.answer_cache import AnswerCache, cache_key
 from client.valkey.conversations import Conversations
-from errors import UploadNotReady
+from errors import ProviderError, UploadNotReady
 from observability import logs
 from queues.context import JobContext
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
-from rag.answer.pipeline import answer_query, finish_draft
+from rag.answer.pipeline import answer_query, cut_notice, finish_draft
 from rag.answer.token_stream import TokenStream
 from schemas import Answer, Draft, Query, Turn, UploadStatus
 from settings import Settings
@@ -23,7 +23,7 @@ from settings import Settings
 log = logging.getLogger("queues")
 
 # Increase the number when a change of prompt, chunking, ranking or the check of citations changes answers.
-ANSWERS_VERSION = 4
+ANSWERS_VERSION = 5
 
 
 async def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
@@ -79,7 +79,7 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
         standalone_question = draft.question
     else:
         turns = await asyncio.to_thread(conversations.turns, *conversation, job_id=job.job_id)
-        standalone_question = await rewrite_follow_up(query.query, turns, services.rewriter)
+        standalone_question = await _rewrite(query.query, turns, services)
     standalone = query.model_copy(update={"query": standalone_question})
     rewritten = standalone.query if standalone.query != query.query else None
     follow_up = query.query if services.rewriter is None and rewritten is not None else None
@@ -87,6 +87,15 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
     turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
     await asyncio.to_thread(conversations.add, *conversation, turn)
     return answer.model_copy(update={"rewritten": rewritten})
+
+
+async def _rewrite(question: str, turns: list[Turn], services: Services) -> str:
+    """Return a follow-up question rewritten to stand alone; as it is asked if the model fails."""
+    try:
+        return await rewrite_follow_up(question, turns, services.rewriter)
+    except ProviderError as error:
+        log.warning("the follow-up question is answered as it is asked, since rewriting it failed: %s", error.detail)
+        return question
 
 
 async def _answer_or_look_up(
@@ -119,7 +128,8 @@ async def _answer_or_look_up(
         job.write_event("token", {"text": cached.text})
         return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
     answer = await _answer(query, job, services, follow_up=follow_up)
-    await asyncio.to_thread(cache.put, key, answer)
+    if answer.incomplete is None:
+        await asyncio.to_thread(cache.put, key, answer)
     return answer
 
 
@@ -167,7 +177,7 @@ def _usable_draft(query: Query, job: JobContext, services: Services) -> Draft | 
 async def _finish(draft: Draft, query: Query, job: JobContext, services: Services) -> Answer:
     """Make the answer of an earlier attempt's draft, and publish its text as that attempt did."""
     stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
-    stream.add(draft.completion.text)
+    stream.add(draft.completion.text + cut_notice(draft.completion, query.query))
     stream.end()
     return await finish_draft(draft, query, services.retriever.terms, embedding_model=services.embedding_model)
 

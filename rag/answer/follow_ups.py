@@ -11,7 +11,8 @@ from rag.text.invisible import strip_controls
 from rag.text.language import content_words, is_follow_up
 from schemas import MAX_QUERY_CHARS, Turn
 
-MAX_REWRITE_TOKENS = 300
+# Room for the reasoning of a model that thinks first. Of the reply, _is_acceptable bounds the length.
+MAX_REWRITE_TOKENS = 2_000
 # The model sees this much of an earlier answer: enough to know what "it" refers to.
 MAX_ANSWER_CHARS = 500
 # A follow-up gets the words of this many earlier questions: the last question, and the question it refers to.
@@ -46,7 +47,7 @@ async def rewrite_follow_up(question: str, turns: Sequence[Turn], chat: ChatMode
     prompt = "\n\n".join([*earlier, fence.wrap("question", question)])
     completion = await chat.complete(_SYSTEM + fence.explain("the turns"), prompt, max_tokens=MAX_REWRITE_TOKENS)
     rewritten = strip_controls(completion.text).strip()
-    return rewritten if _is_acceptable(rewritten, question) else question
+    return rewritten if completion.incomplete is None and _is_acceptable(rewritten, question) else question
 
 
 def _with_earlier_words(question: str, turns: Sequence[Turn]) -> str:

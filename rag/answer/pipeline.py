@@ -16,6 +16,7 @@ from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import Retriever, StageTimer
 from rag.text.invisible import strip_controls
+from rag.text.language import phrases
 from schemas import Answer, Completion, Draft, Passage, Progress, Query, SearchFilter, Usage, Used
 
 
@@ -32,6 +33,7 @@ class ChatModel(Protocol):
         max_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         on_restart: Callable[[], None] = ...,
+        on_stage: Callable[[str], None] = ...,
     ) -> Completion: ...
 
 
@@ -70,7 +72,7 @@ async def answer_query(
     report(Progress(stage="answering"))
     stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
     with timer.stage("model"):
-        completion = await _complete(chat, query, retrieved.passages, stream)
+        completion = await _complete(chat, query, retrieved.passages, stream, report)
     draft = Draft(
         question=query.query,
         completion=completion,
@@ -88,8 +90,15 @@ async def finish_draft(
     """Return the answer of a draft, with its citations checked."""
     passages = list(draft.passages)
     answer = await asyncio.to_thread(check_answer, draft.question, draft.completion.text, passages, terms)
+    if notice := cut_notice(draft.completion, query.query):
+        answer = answer.model_copy(update={"text": answer.text + notice, "incomplete": draft.completion.incomplete})
     used = _used(query, draft.reranker, len(passages), draft.completion, embedding_model)
     return _complete_answer(answer, passages, used, draft.completion.usage, draft.times)
+
+
+def cut_notice(completion: Completion, question: str) -> str:
+    """Return what follows a text that the model did not finish; empty if the text is whole."""
+    return "" if completion.incomplete is None else f"\n\n{phrases(question).cut}"
 
 
 def check_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
@@ -110,7 +119,9 @@ def check_answer(question: str, text: str, passages: list[Passage], terms: TermE
     )
 
 
-async def _complete(chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None) -> Completion:
+async def _complete(
+    chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None, report: ProgressCallback
+) -> Completion:
     fence = Fence()
     completion = await chat.complete(
         system_prompt(fence),
@@ -120,8 +131,10 @@ async def _complete(chat: ChatModel, query: Query, passages: list[Passage], stre
         max_tokens=query.max_tokens,
         on_text=stream.add if stream else None,
         on_restart=stream.restart if stream else lambda: None,
+        on_stage=lambda stage: report(Progress(stage=stage)),
     )
     if stream is not None:
+        stream.add(cut_notice(completion, query.query))
         stream.end()
     return completion
 

@@ -30,7 +30,8 @@ class Behaviour:
     """What the server does. `fail_next` holds statuses for the next calls; `answer` None quotes the first source.
 
     `break_next` streams break off after three words. An `answer` that is a function is given the messages.
-    `calls_of_tools` go with the answer, as a model sends them.
+    `calls_of_tools` go with the answer, as a model sends them. `finish_reason` None ends a stream without a word, as a
+    proxy does that cuts it.
     """
 
     chat_delay_seconds: float = 0.0
@@ -40,6 +41,7 @@ class Behaviour:
     retry_after_seconds: float | None = None
     answer: str | Callable[[list[dict[str, Any]]], str] | None = None
     calls_of_tools: list[dict[str, Any]] = field(default_factory=list)
+    finish_reason: str | None = "stop"
     echo_key_in_errors: bool = False
     echo_request_in_errors: bool = False
     vectors_withheld: int = 0
@@ -112,10 +114,10 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         text = _said(behaviour, body["messages"])
         if body.get("stream"):
             counted = bool((body.get("stream_options") or {}).get("include_usage"))
-            parts = _chunks(body["model"], text, behaviour.calls_of_tools, counted=counted)
+            parts = _chunks(body["model"], text, behaviour, counted=counted)
             parts = _broken(parts, behaviour)
             return StreamingResponse(parts, media_type="text/event-stream")
-        return JSONResponse(_whole(body["model"], text, behaviour.calls_of_tools))
+        return JSONResponse(_whole(body["model"], text, behaviour))
 
     return app
 
@@ -126,8 +128,8 @@ def _said(behaviour: Behaviour, messages: list[dict[str, Any]]) -> str:
     return behaviour.answer if isinstance(behaviour.answer, str) else behaviour.answer(messages)
 
 
-def _reason(calls_of_tools: list[dict[str, Any]]) -> str:
-    return "tool_calls" if calls_of_tools else "stop"
+def _reason(behaviour: Behaviour) -> str | None:
+    return "tool_calls" if behaviour.calls_of_tools else behaviour.finish_reason
 
 
 async def _echo(request: Request, behaviour: Behaviour) -> str:
@@ -143,24 +145,28 @@ def _completion(kind: str, model: str) -> dict[str, Any]:
     return {"id": "stub", "object": kind, "created": int(time.time()), "model": model}
 
 
-def _whole(model: str, text: str, calls_of_tools: list[dict[str, Any]]) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text} | ({"tool_calls": calls_of_tools} if calls_of_tools else {})
-    choice = {"index": 0, "message": message, "finish_reason": _reason(calls_of_tools)}
+def _whole(model: str, text: str, behaviour: Behaviour) -> dict[str, Any]:
+    tools = {"tool_calls": behaviour.calls_of_tools} if behaviour.calls_of_tools else {}
+    message = {"role": "assistant", "content": text} | tools
+    choice = {"index": 0, "message": message, "finish_reason": _reason(behaviour)}
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     return _completion("chat.completion", model) | {"choices": [choice], "usage": usage}
 
 
-async def _chunks(model: str, text: str, calls_of_tools: list[dict[str, Any]], *, counted: bool) -> AsyncIterator[str]:
+async def _chunks(model: str, text: str, behaviour: Behaviour, *, counted: bool) -> AsyncIterator[str]:
     def part(choices: list[dict[str, Any]], **more: Any) -> str:
         whole = _completion("chat.completion.chunk", model) | {"choices": choices} | more
         return f"data: {json.dumps(whole)}\n\n"
 
     for word in re.findall(r"\S+\s*", text):
         yield part([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
-    if calls_of_tools:
-        calls = [call | {"index": n} for n, call in enumerate(calls_of_tools)]
+    if behaviour.calls_of_tools:
+        calls = [call | {"index": n} for n, call in enumerate(behaviour.calls_of_tools)]
         yield part([{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None}])
-    yield part([{"index": 0, "delta": {}, "finish_reason": _reason(calls_of_tools)}])
+    reason = _reason(behaviour)
+    if reason is None:
+        return
+    yield part([{"index": 0, "delta": {}, "finish_reason": reason}])
     if counted:
         yield part([], usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
     yield "data: [DONE]\n\n"

@@ -23,6 +23,7 @@ from tests.support.models import BlockingModels, CoroutineModels, Models, run
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.sockets import serving_sockets
 
+END = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
 CALLS_OF_TOOLS = [{"id": "1", "type": "function", "function": {"name": "delete_all", "arguments": "{}"}}]
 
@@ -60,7 +61,6 @@ def answering(*events: bytes) -> Callable[[socket.socket], None]:
     return answer
 
 
-@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     ("model", "options"),
     [
@@ -69,13 +69,14 @@ def answering(*events: bytes) -> Callable[[socket.socket], None]:
         ("gpt-5", {"temperature": 1.5}),
         ("o1-mini", {}),
         ("o3", {"max_tokens": 50}),
+        ("gpt-5-pro", {"max_tokens": 50}),
+        ("gpt-5.2-codex", {}),
     ],
 )
 def test_requests_are_those_of_langchain(
-    model: str, options: dict[str, Any], streamed: bool, online: Settings, stub: OpenAIStub
+    model: str, options: dict[str, Any], online: Settings, stub: OpenAIStub
 ) -> None:
     settings = online.model_copy(update={"chat_model": model})
-    options |= {"on_text": lambda _text: None} if streamed else {}
     by_langchain = BlockingModels(settings).complete("be brief", "why?", **options)
     assert CoroutineModels(settings).complete("be brief", "why?", **options) == by_langchain
     assert stub.behaviour.calls[0] == stub.behaviour.calls[1]
@@ -90,7 +91,8 @@ def test_requests_for_embeddings_are_those_of_langchain(online: Settings, stub: 
     assert stub.behaviour.calls[0] == stub.behaviour.calls[1]
 
 
-def test_an_answer_comes_in_parts_with_its_usage(models: Models, stub: OpenAIStub) -> None:
+def test_an_answer_comes_in_parts_with_its_usage(online: Settings, stub: OpenAIStub) -> None:
+    models = CoroutineModels(online)
     stub.behaviour.answer = "One two  three.\nVier fünf 😀."
     parts: list[str] = []
     answer = models.complete("system", "user", on_text=parts.append)
@@ -98,14 +100,18 @@ def test_an_answer_comes_in_parts_with_its_usage(models: Models, stub: OpenAIStu
     assert answer.usage == Usage(prompt_tokens=1, completion_tokens=1, total_tokens=2)
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_a_call_of_a_tool_is_no_answer(streamed: bool, models: Models, stub: OpenAIStub) -> None:
+def test_a_call_of_a_tool_is_no_answer(models: Models, stub: OpenAIStub) -> None:
     stub.behaviour.answer, stub.behaviour.calls_of_tools = "I will delete all.", CALLS_OF_TOOLS
-    listener = {"on_text": lambda _text: None} if streamed else {}
-    assert models.complete("system", "user", **listener).text == ""
+    assert models.complete("system", "user").text == ""
 
 
-def test_an_answer_that_breaks_off_begins_again(models: Models, stub: OpenAIStub) -> None:
+def test_a_streamed_call_of_a_tool_is_no_answer(online: Settings, stub: OpenAIStub) -> None:
+    stub.behaviour.answer, stub.behaviour.calls_of_tools = "I will delete all.", CALLS_OF_TOOLS
+    assert CoroutineModels(online).complete("system", "user", on_text=lambda _text: None).text == ""
+
+
+def test_an_answer_that_breaks_off_begins_again(online: Settings, stub: OpenAIStub) -> None:
+    models = CoroutineModels(online)
     stub.behaviour.answer = "One two three four five."
     stub.behaviour.break_next = 2
     parts: list[str] = []
@@ -114,7 +120,9 @@ def test_an_answer_that_breaks_off_begins_again(models: Models, stub: OpenAIStub
     assert answer.text == stub.behaviour.answer
 
 
-def test_an_error_of_the_listener_ends_the_call(models: Models, stub: OpenAIStub) -> None:
+def test_an_error_of_the_listener_ends_the_call(online: Settings, stub: OpenAIStub) -> None:
+    models = CoroutineModels(online)
+
     class Listener(AppError):
         pass
 
@@ -131,10 +139,10 @@ def test_an_error_of_the_listener_ends_the_call(models: Models, stub: OpenAIStub
     [
         ([b": wait\n\n", chunk("a"), chunk(None), chunk(""), chunk("b"), b"data: [DONE]\n\n"], "ab"),
         ([chunk("a"), b"data: [DONE]\n\n", chunk("after the end")], "a"),
-        ([chunk("a"), chunk("b")], "ab"),
-        ([chunk([{"type": "text", "text": "a"}, {"type": "thinking", "thinking": "hm"}, "b"])], "ab"),
-        ([chunk("a", usage={"prompt_tokens": 1}), chunk("b", error=None, usage={"prompt_tokens": 3})], "ab"),
-        ([b'data: {"choices": [{"delta": null}]}\n\n', b'data: {"id": 1}\n\n', b"data:\n\n", chunk("a")], "a"),
+        ([chunk("a"), chunk("b"), END], "ab"),
+        ([chunk([{"type": "text", "text": "a"}, {"type": "thinking", "thinking": "hm"}, "b"]), END], "ab"),
+        ([chunk("a", usage={"prompt_tokens": 1}), chunk("b", error=None, usage={"prompt_tokens": 3}), END], "ab"),
+        ([b'data: {"choices": [{"delta": null}]}\n\n', b'data: {"id": 1}\n\n', b"data:\n\n", chunk("a"), END], "a"),
     ],
 )
 def test_streams_of_many_providers(
@@ -146,20 +154,20 @@ def test_streams_of_many_providers(
         answer = models.complete("system", "user", on_text=parts.append)
     assert answer.text == text
     assert parts == [text]  # what arrives together is passed on together
-    if b"usage" in events[-1]:
+    if any(b"usage" in event for event in events):
         assert answer.usage == Usage(prompt_tokens=3, completion_tokens=0, total_tokens=3)
 
 
 @pytest.mark.parametrize(
     ("events", "sentence"),
     [
-        ([], "ended its answer before it began"),
-        ([b"data: [DONE]\n\n"], "ended its answer before it began"),
+        ([], "broke off"),
+        ([b"data: [DONE]\n\n"], "broke off"),
         ([b"data: not json\n\n"], "makes no sense"),
         ([b'data: ["a"]\n\n'], "makes no sense"),
         ([b'data: {"choices": [1]}\n\n'], "makes no sense"),
         ([chunk(7)], "makes no sense"),
-        ([b'data: {"error": {"message": "secret text"}}\n\n'], "the model provider failed: APIError"),
+        ([b'data: {"error": {"message": "secret text"}}\n\n'], "failed with 503; try later"),
     ],
 )
 def test_a_stream_without_sense_is_an_error(
@@ -172,9 +180,7 @@ def test_a_stream_without_sense_is_an_error(
     assert "secret" not in caught.value.detail
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>", b"[]", b'{"choices": []}', b"{}", b'{"choices": [{"message": 1}]}', b"null"]
-)
+@pytest.mark.parametrize("body", [b"[]", b'{"choices": []}', b"{}", b'{"choices": [{"message": 1}]}', b"null"])
 def test_a_reply_without_sense_is_an_error(body: bytes, make_settings: MakeSettings, valkey_url: str) -> None:
     with serving_sockets(answering(body)) as url:
         models = CoroutineModels(make_settings(valkey_url=valkey_url, openai_base_url=url))
