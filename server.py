@@ -16,6 +16,7 @@ from api.dependencies import AppState
 from api.middleware.auth import Authentication, Authenticator
 from api.middleware.body_budget import BodyBudget
 from api.middleware.body_limits import AddressCheck, BodyLimit
+from api.middleware.load_shedding import LoadShedding
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
 from api.plain_requests import PlainAnswers
@@ -50,7 +51,7 @@ is `finished`, or `GET /result/{job_id}` until it answers 200. Every failure is 
 
 
 class RagApi(FastAPI):
-    """The FastAPI app, with a complete OpenAPI document and two layers around Starlette's middleware."""
+    """The FastAPI app, with a complete OpenAPI document and three layers around Starlette's middleware."""
 
     def __init__(self, settings: Settings) -> None:
         """Set up the app without its middleware and routes; create_app adds both."""
@@ -71,7 +72,7 @@ class RagApi(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap Starlette's stack, whose outermost layer makes the 500: a 500 needs the headers and a log line too."""
-        return SecurityHeaders(RequestLog(super().build_middleware_stack()))
+        return SecurityHeaders(RequestLog(LoadShedding(super().build_middleware_stack())))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document. FastAPI builds it on the first call, and again after a route was added."""

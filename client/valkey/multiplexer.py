@@ -68,11 +68,14 @@ class Multiplexer:
     async def call(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands, with no other between them, and return their replies; an error reply is returned as such.
 
-        Raises RedisError when Valkey cannot be reached, does not answer in time, or too many calls wait.
+        Raises RedisError when Valkey cannot be reached or does not answer in time; at once when too many calls wait, or
+        when one has waited for `silence_seconds`. When the calls that wait have failed, the next is tried again.
         """
         packed = b"".join([_pack(command) for command in commands])
         if self._waiting_bytes + len(packed) > self._max_waiting_bytes:
             raise ValkeyConnectionError("too many calls wait for Valkey")
+        if self._is_behind():
+            raise ValkeyTimeoutError("earlier calls have waited for too long")
         loop = asyncio.get_running_loop()
         call = _Call(loop.create_future(), packed, len(commands), self._ticks)
         self._waiting_bytes += len(packed)
@@ -127,6 +130,12 @@ class Multiplexer:
                 self._unsent.appendleft(call)
         if self._unsent:
             self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="valkey-connect")
+
+    def _is_behind(self) -> bool:
+        """Return True if a call has waited for its reply for longer than Valkey may be silent."""
+        connection = self._connection
+        waiting = connection.sent if connection is not None and connection.sent else self._unsent
+        return bool(waiting) and self._ticks - waiting[0].tick >= self._silence_ticks
 
     def _flush(self) -> None:
         self._flushing = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -28,8 +28,16 @@ class _Loop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._virtual.now
 
+    def pass_time(self, seconds: float) -> None:
+        self._virtual.now += seconds
+
 
 def run_in_virtual_time(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that awaits timers only."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(coroutine)
+
+
+def keep_busy(seconds: float) -> None:
+    """Let time pass while the loop, which must be one of `run_in_virtual_time`, does something else."""
+    cast("_Loop", asyncio.get_running_loop()).pass_time(seconds)

@@ -274,6 +274,25 @@ def test_a_silent_server_fails_the_calls_in_time_and_is_used_again_when_it_speak
     run(scenario)
 
 
+def test_while_calls_wait_for_a_silent_server_the_next_is_refused_at_once(valkey_url: str) -> None:
+    async def scenario() -> None:
+        async with proxy(valkey_url) as (between, url), client(url, call_seconds=6, silence_seconds=0.3) as valkey:
+            await valkey.ping()
+            between.deaf = True
+            calls = [asyncio.ensure_future(valkey.get("rag:a"))]
+            while not any(call.done() for call in calls):
+                calls.append(asyncio.ensure_future(valkey.get("rag:a")))
+                await asyncio.sleep(0.02)
+            assert not calls[0].done()
+            assert isinstance(calls[-1].exception(), ValkeyTimeoutError)
+            between.deaf = False
+            between.cut()
+            assert await calls[0] is None  # sent again
+            assert await valkey.ping()
+
+    run(scenario)
+
+
 def test_the_time_that_the_loop_is_busy_with_itself_does_not_count(valkey_url: str) -> None:
     async def scenario() -> None:
         async with client(valkey_url, call_seconds=0.5, silence_seconds=0.3) as valkey:
