@@ -366,6 +366,7 @@ def _forward(port: int, target: int) -> Iterator[None]:
 
         threading.Thread(target=accept, daemon=True).start()
         yield
+        server.shutdown(socket.SHUT_RDWR)  # wakes `accept`
 
 
 def test_a_full_valkey_gives_503_with_the_reason(api: httpx.Client, valkey: Redis) -> None:
