@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
+from redis.exceptions import ConnectionError as ValkeyConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as ValkeyTimeoutError
 
 from client.rq.outbox import OutboxEntry, read_outbox_entry
 from client.rq.records import add_reads, read_replies
@@ -60,12 +62,15 @@ class OutboxRelay:
         return 0 if entry is None else self._relay(entry)
 
     def sweep(self) -> int:
-        """Create the deliveries of ended jobs, and requeue lost attempts; return the number of both."""
+        """Create the deliveries of ended jobs, and requeue lost attempts; return the number of both.
+
+        Raises QueueUnavailable and RedisError.
+        """
         count = 0
         for job_id in self._find_ended():
             try:
                 count += self.relay_job(job_id)
-            except QueueUnavailable:
+            except (QueueUnavailable, ValkeyConnectionError, ValkeyTimeoutError):
                 raise
             except Exception:
                 log.exception("the webhooks of job %s could not be created", job_id)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import standardwebhooks.webhooks
 from redis import Redis
+from redis.exceptions import ConnectionError as ValkeyConnectionError
 from rq import SimpleWorker
 from rq.scheduler import RQScheduler
 
@@ -452,6 +453,21 @@ def test_an_attempt_on_a_long_queue_is_not_queued_twice(world: World) -> None:
     world.now += 86_400
     world.relay.sweep()
     assert world.valkey.llen("rq:queue:rag_webhooks") == 1
+
+
+def test_a_sweep_ends_when_valkey_goes_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says so then, instead of a traceback for each job; the next sweep finds the jobs again."""
+    world.ask(url=URL)
+    world.work("rag_queries")
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValkeyConnectionError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WebhookStore, "add_deliveries", fail)
+        with pytest.raises(ValkeyConnectionError):
+            world.relay.sweep()
+    assert world.relay.sweep() == 1
 
 
 def test_an_outbox_entry_whose_job_was_never_queued_is_dropped(world: World) -> None:
