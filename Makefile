@@ -73,6 +73,7 @@ bench-queue: $(VENV)/installed-dev
 load: $(VENV)/installed-dev
 	$(BIN)/python -m bench.load
 
+# What is lost, done twice or late while everything is killed; CHAOS_FLAGS="--seed 7 --parts worker,disk" and more: -h.
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)
 
