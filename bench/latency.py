@@ -1,4 +1,4 @@
-"""`make bench`: how long a user waits for the API, and for an answer, when nothing else runs.
+"""`make bench`: how long a user waits for the API, for an answer, and for a refusal, when nothing else runs.
 
 Each figure is measured beside what it is to be judged by, in one run: POST /chat beside a bare FastAPI route on
 the same kind of server, and an answer under `main.py worker` beside one under a stock `rq worker`, both with a
@@ -7,11 +7,14 @@ model that answers at once.
 
 from __future__ import annotations
 
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -36,6 +39,8 @@ from tests.support.openai_stub import KEY, openai_stub
 REQUESTS = 400
 ANSWERS = 30
 WARM_UP = 20
+REFUSALS = 20
+REFUSAL_SECONDS = 2.5
 SAMPLE = ROOT / "samples" / "handbook.pdf"
 QUESTION = "How long does a full charge take?"
 
@@ -72,6 +77,7 @@ def main() -> None:
         with Redis.from_url(valkey.connection_url) as queue:
             queue.flushall()
         _answering(client, folder, environment)
+        _refusing(client, valkey)
 
 
 def _enqueueing(client: httpx.Client, folder: Path, environment: dict[str, str]) -> None:
@@ -107,6 +113,33 @@ def _answering(client: httpx.Client, folder: Path, environment: dict[str, str]) 
             took |= _in_turn({name: lambda: _answer(client)}, ANSWERS)
         _wait_for_no_workers(client)
     _print("from POST /chat to the result, model without delay", took)
+
+
+def _refusing(client: httpx.Client, valkey: ValkeyServer) -> None:
+    """Print how long POST /chat takes to answer 503 while Valkey accepts connections but answers nothing, and dead.
+
+    Raises RuntimeError for another answer, or one after REFUSAL_SECONDS.
+    """
+    with Redis.from_url(valkey.connection_url) as queue:
+        pid = int(queue.info("server")["process_id"])
+    print(f"\n{REFUSALS} times POST /chat at once, to the 503: s, at most {REFUSAL_SECONDS}")
+    for name, kind in (("Valkey stopped", signal.SIGSTOP), ("Valkey killed", signal.SIGKILL)):
+        os.kill(pid, kind)
+        with ThreadPoolExecutor(REFUSALS) as pool:
+            took = list(pool.map(lambda _: _refused(str(client.base_url)), range(REFUSALS)))
+        print(f"  {name:<28} median {statistics.median(took):5.2f}   longest {max(took):5.2f}")
+        if max(took) > REFUSAL_SECONDS:
+            raise RuntimeError(f"{name}: a refusal took {max(took):.2f} s")
+
+
+def _refused(base_url: str) -> float:
+    with httpx.Client(base_url=base_url, timeout=30) as client:
+        client.get("/health")  # opens the connection
+        started = time.perf_counter()
+        response = client.post("/chat", json={"query": QUESTION})
+        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or "Retry-After" not in response.headers:
+            raise RuntimeError(f"POST /chat answered {response.status_code}")
+        return time.perf_counter() - started
 
 
 def _answer(client: httpx.Client) -> None:
