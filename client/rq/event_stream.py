@@ -11,12 +11,13 @@ listens to that channel once, and only the tasks that wait for that job then rea
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import logging
 import random
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Self
@@ -120,6 +121,11 @@ class JobSubscription:
             self._waiter.set_result(None)
 
 
+def _start(work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    """Start a task of the process. It does not inherit the ids that log lines have in the request that starts it."""
+    return asyncio.create_task(work, name=name, context=contextvars.Context())
+
+
 class JobNotifier:
     """Wakes the tasks of this process that wait for a job, through one subscription to the channel.
 
@@ -142,7 +148,7 @@ class JobNotifier:
     def subscribe(self, job_id: str) -> JobSubscription:
         """Return a subscription that wakes when the job changes, and when an announcement may have been missed."""
         if self._listener is None:
-            self._listener = asyncio.create_task(self._listen(), name="job-notifier")
+            self._listener = _start(self._listen(), name="job-notifier")
         subscription = JobSubscription(partial(self._unsubscribe, job_id))
         self._subscriptions[job_id].add(subscription)
         return subscription
@@ -157,7 +163,7 @@ class JobNotifier:
         """Wake a task whose read failed as soon as Valkey answers again."""
         self._cut_off.add(subscription)
         if self._return_watch is None or self._return_watch.done():
-            self._return_watch = asyncio.create_task(self._wait_for_return(), name="valkey-return")
+            self._return_watch = _start(self._wait_for_return(), name="valkey-return")
 
     async def close(self) -> None:
         """Stop listening."""

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +74,15 @@ class AppendOnlyFiles:
         if not rest or not _ends_early(rest):
             raise self._damaged(f"{damage.file.name} is damaged from byte {damage.good_bytes} on")
         kept = self._folder.with_name(f"{damage.file.name}.end-{_timestamp()}")
-        with suppress(OSError):  # the disk may be full
+        try:
             kept.write_bytes(rest)
+        except OSError as error:  # the disk may be full
+            kept.unlink(missing_ok=True)
+            where = f"not kept ({error.strerror})"
+        else:
+            where = f"kept in {kept}"
         self._cut(damage)
-        log.warning("the last write in %s was not complete: %d bytes removed, kept in %s", damage.file, len(rest), kept)
+        log.warning("the last write in %s was not complete: %d bytes removed, %s", damage.file, len(rest), where)
         return True
 
     def repair(self) -> list[str]:

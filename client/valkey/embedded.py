@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shutil
 import subprocess
 import sys
 import threading
@@ -37,6 +38,7 @@ STOP_SECONDS = 10.0
 WATCH_SECONDS = 0.2
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 5.0
+FULL_BYTES = 1024 * 1024
 
 
 class EmbeddedValkey:
@@ -133,7 +135,9 @@ class EmbeddedValkey:
         while not stop.wait(delay):
             try:
                 if self.ensure_running():
-                    log.warning("Valkey had ended and was started again from its append-only file")
+                    full = shutil.disk_usage(self._folder).free < FULL_BYTES
+                    hint = ": its disk is full, make room" if full else ""
+                    log.warning("Valkey had ended and was started again from its append-only file%s", hint)
                 delay = WATCH_SECONDS
             except (SettingsError, OSError) as error:
                 delay = min(max(delay * 2, FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
