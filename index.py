@@ -180,12 +180,13 @@ class Indexer:
 
     def _open(self) -> None:
         """Open the store, or the queue of the worker that owns the store; wait while another process owns it."""
-        from queues.wiring import open_services
+        from queues.wiring import establish_deployment, open_services
 
         settings, waiting_announced = self._settings, False
         while True:
             with suppress(StoreInUse):
                 self._services = open_services(settings, owner=settings.qdrant_url is None)
+                establish_deployment(self._services, None)
                 return
             self._queue = self._loop.run_until_complete(_open_queue_with_worker(settings))
             if self._queue is not None:

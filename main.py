@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -21,7 +21,7 @@ from cli import dead_letters, keys
 from cli.processes import EXIT_CONFIG, run_all, run_apis, stop_with_parent, stop_with_terminal
 from client.files import data_dir
 from client.valkey import embedded as embedded_valkey
-from errors import AppError, SettingsError
+from errors import AppError, SettingsError, UploadsUnavailable
 from observability import commands, logs
 from settings import Settings, load_settings, without_password
 from settings.stop_times import ORPHANED_WORKER_SECONDS
@@ -69,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--repair",
         action="store_true",
-        help="repair damaged files of the embedded Valkey first, and start it if needed",
+        help="also remove points and files that belong to no upload; repair damaged files of the embedded Valkey "
+        "first, and start it if needed",
     )
     return parser
 
@@ -105,6 +106,7 @@ def _serve(settings: Settings, *, listener: socket.socket | None = None) -> None
     from server import create_app
 
     with _queue_url(settings) as url:
+        _require_own_queue(settings, url)
         app = create_app(settings.model_copy(update={"valkey_url": url}))
         gc.freeze()  # full collections of the objects of the imports were 7 % of the CPU of 400 watchers
         if listener is None:
@@ -132,7 +134,7 @@ def _audit(settings: Settings, options: argparse.Namespace) -> int:
         embedded_valkey.serving(settings) if options.repair else nullcontext(embedded_valkey.require_url(settings))
     )
     with serving as url:
-        lines = run_audit(settings, url=url, repair=not options.dry_run)
+        lines = run_audit(settings, url=url, repair=not options.dry_run, delete=options.repair)
     print("\n".join([*lines, f"{len(repaired) + len(lines)} found"]))
     return 0
 
@@ -161,6 +163,25 @@ def _require_database(settings: Settings) -> None:
         database.prepare()
     finally:
         database.close()
+
+
+def _require_own_queue(settings: Settings, url: str) -> None:
+    """Raise SettingsError if the Valkey belongs to another deployment. Does nothing while it is away."""
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    from client.sql.database import Database
+    from client.sql.deployment import DeploymentRepository
+    from client.sql.uploads import UploadRepository
+    from documents.deployment import require_own_queue
+
+    database = Database(settings)
+    with (
+        closing(database),
+        suppress(RedisError, UploadsUnavailable),
+        Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as valkey,
+    ):
+        require_own_queue(DeploymentRepository(database), UploadRepository(database), valkey)
 
 
 def _bind(settings: Settings) -> socket.socket:

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import asyncio
 
+from redis import Redis
+
 from client.rq_client import JobQueue
 from documents.service import DocumentService
 from errors import QueueUnavailable
 from queues.jobs.consistency import check_consistency
-from queues.wiring import open_services
+from queues.wiring import establish_deployment, open_services
 from schemas import Upload
 from settings import Settings
 
-
-def run_audit(settings: Settings, *, url: str, repair: bool) -> list[str]:
-    """Return a line for each inconsistency; with `repair`, also repair the inconsistencies."""
-    return asyncio.run(_run(settings, url=url, repair=repair))
+TIMEOUT_SECONDS = 5.0
 
 
-async def _run(settings: Settings, *, url: str, repair: bool) -> list[str]:
+def run_audit(settings: Settings, *, url: str, repair: bool, delete: bool) -> list[str]:
+    """Return a line for each inconsistency. `repair` mends those whose repair deletes nothing, `delete` the others."""
+    return asyncio.run(_run(settings, url=url, repair=repair, delete=delete))
+
+
+async def _run(settings: Settings, *, url: str, repair: bool, delete: bool) -> list[str]:
     queue = JobQueue.from_settings(settings, url)
     services = open_services(settings)
     documents = DocumentService(services.uploads, services.files, queue)
+    with Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS) as valkey:
+        await asyncio.to_thread(establish_deployment, services, valkey)
     to_reindex: list[Upload] = []
     lines: list[str] = []
     try:
         for inconsistency in check_consistency(services, reindex=to_reindex.append):
-            would = "" if repair else "would be "
-            lines.append(f"{inconsistency.description}: {would}{inconsistency.outcome}")
-            if repair:
+            wanted = delete if inconsistency.deletes else repair
+            would = "" if wanted else "would be "
+            how = " with --repair" if inconsistency.deletes and not wanted else ""
+            lines.append(f"{inconsistency.description}: {would}{inconsistency.outcome}{how}")
+            if wanted:
                 inconsistency.repair()
         for upload in to_reindex:
             await documents.reindex(upload.upload_id, user_id=upload.user_id)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from client.rq.records import QUEUES
-from errors import SettingsError, StoreInUse
+from errors import SettingsError, StoreError, StoreInUse, UploadsUnavailable
 from queues import wiring
 from queues.ragworker.worker import RagWorker
 from queues.wiring import Services
@@ -38,6 +39,8 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     try:
         connection = Redis.from_url(url)
         _wait_for_valkey(connection)
+        with suppress(RedisError, UploadsUnavailable, StoreError):  # jobs wait for what is away, or say so
+            wiring.establish_deployment(services, connection)
         worker = RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
         worker.work(logging_level=settings.log_level)
     finally:

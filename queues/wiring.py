@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
 
 from client.files.store import FileStore, open_file_store
 from client.llm.chat import make_chat
@@ -17,8 +21,11 @@ from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.health import vector_store_condition
 from client.qdrant.store import VectorStore
 from client.sql.database import Database
+from client.sql.deployment import DeploymentRepository
 from client.sql.uploads import UploadRepository
 from documents.access_filter import AccessFilter
+from documents.deployment import establish, require_own_queue
+from errors import UploadsUnavailable
 from rag.answer.pipeline import ChatModel
 from rag.ingest.extraction import ExtractionLimits, close_readers
 from rag.search.retriever import QueryEmbedder, Reranker, Retriever
@@ -42,6 +49,7 @@ class Services:
     bm25: Bm25Encoder
     retriever: Retriever
     embedding_model: str | None
+    deployment: DeploymentRepository
     uploads: UploadRepository
     files: FileStore
     limits: ExtractionLimits
@@ -61,7 +69,8 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     """
     bm25 = Bm25Encoder()
     store = _open_store(settings, bm25, owner=owner, folder=folder)
-    uploads = UploadRepository(Database(settings))
+    database = Database(settings)
+    uploads = UploadRepository(database)
     chat, query_embedder = _make_models(settings)
     retriever = Retriever(
         AccessFilter(store, uploads) if folder is None else store,
@@ -78,6 +87,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         bm25=bm25,
         retriever=retriever,
         embedding_model=settings.dense_model,
+        deployment=DeploymentRepository(database),
         uploads=uploads,
         files=open_file_store(settings),
         limits=ExtractionLimits(
@@ -128,6 +138,27 @@ def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: P
     return server_store(connect(settings), model=model, dense=dense, bm25=bm25)
 
 
+def establish_deployment(services: Services, valkey: Redis | None) -> None:
+    """Check that SQL, Valkey and the vector store belong together; see documents.deployment."""
+    global _checked
+    establish(services.deployment, services.uploads, valkey, services.store)
+    _checked = services
+
+
+def check_deployment(valkey: Redis | None) -> None:
+    """Check once that the services of this process and Valkey belong together, if they can be asked now.
+
+    Raises SettingsError.
+    """
+    global _checked
+    services = get_services()
+    if valkey is None or _checked is services:
+        return
+    with suppress(RedisError, UploadsUnavailable):
+        require_own_queue(services.deployment, services.uploads, valkey)
+        _checked = services
+
+
 def preload(settings: Settings, *, langchain: bool = True) -> None:
     """Import the modules that jobs with these settings need, so that no job pays for the import.
 
@@ -170,6 +201,7 @@ async def close_loop() -> None:
 
 _lock = threading.Lock()
 _current: Services | None = None
+_checked: Services | None = None
 
 
 def get_services() -> Services:

@@ -18,7 +18,7 @@ from queues.context import JobContext
 from queues.jobs import indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
-from queues.wiring import close_loop, get_services, store_answers
+from queues.wiring import check_deployment, close_loop, get_services, store_answers
 from schemas import WAITING_FOR_STORE, Indexed, Progress, Query, UploadTask
 from settings import get_settings
 from webhooks.models import DeliveryTask
@@ -112,4 +112,5 @@ def _running_job() -> Iterator[JobContext]:
 @contextmanager
 def _reporting_job(*, max_calls: int | None = None) -> Iterator[JobContext]:
     with _running_job() as job, job.reporting(max_calls=max_calls):
+        check_deployment(job.valkey)
         yield job

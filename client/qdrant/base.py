@@ -80,7 +80,7 @@ MAX_FACETS = 1_000_000
 class Engine(Protocol):
     """One collection of points. Safe for threads.
 
-    Every method raises StoreUnavailable, and all but `upsert` and `close` raise NothingIndexed while the collection
+    Every method raises StoreUnavailable, and those that read or delete points raise NothingIndexed while the collection
     does not exist. Payloads are returned by point id.
     """
 
@@ -107,6 +107,15 @@ class Engine(Protocol):
 
     def count_by(self, outer: str, inner: str) -> dict[tuple[str, str], int]:
         """Count the points for each pair of values of two payload fields."""
+
+    def deployment(self) -> str | None:
+        """Return the id of the deployment that owns the collection; None while there is none, or no collection."""
+
+    def claim(self, deployment_id: str) -> None:
+        """Make a deployment the owner of the collection, now or when it is created.
+
+        From then on `upsert` raises StoreRefused for a collection that has another owner.
+        """
 
     def close(self) -> None:
         """Write everything to disk and release the collection."""

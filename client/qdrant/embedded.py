@@ -108,6 +108,18 @@ class EmbeddedEngine:
                 counts |= {(value, other): count for other, count in _facet(shard, inner, only).items()}
         return counts
 
+    def deployment(self) -> str | None:
+        """As Engine.deployment. All collections of the folder have one owner."""
+        try:
+            return (self._folder / "deployment").read_text() or None
+        except OSError:
+            return None
+
+    def claim(self, deployment_id: str) -> None:
+        """As Engine.claim; but an upsert does not look who owns the folder, which it locks."""
+        if self.deployment() is None:
+            (self._folder / "deployment").write_text(deployment_id)
+
     def close(self) -> None:
         """As Engine.close."""
         self.shard.close()

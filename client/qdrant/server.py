@@ -8,7 +8,7 @@ other text, such as their headings. And QdrantVectorStore cannot send several se
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -36,6 +36,8 @@ from errors import NothingIndexed, StoreError, StoreRefused, StoreUnavailable
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
+# The name of the owner's id in the metadata of a collection.
+DEPLOYMENT = "deployment"
 _INDEX_SCHEMAS: dict[str, models.PayloadSchemaType | models.KeywordIndexParams] = {
     "tenant": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
     "keyword": models.PayloadSchemaType.KEYWORD,
@@ -55,6 +57,7 @@ class ServerEngine:
         self._client = client
         self._collection = collection
         self._ready = False
+        self._owner: str | None = None  # the id of this deployment
         self._documents = QdrantVectorStore(
             client,
             collection,
@@ -122,6 +125,20 @@ class ServerEngine:
                 counts |= {(value, other): count for other, count in self._facet(inner, only).items()}
         return counts
 
+    def deployment(self) -> str | None:
+        """As Engine.deployment: it is in the metadata of the collection, which Qdrant keeps from 1.16 on."""
+        with suppress(NothingIndexed), _store_errors():
+            found = (self._client.get_collection(self._collection).config.metadata or {}).get(DEPLOYMENT)
+            return None if found is None else str(found)
+        return None
+
+    def claim(self, deployment_id: str) -> None:
+        """As Engine.claim."""
+        self._owner = deployment_id
+        with suppress(NothingIndexed), _store_errors():
+            if self.deployment() is None:
+                self._client.update_collection(self._collection, metadata={DEPLOYMENT: deployment_id})
+
     def close(self) -> None:
         """As Engine.close."""
         self._client.close()
@@ -140,6 +157,12 @@ class ServerEngine:
             return
         if not self._client.collection_exists(self._collection):
             self._create_collection(dimensions)
+        owner = self.deployment()
+        if self._owner is not None and owner not in {None, self._owner}:
+            raise StoreRefused(
+                "the Qdrant server belongs to another deployment than the database of uploads: check QDRANT_URL, "
+                "DATABASE_URL and FILE_STORE_URL"
+            )
         for field, kind in PAYLOAD_INDEXES:
             self._client.create_payload_index(self._collection, field, field_schema=_INDEX_SCHEMAS[kind], wait=True)
         self._ready = True
@@ -150,7 +173,12 @@ class ServerEngine:
             dense = {DENSE_VECTOR: models.VectorParams(size=dimensions, distance=models.Distance.COSINE)}
         sparse = {name: models.SparseVectorParams(modifier=models.Modifier.IDF) for name in SPARSE_VECTORS}
         try:
-            self._client.create_collection(self._collection, vectors_config=dense, sparse_vectors_config=sparse)
+            self._client.create_collection(
+                self._collection,
+                vectors_config=dense,
+                sparse_vectors_config=sparse,
+                metadata=None if self._owner is None else {DEPLOYMENT: self._owner},
+            )
         except UnexpectedResponse as error:
             if error.status_code != httpx.codes.CONFLICT:  # another worker was first
                 raise

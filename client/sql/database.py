@@ -34,7 +34,7 @@ from settings import Settings
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0003"
+REVISION = "0004"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
@@ -117,6 +117,15 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime] = mapped_column(_UtcTime)
     expires_at: Mapped[datetime | None] = mapped_column(_UtcTime)
     revoked_at: Mapped[datetime | None] = mapped_column(_UtcTime)
+
+
+class DeploymentRow(Base):
+    """The id of the deployment. There is one row, in place 1."""
+
+    __tablename__ = "deployment"
+
+    place: Mapped[int] = mapped_column(primary_key=True)
+    deployment_id: Mapped[str] = mapped_column(String(36))
 
 
 class Database:

@@ -152,6 +152,11 @@ CIRCUIT_BREAKER_PAUSE: Final = "rag:provider:pause"
 CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
 RATE_LIMITER: Final = "rag:provider:bucket"
 
+# --- The deployment ---
+
+# Its id, as SQL and the Qdrant server have it too.
+DEPLOYMENT: Final = "rag:deployment"
+
 # --- The vector store ---
 
 # Since when workers find it away; gone while they reach it.

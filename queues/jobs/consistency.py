@@ -27,12 +27,14 @@ _IN_PROGRESS = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadSt
 class Inconsistency:
     """Stored things that do not belong together, and their repair.
 
-    `description` and `outcome` are phrases for the operator: "file … belongs to no upload" and "removed".
+    `description` and `outcome` are phrases for the operator: "file … belongs to no upload" and "removed". `deletes`:
+    the repair removes data, which may seem to belong to nothing because of a wrong setting.
     """
 
     description: str
     outcome: str
     repair: Callable[[], object]
+    deletes: bool = False
 
 
 def check_consistency(
@@ -70,7 +72,9 @@ def _points_without_rows(
         never_ready = upload is not None and upload.status is UploadStatus.FAILED and upload.indexed_at is None
         if upload is None or upload.user_id != user_id or never_ready:
             remove = partial(services.store.delete, upload_id, user_id=user_id)
-            yield Inconsistency(f"{count} points belong to no searchable upload ({upload_id})", "removed", remove)
+            yield Inconsistency(
+                f"{count} points belong to no searchable upload ({upload_id})", "removed", remove, deletes=True
+            )
 
 
 def _files_without_rows(
@@ -80,9 +84,8 @@ def _files_without_rows(
     for file_id, stored_at in files.items():
         age_seconds = (datetime.now(UTC) - stored_at).total_seconds()
         if file_id not in known and age_seconds >= min_age_seconds and _is_file_id(file_id):
-            yield Inconsistency(
-                f"file {file_id} belongs to no upload", "removed", partial(services.files.delete, file_id)
-            )
+            remove = partial(services.files.delete, file_id)
+            yield Inconsistency(f"file {file_id} belongs to no upload", "removed", remove, deletes=True)
 
 
 def _row_without_file(services: Services, upload: Upload) -> Iterator[Inconsistency]:

@@ -157,8 +157,9 @@ def test_an_audit_removes_what_claims_to_be_of_an_upload_and_leaves_the_rest(
     store.add_documents([Document(CLAIM), Document(CLAIM, metadata={"user_id": "local"})])
     store.add_documents([Document(CLAIM, metadata={"user_id": "local", "upload_id": "not-an-upload"})])
     line = "1 points belong to no searchable upload (not-an-upload): "
-    assert run_audit(indexed, url=indexed.queue_url, repair=False) == [f"{line}would be removed"]
+    named = run_audit(indexed, url=indexed.queue_url, repair=True, delete=False)
+    assert named == [f"{line}would be removed with --repair"]
     assert count(server) == before + 3
-    assert run_audit(indexed, url=indexed.queue_url, repair=True) == [f"{line}removed"]
+    assert run_audit(indexed, url=indexed.queue_url, repair=True, delete=True) == [f"{line}removed"]
     assert count(server) == before + 2
-    assert run_audit(indexed, url=indexed.queue_url, repair=True) == []
+    assert run_audit(indexed, url=indexed.queue_url, repair=True, delete=True) == []

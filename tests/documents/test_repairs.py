@@ -58,9 +58,9 @@ def test_audit_names_the_upload_whose_lost_job_is_submitted_again(
     body = post(api, pdf).json()
     valkey.flushall()
     line = f"upload {body['upload_id']} was queued without a job: its job is queued again"
-    assert run_audit(settings, url=settings.queue_url, repair=True) == [line]
+    assert run_audit(settings, url=settings.queue_url, repair=True, delete=False) == [line]
     assert api.get(f"/job-status/{body['job_id']}").json()["status"] == "queued"
-    assert run_audit(settings, url=settings.queue_url, repair=True) == []
+    assert run_audit(settings, url=settings.queue_url, repair=True, delete=False) == []
 
 
 def test_a_job_failure_missing_from_the_row_fails_the_upload(
@@ -101,7 +101,9 @@ def test_audit_finds_and_repairs_inconsistencies(api: httpx.Client, settings: Se
         services.files.delete(lost.file_id)
     expected = {stray.upload_id, without_points, without_file}
     assert len(audit(settings, "--dry-run")) == 3
-    found = audit(settings)
+    with worker_services(settings) as services:
+        assert services.store.count_by_upload()["local", stray.upload_id] == 1
+    found = audit(settings, "--repair")
     assert {one for one in expected if any(one in line for line in found)} == expected
     assert not any(whole in line for line in found)
     work(settings)

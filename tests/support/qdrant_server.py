@@ -16,10 +16,11 @@ import httpx
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
+from qdrant_client import QdrantClient
 from qdrant_edge import SparseVector
 
 from client.qdrant.base import FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
-from client.qdrant.embedded import EmbeddedEngine
+from client.qdrant.embedded import EmbeddedEngine, _facet
 from client.qdrant.points import DENSE_VECTOR
 from errors import NothingIndexed
 from tests.support.processes import PYTHON, Running, free_port, running, wait_until
@@ -78,6 +79,7 @@ class Collections:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._engines: dict[str, EmbeddedEngine] = {}
+        self.metadata: dict[str, Any] = {}  # lost when the server is killed
 
     def names(self) -> list[str]:
         return [path.name for path in self._folder.glob("*/") if (path / "dimensions").exists()]
@@ -121,6 +123,8 @@ def make_server(folder: Path) -> FastAPI:
         if name in collections.names():
             raise HTTPException(409, f"Collection `{name}` already exists!")
         collections.create(name, body.get("vectors", {}).get(DENSE_VECTOR, {}).get("size"))
+        if body.get("metadata"):
+            collections.metadata[name] = body["metadata"]
         return _result(data=True)
 
     @app.put("/collections/{name}/index")
@@ -137,8 +141,24 @@ def make_server(folder: Path) -> FastAPI:
         collections.engine(name).upsert(points, dimensions=collections.dimensions(name))
         return _result({"operation_id": 1, "status": "completed"})
 
+    _add_metadata(app, collections)
     _add_reads(app, collections)
     return app
+
+
+def _add_metadata(app: FastAPI, collections: Collections) -> None:
+    @app.get("/collections/{name}")
+    def describe(name: str) -> Any:
+        collections.engine(name)
+        description = template()
+        description["config"]["metadata"] = collections.metadata.get(name)
+        return _result(description)
+
+    @app.patch("/collections/{name}")
+    def update(name: str, body: dict[str, Any]) -> Any:
+        collections.engine(name)
+        collections.metadata[name] = body["metadata"]
+        return _result(data=True)
 
 
 def _add_reads(app: FastAPI, collections: Collections) -> None:
@@ -167,6 +187,20 @@ def _add_reads(app: FastAPI, collections: Collections) -> None:
     @app.post("/collections/{name}/points/count")
     def count(name: str, body: dict[str, Any]) -> Any:
         return _result({"count": collections.engine(name).count(_filter(body.get("filter")))})
+
+    @app.post("/collections/{name}/facet")
+    def facet(name: str, body: dict[str, Any]) -> Any:
+        with collections.engine(name).shard.open() as shard:
+            hits = _facet(shard, body["key"], _filter(body.get("filter")))
+        return _result({"hits": [{"value": value, "count": count} for value, count in hits.items()]})
+
+
+def template() -> dict[str, Any]:
+    """Return the description of a collection, as the local mode of Qdrant's client gives it."""
+    client = QdrantClient(":memory:")
+    client.create_collection("any", vectors_config={})
+    description: dict[str, Any] = client.get_collection("any").model_dump(mode="json")
+    return description
 
 
 def _result(data: Any) -> dict[str, Any]:

@@ -1,0 +1,21 @@
+"""The id of the deployment whose Valkey this is."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from redis import Redis
+
+from client.valkey import keys
+
+
+def read_deployment(valkey: Redis) -> str | None:
+    """Return the id; None for a Valkey that has none yet. Raises RedisError."""
+    stored = cast("bytes | None", valkey.get(keys.DEPLOYMENT))
+    return stored.decode(errors="replace") if stored else None
+
+
+def write_deployment(valkey: Redis, deployment_id: str) -> str:
+    """Write the id unless there is one. Returns the id that there is now. Raises RedisError."""
+    valkey.set(keys.DEPLOYMENT, deployment_id, nx=True)
+    return read_deployment(valkey) or deployment_id
