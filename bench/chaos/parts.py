@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -111,6 +112,8 @@ class ValkeyServer:
         self.faults = faults
         self.lock = asyncio.Lock()
         self.held = False
+        self._torn = False  # True from a torn end of the file to the next start
+        self._changing = threading.Lock()
         self._server = EmbeddedValkey(self.folder)
         self._down = moments.down.setdefault("valkey", [])
 
@@ -126,11 +129,13 @@ class ValkeyServer:
         self._server.stop()
 
     def kill(self) -> None:
-        process = self._server._process  # noqa: SLF001
-        assert process is not None
-        self.held = True
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        """Kill the server, which stays away while `held`."""
+        with self._changing:
+            process = self._server._process  # noqa: SLF001
+            assert process is not None
+            self.held = True
+            process.send_signal(signal.SIGKILL)
+            process.wait()
 
     async def keep(self) -> None:
         """Start the server again whenever it has ended, until cancelled. Notes from when to when it was away."""
@@ -145,18 +150,24 @@ class ValkeyServer:
                 continue
             with suppress(SettingsError):
                 await asyncio.to_thread(self._start_again)
-                self._down.append((down_since, time.time()))
-                down_since = 0.0
+                if not self.held:
+                    self._down.append((down_since, time.time()))
+                    down_since = 0.0
 
     def tear_file(self, unfinished: bytes) -> None:
-        """Append the beginning of a command to the append-only file, as a crash of the machine can leave it."""
+        """Append the beginning of a command to the file of the dead server, as a crash can leave it, but only once."""
+        if self._torn:
+            return
+        self._torn = True
         newest = max(self.folder.glob("appendonlydir/*.incr.aof"), key=lambda path: path.stat().st_mtime)
         with newest.open("ab") as file:
             file.write(unfinished)
 
     def _start_again(self) -> None:
-        with self._with_faults():
-            self._server.ensure_running()
+        with self._changing, self._with_faults():
+            if not self.held:
+                self._server.ensure_running()
+                self._torn = False
 
     def _with_faults(self) -> AbstractContextManager[None]:
         return self.faults.in_effect() if self.faults is not None else nullcontext()
