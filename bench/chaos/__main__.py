@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ from bench.chaos.run import run, run_tree
 def main() -> int:
     """Run with the seed of the command line, and print what was found. Fails when a promise was broken."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends the processes of the run, too
     chosen = frozenset(options.parts.split(",")) if options.parts else frozenset(PARTS)
     if unknown := chosen - set(PARTS):
         raise SystemExit(f"unknown parts: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")

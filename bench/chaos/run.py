@@ -38,9 +38,9 @@ async def _run(service: Service, plan: Plan, steps: list[Step]) -> Report:
     try:
         async with open_clients(service, seed=plan.seed) as clients:
             await clients.prepare()
-            kills = asyncio.create_task(killer.run(steps))
-            await clients.send(questions=plan.questions, uploads=plan.uploads, seconds=plan.seconds)
-            await kills
+            async with asyncio.TaskGroup() as tasks:  # an error in one ends both
+                tasks.create_task(killer.run(steps))
+                tasks.create_task(clients.send(questions=plan.questions, uploads=plan.uploads, seconds=plan.seconds))
             await clients.check()
     finally:
         if keeper is not None:

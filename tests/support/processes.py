@@ -111,8 +111,11 @@ def wait_until(
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes below one."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """Return the processes below one; none below one that has ended."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
     return [one for child in map(int, children) for one in [child, *descendants(child)]]
 
 
