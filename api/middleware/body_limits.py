@@ -49,10 +49,13 @@ class BodyLimit:
         self._larger_limits = dict(larger_limits or {})
         self._pace = pace
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return the answer to a request: without a coroutine of our own, which every open stream would keep."""
+        if scope["type"] != "http" or not _has_body(scope):
+            return self._app(scope, receive, send)
+        return self._call_limited(scope, receive, send)
+
+    async def _call_limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         max_bytes = self._larger_limits.get(scope["path"], self._max_bytes)
         limited_receive = _LimitedReceive(receive, max_bytes, self._pace)
 
@@ -165,6 +168,14 @@ def declared_bytes(scope: Scope) -> int:
     """Return the Content-Length of a request; 0 without one."""
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     return int(declared) if declared.isdigit() else 0
+
+
+def _has_body(scope: Scope) -> bool:
+    """Return True if the head of a request announces a body: without that, no server reads one (RFC 9112, 6.3)."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+        for name, value in scope["headers"]
+    )
 
 
 def _is_utf8(encoded: bytes) -> bool:

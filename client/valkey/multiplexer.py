@@ -85,7 +85,7 @@ class Multiplexer:
                 self._connecting = loop.create_task(self._connect(), name="valkey-connect")
         elif not self._flushing:
             self._flushing = True
-            loop.call_soon(self._flush)
+            loop.call_soon(self.flush)
         if self._timer is None:
             self._timer = loop.call_later(TICK_SECONDS, self._tick)
         try:
@@ -112,8 +112,15 @@ class Multiplexer:
             await connection.closed.wait()
 
     def flush(self) -> None:
-        """Send what could not be sent while the connection's buffer was full."""
-        self._flush()
+        """Send the calls that are not sent yet, unless the connection's buffer is full."""
+        self._flushing = False
+        connection = self._connection
+        if connection is None or connection.full:
+            return
+        calls = [call for call in self._unsent if not call.future.done()]  # nothing is sent for a caller that is gone
+        self._unsent.clear()
+        if calls:
+            connection.send(calls)
 
     def lost(self, connection: _Connection, error: RedisError) -> None:
         """Send the calls of a broken connection once more, or fail those that were sent twice."""
@@ -137,16 +144,6 @@ class Multiplexer:
         waiting = connection.sent if connection is not None and connection.sent else self._unsent
         return bool(waiting) and self._ticks - waiting[0].tick >= self._silence_ticks
 
-    def _flush(self) -> None:
-        self._flushing = False
-        connection = self._connection
-        if connection is None or connection.full:
-            return
-        calls = [call for call in self._unsent if not call.future.done()]  # nothing is sent for a caller that is gone
-        self._unsent.clear()
-        if calls:
-            connection.send(calls)
-
     async def _connect(self) -> None:
         connection = self._make_connection()
         try:
@@ -161,11 +158,19 @@ class Multiplexer:
             self._fail_unsent(ValkeyConnectionError(str(error)))
         finally:
             self._connecting = None
-        self._flush()
+        self.flush()
 
     def _fail_unsent(self, error: Exception) -> None:
         while self._unsent:
             self._unsent.popleft().fail(error)
+
+    def _fail_late_calls(self) -> None:
+        latest = self._ticks - self._call_ticks
+        for calls in (self._connection.sent if self._connection is not None else (), self._unsent):
+            for call in calls:  # in the order in which they were made
+                if call.tick > latest:
+                    break
+                call.fail(ValkeyTimeoutError("Valkey did not answer in time"))
 
     def _tick(self) -> None:
         self._timer = None
@@ -176,12 +181,7 @@ class Multiplexer:
             if connection.silent_ticks >= self._silence_ticks:
                 connection.abort()
                 self.lost(connection, ValkeyTimeoutError("Valkey is silent"))
-        oldest = self._ticks - self._call_ticks
-        for calls in (self._connection.sent if self._connection is not None else (), self._unsent):
-            for call in calls:
-                if call.tick > oldest:
-                    break
-                call.fail(ValkeyTimeoutError("Valkey did not answer in time"))
+        self._fail_late_calls()
         while self._unsent and self._unsent[0].future.done():
             self._unsent.popleft()
         if self._unsent or (self._connection is not None and self._connection.sent):
