@@ -226,13 +226,23 @@ def _banner(settings: Settings, url: str) -> str:
     )
     return f"""
   API      http://{host}:{settings.port}   Swagger: http://{host}:{settings.port}/docs
-  model    {model}
+  model    {model}{_ollama() if settings.offline else ""}
   queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}
   vectors  {settings.qdrant_url or f"embedded, in {settings.qdrant_dir}"}
 
   index    {commands.script("index.py")} PATH
   worker   {commands.rq_worker(shown)}   (in another terminal, as many as you like)
 """
+
+
+def _ollama() -> str:
+    """Return the settings for the Ollama of this machine, as lines of the banner; empty if there is none."""
+    from client.llm.ollama import suggested_settings
+
+    lines = suggested_settings()
+    return "".join(
+        f"\n             {line}" for line in ["an Ollama runs here; to have it answer, set:", *lines] if lines
+    )
 
 
 # These parts run until they are stopped; the others print their answer and end.

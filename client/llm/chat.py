@@ -6,9 +6,11 @@ imported with the first call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from client.llm.dialect import Dialect, ask_in_form_sync
 from client.llm.failures import provider_errors
 from client.llm.provider import CHAT_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, provider_key, provider_url
 from client.llm.retries import ProviderCalls
@@ -39,16 +41,25 @@ class Chat:
         """Return the answer of `model`, or of the configured model. Raises ProviderError."""
         options = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         options = {name: value for name, value in options.items() if value is not None}
+        name = model or self._settings.chat_model
         with provider_errors():
-            return self._calls.call_sync(lambda: self._ask(system, user, options), seconds=CHAT_TIMEOUT_SECONDS)
+            dialect = self._calls.dialect_sync(provider_url(self._settings), name)
+            completion = self._calls.call_sync(
+                lambda: self._ask(system, user, options, dialect), seconds=CHAT_TIMEOUT_SECONDS
+            )
+        return completion.model_copy(update={"model": name})
 
-    def _ask(self, system: str, user: str, options: dict[str, Any]) -> Completion:
+    def _ask(self, system: str, user: str, options: dict[str, Any], dialect: Dialect) -> Completion:
+        """Ask, again in another form for as long as the provider refuses the form."""
         from client.llm.sync_http import sdk_failures
 
-        with sdk_failures():
-            message = self._model.invoke([("system", system), ("user", user)], **options)
-        completion: Completion = message.response_metadata["completion"]
-        return completion.model_copy(update={"model": options.get("model", completion.model)})
+        def send(fit: Callable[[dict[str, Any]], dict[str, Any]]) -> Completion:
+            with sdk_failures():
+                message = self._model.invoke([("system", system), ("user", user)], **options, fit=fit)
+            completion: Completion = message.response_metadata["completion"]
+            return completion
+
+        return ask_in_form_sync(dialect, send)
 
     @cached_property
     def _model(self) -> ChatOpenAI:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from client.llm.dialect import ENDS_UNOPENED, Dialect, ask_in_form
 from client.llm.failures import provider_errors
 from client.llm.http import Endpoint
 from client.llm.provider import CHAT_TIMEOUT_SECONDS, provider_key, provider_url
-from client.llm.replies import Reply, read_reply
+from client.llm.replies import Reply
 from client.llm.retries import ProviderCalls
 from client.llm.sse import EventSplitter
 from schemas import Completion
@@ -31,8 +32,9 @@ class ChatCompletions:
 
     def __init__(self, settings: Settings, calls: ProviderCalls | None = None) -> None:
         self._model = settings.chat_model
+        self._url = provider_url(settings)
         self._endpoint = Endpoint(
-            f"{provider_url(settings).rstrip('/')}/chat/completions", provider_key(settings).get_secret_value()
+            f"{self._url.rstrip('/')}/chat/completions", provider_key(settings).get_secret_value()
         )
         self._calls = calls or ProviderCalls(settings)
 
@@ -57,17 +59,28 @@ class ChatCompletions:
         """
         body = _request(model or self._model, system, user, temperature=temperature, max_tokens=max_tokens)
         listener = None if on_text is None else StreamListener(on_text, on_restart, on_stage)
+        body |= {"stream": False} if listener is None else {"stream": True, "stream_options": {"include_usage": True}}
         with provider_errors():
-            reply = await self._calls.call(lambda: self._ask(body, listener), seconds=CHAT_TIMEOUT_SECONDS)
-        return reply.completion(model or self._model)
+            dialect = await self._calls.dialect(self._url, body["model"])
+            reply = await self._calls.call(
+                lambda: ask_in_form(dialect, body, lambda form: self._ask(form, listener, dialect)),
+                seconds=CHAT_TIMEOUT_SECONDS,
+            )
+        return reply.completion(body["model"])
 
-    async def _ask(self, body: dict[str, Any], listener: StreamListener | None) -> Reply:
-        """Ask once. Streams the answer when there is a listener."""
+    async def _ask(self, body: dict[str, Any], listener: StreamListener | None, dialect: Dialect) -> Reply:
+        """Ask once. With a listener the answer is streamed, or passed on whole by a provider that does not stream."""
+        reply = Reply(listener.begin if listener else None, begins_with_reasoning=ENDS_UNOPENED in dialect.known)
         if listener is None:
-            return read_reply(await self._endpoint.post(body | {"stream": False}))
-        stream = _Stream(listener)
-        await self._endpoint.stream(body | {"stream": True, "stream_options": {"include_usage": True}}, stream.feed)
-        return stream.end()
+            reply.read(await self._endpoint.post(body))
+        else:
+            listener.begin()
+            stream = _Stream(reply, listener)
+            await self._endpoint.stream(body, stream.feed)
+            stream.end()
+        if reply.ended_unopened:
+            dialect.learn(frozenset({ENDS_UNOPENED}))
+        return reply
 
 
 class StreamListener:
@@ -103,10 +116,9 @@ class StreamListener:
 class _Stream:
     """The answer to one request for a stream: its events or, from a provider that does not stream, a whole reply."""
 
-    def __init__(self, listener: StreamListener) -> None:
-        listener.begin()
+    def __init__(self, reply: Reply, listener: StreamListener) -> None:
         self._listener = listener
-        self._reply = Reply(listener.begin)
+        self._reply = reply
         self._events = EventSplitter()
         self._announced = False
         self._beginning = b""
@@ -133,14 +145,13 @@ class _Stream:
         self._listener.receive(text, thinking=self._reply.thinking)
         return self._announced
 
-    def end(self) -> Reply:
-        """Return the reply, whose last part is passed on now. Raises CallFailure, ValueError."""
-        if self._whole is not None:
-            reply = read_reply(b"".join(self._whole))
-            self._listener.receive(reply.text, thinking=False)
-            return reply
-        self._listener.receive(self._reply.end(announced=self._announced), thinking=False)
-        return self._reply
+    def end(self) -> None:
+        """Pass on the last part of the reply. Raises CallFailure, ValueError."""
+        if self._whole is None:
+            self._listener.receive(self._reply.end(announced=self._announced), thinking=False)
+            return
+        self._reply.read(b"".join(self._whole))
+        self._listener.receive(self._reply.text, thinking=False)
 
 
 def make_completions(settings: Settings, calls: ProviderCalls | None = None) -> ChatCompletions | None:

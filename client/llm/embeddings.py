@@ -6,9 +6,11 @@ is imported with the first call.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from client.llm.dialect import Dialect, ask_in_form_sync
 from client.llm.failures import provider_errors
 from client.llm.provider import (
     CONNECT_TIMEOUT_SECONDS,
@@ -18,7 +20,7 @@ from client.llm.provider import (
     provider_url,
 )
 from client.llm.retries import ProviderCalls
-from errors import ProviderError
+from client.llm.vectors import embed_in_batches, read_vectors
 from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -40,20 +42,25 @@ class Embedder:
         """Return a vector for each text. Raises ProviderError."""
         bounded = [text[:MAX_EMBEDDED_CHARS] for text in texts]
         with provider_errors():
-            vectors = self._calls.call_sync(lambda: self._embed(bounded), seconds=EMBEDDING_TIMEOUT_SECONDS)
-        if len(vectors) != len(texts):
-            raise ProviderError(f"the embedding model gave {len(vectors)} vectors for {len(texts)} texts")
-        return vectors
+            dialect = self._calls.dialect_sync(provider_url(self._settings), self._name)
+            return embed_in_batches(bounded, dialect, lambda batch: self._embed(batch, dialect))
 
     def embed_query(self, text: str) -> list[float]:
         """Return the vector of a question. Raises ProviderError."""
         return self.embed_documents([text])[0]
 
-    def _embed(self, texts: list[str]) -> list[list[float]]:
+    def _embed(self, texts: list[str], dialect: Dialect) -> list[list[float]]:
+        """Embed the texts of one request, retried as any call is."""
+        return self._calls.call_sync(
+            lambda: ask_in_form_sync(dialect, lambda fit: self._ask(texts, fit)), seconds=EMBEDDING_TIMEOUT_SECONDS
+        )
+
+    def _ask(self, texts: list[str], fit: Callable[[dict[str, Any]], dict[str, Any]]) -> list[list[float]]:
         from client.llm.sync_http import sdk_failures
 
+        encoding = fit({"encoding_format": "base64"})
         with sdk_failures():
-            return self._model.embed_documents(texts)
+            return self._model.embed_documents(texts, chunk_size=len(texts), **encoding)
 
     @cached_property
     def _model(self) -> OpenAIEmbeddings:
@@ -62,7 +69,7 @@ class Embedder:
 
         from client.llm.sync_http import MAX_RETRIES, http_client
 
-        return OpenAIEmbeddings(
+        model = OpenAIEmbeddings(
             model=self._name,
             openai_api_key=provider_key(self._settings),
             openai_api_base=provider_url(self._settings),
@@ -71,6 +78,21 @@ class Embedder:
             http_client=http_client(),
             check_embedding_ctx_length=False,  # otherwise the first call fetches a tokenizer from the web
         )
+        model.client = _OrderedVectors(model.client)
+        return model
+
+
+class _OrderedVectors:
+    """The SDK's client as langchain-openai uses it, whose replies are read by our rules."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def create(self, **request: Any) -> dict[str, Any]:
+        """Return the reply to a request, with its vectors checked and in the order of the texts."""
+        reply = self._client.create(**request)
+        fields = reply.model_dump(warnings=False) if hasattr(reply, "model_dump") else reply
+        return {"data": [{"embedding": vector} for vector in read_vectors(fields, len(request["input"]))]}
 
 
 def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:

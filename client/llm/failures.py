@@ -87,6 +87,10 @@ class WebPage(CallFailure):
     """A page of HTML instead of an answer."""
 
 
+class BadVectors(CallFailure):
+    """Embeddings that cannot be used. `name` says why: "gave 2 vectors for 3 texts"."""
+
+
 class AnswerFiltered(CallFailure):
     """The provider's content filter withheld the answer or a part of it."""
 
@@ -103,13 +107,32 @@ class StatusFailure(CallFailure):
         error = body.get("error", body) if isinstance(body, dict) else None
         fields = error if isinstance(error, dict) else {}
         self.status = status
+        self.body = body
         self.code: object = fields.get("code") or fields.get("type")
+        self.parameter = _parameter(body, fields)
         self.said = fields.get("message") or body
         self.transient = (status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES) and fields.get(
             "code"
         ) != "insufficient_quota"
         self.outage = self.transient and status != HTTPStatus.TOO_MANY_REQUESTS
         self.retry_after = _retry_after(headers)
+
+
+_ERRORS: dict[type[CallFailure], tuple[type[ProviderError], str]] = {
+    CallTimeout: (ProviderTimeout, "the model provider did not answer in time; try again or choose a faster model"),
+    NoConnection: (ProviderUnavailable, "the model provider cannot be reached: check OPENAI_BASE_URL and the network"),
+    AnswerCutOff: (
+        ProviderUnavailable,
+        "the model provider broke off its answers before they were complete; try later",
+    ),
+    WebPage: (
+        ProviderError,
+        "the model provider answered with a web page: check OPENAI_BASE_URL (it usually ends in /v1)",
+    ),
+    AnswerFiltered: (ContentFiltered, FILTERED),
+    AnswerEmpty: (ProviderError, "the model gave no answer: {}"),
+    BadVectors: (ProviderError, "the embedding model {}: check EMBEDDING_MODEL, which must embed text"),
+}
 
 
 def reported_failure(fields: Mapping[str, Any]) -> StatusFailure | None:
@@ -138,28 +161,11 @@ def provider_errors() -> Iterator[None]:
     """Translate failures of calls to ProviderError, without texts and causes that may hold the key or the question."""
     try:
         yield
-    except CallTimeout:
-        raise ProviderTimeout("the model provider did not answer in time; try again or choose a faster model") from None
-    except NoConnection:
-        raise ProviderUnavailable(
-            "the model provider cannot be reached: check OPENAI_BASE_URL and the network"
-        ) from None
-    except AnswerCutOff:
-        raise ProviderUnavailable(
-            "the model provider broke off its answers before they were complete; try later"
-        ) from None
-    except WebPage:
-        raise ProviderError(
-            "the model provider answered with a web page: check OPENAI_BASE_URL (it usually ends in /v1)"
-        ) from None
-    except AnswerFiltered:
-        raise ContentFiltered(FILTERED) from None
-    except AnswerEmpty as failure:
-        raise ProviderError(f"the model gave no answer: {failure.name}") from None
     except StatusFailure as failure:
         raise (ContentFiltered(FILTERED) if failure.code in _FILTER_CODES else _status_error(failure)) from None
     except CallFailure as failure:
-        raise ProviderError(f"the model provider failed: {failure.name}") from None
+        kind, detail = _ERRORS.get(type(failure), (ProviderError, "the model provider failed: {}"))
+        raise kind(detail.format(failure.name)) from None
     except ValueError as error:  # an answer that is no JSON, or lacks required fields
         logs.log_content(log, "the model provider's answer makes no sense", said=str(error))
         raise ProviderError("the model provider's answer makes no sense (LOG_CONTENT=1 logs why)") from None
@@ -182,14 +188,24 @@ def _status_error(failure: StatusFailure) -> ProviderError:
                 f"the model provider redirects to another address ({status}): set OPENAI_BASE_URL to that address"
             )
     logs.log_content(log, "the model provider refused", status=failure.status, said=str(failure.said)[:MAX_SAID_CHARS])
-    code = failure.code
-    shown = f" ({code})" if isinstance(code, str) and _CODE.fullmatch(code) else ""
+    known = [said for said in (failure.code, failure.parameter) if isinstance(said, str) and _CODE.fullmatch(said)]
+    shown = f" ({': '.join(known)})" if known else ""
     if failure.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ProviderUnavailable(f"the model provider failed with {failure.status}{shown}; try later")
     return ProviderError(
         f"the model provider refused the request with {failure.status}{shown}; "
         "LOG_CONTENT=1 logs the provider's message"
     )
+
+
+def _parameter(body: object, error: Mapping[str, Any]) -> object:
+    """Return the parameter that an error names: as `param`, or as the place where FastAPI found it."""
+    if error.get("param"):
+        return error["param"]
+    message = error.get("message")
+    detail = (message if isinstance(message, dict) else body if isinstance(body, dict) else {}).get("detail")
+    place = detail[0].get("loc") if isinstance(detail, list) and detail and isinstance(detail[0], dict) else None
+    return place[-1] if isinstance(place, list) and place else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

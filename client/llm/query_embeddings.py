@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import sys
-from array import array
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
-
-from client.llm.failures import provider_errors
+from client.llm.dialect import Dialect, ask_in_form
+from client.llm.failures import StatusFailure, provider_errors
 from client.llm.http import Endpoint
 from client.llm.provider import EMBEDDING_TIMEOUT_SECONDS, MAX_EMBEDDED_CHARS, provider_key, provider_url
+from client.llm.replies import json_fields
 from client.llm.retries import ProviderCalls
-from errors import ProviderError
+from client.llm.vectors import fit_lengths, read_vectors, shorten
 from settings import LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -39,26 +36,31 @@ class ProviderQueryEmbedder:
 
     def __init__(self, settings: Settings, model: str, calls: ProviderCalls | None = None) -> None:
         self._model = model
-        self._endpoint = Endpoint(
-            f"{provider_url(settings).rstrip('/')}/embeddings", provider_key(settings).get_secret_value()
-        )
+        self._url = provider_url(settings)
+        self._endpoint = Endpoint(f"{self._url.rstrip('/')}/embeddings", provider_key(settings).get_secret_value())
         self._calls = calls or ProviderCalls(settings)
 
     async def embed_query(self, text: str) -> list[float]:
         """Return the vector of a question. Raises ProviderError."""
-        body = {"input": [text[:MAX_EMBEDDED_CHARS]], "model": self._model, "encoding_format": "base64"}
         with provider_errors():
-            vectors = await self._calls.call(lambda: self._ask(body), seconds=EMBEDDING_TIMEOUT_SECONDS)
-        if len(vectors) != 1:
-            raise ProviderError(f"the embedding model gave {len(vectors)} vectors for 1 text")
-        return vectors[0]
+            dialect = await self._calls.dialect(self._url, self._model)
+            return await self._calls.call(
+                lambda: self._ask(text[:MAX_EMBEDDED_CHARS], dialect), seconds=EMBEDDING_TIMEOUT_SECONDS
+            )
 
-    async def _ask(self, body: dict[str, Any]) -> list[list[float]]:
-        reply = await self._endpoint.post(body)
-        try:
-            return [_numbers(item["embedding"]) for item in orjson.loads(reply)["data"]]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{error} in {reply[:200]!r}") from None
+    async def _ask(self, text: str, dialect: Dialect) -> list[float]:
+        """Ask, with less of the text for as long as the provider refuses its length."""
+        while True:
+            texts = fit_lengths([text], dialect)
+            body = {"input": texts, "model": self._model, "encoding_format": "base64"}
+            try:
+                return await ask_in_form(dialect, body, self._send)
+            except StatusFailure as failure:
+                if not shorten(failure, texts, dialect):
+                    raise
+
+    async def _send(self, body: dict[str, Any]) -> list[float]:
+        return read_vectors(json_fields(await self._endpoint.post(body)), 1)[0]
 
 
 class LocalQueryEmbedder:
@@ -84,13 +86,3 @@ def make_query_embedder(settings: Settings, calls: ProviderCalls | None = None) 
 
         return LocalQueryEmbedder(local_embedder(settings.models_dir))
     return ProviderQueryEmbedder(settings, settings.dense_model, calls)
-
-
-def _numbers(embedding: str | list[float]) -> list[float]:
-    """Return a vector that is sent as numbers, or as base64 of little-endian 32-bit floats."""
-    if not isinstance(embedding, str):
-        return list(embedding)
-    numbers = array("f", base64.b64decode(embedding))
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()

@@ -84,7 +84,8 @@ class ReasoningFilter:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, begins_with_reasoning: bool = False) -> None:
+        """With `begins_with_reasoning` a text is held back until reasoning ends, or else until its own end."""
         self.thinking = False
         self.taken_back = False
         self.answer_chars = 0
@@ -102,6 +103,9 @@ class ReasoningFilter:
         self._harmony = False
         self._plain_end: re.Pattern[str] | None = None
         self._kept: list[str] | None = None  # what is answer if the reasoning is never closed
+        if begins_with_reasoning:
+            self._started = True
+            self._open(kept="")
 
     def feed(self, text: str) -> str:
         """Take the next part of the reply. Returns the part of the answer that is certain now."""

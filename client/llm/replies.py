@@ -43,19 +43,33 @@ class Reply:
     Attributes:
         begun: True once the model has said anything, also nothing but reasoning.
         thinking: True while the model reasons.
+        ended_unopened: True if the text ended reasoning that it had not begun.
 
     """
 
-    def __init__(self, on_restart: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_restart: Callable[[], None] | None = None, *, begins_with_reasoning: bool = False) -> None:
         self.begun = False
         self.thinking = False
+        self.ended_unopened = False
         self._on_restart = on_restart
-        self._filter = ReasoningFilter()
+        self._filter = ReasoningFilter(begins_with_reasoning=begins_with_reasoning)
         self._text: list[str] = []
         self._usage: Any = None  # the last report
         self._finish_reason = ""
         self._called_tool = False
         self._reasoning_chars = 0  # that the provider sent apart
+
+    def read(self, body: bytes) -> None:
+        """Take a whole reply that was not streamed. Raises CallFailure, ValueError."""
+        self.read_fields(json_fields(body))
+
+    def read_fields(self, fields: Mapping[str, Any]) -> None:
+        """Take the object of a whole reply. Raises CallFailure, ValueError."""
+        text = self.add(fields)
+        if not self.begun:
+            raise ValueError(f"no choice in {str(fields)[:200]!r}")
+        self.divide(text)
+        self.end(announced=True)
 
     def add(self, fields: Mapping[str, Any]) -> str:
         """Take a chunk or a whole reply. Returns the text of its first choice. Raises CallFailure, ValueError."""
@@ -149,7 +163,9 @@ class Reply:
         if self._filter.taken_back:
             self._filter.taken_back = False
             self._text.clear()
-            self._on_restart()
+            self.ended_unopened = True
+            if self._on_restart is not None:
+                self._on_restart()
         if text:
             self._text.append(text)
         return text
@@ -169,22 +185,6 @@ class Reply:
             return usage
         share = reasoning / (reasoning + self._filter.answer_chars)
         return usage.model_copy(update={"reasoning_tokens": round(usage.completion_tokens * share)})
-
-
-def read_reply(body: bytes) -> Reply:
-    """Return the reply that a body holds. Raises CallFailure, ValueError."""
-    return whole_reply(json_fields(body))
-
-
-def whole_reply(fields: Mapping[str, Any]) -> Reply:
-    """Return a reply that was not streamed. Raises CallFailure, ValueError."""
-    reply = Reply()
-    text = reply.add(fields)
-    if not reply.begun:
-        raise ValueError(f"no choice in {str(fields)[:200]!r}")
-    reply.divide(text)
-    reply.end(announced=True)
-    return reply
 
 
 def json_fields(body: bytes) -> Any:

@@ -25,6 +25,7 @@ from redis.retry import Retry
 from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from client.llm.deadline import Deadline, current_deadline
+from client.llm.dialect import Dialect
 from client.llm.failures import CallFailure, CallTimeout
 from errors import ProviderRateLimited, ProviderUnavailable
 
@@ -63,6 +64,8 @@ class ProviderCalls:
             max_connections=10_000,
         )
         limit = settings.provider_requests_per_minute
+        self._valkey = valkey
+        self._dialects: dict[tuple[str, str], Dialect] = {}
         self._limiter = None if limit is None else RateLimiter(valkey, limit)
         self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
@@ -78,6 +81,23 @@ class ProviderCalls:
         with deadline.cancelling_on_stop():
             result: T = await retrying(self._attempt, request, deadline, seconds)
         return result
+
+    async def dialect(self, url: str, model: str) -> Dialect:
+        """Return how a model at an address wants to be asked."""
+        dialect = self._dialect(url, model)
+        if dialect.is_due:
+            await asyncio.get_running_loop().run_in_executor(self._threads, dialect.read)
+        return dialect
+
+    def dialect_sync(self, url: str, model: str) -> Dialect:
+        """As `dialect`, and block until then."""
+        dialect = self._dialect(url, model)
+        if dialect.is_due:
+            dialect.read()
+        return dialect
+
+    def _dialect(self, url: str, model: str) -> Dialect:
+        return self._dialects.setdefault((url, model), Dialect(self._valkey, url, model))
 
     def call_sync(self, request: Callable[[], T], *, seconds: float) -> T:
         """Return what `request` returns, as `call` does, and block until then."""

@@ -152,6 +152,12 @@ CIRCUIT_BREAKER_PAUSE: Final = "rag:provider:pause"
 CIRCUIT_BREAKER_TRIAL: Final = "rag:provider:trial"
 RATE_LIMITER: Final = "rag:provider:bucket"
 
+
+def provider_dialect(digest: str) -> str:
+    """Return the key of what a model at an address does not take, a set; `digest` is made of both."""
+    return f"rag:provider:dialect:{digest}"
+
+
 # --- The deployment ---
 
 # Its id, as SQL and the Qdrant server have it too.

@@ -12,7 +12,14 @@ import pytest
 from redis import Redis
 
 from client.llm import retries
-from errors import AppError, ContentFiltered, ProviderError, ProviderRateLimited, ProviderUnavailable
+from errors import (
+    AppError,
+    ContentFiltered,
+    ProviderError,
+    ProviderKeyRejected,
+    ProviderRateLimited,
+    ProviderUnavailable,
+)
 from schemas import Completion, Usage
 from tests.conftest import MakeSettings
 from tests.support.models import BlockingModels, CoroutineModels, Models
@@ -191,7 +198,7 @@ ENDINGS = {
         4,
     ),
     "in words": ([event({"error": "model runner stopped: secret"})], ProviderUnavailable, "503", 4),
-    "of vLLM": ([event({"object": "error", "message": "secret", "code": 400})], ProviderError, "refused", 1),
+    "of vLLM": ([event({"object": "error", "message": "secret", "code": 401})], ProviderKeyRejected, "KEY", 1),
     "rate": ([event({"error": {"code": "rate_limit_exceeded"}})], ProviderRateLimited, "limits the rate", 4),
     "spent": ([event({"error": {"code": "insufficient_quota"}})], ProviderRateLimited, "out of credit", 1),
     "whole": ([b'{"error": {"message": "secret", "code": 502}}'], ProviderUnavailable, "502", 4),
