@@ -118,6 +118,7 @@ def run_apis(settings: Settings, listener: socket.socket) -> None:
     """Run the API processes until SIGINT or SIGTERM. Parameters and errors as for `run_all`."""
     stop = _on_stop_signal()
     with embedded_valkey.serving(settings) as url:
+        log.info("%d API processes on %s, port %d", settings.api_processes, settings.host, settings.port)
         _run(_apis(settings, url, listener), listener, stop)
 
 

@@ -99,6 +99,7 @@ def test_the_api_run_alone_starts_its_processes_and_ends_them(tmp_path: Path) ->
     use = {"DATA_DIR": str(tmp_path / "data"), "PORT": port, "API_PROCESSES": "2"}
     with running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as process:
         wait_for_starts(process, 2)
+        assert f"2 API processes on 127.0.0.1, port {port}" in process.output
         assert httpx.get(f"http://127.0.0.1:{port}/ready", timeout=20).status_code == 200
         assert f"PORT {port}" in refused("api", **use)
         below = descendants(process.process.pid)
