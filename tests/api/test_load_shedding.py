@@ -100,7 +100,7 @@ def test_a_thousand_clients_of_a_hung_valkey_are_refused_and_served_when_it_goes
             with hung(server):
                 asyncio.run(ask_all(CLIENTS))
                 assert statuses == {503: CLIENTS}
-                assert slowest < 20  # 2.4 s on a machine that does nothing else
+                assert slowest < 20  # 2.7 s at a load average of 10 on two cores
                 assert httpx.get(f"{base_url}/health", timeout=20).status_code == 200
             statuses.clear()
             asyncio.run(ask_all(CLIENTS // 10))
