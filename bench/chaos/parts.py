@@ -113,6 +113,7 @@ class ValkeyServer:
         self.lock = asyncio.Lock()
         self.held = False
         self._torn = False  # True from a torn end of the file to the next start
+        self._down_since = 0.0
         self._changing = threading.Lock()
         self._server = EmbeddedValkey(self.folder)
         self._down = moments.down.setdefault("valkey", [])
@@ -135,24 +136,24 @@ class ValkeyServer:
             assert process is not None
             self.held = True
             process.send_signal(signal.SIGKILL)
+            self._down_since = self._down_since or time.time()
             process.wait()
 
     async def keep(self) -> None:
         """Start the server again whenever it has ended, until cancelled. Notes from when to when it was away."""
-        down_since = 0.0
         while True:
             await asyncio.sleep(KEEP_SECONDS)
             process = self._server._process  # noqa: SLF001
             if process is None or process.poll() is None:
                 continue
-            down_since = down_since or time.time()
+            self._down_since = self._down_since or time.time()
             if self.held:
                 continue
             with suppress(SettingsError):
                 await asyncio.to_thread(self._start_again)
                 if not self.held:
-                    self._down.append((down_since, time.time()))
-                    down_since = 0.0
+                    self._down.append((self._down_since, time.time()))
+                    self._down_since = 0.0
 
     def tear_file(self, unfinished: bytes) -> None:
         """Append the beginning of a command to the file of the dead server, as a crash can leave it, but only once."""
