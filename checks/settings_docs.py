@@ -29,6 +29,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "chat_models",
         "embedding_model",
         "context_tokens",
+        "first_token_timeout_seconds",
+        "next_token_timeout_seconds",
         "provider_requests_per_minute",
         "rerank_url",
         "rerank_api_key",

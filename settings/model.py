@@ -146,6 +146,16 @@ class Settings(BaseSettings):
     context_tokens: int = Field(
         3_000, ge=200, le=1_000_000, description="Maximum document text given to the model for one answer, in tokens."
     )
+    first_token_timeout_seconds: int = Field(
+        150,
+        ge=1,
+        le=86_400,
+        description="How long the chat model may read before it begins to answer, in seconds. JOB_TIMEOUT_SECONDS "
+        "bounds the whole question.",
+    )
+    next_token_timeout_seconds: int = Field(
+        60, ge=1, le=86_400, description="How long the chat model may pause within an answer, in seconds."
+    )
     rerank_url: Annotated[str, AfterValidator(check_http_url)] | None = Field(
         None, description="URL of a reranking endpoint like `/rerank` of Cohere and Jina. Empty: no reranking."
     )

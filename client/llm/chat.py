@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from client.llm.dialect import Dialect, ask_in_form_sync
 from client.llm.failures import provider_errors
-from client.llm.provider import CHAT_TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS, provider_key, provider_url
+from client.llm.provider import CONNECT_TIMEOUT_SECONDS, provider_key, provider_url
 from client.llm.retries import ProviderCalls
 from schemas import Completion
 
@@ -45,7 +45,7 @@ class Chat:
         with provider_errors():
             dialect = self._calls.dialect_sync(provider_url(self._settings), name)
             completion = self._calls.call_sync(
-                lambda: self._ask(system, user, options, dialect), seconds=CHAT_TIMEOUT_SECONDS
+                lambda: self._ask(system, user, options, dialect), seconds=self._settings.first_token_timeout_seconds
             )
         return completion.model_copy(update={"model": name})
 
@@ -72,7 +72,7 @@ class Chat:
             model=self._settings.chat_model,
             api_key=provider_key(self._settings),
             base_url=provider_url(self._settings),
-            timeout=Timeout(CHAT_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            timeout=Timeout(self._settings.first_token_timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
             max_retries=MAX_RETRIES,
             http_client=http_client(),
             use_responses_api=False,  # otherwise the name of the model decides, such as gpt-5-pro

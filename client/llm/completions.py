@@ -5,6 +5,7 @@ Sends the requests that langchain-openai sends, without its layers: a streamed t
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from client.llm.dialect import ENDS_UNOPENED, Dialect, ask_in_form
-from client.llm.failures import provider_errors
+from client.llm.failures import AnswerTimeout, provider_errors
 from client.llm.http import Endpoint
-from client.llm.provider import CHAT_TIMEOUT_SECONDS, provider_key, provider_url
+from client.llm.provider import provider_key, provider_url
 from client.llm.replies import Reply
 from client.llm.retries import ProviderCalls
 from client.llm.sse import EventSplitter
@@ -23,6 +24,8 @@ from schemas import Completion
 if TYPE_CHECKING:
     from settings import Settings
 
+# How often a user is told that the model still reads.
+WAIT_TOLD_SECONDS = 10.0
 # OpenAI's reasoning models, which call the role of the system message "developer".
 _REASONING_MODEL = re.compile(r"o\d")
 
@@ -36,6 +39,8 @@ class ChatCompletions:
         self._endpoint = Endpoint(
             f"{self._url.rstrip('/')}/chat/completions", provider_key(settings).get_secret_value()
         )
+        self._first_seconds = settings.first_token_timeout_seconds
+        self._next_seconds = settings.next_token_timeout_seconds
         self._calls = calls or ProviderCalls(settings)
 
     async def complete(
@@ -52,10 +57,10 @@ class ChatCompletions:
     ) -> Completion:
         """Return the answer of `model`, or of the configured model. Raises ProviderError.
 
-        `on_text` receives the answer in parts as they come. `on_stage` receives "thinking" when the model reasons, and
-        then "answering" when the next part comes. When the provider breaks off after the first part and is asked again,
-        or when the parts turn out to be reasoning, `on_restart` is called, the parts so far no longer count, and
-        `on_text` receives the whole of the new answer.
+        `on_text` receives the answer in parts as they come. `on_stage` receives "the model reads (10 s)" while nothing
+        comes, "thinking" when the model reasons, and "answering" when the next part comes. When the provider breaks off
+        after the first part and is asked again, or when the parts turn out to be reasoning, `on_restart` is called, the
+        parts so far no longer count, and `on_text` receives the whole of the new answer.
         """
         body = _request(model or self._model, system, user, temperature=temperature, max_tokens=max_tokens)
         listener = None if on_text is None else StreamListener(on_text, on_restart, on_stage)
@@ -64,23 +69,49 @@ class ChatCompletions:
             dialect = await self._calls.dialect(self._url, body["model"])
             reply = await self._calls.call(
                 lambda: ask_in_form(dialect, body, lambda form: self._ask(form, listener, dialect)),
-                seconds=CHAT_TIMEOUT_SECONDS,
+                seconds=None,
             )
         return reply.completion(body["model"])
 
     async def _ask(self, body: dict[str, Any], listener: StreamListener | None, dialect: Dialect) -> Reply:
         """Ask once. With a listener the answer is streamed, or passed on whole by a provider that does not stream."""
         reply = Reply(listener.begin if listener else None, begins_with_reasoning=ENDS_UNOPENED in dialect.known)
-        if listener is None:
-            reply.read(await self._endpoint.post(body))
-        else:
-            listener.begin()
-            stream = _Stream(reply, listener)
-            await self._endpoint.stream(body, stream.feed)
-            stream.end()
+        try:
+            async with asyncio.timeout(self._first_seconds) as limit:
+                if listener is None:
+                    reply.read(await self._endpoint.post(body))
+                else:
+                    await self._stream(body, reply, listener, limit)
+        except TimeoutError:
+            raise AnswerTimeout(
+                f"paused for {self._next_seconds} s (NEXT_TOKEN_TIMEOUT_SECONDS)"
+                if reply.begun
+                else f"did not begin to answer within {self._first_seconds} s (FIRST_TOKEN_TIMEOUT_SECONDS)"
+            ) from None
         if reply.ended_unopened:
             dialect.learn(frozenset({ENDS_UNOPENED}))
         return reply
+
+    async def _stream(
+        self, body: dict[str, Any], reply: Reply, listener: StreamListener, limit: asyncio.Timeout
+    ) -> None:
+        """Ask for a stream. Each part of it moves the limit on, and until the first the listener is told to wait."""
+        clock = asyncio.get_running_loop().time
+        listener.begin()
+        stream, waiting = _Stream(reply, listener), _Waiting(listener)
+
+        def feed(received: bytes) -> bool:
+            ended = stream.feed(received)
+            if reply.begun:
+                waiting.end()
+                limit.reschedule(clock() + self._next_seconds)
+            return ended
+
+        try:
+            await self._endpoint.stream(body, feed)
+        finally:
+            waiting.end()
+        stream.end()
 
 
 class StreamListener:
@@ -94,6 +125,7 @@ class StreamListener:
         self._on_stage = on_stage
         self._begun = False
         self._thinking = False
+        self._waiting = False
 
     def begin(self) -> None:
         """Start an answer. The parts of an earlier answer no longer count."""
@@ -101,16 +133,38 @@ class StreamListener:
             self._on_restart()
         self._begun = self._thinking = False
 
+    def wait(self, seconds: float) -> None:
+        """Tell that the model has read for this time and said nothing yet."""
+        self._waiting = True
+        self._on_stage(f"the model reads ({seconds:.0f} s)")
+
     def receive(self, text: str, *, thinking: bool) -> None:
         """Pass on the next part, which may be empty. `thinking`: the model reasons after this part."""
         if text:
-            if self._thinking:
+            if self._thinking or self._waiting:
                 self._on_stage("answering")
-            self._begun, self._thinking = True, False
+            self._begun, self._thinking, self._waiting = True, False, False
             self._on_text(text)
         if thinking and not self._thinking:
             self._thinking = True
             self._on_stage("thinking")
+
+
+class _Waiting:
+    """Tells a listener every WAIT_TOLD_SECONDS how long the model has read."""
+
+    def __init__(self, listener: StreamListener) -> None:
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._timer = self._loop.call_later(WAIT_TOLD_SECONDS, self._tell)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _tell(self) -> None:
+        self._listener.wait(self._loop.time() - self._started)
+        self._timer = self._loop.call_later(WAIT_TOLD_SECONDS, self._tell)
 
 
 class _Stream:

@@ -77,6 +77,12 @@ class CallTimeout(CallFailure):
     transient = outage = True
 
 
+class AnswerTimeout(CallFailure):
+    """The model read or paused for too long, and would from the start. `name` says which limit it reached."""
+
+    outage = True
+
+
 class AnswerCutOff(CallFailure):
     """The answer ended before the provider said that it was complete."""
 
@@ -121,6 +127,7 @@ class StatusFailure(CallFailure):
 _ERRORS: dict[type[CallFailure], tuple[type[ProviderError], str]] = {
     CallTimeout: (ProviderTimeout, "the model provider did not answer in time; try again or choose a faster model"),
     NoConnection: (ProviderUnavailable, "the model provider cannot be reached: check OPENAI_BASE_URL and the network"),
+    AnswerTimeout: (ProviderTimeout, "the model {}; choose a faster model, lower CONTEXT_TOKENS, or raise the setting"),
     AnswerCutOff: (
         ProviderUnavailable,
         "the model provider broke off its answers before they were complete; try later",

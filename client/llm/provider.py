@@ -11,8 +11,7 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 CONNECT_TIMEOUT_SECONDS = 5.0
-# The time limits of whole calls.
-CHAT_TIMEOUT_SECONDS = 60.0
+# The time limit of a whole call. That of an answer is the time limit of its job.
 EMBEDDING_TIMEOUT_SECONDS = 30.0
 # The longest text to embed, in characters. Chunks are far shorter; a question may have 4,000.
 MAX_EMBEDDED_CHARS = 8_000

@@ -70,8 +70,8 @@ class ProviderCalls:
         self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
 
-    async def call(self, request: Callable[[], Awaitable[T]], *, seconds: float) -> T:
-        """Return what `request` returns, each attempt within `seconds`.
+    async def call(self, request: Callable[[], Awaitable[T]], *, seconds: float | None) -> T:
+        """Return what `request` returns, each attempt within `seconds`; None for the time that the job has left.
 
         Raises ProviderError, CallFailure, and what Deadline.check raises. The loop is never blocked: what needs Valkey
         runs in a thread.
@@ -106,7 +106,7 @@ class ProviderCalls:
         result: T = retrying(self._attempt_sync, request, deadline, seconds)
         return result
 
-    async def _attempt(self, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float) -> T:
+    async def _attempt(self, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float | None) -> T:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._threads)
         if admit := self._admission(deadline):
             await deadline.sleep_async(await in_thread(admit))
@@ -202,11 +202,12 @@ def _options(deadline: Deadline) -> dict[str, Any]:
     }
 
 
-async def _bounded(request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float) -> T:
+async def _bounded(request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float | None) -> T:
     """Return what `request` returns. Raises CallTimeout after `seconds`, and when the time of the job is up."""
     left = deadline.remaining()
     try:
-        async with asyncio.timeout(seconds if left is None else min(seconds, left + TIMER_SECONDS)):
+        limits = [seconds, None if left is None else left + TIMER_SECONDS]
+        async with asyncio.timeout(min((limit for limit in limits if limit is not None), default=None)):
             return await request()
     except TimeoutError:
         raise CallTimeout from None

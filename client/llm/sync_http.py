@@ -28,11 +28,11 @@ from httpcore2 import (
     Response,
     SyncBackend,
 )
-from httpx2 import Client, HTTPTransport
+from httpx2 import Client, ConnectTimeout, HTTPTransport
 from openai import DefaultHttpxClient
 
 from client.llm.deadline import current_deadline
-from client.llm.failures import CallFailure, CallTimeout, NoConnection, StatusFailure
+from client.llm.failures import AnswerTimeout, CallFailure, CallTimeout, NoConnection, StatusFailure
 
 # Connections of one thread. A thread makes one call at a time, but providers may have several hosts.
 MAX_CONNECTIONS = 4
@@ -58,8 +58,10 @@ def sdk_failures() -> Iterator[None]:
     """Translate the SDK's errors to CallFailure."""
     try:
         yield
-    except openai.APITimeoutError:
-        raise CallTimeout from None
+    except openai.APITimeoutError as error:
+        if isinstance(error.__cause__, ConnectTimeout):
+            raise CallTimeout from None
+        raise AnswerTimeout("did not answer in time") from None
     except openai.APIConnectionError:
         raise NoConnection from None
     except openai.APIStatusError as error:

@@ -31,7 +31,7 @@ class Behaviour:
 
     `break_next` streams break off after three words. An `answer` that is a function is given the messages.
     `calls_of_tools` go with the answer, as a model sends them. `finish_reason` None ends a stream without a word, as a
-    proxy does that cuts it.
+    proxy does that cuts it. `pause_seconds` go by after the first word of a stream.
     """
 
     chat_delay_seconds: float = 0.0
@@ -42,6 +42,7 @@ class Behaviour:
     answer: str | Callable[[list[dict[str, Any]]], str] | None = None
     calls_of_tools: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = "stop"
+    pause_seconds: float = 0.0
     echo_key_in_errors: bool = False
     echo_request_in_errors: bool = False
     vectors_withheld: int = 0
@@ -160,6 +161,8 @@ async def _chunks(model: str, text: str, behaviour: Behaviour, *, counted: bool)
 
     for word in re.findall(r"\S+\s*", text):
         yield part([{"index": 0, "delta": {"content": word}, "finish_reason": None}])
+        if behaviour.pause_seconds:
+            await asyncio.sleep(behaviour.pause_seconds)
     if behaviour.calls_of_tools:
         calls = [call | {"index": n} for n, call in enumerate(behaviour.calls_of_tools)]
         yield part([{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None}])

@@ -195,15 +195,9 @@ def test_a_trickling_answer_ends_with_the_job(
 
 
 def test_a_trickling_answer_ends_with_the_time_of_a_call(
-    make_models: MakeModels,
-    trickle: str,
-    valkey_url: str,
-    make_settings: MakeSettings,
-    monkeypatch: pytest.MonkeyPatch,
+    make_models: MakeModels, trickle: str, valkey_url: str, make_settings: MakeSettings
 ) -> None:
-    monkeypatch.setattr("client.llm.chat.CHAT_TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr("client.llm.completions.CHAT_TIMEOUT_SECONDS", 0.3)
-    models = make_models(make_settings(valkey_url=valkey_url, openai_base_url=trickle))
+    models = make_models(make_settings(valkey_url=valkey_url, openai_base_url=trickle, first_token_timeout_seconds=1))
     with pytest.raises(ProviderTimeout):
         models.complete("system", "user")
 
