@@ -31,7 +31,10 @@ KEPT_SECONDS = 7 * 86_400
 # A process reads again what others learned after this time.
 FRESH_SECONDS = 300.0
 # Not the fault of the form: another form would be refused as well.
-_OTHER_CODES = ("context_length_exceeded", "content_filter", "model_not_found", "invalid_api_key", "insufficient_quota")
+_OTHER_CODES = (
+    "context_length_exceeded", "exceed_context_size_error", "content_filter", "model_not_found", "invalid_api_key",
+    "insufficient_quota",
+)  # fmt: skip
 _REFUSALS = {400, 422}
 # The status of servers that fail while they apply the template of the model, which may not know a role.
 _TEMPLATE_FAILED = 500

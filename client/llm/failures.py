@@ -40,6 +40,10 @@ FILTERED = (
     "the model provider's content filter withheld the answer (content_filter): ask in other words, or change the "
     "filter in the provider's settings"
 )
+_TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")  # of OpenAI and vLLM; of llama.cpp
+TOO_LONG = (
+    "the question and its passages are longer than the model's window: lower CONTEXT_TOKENS, or ask a larger model"
+)
 # Words in the code or the type of an error, and the status that it would have had.
 _STATUS_OF_WORDS = (
     (HTTPStatus.TOO_MANY_REQUESTS, re.compile(r"rate|quota|too_many|throttl|billing")),
@@ -169,7 +173,11 @@ def provider_errors() -> Iterator[None]:
     try:
         yield
     except StatusFailure as failure:
-        raise (ContentFiltered(FILTERED) if failure.code in _FILTER_CODES else _status_error(failure)) from None
+        if failure.code in _FILTER_CODES:
+            raise ContentFiltered(FILTERED) from None
+        if failure.code in _TOO_LONG_CODES:
+            raise ProviderError(TOO_LONG) from None
+        raise _status_error(failure) from None
     except CallFailure as failure:
         kind, detail = _ERRORS.get(type(failure), (ProviderError, "the model provider failed: {}"))
         raise kind(detail.format(failure.name)) from None

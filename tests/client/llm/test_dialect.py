@@ -136,3 +136,14 @@ def test_batches_and_texts_shrink_to_what_the_model_takes(make_settings: MakeSet
             assert len(CoroutineModels(settings).embed_query(texts[-1])) > 0
             refused, server.refused = server.refused, 0
         assert refused == 0
+
+
+def test_a_prompt_that_is_too_long_names_the_setting(make_settings: MakeSettings, valkey_url: str) -> None:
+    for code in ("context_length_exceeded", "exceed_context_size_error"):
+        with provider(
+            Profile(refuse=refusing("model", 400, {"error": {"message": "too long", "type": code}}))
+        ) as server:
+            models = CoroutineModels(make_settings(valkey_url=valkey_url, openai_base_url=server.url))
+            with pytest.raises(ProviderError, match="lower CONTEXT_TOKENS"):
+                models.complete("rules", "question", max_tokens=50)
+            assert server.refused == 1
