@@ -80,6 +80,10 @@ def valkey_url(valkey: Redis, valkey_server: ValkeyServer) -> Iterator[str]:
     assert not acl.denied(valkey)
 
 
+# Nobody listens there.
+NO_VALKEY = "redis://127.0.0.1:1"
+
+
 @pytest.fixture
 def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
     """Make settings from the given values alone, with a data folder of the test's own."""
@@ -87,7 +91,12 @@ def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettin
         monkeypatch.setenv(name, value)
 
     def make(**values: object) -> Settings:
-        return load_settings(**({"data_dir": tmp_path / "data"} | values))
+        defaults: dict[str, object] = {"data_dir": tmp_path / "data"}
+        if "openai_base_url" in values:
+            # The state of the provider's circuit breaker is in Valkey. By default that is any server on the usual port,
+            # such as the one of another test's service.
+            defaults["valkey_url"] = NO_VALKEY
+        return load_settings(**(defaults | values))
 
     return make
 

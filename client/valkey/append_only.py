@@ -58,6 +58,8 @@ class AppendOnlyFiles:
 
         Raises SettingsError for any other damage.
         """
+        if not self._data_files():  # the server ended before it wrote any: another server has its port
+            return False
         listed = self._listed()
         if listed is None:
             raise self._damaged(f"{_MANIFEST} cannot be read")

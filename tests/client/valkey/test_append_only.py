@@ -11,6 +11,7 @@ from redis import Redis
 
 import main as program
 from client.valkey import append_only
+from client.valkey.append_only import AppendOnlyFiles
 from client.valkey.embedded import EmbeddedValkey
 from errors import SettingsError
 from tests.conftest import MakeSettings
@@ -166,6 +167,12 @@ def test_the_audit_repairs_and_goes_on(
     assert "2 found" in printed
     assert program.main(["audit", "--repair"]) == 0
     assert "0 found" in capsys.readouterr().out
+
+
+def test_a_server_that_ended_before_it_wrote_a_file_damaged_nothing(tmp_path: Path) -> None:
+    """Its port was taken by another server, say."""
+    (tmp_path / "appendonlydir").mkdir()
+    assert AppendOnlyFiles(tmp_path, Path("valkey-server")).mend_torn_end() is False
 
 
 def test_the_files_of_a_running_server_are_left_alone(folder: Path) -> None:
