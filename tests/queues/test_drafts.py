@@ -55,11 +55,11 @@ def test_what_a_model_said_before_its_worker_died_is_not_asked_again(
     valkey: Redis,
     tmp_path: Path,
 ) -> None:
-    died = tmp_path / "died"
+    died, dies = tmp_path / "died", "parent" if kind == "rq worker" else "self"
     command = [RQ, "worker", "-c", "tests.support.dying_worker", *WORKERS[kind], "--url", model_settings.queue_url]
     job_id = ask(service, "Who built the lighthouse?", conversation_id="c")
     provider = {"OPENAI_BASE_URL": stub.url, "OPENAI_API_KEY": KEY}
-    use = variables(model_settings, **provider, DIED=str(died), JOB_KEY=f"rq:job:{job_id}")
+    use = variables(model_settings, **provider, DIED=str(died), JOB_KEY=f"rq:job:{job_id}", DIES=dies)
     with running([*command, "rag_queries"], tmp_path / "dying.log", **use) as worker:
         wait_until(lambda: has_died(worker, died), what=lambda: worker.output)
         worker.process.kill()
