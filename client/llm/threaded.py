@@ -6,35 +6,28 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from schemas import Completion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from client.llm.chat import Chat
-
-T = TypeVar("T")
 
 # Calls wait for the provider and compute next to nothing.
 MAX_THREADS = 1_000
 
 
 class ThreadedChat:
-    """A chat model for coroutines. `on_text` and `on_restart` are called in another thread."""
+    """A chat model for coroutines."""
 
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
 
     async def complete(self, system: str, user: str, **options: Any) -> Completion:
         """As Chat.complete."""
-        return await _in_thread(partial(self._chat.complete, system, user, **options))
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    # Not the loop's own threads, which are few and compute.
-    return await asyncio.get_running_loop().run_in_executor(_threads(), copy_context().run, function)
+        call = partial(copy_context().run, self._chat.complete, system, user, **options)
+        # Not the loop's own threads, which are few and compute.
+        return await asyncio.get_running_loop().run_in_executor(_threads(), call)
 
 
 @cache

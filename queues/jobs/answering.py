@@ -70,7 +70,8 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
     """
     if job.valkey is None:
         return await _answer(query, job, services)
-    draft = await asyncio.to_thread(_usable_draft, query, job, services)
+    stored = job.saved_draft()
+    draft = None if stored is None else await asyncio.to_thread(_usable_draft, stored, query, services)
     if query.conversation_id is None:
         return await _answer_or_look_up(query, job, services, settings, job.valkey, draft=draft)
     conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
@@ -161,11 +162,8 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
     )
 
 
-def _usable_draft(query: Query, job: JobContext, services: Services) -> Draft | None:
+def _usable_draft(stored: bytes, query: Query, services: Services) -> Draft | None:
     """Return the draft of an earlier attempt; None when it cannot be read, or a document of it was deleted since."""
-    stored = job.saved_draft()
-    if stored is None:
-        return None
     try:
         draft = Draft.model_validate_json(stored)
     except ValidationError:  # of another version
