@@ -121,6 +121,22 @@ class Engine(Protocol):
         """Write everything to disk and release the collection."""
 
 
+class Collections(Protocol):
+    """The collections of chunks in one place. Safe for threads. Every method but `engine` raises StoreUnavailable."""
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine of a collection, which need not exist yet. Nothing connects."""
+
+    def names(self) -> list[str]:
+        """Return the names of the collections of chunks that exist."""
+
+    def remove(self, name: str) -> None:
+        """Delete a collection with all its points. Does nothing when there is none."""
+
+    def close(self) -> None:
+        """Write everything to disk and release all collections."""
+
+
 def nothing_indexed() -> NothingIndexed:
     """Return the error for a collection that does not exist."""
     return NothingIndexed(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")

@@ -19,14 +19,13 @@ from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, P
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import (
     COLLECTION_PREFIX,
-    COMPLETE,
     DENSE_VECTOR,
     PAYLOAD_INDEXES,
     SPARSE_VECTORS,
     EmbeddingModel,
     collection_name,
 )
-from client.qdrant.shard import SharedShard
+from client.qdrant.shard import ShardFolder, SharedShard
 from client.qdrant.store import VectorStore
 from errors import NothingIndexed
 
@@ -49,19 +48,40 @@ def embedded_store(
     wait_seconds: float = WAIT_SECONDS,
 ) -> VectorStore:
     """Make a store on an embedded Qdrant in `folder`; an `owner` claims the folder at once, or raises StoreInUse."""
-    engine = EmbeddedEngine(folder, collection_name(model), owner=owner, wait_seconds=wait_seconds)
-    return VectorStore(engine, model=model, dense=dense, bm25=bm25)
+    collections = EmbeddedCollections(folder, owner=owner, wait_seconds=wait_seconds)
+    return VectorStore(collections.engine(collection_name(model)), model=model, dense=dense, bm25=bm25)
+
+
+class EmbeddedCollections:
+    """As Collections, in a folder; an `owner` claims the folder at once, or raises StoreInUse."""
+
+    def __init__(self, folder: Path, *, owner: bool = False, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._shards = ShardFolder(folder, owner=owner, wait_seconds=wait_seconds)
+
+    def engine(self, name: str) -> EmbeddedEngine:
+        """As Collections.engine."""
+        return EmbeddedEngine(self._shards, name)
+
+    def names(self) -> list[str]:
+        """As Collections.names."""
+        return self._shards.names(COLLECTION_PREFIX)
+
+    def remove(self, name: str) -> None:
+        """As Collections.remove."""
+        self._shards.remove(name)
+
+    def close(self) -> None:
+        """As Collections.close."""
+        self._shards.close()
 
 
 class EmbeddedEngine:
     """A collection in an embedded Qdrant. Safe for threads; a fork must make its own."""
 
-    def __init__(
-        self, folder: Path, collection: str, *, owner: bool = False, wait_seconds: float = WAIT_SECONDS
-    ) -> None:
-        self._folder = folder
+    def __init__(self, shards: ShardFolder, collection: str) -> None:
+        self._shards = shards
         self._collection = collection
-        self.shard = SharedShard(folder, collection, owner=owner, wait_seconds=wait_seconds)
+        self.shard = SharedShard(shards, collection)
 
     def upsert(self, points: Sequence[Point], *, dimensions: int | None) -> None:
         """As Engine.upsert."""
@@ -87,12 +107,10 @@ class EmbeddedEngine:
             shard.update(qdrant.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def delete_everywhere(self, where: PointFilter) -> None:
-        """As Engine.delete_everywhere. Each other collection is opened as another process would open it."""
-        with suppress(NothingIndexed):
-            self.delete(where)
-        for path in self._folder.glob(f"{COLLECTION_PREFIX}*"):
-            if path.name != self._collection and (path / COMPLETE).exists():
-                EmbeddedEngine(self._folder, path.name).delete(where)
+        """As Engine.delete_everywhere."""
+        for name in self._shards.names(COLLECTION_PREFIX):
+            with suppress(NothingIndexed), self._shards.open(name, briefly=True) as shard:
+                shard.update(qdrant.UpdateOperation.delete_points_by_filter(_filter(where)))
 
     def count(self, where: PointFilter) -> int:
         """As Engine.count."""
@@ -111,18 +129,18 @@ class EmbeddedEngine:
     def deployment(self) -> str | None:
         """As Engine.deployment. All collections of the folder have one owner."""
         try:
-            return (self._folder / "deployment").read_text() or None
+            return (self._shards.path / "deployment").read_text() or None
         except OSError:
             return None
 
     def claim(self, deployment_id: str) -> None:
         """As Engine.claim; but an upsert does not look who owns the folder, which it locks."""
         if self.deployment() is None:
-            (self._folder / "deployment").write_text(deployment_id)
+            (self._shards.path / "deployment").write_text(deployment_id)
 
     def close(self) -> None:
         """As Engine.close."""
-        self.shard.close()
+        self._shards.close()
 
 
 def _create(path: Path, *, dimensions: int | None) -> qdrant.EdgeShard:

@@ -50,6 +50,32 @@ def server_store(client: QdrantClient, *, model: str, dense: EmbeddingModel | No
     return VectorStore(ServerEngine(client, collection_name(model)), model=model, dense=dense, bm25=bm25)
 
 
+class ServerCollections:
+    """As Collections, on a Qdrant server."""
+
+    def __init__(self, client: QdrantClient) -> None:
+        self._client = client
+
+    def engine(self, name: str) -> ServerEngine:
+        """As Collections.engine."""
+        return ServerEngine(self._client, name)
+
+    def names(self) -> list[str]:
+        """As Collections.names."""
+        with _store_errors():
+            found = self._client.get_collections().collections
+        return sorted(collection.name for collection in found if collection.name.startswith(COLLECTION_PREFIX))
+
+    def remove(self, name: str) -> None:
+        """As Collections.remove."""
+        with suppress(NothingIndexed), _store_errors():
+            self._client.delete_collection(name)
+
+    def close(self) -> None:
+        """As Collections.close."""
+        self._client.close()
+
+
 class ServerEngine:
     """A collection on a Qdrant server. Safe for threads and forks: requests share no state."""
 

@@ -1,9 +1,9 @@
-"""An embedded Qdrant shard that processes share by turns.
+"""The shards of an embedded Qdrant, in one folder that processes share by turns.
 
 One process at a time may have the folder open: a second process that only tries to open it breaks the writes of the
 first. So a process takes a lock before it asks the engine to open anything. The owner, the worker that main.py starts,
-keeps the shard open between operations and hands the folder over when another process waits. Every other process opens
-the shard for one operation. Opening takes 50 to 160 ms at 1,000 to 20,000 chunks.
+keeps shards open between operations and hands the folder over when another process waits. Every other process opens a
+shard for one operation. Opening takes 50 to 160 ms at 1,000 to 20,000 chunks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from qdrant_edge import EdgeShard
@@ -28,23 +29,29 @@ log = logging.getLogger("rq.worker")
 HANDOVER_SECONDS = 0.02
 
 
-class SharedShard:
-    """A shard in `folder / name`, opened when it is needed. Safe for threads; a fork must make its own.
+@dataclass(slots=True)
+class _OpenShard:
+    """A shard that is open, the marker of its folder, and the number of operations that use it now."""
+
+    shard: EdgeShard
+    marker: tuple[int, int] | None
+    operations: int = 0
+
+
+class ShardFolder:
+    """The shards in a folder, each opened when it is needed. Safe for threads; a fork must make its own.
 
     `owner` claims the folder for the life of this object. Raises StoreInUse when another process has claimed it.
     """
 
-    def __init__(self, folder: Path, name: str, *, owner: bool, wait_seconds: float) -> None:
-        self._folder = folder
-        self._path = folder / name
+    def __init__(self, folder: Path, *, owner: bool, wait_seconds: float) -> None:
+        self.path = folder
         self._wait_seconds = wait_seconds
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = HandoverLock(folder)
         self._owner_lock = FileLock(folder / "owner.lock")
         self._changed = threading.Condition()
-        self._shard: EdgeShard | None = None
-        self._opened: tuple[int, int] | None = None  # the marker of the shard that is open
-        self._operations = 0
+        self._shards: dict[str, _OpenShard] = {}
         self._handing_over = False
         self._closed = threading.Event()
         self._keep_open = owner
@@ -53,96 +60,139 @@ class SharedShard:
             threading.Thread(target=self._hand_over_while_contended, name="qdrant-handover", daemon=True).start()
 
     @contextmanager
-    def open(self, *, create: Callable[[Path], EdgeShard] | None = None) -> Iterator[EdgeShard]:
-        """Hold the shard open for one operation; `create` makes a missing shard in a folder.
+    def open(
+        self, name: str, *, create: Callable[[Path], EdgeShard] | None = None, briefly: bool = False
+    ) -> Iterator[EdgeShard]:
+        """Hold a shard open for one operation; `create` makes a missing shard in a folder.
 
-        Raises:
+        `briefly` closes the shard afterwards, unless it was open before. Raises:
             NothingIndexed: the shard does not exist, and `create` is None.
             StoreUnavailable: other processes kept the folder for `wait_seconds`.
 
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._handing_over)
-            if self._is_removed():
-                self._changed.wait_for(lambda: not self._operations)
-                self._close()
-                self._folder.mkdir(parents=True, exist_ok=True)
+            if self._any_removed():
+                self._changed.wait_for(self._is_idle)
+                self._close_all()
+                self.path.mkdir(parents=True, exist_ok=True)
                 if self._keep_open:  # its locks were in the folder, too
                     self._owner_lock.release()
                     self._claim()
-            if self._shard is None:
-                self._shard = self._open(create)
-                self._opened = self._marker()
-            self._operations += 1
-            shard = self._shard
+            briefly = briefly and name not in self._shards
+            if name not in self._shards:
+                shard = self._open(name, create)
+                self._shards[name] = _OpenShard(shard, self._marker(name))
+            opened = self._shards[name]
+            opened.operations += 1
         try:
-            yield shard
+            yield opened.shard
         finally:
             with self._changed:
-                self._operations -= 1
-                if not self._keep_open and not self._operations:
-                    self._close()
+                opened.operations -= 1
+                if not self._keep_open and self._is_idle():
+                    self._close_all()
+                elif briefly and not opened.operations:
+                    self._close(name)
                 self._changed.notify_all()
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the complete shards whose names begin with `prefix`."""
+        return sorted(path.name for path in self.path.glob(f"{prefix}*") if (path / COMPLETE).exists())
+
+    def remove(self, name: str) -> None:
+        """Delete a shard with all that is stored in it. Raises StoreUnavailable as `open` does."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._handing_over)
+            self._changed.wait_for(lambda: name not in self._shards or not self._shards[name].operations)
+            self._close(name)
+            self._acquire()
+            try:
+                # Without its marker, half a shard is none: the next start goes on with the removal.
+                (self.path / name / COMPLETE).unlink(missing_ok=True)
+                shutil.rmtree(self.path / name, ignore_errors=True)
+            finally:
+                self._release_if_unused()
 
     def close(self) -> None:
         """Write everything to disk and release the folder."""
         self._closed.set()
         with self._changed:
-            self._close()
+            self._close_all()
         self._owner_lock.release()
 
     def _claim(self) -> None:
         if not self._owner_lock.try_acquire():
             raise StoreInUse(
-                f"the embedded vector store in {self._folder} belongs to a running worker ({self._owner_lock.read()}). "
+                f"the embedded vector store in {self.path} belongs to a running worker ({self._owner_lock.read()}). "
                 "Embedded Qdrant takes one worker; for more, start a Qdrant server and set QDRANT_URL"
             )
         self._owner_lock.write(f"process {os.getpid()}")
 
-    def _marker(self) -> tuple[int, int] | None:
-        """Identify the folder of the shard by its marker; None when there is none."""
+    def _is_idle(self) -> bool:
+        return not any(opened.operations for opened in self._shards.values())
+
+    def _marker(self, name: str) -> tuple[int, int] | None:
+        """Identify the folder of a shard by its marker; None when there is none."""
         try:
-            found = (self._path / COMPLETE).stat()
+            found = (self.path / name / COMPLETE).stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino
 
-    def _is_removed(self) -> bool:
-        """Return True if somebody removed the folder of the open shard: what is written to it now would be lost."""
-        return self._shard is not None and self._marker() != self._opened
+    def _is_removed(self, name: str) -> bool:
+        """Return True if somebody removed the folder of an open shard: what is written to it now would be lost."""
+        opened = self._shards.get(name)
+        return opened is not None and self._marker(name) != opened.marker
 
-    def _open(self, create: Callable[[Path], EdgeShard] | None) -> EdgeShard:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if not self._lock.acquire(self._wait_seconds):
+    def _any_removed(self) -> bool:
+        return any(self._is_removed(name) for name in self._shards)
+
+    def _acquire(self) -> None:
+        """Take the lock of the folder, unless this object has it. Raises StoreUnavailable."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._shards and not self._lock.acquire(self._wait_seconds):
             raise StoreUnavailable(
-                f"the embedded vector store in {self._folder} was busy for {self._wait_seconds:.0f} s; "
+                f"the embedded vector store in {self.path} was busy for {self._wait_seconds:.0f} s; "
                 "try again, or start a Qdrant server and set QDRANT_URL"
             )
+
+    def _release_if_unused(self) -> None:
+        if not self._shards:
+            self._lock.release()
+
+    def _open(self, name: str, create: Callable[[Path], EdgeShard] | None) -> EdgeShard:
+        self._acquire()
         try:
-            if (self._path / COMPLETE).exists():
-                return EdgeShard.load(str(self._path))
+            if (self.path / name / COMPLETE).exists():
+                return EdgeShard.load(str(self.path / name))
             if create is None:
                 raise nothing_indexed()
-            return self._create(create)
+            return self._create(self.path / name, create)
         except BaseException:
-            self._lock.release()
+            self._release_if_unused()
             raise
 
-    def _create(self, create: Callable[[Path], EdgeShard]) -> EdgeShard:
-        """Create the shard. The marker is written last: a shard that a crash leaves without marker is created again."""
-        shutil.rmtree(self._path, ignore_errors=True)
-        self._path.mkdir(parents=True)
-        shard = create(self._path)
+    def _create(self, path: Path, create: Callable[[Path], EdgeShard]) -> EdgeShard:
+        """Create a shard. The marker is written last: a shard that a crash leaves without marker is created again."""
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        shard = create(path)
         shard.flush()
-        (self._path / COMPLETE).touch()
+        (path / COMPLETE).touch()
         return shard
 
-    def _close(self) -> None:
-        """Close the shard, if it is open, and release the folder to other processes. Call with `_changed` held."""
-        if self._shard is None:
+    def _close_all(self) -> None:
+        """Close the open shards, and release the folder to other processes. Call with `_changed` held."""
+        for name in list(self._shards):
+            self._close(name)
+
+    def _close(self, name: str) -> None:
+        """Close a shard if it is open; with the last, release the folder. Call with `_changed` held."""
+        if name not in self._shards:
             return
-        removed = self._is_removed()
-        shard, self._shard = self._shard, None
+        removed = self._is_removed(name)
+        shard = self._shards.pop(name).shard
         try:
             shard.flush()
             shard.close()
@@ -150,14 +200,16 @@ class SharedShard:
             if not removed:
                 raise
         finally:
-            self._lock.release()
+            self._release_if_unused()
         if removed:
-            log.error("the embedded vector store in %s was removed while it was open", self._path)
+            log.error("the embedded vector store in %s was removed while it was open", self.path / name)
 
     def _is_wanted(self) -> bool:
-        """Return True if another process waits for the open shard."""
+        """Return True if another process waits for the folder while shards are open."""
         try:
-            return self._shard is not None and not self._is_removed() and self._lock.contended()
+            with self._changed:
+                usable = bool(self._shards) and not self._any_removed()
+            return usable and self._lock.contended()
         except OSError:  # the folder was removed just now
             return False
 
@@ -167,9 +219,21 @@ class SharedShard:
                 continue
             with self._changed:
                 self._handing_over = True
-                self._changed.wait_for(lambda: not self._operations)
+                self._changed.wait_for(self._is_idle)
                 try:
-                    self._close()
+                    self._close_all()
                 finally:
                     self._handing_over = False
                     self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class SharedShard:
+    """One shard of a folder."""
+
+    folder: ShardFolder
+    name: str
+
+    def open(self, *, create: Callable[[Path], EdgeShard] | None = None) -> AbstractContextManager[EdgeShard]:
+        """As ShardFolder.open."""
+        return self.folder.open(self.name, create=create)

@@ -5,6 +5,7 @@ It is a process, so that it can be killed, stopped, woken and started again on i
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from qdrant_client import QdrantClient
 from qdrant_edge import SparseVector
 
 from client.qdrant.base import FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
-from client.qdrant.embedded import EmbeddedEngine, _facet
+from client.qdrant.embedded import EmbeddedCollections, EmbeddedEngine, _facet
 from client.qdrant.points import DENSE_VECTOR
 from errors import NothingIndexed
 from tests.support.processes import PYTHON, Running, free_port, running, wait_until
@@ -92,12 +93,21 @@ class Collections:
         text = (self._folder / name / "dimensions").read_text()
         return int(text) if text else None
 
+    def remove(self, name: str) -> bool:
+        """Remove a collection. Returns False if there is none."""
+        if name not in self.names():
+            return False
+        if name in self._engines:
+            self._engines.pop(name).close()
+        shutil.rmtree(self._folder / name)
+        return True
+
     def engine(self, name: str) -> EmbeddedEngine:
         """Return the engine of a collection. Raises HTTPException."""
         if name not in self.names():
             raise HTTPException(404, f"Not found: Collection `{name}` doesn't exist!")
         if name not in self._engines:
-            self._engines[name] = EmbeddedEngine(self._folder / name, name, owner=True)
+            self._engines[name] = EmbeddedCollections(self._folder / name, owner=True).engine(name)
         return self._engines[name]
 
 
@@ -126,6 +136,10 @@ def make_server(folder: Path) -> FastAPI:
         if body.get("metadata"):
             collections.metadata[name] = body["metadata"]
         return _result(data=True)
+
+    @app.delete("/collections/{name}")
+    def remove(name: str) -> Any:
+        return _result(data=collections.remove(name))
 
     @app.put("/collections/{name}/index")
     def create_index(name: str) -> Any:

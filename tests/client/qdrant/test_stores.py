@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from qdrant_client import QdrantClient
 
+from client.qdrant.base import Collections
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.embedded import EmbeddedEngine, embedded_store
-from client.qdrant.server import server_store
+from client.qdrant.embedded import EmbeddedCollections, EmbeddedEngine, embedded_store
+from client.qdrant.points import collection_name
+from client.qdrant.server import ServerCollections, server_store
 from client.qdrant.store import VectorStore
 from errors import NothingIndexed, StoreInUse, StoreUnavailable
 from rag.ingest.chunking import chunk_pages
@@ -280,3 +282,61 @@ def test_an_idle_owner_hands_over_to_a_waiting_process(tmp_path: Path) -> None:
     wait_until(lambda: owner.count(MINE) == len(TEXTS))
     owner.close()
     other.close()
+
+
+def open_collections(engine: str, folder: Path) -> Collections:
+    if engine == "embedded":
+        return EmbeddedCollections(folder / "qdrant", owner=True)
+    return ServerCollections(QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_two_collections_are_used_at_once_and_removed_one_by_one(engine: str, tmp_path: Path) -> None:
+    collections = open_collections(engine, tmp_path)
+    names = sorted(collection_name(f"{uuid.uuid4().hex}-{n}") for n in range(2))
+    first, second = (
+        VectorStore(collections.engine(name), model="m", dense=dense, bm25=Bm25Encoder())
+        for name, dense in zip(names, (None, WordEmbeddings()), strict=True)
+    )
+    first.upsert(chunks("u1"))
+    second.upsert(chunks("u2"))
+    assert {passage.chunk.upload_id for passage in search(first, "museum", MINE, 9)} == {"u1"}
+    assert {passage.chunk.upload_id for passage in search(second, "museum", MINE, 9)} == {"u2"}
+    assert set(names) <= set(collections.names())
+    collections.remove(names[0])
+    collections.remove(names[0])  # does nothing the second time
+    assert names[0] not in collections.names()
+    with pytest.raises(NothingIndexed):
+        search(first, "museum", MINE, 1)
+    assert search(second, "museum", MINE, 1)
+    collections.remove(names[1])
+    collections.close()
+
+
+def test_an_owner_hands_all_its_collections_over(tmp_path: Path) -> None:
+    collections = open_collections("embedded", tmp_path)
+    stores = [
+        VectorStore(collections.engine(collection_name(name)), model=name, dense=None, bm25=Bm25Encoder())
+        for name in ("one", "two")
+    ]
+    for store in stores:
+        store.upsert(chunks())
+    other = embedded_store(tmp_path / "qdrant", model="two", dense=None, bm25=Bm25Encoder())
+    other.upsert(chunks("u2"))
+    other.close()
+    assert [store.count(MINE) for store in stores] == [len(TEXTS), 2 * len(TEXTS)]
+    collections.close()
+
+
+def test_a_removal_waits_for_the_searches_of_the_collection(tmp_path: Path) -> None:
+    collections = open_collections("embedded", tmp_path)
+    store = VectorStore(collections.engine("documents-2-m"), model="m", dense=None, bm25=Bm25Encoder())
+    store.upsert(chunks())
+    assert isinstance(store.engine, EmbeddedEngine)
+    removal = threading.Thread(target=collections.remove, args=["documents-2-m"])
+    with store.engine.shard.open():
+        removal.start()
+        assert (tmp_path / "qdrant" / "documents-2-m" / "complete").exists()
+    removal.join(60)
+    assert not (tmp_path / "qdrant" / "documents-2-m").exists()
+    collections.close()
