@@ -21,6 +21,7 @@ from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
 from observability import logs
 from queues.context import JobContext, OnStoreOutage
+from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.job_writer import JobWriter
 
 # A job that the vector store did not answer so many times, although the store answered probes in between, fails.
@@ -38,11 +39,16 @@ class InvalidJobRecord(ValueError):
 
 @dataclass(kw_only=True, eq=False)
 class RagWorkerJob(JobContext):
-    """A job under RagWorker, which has counted the attempt, and whose writer thread writes events and notes."""
+    """A job under RagWorker, which has counted the attempt, and whose writer thread writes events and notes.
+
+    `call` is the field `data` of the job's record, `draft` the draft on the record.
+    """
 
     ref: ExecutionRef
     attempt: int
     writer: JobWriter
+    spool: DraftSpool
+    call: bytes
     draft: bytes | None
 
     def __post_init__(self) -> None:
@@ -52,9 +58,12 @@ class RagWorkerJob(JobContext):
         self.writer.write_event(self.ref, self._events, kind, data)
 
     def save_draft(self, draft: bytes) -> None:
+        self.spool.keep(self.job_id, self.call, draft)  # first: the writer discards the draft once Valkey has it
         self.writer.write_field(self.ref, "draft", draft)
 
     def saved_draft(self) -> bytes | None:
+        if self.draft is None and self.attempt > 1:
+            return self.spool.find(self.job_id, self.call)
         return self.draft
 
     @property
@@ -122,6 +131,7 @@ def open_execution(
     functions: Collection[str],
     default_timeout_seconds: int,
     writer: JobWriter,
+    spool: DraftSpool,
 ) -> Execution:
     """Read the record of a taken job. Only `functions` may be called: writing to Valkey must not mean running code.
 
@@ -146,6 +156,8 @@ def open_execution(
         ref=ref,
         attempt=int(fields["attempts"]),
         writer=writer,
+        spool=spool,
+        call=fields.get("data", b""),
         draft=fields.get("draft"),
     )
     return Execution(

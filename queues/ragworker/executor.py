@@ -33,6 +33,7 @@ from errors import AppError, JobTimedOut, StoreUnavailable
 from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
+from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
 from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.loop import JobLoop, canceller
@@ -70,6 +71,7 @@ class Executor:
         compute_threads: int,
         on_close: Callable[[], Awaitable[None]],
         store_answers: Callable[[], bool],
+        spool: DraftSpool,
         burst: bool = False,
         max_jobs: int | None = None,
     ) -> None:
@@ -81,7 +83,8 @@ class Executor:
         self._capacity = Capacity(concurrency, limits)
         self._threads = JobThreads(self._run, keep_idle=concurrency)
         self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
-        self._writer = JobWriter(transitions, self._on_written)
+        self._spool = spool
+        self._writer = JobWriter(transitions, self._on_written, on_draft_written=spool.discard)
         self._store_pause = StorePause(transitions.valkey, store_answers, limits)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._suspects: set[str] = set()  # the running executions that have to run alone
@@ -94,6 +97,7 @@ class Executor:
 
     def start(self) -> None:
         """Begin to take jobs."""
+        self._spool.start()
         self._writer.start()
         self._loop.start()
         for reader in self._readers:
@@ -126,6 +130,7 @@ class Executor:
         self._writer.close(discard=discard)
         self._threads.close()
         self._loop.close()
+        self._spool.close()
 
     # -- ending jobs from outside
 
@@ -252,6 +257,7 @@ class Executor:
                 functions=self._functions,
                 default_timeout_seconds=self._default_timeout_seconds,
                 writer=self._writer,
+                spool=self._spool,
             )
         except Exception as error:  # noqa: BLE001  no record may end the worker
             reason = str(error) if isinstance(error, InvalidJobRecord) else f"{type(error).__name__} while it was read"
@@ -311,6 +317,8 @@ class Executor:
 
     def _on_written(self, ref: ExecutionRef, outcome: JobOutcome | HandBack, written: bool) -> None:  # noqa: FBT001
         execution = self._executions.get(ref.execution_id)
+        if isinstance(outcome, JobOutcome):
+            self._spool.discard(ref.job_id)
         if written:
             fields = logs.fields(
                 job_id=ref.job_id,

@@ -57,6 +57,7 @@ class JobWriter:
 
     `on_written` is called for each outcome. Its last argument is True when the outcome is in Valkey, False when
     the outcome can never be written: the execution no longer held the job, or Valkey refused the command for good.
+    `on_draft_written` is called with the id of a job once Valkey has taken or refused its draft.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class JobWriter:
         transitions: JobTransitions,
         on_written: Callable[[ExecutionRef, JobOutcome | HandBack, bool], None],
         *,
+        on_draft_written: Callable[[str], None] = lambda _job_id: None,
         tick_seconds: float = TICK_SECONDS,
     ) -> None:
         self._transitions = transitions
         self._on_written = on_written
+        self._on_draft_written = on_draft_written
         self._tick_seconds = tick_seconds
         self._changed = threading.Condition()
         # What is not in Valkey yet, by execution id.
@@ -188,8 +191,11 @@ class JobWriter:
 
     def _end_field(self, key: tuple[str, RunningField], value: bytes, _reply: object) -> None:
         with self._changed:
-            if self._fields.get(key, (None, b""))[1] is value:  # else it was replaced
+            execution, waiting = self._fields.get(key, (None, b""))
+            if waiting is value:  # else it was replaced
                 del self._fields[key]
+        if execution is not None and waiting is value and key[1] == "draft":
+            self._on_draft_written(execution.job_id)
 
     def _end_outcome(self, execution: ExecutionRef, outcome: JobOutcome | HandBack, reply: int | None) -> None:
         with self._changed:

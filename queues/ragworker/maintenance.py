@@ -34,6 +34,7 @@ class Maintenance:
         on_lost: receives the executions that no longer hold their job.
         on_cancelled: receives the id of a job that runs here and was cancelled.
         register: registers this worker with RQ; called when the worker's record has expired.
+        prune: removes what else is no longer needed; may raise RedisError.
         owner: a unique name of this worker, for RQ's scheduler lock.
         intervals: when each part is due.
 
@@ -48,6 +49,7 @@ class Maintenance:
         on_lost: Callable[[list[ExecutionRef]], None],
         on_cancelled: Callable[[str], object],
         register: Callable[[], None],
+        prune: Callable[[], None],
         owner: str,
         intervals: Intervals,
     ) -> None:
@@ -57,6 +59,7 @@ class Maintenance:
         self._on_lost = on_lost
         self._on_cancelled = on_cancelled
         self._register = register
+        self._prune_rest = prune
         self._owner = owner
         self._intervals = intervals
         self._stop = threading.Event()
@@ -118,6 +121,7 @@ class Maintenance:
             self._next_prune = now + self._intervals.prune
             for queue in self._queues:
                 self._run_part(f"pruning {queue}", partial(self._prune, queue, now))
+            self._run_part("pruning drafts", self._prune_rest)
 
     def _run_part(self, name: str, part: Callable[[], None]) -> bool:
         """Run one part, so that its failure stops no other part. False when the part failed. Raises as `_tick` does."""

@@ -7,7 +7,8 @@ Its threads:
     loop                   runs the questions: all that waits for a model
     compute (a few)        search, ranking and the check of citations, for the loop
     job (one a job)        runs any other job function, and nothing else
-    writer                 writes events, notes and outcomes, many in one trip, again until Valkey has them
+    writer                 writes events, notes, drafts and outcomes, many in one trip, again until Valkey has them
+    drafts                 keeps drafts on disk that Valkey does not take
     maintenance            renews leases every second, recovers jobs of dead workers, enqueues scheduled jobs
     commands               listens for stop-job and shutdown
     main                   fails jobs whose time is up; shuts down
@@ -68,6 +69,7 @@ from client.rq.transitions import LEASE_SECONDS, WORKER_SECONDS, JobTransitions
 from observability import logs
 from queues import wiring
 from queues.ragworker.commands import CommandListener
+from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.executor import Executor
 from queues.ragworker.maintenance import Maintenance
 from queues.ragworker.recovery import Intervals
@@ -130,7 +132,8 @@ class RagWorker(BaseWorker):
         self.register_birth()  # type: ignore[no-untyped-call]
         self.log.info("%s: working on %s", self.name, ", ".join(self.queue_names()))
         transitions = JobTransitions(self.valkey, self.name, lease_seconds=self.lease_seconds)
-        executor = self._executor = self._make_executor(transitions, burst=burst, max_jobs=max_jobs)
+        spool = DraftSpool(self.settings.data_dir / "drafts")
+        executor = self._executor = self._make_executor(transitions, spool, burst=burst, max_jobs=max_jobs)
         maintenance = Maintenance(
             transitions,
             self.queue_names(),
@@ -138,6 +141,7 @@ class RagWorker(BaseWorker):
             on_lost=executor.drop_lost,
             on_cancelled=executor.stop_job,
             register=self._register_again,
+            prune=partial(spool.prune, self.valkey),
             owner=self.name,
             intervals=self.intervals,
         )
@@ -166,7 +170,9 @@ class RagWorker(BaseWorker):
             signal.signal(signal.SIGINT, self.request_stop)
             signal.signal(signal.SIGTERM, self.request_stop)
 
-    def _make_executor(self, transitions: JobTransitions, *, burst: bool, max_jobs: int | None) -> Executor:
+    def _make_executor(
+        self, transitions: JobTransitions, spool: DraftSpool, *, burst: bool, max_jobs: int | None
+    ) -> Executor:
         total = self.settings.worker_concurrency
         return Executor(
             transitions,
@@ -177,6 +183,7 @@ class RagWorker(BaseWorker):
             compute_threads=wiring.compute_threads(self.settings),
             on_close=wiring.close_loop,
             store_answers=partial(wiring.store_answers, self.settings),
+            spool=spool,
             burst=burst,
             max_jobs=max_jobs,
         )

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis import Redis
 
+from client.valkey.embedded import EmbeddedValkey
 from server import create_app
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -100,3 +101,41 @@ def test_a_draft_that_cannot_be_read_is_no_draft(
     with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use):
         assert result(service, job_id)["result"] == ANSWER
     assert len(stub.behaviour.chats) == 1
+
+
+@pytest.fixture
+def valkey_to_kill(tmp_path: Path) -> Iterator[EmbeddedValkey]:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()
+
+
+def test_a_draft_outlives_a_worker_that_dies_while_valkey_is_away(
+    valkey_to_kill: EmbeddedValkey, make_settings: MakeSettings, stub: OpenAIStub, pdf: Path, tmp_path: Path
+) -> None:
+    server = valkey_to_kill
+    settings = make_settings(valkey_url=server.url, openai_base_url=stub.url, openai_api_key=KEY)
+    use = variables(settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    index(pdf, settings, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
+    drafts = settings.data_dir / "drafts"
+
+    def answer_once_valkey_is_gone(_messages: object) -> str:
+        assert server._process is not None
+        server._process.kill()
+        server._process.wait()
+        return ANSWER
+
+    stub.behaviour.answer = answer_once_valkey_is_gone
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=40) as client:
+        job_id = ask(client, "Who built the lighthouse?")
+        with running([PYTHON, "main.py", "worker"], tmp_path / "dying.log", **use) as worker:
+            wait_until((drafts / job_id).exists, what=lambda: worker.output)
+            worker.kill()
+        assert drafts.stat().st_mode & 0o777 == 0o700
+        assert (drafts / job_id).stat().st_mode & 0o777 == 0o600
+        server.ensure_running()
+        with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use):
+            assert result(client, job_id)["result"] == ANSWER
+            assert len(stub.behaviour.chats) == 1
+            wait_until(lambda: not any(drafts.iterdir()))
