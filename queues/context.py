@@ -114,6 +114,10 @@ class JobContext(ABC):
         """What becomes of the job if the vector store does not answer now."""
         return "fail"
 
+    def wait_for_store(self, outage: StoreUnavailable) -> None:
+        """Wait inside the job until the vector store may answer again. Raises `outage` to end the attempt instead."""
+        raise outage
+
     # -- for the kinds of worker
 
     @contextmanager

@@ -26,19 +26,22 @@ from rq import get_current_job
 from rq.job import Job, JobStatus
 from rq.timeouts import JobTimeoutException
 
-from client.llm.deadline import Deadline
+from client.llm.deadline import Deadline, current_deadline
 from client.rq.event_writer import EventWriter
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
-from errors import JobCancelled, JobStopped, JobTimedOut
+from errors import JobCancelled, JobStopped, JobTimedOut, StoreUnavailable
 from observability import logs
 from queues.context import JobContext, NoJob, OnStoreOutage
-from schemas import Failure
+from queues.wiring import store_answers
+from schemas import WAITING_FOR_STORE, Failure, Progress
 from settings import get_settings
 
 log = logging.getLogger("queues")
 
 RENEW_SECONDS = 0.5
+# How often a job asks whether the vector store is back.
+PROBE_SECONDS = 1.0
 # A job that waits for the vector store gives up so long before its time is up.
 LAST_ATTEMPT_SECONDS = 5.0
 # The worker name that RQ gives to a job that runs where it is enqueued, without a worker and without an execution.
@@ -139,6 +142,15 @@ class StockJob(InlineJob):
             return "fail"
         left = self._deadline.remaining()
         return "wait" if left is None or left > LAST_ATTEMPT_SECONDS else "fail"
+
+    def wait_for_store(self, outage: StoreUnavailable) -> None:
+        if self.on_store_outage != "wait":
+            raise outage
+        self.report(Progress(stage=WAITING_FOR_STORE))
+        while self.on_store_outage == "wait":
+            current_deadline().sleep(PROBE_SECONDS)
+            if store_answers(get_settings()):
+                return
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from client.llm.deadline import current_deadline
 from client.llm.retries import MAX_CALLS
 from errors import StoreUnavailable
 from queues import context, stock
@@ -18,14 +17,11 @@ from queues.context import JobContext
 from queues.jobs import indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
-from queues.wiring import check_deployment, close_loop, get_services, store_answers
-from schemas import WAITING_FOR_STORE, Indexed, Progress, Query, UploadTask
+from queues.wiring import check_deployment, close_loop, get_services
+from schemas import Indexed, Query, UploadTask
 from settings import get_settings
 from webhooks.models import DeliveryTask
 from webhooks.store import connect
-
-# How often a job under RQ's own workers asks whether the vector store is back.
-PROBE_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -54,6 +50,7 @@ def process_pdf(payload: dict[str, Any]) -> dict[str, Any]:
                 job.report,
                 job_id=job.job_id or None,
                 outlasts_outage=lambda: job.on_store_outage != "fail",
+                on_outage=job.wait_for_store,
             )
 
         return _outlasting_outages(job, index).model_dump(mode="json")
@@ -92,14 +89,10 @@ def _outlasting_outages(job: JobContext, run: Callable[[], T]) -> T:
     while True:
         try:
             return run()
-        except StoreUnavailable:
+        except StoreUnavailable as outage:
             if job.on_store_outage != "wait":
                 raise
-        job.report(Progress(stage=WAITING_FOR_STORE))
-        while True:
-            current_deadline().sleep(PROBE_SECONDS)
-            if store_answers(get_settings()) or job.on_store_outage != "wait":
-                break
+            job.wait_for_store(outage)
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from client.qdrant.base import Engine, FieldRange
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, chunk_of, payload_of, point_of
 from client.qdrant.queries import gather, plan, points_matching, points_of_upload
-from errors import NothingIndexed
+from errors import NothingIndexed, StoreUnavailable
 from rag.ingest.chunking import chunk_id, indexed_text
+from rag.ingest.indexing import OutageCallback, give_up
 from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
 
@@ -27,14 +28,25 @@ class VectorStore:
         self._dense = dense
         self._bm25 = bm25
 
-    def upsert(self, chunks: Sequence[Chunk]) -> None:
-        """Store chunks, replacing chunks with the same ids; on return they survive a crash. Raises ProviderError."""
+    def upsert(self, chunks: Sequence[Chunk], *, on_outage: OutageCallback = give_up) -> None:
+        """Store chunks, replacing chunks with the same ids; on return they survive a crash. Raises ProviderError.
+
+        While the store is away, `on_outage` is called with the error: it raises an error to give up, or returns when
+        the write is to be tried again. The chunks are embedded once.
+        """
         if not chunks:
             return
         texts = [indexed_text(chunk) for chunk in chunks]
         vectors = self._dense.embed_documents(texts) if self._dense else [None] * len(texts)
         points = [point_of(chunk, vector, self._bm25) for chunk, vector in zip(chunks, vectors, strict=True)]
-        self.engine.upsert(points, dimensions=len(vectors[0]) if vectors[0] else None)
+        dimensions = len(vectors[0]) if vectors[0] else None
+        while True:
+            try:
+                self.engine.upsert(points, dimensions=dimensions)
+            except StoreUnavailable as outage:
+                on_outage(outage)
+            else:
+                return
 
     def missing(self, chunks: list[Chunk]) -> list[Chunk]:
         """Return the chunks that are not stored, or are stored with other content."""

@@ -26,7 +26,7 @@ from errors import (
     UploadGone,
 )
 from queues.wiring import Services
-from rag.ingest.indexing import ProgressCallback, index_document
+from rag.ingest.indexing import OutageCallback, ProgressCallback, give_up, index_document
 from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, UploadTask
 
 # The row is read and updated at least this often while pages are read.
@@ -43,10 +43,12 @@ def index_upload(
     *,
     job_id: str | None,
     outlasts_outage: Callable[[], bool] = lambda: False,
+    on_outage: OutageCallback = give_up,
 ) -> Indexed:
     """Index an upload, and write the outcome into its row.
 
     `job_id` is None outside any job. While `outlasts_outage` is True, the job is run again after a StoreUnavailable.
+    `on_outage` may wait instead, so that the vectors of a batch are kept.
 
     Raises:
         StoreUnavailable: the vector store does not answer. The row is unchanged if the job is run again.
@@ -60,7 +62,7 @@ def index_upload(
     if before is None or upload is None:
         raise _gone(task, services)
     try:
-        indexed = _index(upload, services, report, fresh=before.started_at is None)
+        indexed = _index(upload, services, report, fresh=before.started_at is None, on_outage=on_outage)
         # From here on questions find the chunks, so all chunks must be stored.
         if services.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
             raise _gone(task, services)
@@ -100,7 +102,9 @@ def remove_upload(task: UploadTask, services: Services) -> Removed:
     return Removed(upload_id=upload.upload_id, name=upload.name)
 
 
-def _index(upload: Upload, services: Services, report: ProgressCallback, *, fresh: bool) -> Indexed:
+def _index(
+    upload: Upload, services: Services, report: ProgressCallback, *, fresh: bool, on_outage: OutageCallback
+) -> Indexed:
     task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
     written_at = time.monotonic()
     pages_done, pages = 0, 0
@@ -122,6 +126,10 @@ def _index(upload: Upload, services: Services, report: ProgressCallback, *, fres
         if row is None:
             raise _gone(task, services)
 
+    def wait(outage: StoreUnavailable) -> None:
+        on_outage(outage)
+        check()
+
     with services.files.local_path(upload.file_id) as path:
         document = Document(
             upload_id=upload.upload_id,
@@ -130,7 +138,9 @@ def _index(upload: Upload, services: Services, report: ProgressCallback, *, fres
             user_id=upload.user_id,
             media_type=upload.media_type,
         )
-        return index_document(document, services.store, on_progress, limits=services.limits, check=check, fresh=fresh)
+        return index_document(
+            document, services.store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
+        )
 
 
 def _gone(task: UploadTask, services: Services) -> UploadGone:

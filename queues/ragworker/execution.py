@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,18 +15,25 @@ from redis import Redis
 from rq.job import JobStatus as RqStatus
 from rq.utils import parse_timeout
 
-from client.llm.deadline import Deadline
+from client.llm.deadline import Deadline, current_deadline
 from client.rq.event_writer import EventBuffer
 from client.rq.records import read_call, read_timestamp
 from client.rq.serializer import NotPlainData, PlainSerializer
 from client.rq.transitions import DEFAULT_TTL_SECONDS, SUSPECT_LOSSES, ExecutionRef, TakenJob
+from errors import StoreUnavailable
 from observability import logs
 from queues.context import JobContext, OnStoreOutage
 from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.job_writer import JobWriter
+from queues.ragworker.store_pause import StorePause
+from schemas import WAITING_FOR_STORE, Progress
 
 # A job that the vector store did not answer so many times, although the store answered probes in between, fails.
 MAX_STORE_FAILURES = 20
+# The first wait of a job that keeps what it has made, and how much longer each further wait is.
+WAIT_SECONDS = 1.0
+# How often such a job looks whether its wait is over.
+STEP_SECONDS = 0.25
 # Their number, among the notes of a job.
 STORE_FAILURES = "store_failures"
 # A job that waits on a list has one of these statuses; STARTED is left by a worker that died.
@@ -49,6 +57,7 @@ class RagWorkerJob(JobContext):
     writer: JobWriter
     spool: DraftSpool
     call: bytes
+    store_pause: StorePause
     draft: bytes | None
 
     def __post_init__(self) -> None:
@@ -69,6 +78,27 @@ class RagWorkerJob(JobContext):
     @property
     def on_store_outage(self) -> OnStoreOutage:
         return "hand back" if self._store_failures + 1 < MAX_STORE_FAILURES else "fail"
+
+    def wait_for_store(self, outage: StoreUnavailable) -> None:
+        """Wait, with what the job has made so far, for half of its time at most and until the worker stops.
+
+        Each wait is longer than the one before: the store may answer probes, and not the job.
+        """
+        if self.on_store_outage == "fail":
+            raise outage
+        self.report(Progress(stage=WAITING_FOR_STORE))
+        self.store_pause.begin()
+        again_at = time.monotonic() + (self._store_failures + 1) * WAIT_SECONDS
+        while self.store_pause.stops(self.queue) or time.monotonic() < again_at:
+            if self.store_pause.closed or self._half_time_is_over:
+                raise outage
+            current_deadline().sleep(STEP_SECONDS)
+        self.count_store_failure()
+
+    @property
+    def _half_time_is_over(self) -> bool:
+        left = current_deadline().remaining()
+        return left is not None and self.timeout_seconds is not None and left < self.timeout_seconds / 2
 
     def count_store_failure(self) -> None:
         """Count, for later attempts, that the vector store did not answer this one."""
@@ -132,6 +162,7 @@ def open_execution(
     default_timeout_seconds: int,
     writer: JobWriter,
     spool: DraftSpool,
+    store_pause: StorePause,
 ) -> Execution:
     """Read the record of a taken job. Only `functions` may be called: writing to Valkey must not mean running code.
 
@@ -158,6 +189,7 @@ def open_execution(
         writer=writer,
         spool=spool,
         call=fields.get("data", b""),
+        store_pause=store_pause,
         draft=fields.get("draft"),
     )
     return Execution(

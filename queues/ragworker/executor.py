@@ -258,6 +258,7 @@ class Executor:
                 default_timeout_seconds=self._default_timeout_seconds,
                 writer=self._writer,
                 spool=self._spool,
+                store_pause=self._store_pause,
             )
         except Exception as error:  # noqa: BLE001  no record may end the worker
             reason = str(error) if isinstance(error, InvalidJobRecord) else f"{type(error).__name__} while it was read"

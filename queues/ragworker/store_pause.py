@@ -43,6 +43,11 @@ class StorePause:
         """Return True while no job may be taken from a queue."""
         return queue in self._queues and not self._open.is_set()
 
+    @property
+    def closed(self) -> bool:
+        """True once the worker stops."""
+        return self._closed.is_set()
+
     def wait(self, seconds: float) -> None:
         """Wait for the end of the pause, at most this long."""
         self._open.wait(seconds)

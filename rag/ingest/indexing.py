@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from errors import DocumentError, StoreError
+from errors import DocumentError, StoreError, StoreUnavailable
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
 from schemas import Chunk, Document, Indexed, Page, Progress, SearchFilter
@@ -18,6 +18,13 @@ BATCH_CHUNKS = 64
 
 # Receives the progress of a job as it changes.
 ProgressCallback = Callable[[Progress], None]
+# Called while the store is away: raises to give up, returns to have the write tried again.
+OutageCallback = Callable[[StoreUnavailable], object]
+
+
+def give_up(outage: StoreUnavailable) -> None:
+    """Do not wait for a store that is away."""
+    raise outage
 
 
 class ChunkStore(Protocol):
@@ -25,7 +32,7 @@ class ChunkStore(Protocol):
 
     model: str
 
-    def upsert(self, chunks: list[Chunk]) -> None: ...
+    def upsert(self, chunks: list[Chunk], *, on_outage: OutageCallback) -> None: ...
     def missing(self, chunks: list[Chunk]) -> list[Chunk]: ...
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None: ...
     def count(self, search_filter: SearchFilter) -> int: ...
@@ -39,12 +46,14 @@ def index_document(
     limits: ExtractionLimits | None = None,
     check: Callable[[], None] = lambda: None,
     fresh: bool = False,
+    on_outage: OutageCallback = give_up,
 ) -> Indexed:
     """Read, split and store a document, and delete the chunks that an earlier, longer version left behind.
 
     Chunks that are already stored with the same text are not embedded again, so an interrupted run resumes. `check` is
     called after each batch and may raise to stop the run. `fresh`: the caller knows that no chunk of the document is
-    stored yet, so that the store is not asked.
+    stored yet, so that the store is not asked. `on_outage` decides about a store that is away when a batch is embedded:
+    the write is tried again with the same vectors.
 
     Raises:
         DocumentError: the file cannot be read, or holds no text.
@@ -59,7 +68,7 @@ def index_document(
     pages = _with_progress(document_pages.pages, document_pages.page_count, report)
     stored = 0
     for batch in _batches(chunk_pages(document, pages, model=store.model)):
-        store.upsert(store.missing(batch) if resuming else batch)
+        store.upsert(store.missing(batch) if resuming else batch, on_outage=on_outage)
         stored += len(batch)
         check()
     if not stored:

@@ -31,7 +31,8 @@ class Behaviour:
 
     `break_next` streams break off after three words. An `answer` that is a function is given the messages.
     `calls_of_tools` go with the answer, as a model sends them. `finish_reason` None ends a stream without a word, as a
-    proxy does that cuts it. `pause_seconds` go by after the first word of a stream.
+    proxy does that cuts it. `pause_seconds` go by after the first word of a stream. `before_vectors` is called with the
+    texts of a call before their vectors are sent.
     """
 
     chat_delay_seconds: float = 0.0
@@ -46,6 +47,7 @@ class Behaviour:
     echo_key_in_errors: bool = False
     echo_request_in_errors: bool = False
     vectors_withheld: int = 0
+    before_vectors: Callable[[list[str]], object] = len
     break_next: int = 0
     calls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -98,11 +100,7 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         if refused := await refusal(request):
             return refused
         await asyncio.sleep(delay)
-        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-        given = texts[: len(texts) - behaviour.vectors_withheld]
-        data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
-        usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
-        return JSONResponse({"object": "list", "model": body["model"], "data": data, "usage": usage})
+        return JSONResponse(await _vectors(body, behaviour))
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -121,6 +119,15 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         return JSONResponse(_whole(body["model"], text, behaviour))
 
     return app
+
+
+async def _vectors(body: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]:
+    texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+    await asyncio.to_thread(behaviour.before_vectors, texts)
+    given = texts[: len(texts) - behaviour.vectors_withheld]
+    data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
+    usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
+    return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
 
 def _said(behaviour: Behaviour, messages: list[dict[str, Any]]) -> str:
