@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -222,7 +222,7 @@ class Chunk(Frozen):
     opening: str = Field("", exclude=True)
 
 
-class Passage(Frozen):
+class Passage(NamedTuple):
     """A chunk that a search found. Higher scores are better; the scale differs between engines."""
 
     chunk: Chunk

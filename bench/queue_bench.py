@@ -231,7 +231,7 @@ def main() -> None:
 
 def _queues(parts: list[str], folder: Path) -> None:
     """Measure the queues alone."""
-    valkey = EmbeddedValkey(folder / "valkey")
+    valkey = EmbeddedValkey(folder / "queues-valkey")  # the setup keeps its own in folder / "valkey"
     valkey.start()
     try:
         bench = Bench(valkey.url, folder)

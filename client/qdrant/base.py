@@ -6,11 +6,12 @@ Engines know nothing of chunks, users and rankings: `client.qdrant.queries` and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from errors import NothingIndexed
 from observability import commands
+from schemas import Chunk
 
 if TYPE_CHECKING:
     from qdrant_edge import SparseVector
@@ -45,7 +46,7 @@ class PointFilter:
 class VectorQuery:
     """One search: the `limit` points whose vector named `using` is nearest to `vector`.
 
-    `with_vector` asks for the vectors of the hits instead of their payloads.
+    `with_vector` asks for the vectors of the hits instead of their chunks.
     """
 
     using: str
@@ -56,12 +57,16 @@ class VectorQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A point that a search found. `weights` is its sparse vector, by term, where the query asked for vectors."""
+    """A point that a search found.
+
+    `chunk` is None for a point that is no chunk. `weights` is the point's sparse vector, by term. A query fills one of
+    the two.
+    """
 
     id: str
     score: float
-    payload: Mapping[str, Any]
-    weights: Mapping[int, float]
+    chunk: Chunk | None = None
+    weights: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,9 @@ class Engine(Protocol):
 
     def payloads(self, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
         """Return the payloads of the points that exist."""
+
+    def chunks(self, ids: Sequence[str]) -> dict[str, Chunk | None]:
+        """Return the chunks of the points that exist, by id; None for a point that is no chunk."""
 
     def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
         """Run all queries in one batch; return the hits of each, best first."""

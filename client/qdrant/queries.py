@@ -17,10 +17,9 @@ from client.qdrant.points import (
     SPARSE_VECTOR,
     UPLOAD_FIELD,
     USER_FIELD,
-    chunk_of,
 )
 from rag.search.fusion import SearchResults
-from schemas import Chunk, Passage, SearchFilter
+from schemas import Passage, SearchFilter
 
 # The inverse document frequency is looked up for at most this many terms of a question, which seldom has more than 15.
 MAX_TERMS = 32
@@ -79,28 +78,22 @@ def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]
     documents: dict[str, float] = {}
     idf: dict[int, float] = {}
     dense = None
-    chunks: dict[str, Chunk | None] = {}  # most chunks are found by several searches
     for query, hits in zip(queries, hits_by_query, strict=True):
         if query.with_vector:
             idf.update(_idf(query, hits))
         elif query.using == SPARSE_VECTOR:
-            sparse = _passages(hits, chunks)
+            sparse = _passages(hits)
         elif query.using == PAGE_VECTOR:
-            pages = _passages(hits, chunks)
+            pages = _passages(hits)
         elif query.using == OPENING_VECTOR:
-            documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits, chunks)}
+            documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits)}
         else:
-            dense = _passages(hits, chunks)
+            dense = _passages(hits)
     return SearchResults(sparse=sparse, dense=dense, pages=pages, documents=documents, idf=idf)
 
 
-def _passages(hits: Sequence[Hit], chunks: dict[str, Chunk | None]) -> list[Passage]:
-    """Return the hits as passages. `chunks` holds the chunks rebuilt so far by id; the others are added."""
-    found = [hit for hit in hits if hit.score > 0]
-    for hit in found:
-        if hit.id not in chunks:
-            chunks[hit.id] = chunk_of(hit.id, hit.payload)
-    return [Passage(chunk=chunk, score=hit.score) for hit in found if (chunk := chunks[hit.id]) is not None]
+def _passages(hits: Sequence[Hit]) -> list[Passage]:
+    return [Passage(hit.chunk, hit.score) for hit in hits if hit.score > 0 and hit.chunk is not None]
 
 
 def _idf(query: VectorQuery, hits: Sequence[Hit]) -> dict[int, float]:

@@ -28,10 +28,12 @@ from client.qdrant.points import (
     PAYLOAD_INDEXES,
     SPARSE_VECTORS,
     EmbeddingModel,
+    chunk_of,
     collection_name,
 )
 from client.qdrant.store import VectorStore
 from errors import NothingIndexed, StoreError, StoreRefused, StoreUnavailable
+from schemas import Chunk
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -111,6 +113,10 @@ class ServerEngine:
             documents = self._documents.get_by_ids(list(ids))
         return {str(document.metadata["_id"]): _payload(document) for document in documents}
 
+    def chunks(self, ids: Sequence[str]) -> dict[str, Chunk | None]:
+        """As Engine.chunks."""
+        return {id_: chunk_of(id_, payload) for id_, payload in self.payloads(ids).items()}
+
     def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
         """As Engine.search, in one request."""
         with _store_errors():
@@ -120,8 +126,11 @@ class ServerEngine:
             query_filter = _filter(where)
             requests = [_request(query, query_filter) for query in queries]
             responses = self._client.query_batch_points(self._collection, requests)
+        points = [point for response in responses for point in response.points]
+        payloads = {str(point.id): point.payload for point in points if point.payload is not None}
+        chunks = {id_: chunk_of(id_, payload) for id_, payload in payloads.items()}
         return [
-            [_hit(point, query) for point in response.points]
+            [_hit(point, query, chunks) for point in response.points]
             for query, response in zip(queries, responses, strict=True)
         ]
 
@@ -232,10 +241,12 @@ def _request(query: VectorQuery, query_filter: models.Filter) -> models.QueryReq
     )
 
 
-def _hit(point: models.ScoredPoint, query: VectorQuery) -> Hit:
-    vector = point.vector.get(query.using) if query.with_vector and isinstance(point.vector, dict) else None
+def _hit(point: models.ScoredPoint, query: VectorQuery, chunks: Mapping[str, Chunk | None]) -> Hit:
+    if not query.with_vector:
+        return Hit(str(point.id), point.score, chunks.get(str(point.id)))
+    vector = point.vector.get(query.using) if isinstance(point.vector, dict) else None
     weights = dict(zip(vector.indices, vector.values, strict=True)) if isinstance(vector, models.SparseVector) else {}
-    return Hit(str(point.id), point.score, point.payload or {}, weights)
+    return Hit(str(point.id), point.score, weights=weights)
 
 
 def _filter(where: PointFilter) -> models.Filter:

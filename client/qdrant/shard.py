@@ -14,13 +14,14 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qdrant_edge import EdgeShard
 
 from client.files.locks import FileLock, HandoverLock
 from client.qdrant.base import nothing_indexed
+from client.qdrant.chunk_cache import ChunkCache
 from client.qdrant.points import COMPLETE
 from errors import StoreInUse, StoreUnavailable
 
@@ -31,10 +32,11 @@ HANDOVER_SECONDS = 0.02
 
 @dataclass(slots=True)
 class _OpenShard:
-    """A shard that is open, the marker of its folder, and the number of operations that use it now."""
+    """A shard that is open, the marker of its folder, its cache, and the number of operations that use it now."""
 
     shard: EdgeShard
     marker: tuple[int, int] | None
+    chunks: ChunkCache = field(default_factory=ChunkCache)
     operations: int = 0
 
 
@@ -95,6 +97,10 @@ class ShardFolder:
                 elif briefly and not opened.operations:
                     self._close(name)
                 self._changed.notify_all()
+
+    def chunks(self, name: str) -> ChunkCache:
+        """Return the cache of a shard that is open. Only who has the shard open writes to it."""
+        return self._shards[name].chunks
 
     def names(self, prefix: str) -> list[str]:
         """Return the names of the complete shards whose names begin with `prefix`."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from client.qdrant.base import Engine, FieldRange
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, chunk_of, payload_of, point_of
+from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, payload_of, point_of
 from client.qdrant.queries import gather, plan, points_matching, points_of_upload
 from errors import NothingIndexed, StoreUnavailable
 from rag.ingest.chunking import chunk_id, indexed_text
@@ -76,8 +76,8 @@ class VectorStore:
         if not ids:
             return []
         uploads = {(chunk.user_id, chunk.upload_id) for chunk in chunks}
-        stored = sorted(self.engine.payloads(sorted(ids)).items())
-        neighbours = [chunk_of(point_id, payload) for point_id, payload in stored]
+        stored = self.engine.chunks(sorted(ids))
+        neighbours = [stored[point_id] for point_id in sorted(stored)]
         return [chunk for chunk in neighbours if chunk and (chunk.user_id, chunk.upload_id) in uploads]
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:

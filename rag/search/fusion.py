@@ -98,7 +98,7 @@ def fuse(
             id_: (score + weights.document * priors[chunks[id_].upload_id]) / (1 + weights.document)
             for id_, score in scores.items()
         }
-    fused = [Passage(chunk=chunks[id_], score=score) for id_, score in scores.items()]
+    fused = [Passage(chunks[id_], score) for id_, score in scores.items()]
     # Chunks with equal scores are ordered by upload and index, so that both engines return the same ranking.
     return sorted(fused, key=lambda p: (-round(p.score, 6), p.chunk.upload_id, p.chunk.index))
 

@@ -45,7 +45,7 @@ def join_neighbours(
         for page, passage in passages.items():
             size = sizes[page]
             chunk, sizes[page] = _extend(passage.chunk, size, candidates.get(page, []), size + token_budget)
-            passages[page] = Passage(chunk=chunk, score=passage.score)
+            passages[page] = Passage(chunk, passage.score)
             token_budget -= sizes[page] - size
     return list(passages.values())
 
@@ -85,7 +85,13 @@ def _extend(chunk: Chunk, size: int, candidates: list[Chunk], max_size: int) -> 
             if joined is None:
                 continue
             waiting.remove(candidate)
-            joined_size = estimate_tokens(joined.text)
+            joined_size = size + _added_tokens(chunk, joined)
             if joined_size <= max_size:
                 chunk, size, grown = joined, joined_size, True
     return chunk, size
+
+
+def _added_tokens(chunk: Chunk, joined: Chunk) -> int:
+    """Return the number of tokens in the text that a join added before and after a chunk."""
+    before, after = chunk.start - joined.start, joined.end - chunk.end
+    return estimate_tokens(joined.text[:before]) + estimate_tokens(joined.text[len(joined.text) - after :])

@@ -231,11 +231,11 @@ async def _ask_reranker(reranker: Reranker, question: str, passages: list[Passag
 
 def _sort_by(scores: list[float], passages: list[Passage]) -> list[Passage]:
     """Return the passages with these scores, best first; equal scores keep their order."""
-    scored = [Passage(chunk=passage.chunk, score=score) for passage, score in zip(passages, scores, strict=True)]
+    scored = [Passage(passage.chunk, score) for passage, score in zip(passages, scores, strict=True)]
     return sorted(scored, key=lambda passage: -round(passage.score, 6))
 
 
 def _scale(passages: list[Passage], highest: float) -> list[Passage]:
     """Scale scores in proportion, so that the best becomes `highest`. Negative scores become 0."""
     best = max((passage.score for passage in passages), default=0.0) or 1.0
-    return [Passage(chunk=passage.chunk, score=max(0.0, passage.score) / best * highest) for passage in passages]
+    return [Passage(passage.chunk, max(0.0, passage.score) / best * highest) for passage in passages]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 from rag.text.invisible import INVISIBLE_CLASS
 
@@ -48,7 +47,8 @@ _DIGITS_PER_TOKEN = 2
 # The estimate is at least one token for this many characters, even of spaces, so that a limit on tokens also limits the
 # characters.
 MAX_CHARS_PER_TOKEN = 32
-# The counts of words of at most this many characters are cached.
+# The counts of so many words of at most so many characters are cached. They take about 1.5 MB.
+_CACHED_WORDS = 16_384
 _SHORT_WORD = 64
 
 # The end of a sentence: its mark, closing quotes, white space, and then a character that can begin a sentence. Also a
@@ -104,10 +104,7 @@ def estimate_tokens(text: str) -> int:
 
     On the chunks of a report and a speech the estimate is 1.0 to 1.3 times the count of all-MiniLM-L6-v2's tokenizer.
     """
-    words = text.split()
-    is_short = max(map(len, words), default=0) <= _SHORT_WORD
-    count = sum(map(_tokens_of_short_word if is_short else _tokens_of_word, words))
-    return max(count, len(text) // MAX_CHARS_PER_TOKEN)
+    return max(sum(map(_word_tokens.__getitem__, text.split())), len(text) // MAX_CHARS_PER_TOKEN)
 
 
 def _tokens_of_word(word: str) -> int:
@@ -121,8 +118,19 @@ def _tokens_of_word(word: str) -> int:
     return count
 
 
-# The same words return in every text. 16,384 words take about 2.5 MB.
-_tokens_of_short_word = lru_cache(maxsize=16_384)(_tokens_of_word)
+class _WordTokens(dict[str, int]):
+    """The counts of words: the same words return in every text, and most of them are short."""
+
+    def __missing__(self, word: str) -> int:
+        count = _tokens_of_word(word)
+        if len(word) <= _SHORT_WORD:
+            if len(self) >= _CACHED_WORDS:
+                self.clear()
+            self[word] = count
+        return count
+
+
+_word_tokens = _WordTokens()
 
 
 def sentence_spans(text: str, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -183,15 +183,12 @@ def _add_reads(app: FastAPI, collections: Collections) -> None:
 
     @app.post("/collections/{name}/points/query")
     def query(name: str, body: dict[str, Any]) -> Any:
-        [points] = collections.engine(name).search([_query(body)], _filter(body.get("filter")))
-        return _result({"points": [_point(hit, body) for hit in points]})
+        [points] = _search(collections.engine(name), [body])
+        return _result({"points": points})
 
     @app.post("/collections/{name}/points/query/batch")
     def query_batch(name: str, body: dict[str, Any]) -> Any:
-        searches = body["searches"]
-        found = collections.engine(name).search([_query(one) for one in searches], _filter(searches[0].get("filter")))
-        pairs = zip(found, searches, strict=True)
-        return _result([{"points": [_point(hit, one) for hit in hits]} for hits, one in pairs])
+        return _result([{"points": points} for points in _search(collections.engine(name), body["searches"])])
 
     @app.post("/collections/{name}/points/delete")
     def delete(name: str, body: dict[str, Any]) -> Any:
@@ -231,8 +228,14 @@ def _query(body: dict[str, Any]) -> VectorQuery:
     return VectorQuery(body["using"], vector, body["limit"], with_vector=bool(body.get("with_vector")))
 
 
-def _point(hit: Hit, body: dict[str, Any]) -> dict[str, Any]:
-    point: dict[str, Any] = {"id": hit.id, "version": 1, "score": hit.score, "payload": dict(hit.payload)}
+def _search(engine: EmbeddedEngine, searches: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    found = engine.search([_query(one) for one in searches], _filter(searches[0].get("filter")))
+    payloads = engine.payloads([hit.id for hits in found for hit in hits])
+    return [[_point(hit, one, payloads) for hit in hits] for hits, one in zip(found, searches, strict=True)]
+
+
+def _point(hit: Hit, body: dict[str, Any], payloads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    point: dict[str, Any] = {"id": hit.id, "version": 1, "score": hit.score, "payload": dict(payloads[hit.id])}
     if body.get("with_vector"):
         weights = {"indices": list(hit.weights), "values": list(hit.weights.values())}
         point["vector"] = {body["using"]: weights}

@@ -64,7 +64,7 @@ def endpoint() -> Iterator[Endpoint]:
 def retriever(endpoint: Endpoint) -> Retriever:
     found = [passage("Tea is served at four."), passage("Scones cost two crowns.", page=2)]
     for n, one in enumerate(found):
-        found[n] = one.model_copy(update={"chunk": one.chunk.model_copy(update={"id": f"c{n}", "index": n})})
+        found[n] = one._replace(chunk=one.chunk.model_copy(update={"id": f"c{n}", "index": n}))
     reranker = EndpointReranker(endpoint.url, model="rerank-1", key=KEY)
     return Retriever(FixedStore(found), Bm25Encoder().terms, reranker=reranker)
 

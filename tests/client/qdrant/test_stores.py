@@ -71,10 +71,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
     opened.close()
 
 
-def chunks(upload: str = "u1", texts: list[str] = TEXTS, user: str = "local") -> list[Chunk]:
+def chunks(upload: str = "u1", texts: list[str] = TEXTS, user: str = "local", model: str = "m") -> list[Chunk]:
     document = Document(upload_id=upload, path="/a.pdf", name="a.pdf", user_id=user)
     pages = [Page(number=n, label=f"p{n}", text=text) for n, text in enumerate(texts, start=1)]
-    return list(chunk_pages(document, pages, model="m"))
+    return list(chunk_pages(document, pages, model=model))
 
 
 def search(store: VectorStore, question: str, search_filter: SearchFilter, k: int) -> list[Passage]:
@@ -101,6 +101,18 @@ class TestContract:
         store.upsert(chunks())
         store.upsert(chunks())
         assert store.count(MINE) == len(TEXTS)
+
+    def test_a_search_shows_what_is_stored_now(self, store: VectorStore) -> None:
+        store.upsert(chunks(model=store.model))
+        search(store, "museum", MINE, 3)
+        changed = [text.replace("four crowns", "six crowns") for text in TEXTS]
+        store.upsert(chunks(texts=changed, model=store.model))
+        found = search(store, "What does admission to the museum cost?", MINE, 3)
+        assert found[0].chunk.text == changed[2]
+        before = store.neighbours([found[0].chunk])
+        store.delete("u1", user_id="local", from_index=3)
+        after = store.neighbours([found[0].chunk])
+        assert (len(before), [chunk.text for chunk in after]) == (2, [TEXTS[1]])
 
     def test_a_search_finds_only_chunks_of_its_user(self, store: VectorStore) -> None:
         store.upsert(chunks("u1", user="ann"))
