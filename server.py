@@ -16,6 +16,7 @@ from api.dependencies import AppState
 from api.middleware.auth import Authentication, Authenticator
 from api.middleware.body_budget import BodyBudget
 from api.middleware.body_limits import AddressCheck, BodyLimit
+from api.middleware.forwarding import Forwarding
 from api.middleware.load_shedding import LoadShedding
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
@@ -51,10 +52,11 @@ is `finished`, or `GET /result/{job_id}` until it answers 200. Every failure is 
 
 
 class RagApi(FastAPI):
-    """The FastAPI app, with a complete OpenAPI document and three layers around Starlette's middleware."""
+    """The FastAPI app, with a complete OpenAPI document and four layers around Starlette's middleware."""
 
     def __init__(self, settings: Settings) -> None:
         """Set up the app without its middleware and routes; create_app adds both."""
+        self._settings = settings
         self._auth_required = settings.auth_required or settings.takes_tokens
         self._completed: dict[str, Any] | None = None
         super().__init__(
@@ -64,7 +66,7 @@ class RagApi(FastAPI):
             lifespan=_lifespan(settings),
             docs_url=None,
             redoc_url=None,
-            openapi_url="/openapi.json" if settings.docs_enabled else None,
+            openapi_url=None,  # api/swagger.py adds the route
             # A redirect would repeat the scheme and the Host header that the client sent.
             redirect_slashes=False,
             responses=problems.openapi_problems(400, 403, 408, 414, 421, 431, 500),
@@ -72,7 +74,8 @@ class RagApi(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap Starlette's stack, whose outermost layer makes the 500: a 500 needs the headers and a log line too."""
-        return SecurityHeaders(RequestLog(LoadShedding(super().build_middleware_stack())))
+        app = SecurityHeaders(RequestLog(LoadShedding(super().build_middleware_stack())))
+        return Forwarding(app, proxies=self._settings.trusted_proxies, root_path=self._settings.root_path)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document. FastAPI builds it on the first call, and again after a route was added."""

@@ -142,7 +142,7 @@ def _address_hint(request: Request) -> str:
     path = request.scope["path"]
     if path.endswith("/") and _accepted_methods(request, path.rstrip("/")):
         return ": leave out the / at its end"
-    return ": /docs lists the routes" if request.app.openapi_url else ""
+    return f": {request.state.root_path}/docs lists the routes" if request.app.openapi_url else ""
 
 
 def _accepted_methods(request: Request, path: str) -> list[str]:

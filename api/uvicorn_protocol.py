@@ -219,7 +219,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def uvicorn_options(settings: Settings) -> dict[str, Any]:
     """Return the options of uvicorn.run beside the app and its address."""
-    proxies = settings.trusted_proxies
     return {
         "http": GuardedProtocol,
         "ws": "none",
@@ -229,8 +228,7 @@ def uvicorn_options(settings: Settings) -> dict[str, Any]:
         "timeout_keep_alive": KEEP_ALIVE_SECONDS,
         "timeout_graceful_shutdown": API_GRACE_SECONDS,
         "server_header": False,
-        "proxy_headers": bool(proxies),
-        "forwarded_allow_ips": proxies or None,
+        "proxy_headers": False,  # api/middleware/forwarding.py reads them
         "log_config": None,
         "log_level": settings.log_level.lower(),
         # uvicorn's lines would contain the questions; api/request_log.py logs requests instead.

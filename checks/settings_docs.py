@@ -61,7 +61,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     ),
     "Workers and jobs": ("worker_processes", "worker_concurrency", "job_timeout_seconds", "result_ttl_seconds"),
     "Webhooks": ("webhook_allow_http", "webhook_allow_private", "webhook_log_days"),
-    "Browsers and proxies": ("cors_origins", "allowed_hosts", "trusted_proxies", "docs_enabled"),
+    "Browsers and proxies": ("cors_origins", "allowed_hosts", "trusted_proxies", "root_path", "docs_enabled"),
     "Logs": ("log_level", "log_format", "log_content", "audit_log"),
 }
 UNITS = {"mb": "MiB", "seconds": "seconds", "days": "days", "tokens": "tokens"}

@@ -1,6 +1,6 @@
 """Every setting of the program, read once; the only package that reads or changes the environment."""
 
-from settings.addresses import is_loopback, without_password
+from settings.addresses import check_root_path, is_loopback, without_password
 from settings.loading import get_settings, load_settings
 from settings.model import DEFAULT_VALKEY_URL, LEXICAL_MODEL, LOCAL_MODEL, Settings
 from settings.values import ROOT
@@ -13,6 +13,7 @@ __all__ = [
     "ROOT",
     "VERSION",
     "Settings",
+    "check_root_path",
     "get_settings",
     "is_loopback",
     "load_settings",

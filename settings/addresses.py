@@ -14,6 +14,9 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 MAX_PORT = 65_535
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _HOST_WITHOUT_PORT = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
+# Characters that need no escape in any URL, and no segment of dots. `//host` would be another server's address.
+_ROOT_PATH = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
+MAX_ROOT_PATH_CHARS = 200
 _ESCAPE_HINT = " (in a user name or password, write / as %2F, ? as %3F, # as %23, @ as %40 and : as %3A)"
 
 
@@ -135,6 +138,14 @@ def check_proxies(value: str) -> str:
         except ValueError:
             raise ValueError("must be addresses or networks such as 10.0.0.0/8, separated by commas, or *") from None
     return value
+
+
+def check_root_path(path: str) -> str:
+    """Check the path under which a proxy makes the API public, and return it without a trailing slash; "" for `/`."""
+    bare = path.removesuffix("/")
+    if bare and (len(bare) > MAX_ROOT_PATH_CHARS or not _ROOT_PATH.fullmatch(bare)):
+        raise ValueError("must be a path such as /rag, of letters, digits and . _ ~ -")
+    return bare
 
 
 def split_list(value: str) -> tuple[str, ...]:

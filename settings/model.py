@@ -19,17 +19,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from settings.addresses import (
     check_database_url,
-    check_host_names,
     check_http_url,
     check_listen_host,
-    check_origins,
-    check_proxies,
     check_s3_url,
     check_valkey_url,
     is_https_or_loopback,
     is_loopback,
     split_list,
 )
+from settings.edge import EdgeSettings
 from settings.sources import EnvFileSource, EnvironmentSource
 from settings.values import ROOT, check_ca_file, check_header_value, check_signing_secret, make_absolute
 
@@ -38,7 +36,7 @@ LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
 
 
-class Settings(BaseSettings):
+class Settings(EdgeSettings):
     """The settings of a process, immutable once read.
 
     An environment variable wins over the `.env` file beside main.py. An empty value means the default, so
@@ -241,24 +239,6 @@ class Settings(BaseSettings):
     webhook_log_days: int = Field(
         7, ge=4, le=90, description="How long a webhook delivery stays in the log after its last attempt, in days."
     )
-    cors_origins: Annotated[str, AfterValidator(check_origins)] = Field(
-        "",
-        description="Origins whose web pages may call the API, separated by commas: https://app.example, ... `*`: all. "
-        "Empty: only pages of the API itself.",
-    )
-    allowed_hosts: Annotated[str, AfterValidator(check_host_names)] = Field(
-        "",
-        description="Names of this server in a Host header besides localhost, separated by commas; checked while calls "
-        "need no key. Empty: no further name if HOST is loopback, else any name.",
-    )
-    trusted_proxies: Annotated[str, AfterValidator(check_proxies)] = Field(
-        "",
-        description="Addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto count, "
-        "separated by commas, or `*` for all. Empty: none.",
-    )
-    docs_enabled: bool = Field(
-        default=True, description="True: /docs and /openapi.json are served. False: both answer 404."
-    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Lowest level of log lines that are written."
     )
@@ -352,16 +332,6 @@ class Settings(BaseSettings):
     def allowed_models(self) -> tuple[str, ...]:
         """Chat models that a question may ask for, CHAT_MODEL first; empty when offline."""
         return () if self.offline else tuple(dict.fromkeys([self.chat_model, *split_list(self.chat_models)]))
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """CORS_ORIGINS as a tuple."""
-        return split_list(self.cors_origins)
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """ALLOWED_HOSTS as a tuple."""
-        return split_list(self.allowed_hosts)
 
     @property
     def models_dir(self) -> Path:

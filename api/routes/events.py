@@ -65,6 +65,11 @@ EVENT_SCHEMA = {
 }
 
 
+# A proxy that collects or compresses a response holds events back until its buffer is full. nginx does the first by
+# default, the second with `gzip_types text/event-stream`, and reads only X-Accel-Buffering.
+_STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+
+
 class EventStream(StreamingResponse):
     """Server-Sent Events. FastAPI's `EventSourceResponse` spends two tasks and two buffers on each reader."""
 
@@ -120,7 +125,7 @@ async def events(
     `error` (with a problem as its data), such as the stream of a job that proves unknown when Valkey is back.
     """
     stream = await _open(job_id, after, queue, owner=owner)
-    return EventStream(stream, headers={"Cache-Control": "no-cache"})
+    return EventStream(stream, headers=_STREAM_HEADERS)
 
 
 async def follow_plainly(request: PlainRequest) -> PlainStream | None:
@@ -131,10 +136,13 @@ async def follow_plainly(request: PlainRequest) -> PlainStream | None:
         return None
     queue: JobQueue = request.state["queue"]
     stream = await _open(request.name, after, queue, owner=request.caller.visible_owner)
-    return PlainStream(stream, _STREAM_HEADERS)
+    return PlainStream(stream, _PLAIN_HEADERS)
 
 
-_STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"content-type", b"text/event-stream; charset=utf-8"))
+_PLAIN_HEADERS = tuple(
+    (name.encode(), value.encode())
+    for name, value in [*_STREAM_HEADERS.items(), ("content-type", "text/event-stream; charset=utf-8")]
+)
 PLAIN_ROUTE = PlainRoute("GET", "/jobs/{job_id}/events", (KeyScope.QUERY, KeyScope.UPLOAD), follow_plainly)
 
 

@@ -52,7 +52,7 @@ def test_the_readme_is_short() -> None:
 def test_routes_in_documents_exist(make_settings: MakeSettings) -> None:
     paths = create_app(make_settings()).openapi()["paths"]
     known = {re.sub(r"\{\w+\}", "*", path) for path in paths} | {"/docs", "/openapi.json"}
-    named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\"]*)", USER_TEXT)
+    named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\";]*)", USER_TEXT)
     named += re.findall(r"`(?:GET|POST|DELETE) (/[^\s?`]*)", USER_TEXT)
     assert len(named) > 30
     for path in named:
