@@ -38,10 +38,9 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
     relay.start()
     try:
         connection = Redis.from_url(url)
-        _wait_for_valkey(connection)
+        worker = _make_worker(connection, settings)
         with suppress(RedisError, UploadsUnavailable, StoreError):  # jobs wait for what is away, or say so
             wiring.establish_deployment(services, connection)
-        worker = RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
         worker.work(logging_level=settings.log_level)
     finally:
         relay.stop()
@@ -66,12 +65,13 @@ def _open_services(settings: Settings, patience_seconds: float) -> Services:
         time.sleep(RETRY_SECONDS)
 
 
-def _wait_for_valkey(connection: Redis) -> None:
-    """Return once Valkey answers. Raises SettingsError when Valkey rejects the password."""
+def _make_worker(connection: Redis, settings: Settings) -> RagWorker:
+    """Make the worker once Valkey answers. Raises SettingsError when Valkey rejects the password."""
     announced = False
     while True:
         try:
             connection.ping()
+            return RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
         except AuthenticationError:
             raise SettingsError("Valkey rejected the password: check VALKEY_URL") from None
         except RedisError:
@@ -79,5 +79,3 @@ def _wait_for_valkey(connection: Redis) -> None:
                 log.warning("Valkey is away; trying again until it is back")
             announced = True
             time.sleep(RETRY_SECONDS)
-        else:
-            return

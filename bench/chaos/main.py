@@ -33,8 +33,8 @@ def note_begins(log: Path) -> None:
     register = RagWorker.register_birth
 
     def note_ready(self: RagWorker) -> None:
-        register(self)  # type: ignore[no-untyped-call]
         note(READY)
+        register(self)  # type: ignore[no-untyped-call]
 
     def note(what: str = "") -> None:
         job = current_job()

@@ -20,7 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import BusyLoadingError, RedisError
+from redis.retry import Retry
 
 from client.files.locks import FileLock
 from client.valkey.append_only import AppendOnlyFiles
@@ -240,10 +242,13 @@ class EmbeddedValkey:
         return f"the embedded Valkey {problem}: see {self._folder / 'valkey.log'}, or set VALKEY_URL"
 
     def _wait_until(self, condition: Callable[[], bool], error: str) -> None:
+        """Wait, however long the server loads its file. Raises SettingsError when it is silent for too long."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise SettingsError(error)
+                if not _is_loading(self.url):
+                    raise SettingsError(error)
+                deadline = time.monotonic() + START_SECONDS
             time.sleep(0.02)
 
 
@@ -299,11 +304,24 @@ def require_url(settings: Settings) -> str:
 def _serves(url: str, folder: Path) -> bool:
     """Return True if a server at this URL answers and serves this folder."""
     try:
-        with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1) as valkey:
-            served = valkey.config_get("dir")["dir"]  # refused while the server loads its file
+        with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)) as valkey:
+            valkey.dbsize()  # refused while the server loads its file, at whose end damage may be
+            served = valkey.config_get("dir")["dir"]
     except (RedisError, ValueError):
         return False
     return Path(served if isinstance(served, str) else served.decode()).resolve() == folder.resolve()
+
+
+def _is_loading(url: str) -> bool:
+    """Return True if a server at this URL answers that it still loads its file."""
+    try:
+        with Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0)) as valkey:
+            valkey.dbsize()
+    except BusyLoadingError:
+        return True
+    except RedisError:
+        pass
+    return False
 
 
 def _binary() -> Path:

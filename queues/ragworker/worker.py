@@ -129,7 +129,7 @@ class RagWorker(BaseWorker):
         _freeze_imports()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._install_signal_handlers()
-        self.register_birth()  # type: ignore[no-untyped-call]
+        self._register()
         self.log.info("%s: working on %s", self.name, ", ".join(self.queue_names()))
         transitions = JobTransitions(self.valkey, self.name, lease_seconds=self.lease_seconds)
         spool = DraftSpool(self.settings.data_dir / "drafts")
@@ -229,6 +229,12 @@ class RagWorker(BaseWorker):
                 self.log.info("%s: a command to stop a job that does not run here was ignored", self.name)
         else:
             self.log.info("%s: command %s was ignored", self.name, command)
+
+    def _register(self) -> None:
+        """Write this worker's record. If Valkey goes away meanwhile, a heartbeat after its return does."""
+        self.birth_date = now()
+        with suppress(RedisError, OSError):
+            self.register_birth()  # type: ignore[no-untyped-call]
 
     def _register_again(self) -> None:
         """Write this worker's record again, after it expired during an outage."""

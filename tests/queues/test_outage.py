@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as ValkeyConnectionError
 from redis.retry import Retry
 
 from client.rq.transitions import JobTransitions
 from client.valkey.embedded import EmbeddedValkey
+from queues import run
 from queues.ragworker.job_writer import JobWriter
+from settings import Settings
 from tests.conftest import MakeSettings
 from tests.queues.test_job_writer import run_new
 from tests.support import jobs
@@ -62,6 +67,49 @@ def test_jobs_that_ran_during_an_outage_are_written_after_it(
         executions = {len(valkey.xrange(f"rq:results:{job.id}")) for job in [*during, across]}
         assert executions == {1}
         assert all(not valkey.hexists(job.key, "deaths") for job in [*during, across])
+
+
+@pytest.mark.parametrize("command", ["CLIENT SETNAME", "EXISTS", "EXEC"])
+def test_a_worker_starts_though_valkey_goes_away_meanwhile(
+    command: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands with which RQ makes a worker, and registers it."""
+    left, thread = [command], threading.current_thread()
+    monkeypatch.setattr(run, "RETRY_SECONDS", 0.01)
+
+    def fail_once(name: str) -> None:
+        if left == [name]:
+            left.clear()
+            raise ValkeyConnectionError("Valkey is gone")
+
+    class Server(Redis):
+        def execute_command(self, *args: Any, **options: Any) -> Any:
+            if threading.current_thread() is thread:
+                fail_once(args[0])
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+        def pipeline(self, *args: Any, **options: Any) -> Any:
+            pipeline = super().pipeline(*args, **options)
+            execute = pipeline.execute
+
+            def execute_or_fail(**how: Any) -> Any:
+                fail_once("EXEC")
+                return execute(**how)
+
+            pipeline.execute = execute_or_fail  # type: ignore[method-assign, assignment]
+            return pipeline
+
+    with Server.from_url(settings.queue_url) as connection, Redis.from_url(settings.queue_url) as valkey:
+        worker = run._make_worker(connection, settings)
+        working = threading.Thread(target=worker.work, kwargs={"logging_level": "INFO"}, daemon=True)
+        thread = working
+        working.start()
+        try:
+            wait_until(lambda: valkey.hget(worker.key, "birth"))
+            assert left == []
+        finally:
+            worker.request_stop(15, None)
+            working.join(20)
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped for a while"])

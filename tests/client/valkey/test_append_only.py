@@ -119,6 +119,14 @@ def test_a_write_that_was_cut_by_a_kill_is_removed_at_the_start(folder: Path, ca
     assert whole[:-10].endswith(kept.read_bytes())
 
 
+def test_a_cut_write_is_removed_from_a_file_that_takes_long_to_load(folder: Path) -> None:
+    """The server answers some commands while it loads the file, before it meets the end."""
+    writes = b"".join(b"*3\r\n$3\r\nSET\r\n$6\r\n%06d\r\n$1\r\na\r\n" % number for number in range(250_000))
+    with increments(folder).open("ab") as file:
+        file.write(writes[:-10])
+    assert keys_of(folder) == KEYS + 250_000 - 1
+
+
 def test_a_write_may_be_cut_anywhere() -> None:
     writes = b"*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$4\r\n\r\n\r\n\r\n*1\r\n$4\r\nEXEC\r\n"
     assert all(append_only._ends_early(writes[:place]) for place in range(len(writes) + 1))
