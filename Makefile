@@ -50,9 +50,9 @@ bench: bench-ingestion
 bench-ingestion: $(VENV)/installed-dev
 	$(BIN)/python -m bench.ingestion
 
-# CPU of the prompt, the citation check and the links of an answer, for 1, 4, 6 and 8 cited sentences.
+# CPU of the prompt, the citation check and the links of an answer, for 1, 4, 6 and 8 cited sentences; AGAINST=COMMIT.
 bench-citations: $(VENV)/installed-dev
-	$(BIN)/python -m bench.citations
+	$(BIN)/python -m bench.citations $(if $(AGAINST),--against $(AGAINST))
 
 # What each hostile file of the tests costs to read.
 bench-hostile: $(VENV)/installed-dev

@@ -5,7 +5,8 @@
  * POST .../embeddings        1,536 dimensions for each input, made of its words, so that texts that share words are near.
  *                            One input is a question and takes EMBED_MS; several are chunks and take no time.
  * POST .../chat/completions  quotes sentences of the sources in the prompt, each less a word, as a model does not
- *                            copy, and with its citation. The model's name says how: "long" 300 tokens over 3 s and 6
+ *                            copy, and with its citation, which quotes 5 words if the prompt asks for a quotation. The
+ *                            model's name says how: "long" 300 tokens over 3 s and 6
  *                            sentences; "short" 15 tokens after 1 s and one sentence; "zero" the same without delay.
  *                            Streamed one token a chunk, or in one piece.
  * GET /stats                 CPU seconds, calls, chunks, and how late the chunks left, in ms
@@ -31,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { DIMENSIONS = 1536, MAX_SOURCES = 64, MAX_SENTENCES = 8, PLACES_OF_A_WORD = 4, TOO_LONG = 64 << 20 };
+enum { DIMENSIONS = 1536, MAX_SOURCES = 64, MAX_SENTENCES = 8, PLACES_OF_A_WORD = 4, QUOTED_WORDS = 5, TOO_LONG = 64 << 20 };
 
 typedef struct {
     char *data;
@@ -374,9 +375,17 @@ static Span spare_word(Span sentence) {
     return (Span){sentence.text + sentence.size, 0};
 }
 
+/* Returns the first words of a sentence that hold no quote. */
+static Span first_words(Span sentence, int words) {
+    size_t i = 0;
+    for (; i < sentence.size && sentence.text[i] != '"'; i++)
+        if (isspace((unsigned char)sentence.text[i]) && !--words) break;
+    return (Span){sentence.text, i};
+}
+
 static void write_answer(Buffer *answer, const char *prompt, int sentences) {
     Span sources[MAX_SOURCES], used[MAX_SENTENCES];
-    int count = find_sources(prompt, sources), done = 0;
+    int count = find_sources(prompt, sources), done = 0, quotes = strstr(prompt, "[1 \"") != NULL;
     for (int turn = 0; count && done < sentences && turn < 4 * sentences; turn++) {
         int n = turn % count;
         Span sentence = pick_sentence(sources[n], 190, used, done);
@@ -389,7 +398,9 @@ static void write_answer(Buffer *answer, const char *prompt, int sentences) {
         const char *rest = spare.text + spare.size;
         add_line(answer, (Span){sentence.text, spare.text - sentence.text});
         add_line(answer, (Span){rest, sentence.text + sentence.size - rest});
-        add(answer, mark, sprintf(mark, " [%d].", n + 1));
+        add(answer, mark, sprintf(mark, quotes ? " [%d \"" : " [%d", n + 1));
+        if (quotes) add_line(answer, first_words(sentence, QUOTED_WORDS)), add_text(answer, "\"");
+        add_text(answer, "].");
     }
     if (!done) add_text(answer, "[NO ANSWER] The sources do not say this.");
 }

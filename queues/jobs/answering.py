@@ -23,7 +23,7 @@ from settings import Settings
 log = logging.getLogger("queues")
 
 # Increase the number when a change of prompt, chunking, ranking or the check of citations changes answers.
-ANSWERS_VERSION = 5
+ANSWERS_VERSION = 6
 
 
 async def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:

@@ -18,7 +18,9 @@ _REFUSAL_MARK = re.compile(r"(?<!\s)\s*(?P<bold>\*\*|__)?\[\s?no[ _-]?answer\s?\
 MAX_NAME_CHARS = 200
 
 _SYSTEM = f"""You answer the question you are given from the numbered sources you are given, and from nothing else.
-- After each claim, cite the source it comes from by its number in square brackets, like [1] or [2, 3].
+- After each claim, cite the source it comes from by its number in square brackets, and quote there the 3 to 12 words \
+of the source that say it, exactly as they stand in it, never translated: [1 "words of source 1"], or \
+[2 "words of source 2"; 3 "words of source 3"]. The reader sees the numbers only.
 - Cite only sources that say what you claim. Keep figures, names and units as the source has them.
 - Be brief. Answer in the language of the question, whatever the language of the sources.
 - If the sources do not hold the answer, begin with {REFUSAL_MARK} and then say in one sentence, in the language of \

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from rag.answer.prompt import MARK_SEPARATORS, REFUSAL_MARK, strip_refusal_mark
+from rag.citations.quotations import open_quotation, split_quotations
 from rag.text.invisible import strip_controls
 
 # The least time between two pieces: each piece costs a write, and nobody reads faster.
@@ -17,8 +18,8 @@ _MAX_MARK_CHARS = max(map(len, _MARKS))
 class TokenStream:
     """Passes text on in pieces: the first piece at once, the others at least PIECE_SECONDS apart.
 
-    The refusal mark and control characters are left out, and text that may be the beginning of a mark is held back
-    until more text arrives.
+    The refusal mark, the words that marks quote and control characters are left out, and text that may be a part of
+    them is held back until more text arrives.
     `on_restart` is called when another answer begins after pieces of the first answer were passed on.
     """
 
@@ -45,7 +46,7 @@ class TokenStream:
             self._after_return = text.endswith("\r")
         self._buffer += strip_controls(text)
         if self._clock() - self._passed_on_at >= PIECE_SECONDS:
-            self._flush(_chars_to_hold_back(self._buffer))
+            self._flush(max(_chars_to_hold_back(self._buffer), len(self._buffer) - open_quotation(self._buffer)))
 
     def restart(self) -> None:
         """Drop the answer so far; another answer begins."""
@@ -61,7 +62,7 @@ class TokenStream:
     def _flush(self, held_back: int) -> None:
         """Pass on the buffer except its last `held_back` characters."""
         size = len(self._buffer) - held_back
-        text = strip_refusal_mark(self._buffer[:size])
+        text, _ = split_quotations(strip_refusal_mark(self._buffer[:size]))
         if not self._started:
             text = text.lstrip(MARK_SEPARATORS if len(text) < size else None)
         self._buffer = self._buffer[size:]

@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from rag.citations.claims import claims_of
+from rag.citations.exact import locate_quotation
 from rag.citations.marks import Mark, find_marks, render_marks
-from rag.citations.quotes import best_quote
-from rag.citations.refusals import is_refusal, strip_refusal
-from rag.citations.support import Evidence
+from rag.citations.quotations import split_quotations
+from rag.citations.quotes import best_quote, join_sentences
+from rag.citations.support import HIGH_SHARE, Evidence
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
+
+# A quotation with fewer terms says too little to be evidence.
+MIN_QUOTED_TERMS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,83 +31,112 @@ class CheckedAnswer:
     unsupported: int
 
 
-@dataclass(slots=True)
-class _SupportedClaims:
-    """The claims of an answer that its passages support. Passages are numbered from 1, as in the prompt.
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A claim, the number of the passage that it cites, and the words of the passage that the model quotes, if any."""
 
-    `terms_by_passage` holds the terms of the supported claims; a passage that supports none is missing.
+    n: int
+    claim: str
+    words: str = ""
+
+
+@dataclass(slots=True)
+class _CitedPassages:
+    """The passages of an answer, numbered from 1 as in the prompt, and what is cited from them.
+
+    `terms` and `spans` hold, for each passage that supports a claim, the terms of its claims and where the words that
+    they quote stand in its text.
     """
 
     passages: list[Passage]
     question: str
     extract_terms: TermExtractor
-    terms_by_passage: dict[int, frozenset[int]] = field(default_factory=dict)
+    terms: dict[int, frozenset[int]] = field(default_factory=dict)
+    spans: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     unsupported: int = 0
     _evidence: dict[int, Evidence] = field(default_factory=dict)
-    _verdicts: dict[tuple[int, str], bool] = field(default_factory=dict)
+    _supported: dict[Citation, bool] = field(default_factory=dict)
 
-    def check_citation(self, n: int, claim: str) -> bool:
-        """Return True if the citation may stay. Otherwise count it as unsupported, unless the claim is a refusal."""
-        statement = strip_refusal(claim)
-        if claim and not statement:
-            return False
-        if not 1 <= n <= len(self.passages) or not self.add_if_supported(n, statement):
-            self.unsupported += 1
-            return False
-        return True
+    def check(self, citation: Citation) -> bool:
+        """Return True if the citation may stay. Otherwise count it as unsupported."""
+        if citation not in self._supported:
+            self._supported[citation] = self._supports(citation)
+        self.unsupported += not self._supported[citation]
+        return self._supported[citation]
 
-    def add_if_supported(self, n: int, claim: str) -> bool:
-        """Return True if passage `n` supports the claim, and then add the claim's terms to the passage."""
-        if (n, claim) not in self._verdicts:
-            self._verdicts[n, claim] = self._evidence_of(n).supports(claim)
-        if self._verdicts[n, claim]:
-            self.terms_by_passage[n] = self.terms_by_passage.get(n, frozenset()) | self.extract_terms(claim)
-        return self._verdicts[n, claim]
-
-    def _evidence_of(self, n: int) -> Evidence:
+    def evidence(self, n: int) -> Evidence:
         if n not in self._evidence:
             chunk = self.passages[n - 1].chunk
-            place = f"{chunk.name} {chunk.section or ''} {chunk.page} {chunk.page_label}"
+            place = f"{chunk.name} {chunk.section} {chunk.page} {chunk.page_label}"
             self._evidence[n] = Evidence(chunk.text, self.extract_terms, place=place, question=self.question)
         return self._evidence[n]
+
+    def add(self, n: int, claim: str, spans: list[tuple[int, int]]) -> None:
+        self.terms[n] = self.terms.get(n, frozenset()) | self.extract_terms(claim)
+        self.spans.setdefault(n, []).extend(spans)
+
+    def _supports(self, citation: Citation) -> bool:
+        n, claim, words = citation.n, citation.claim, citation.words
+        if not 1 <= n <= len(self.passages):
+            return False
+        if len(self.extract_terms(words)) < MIN_QUOTED_TERMS:
+            spans, supported = [], self.evidence(n).supports(claim)
+        else:
+            spans = self._locate(n, words)
+            supported = bool(spans) and self.evidence(n).states_numbers(claim)
+        if supported:
+            self.add(n, claim, spans)
+        return supported
+
+    def _locate(self, n: int, words: str) -> list[tuple[int, int]]:
+        """Return where a passage has the quoted words, or the sentences that have nearly all of them."""
+        text = self.passages[n - 1].chunk.text
+        if (span := locate_quotation(words, text)) is not None:
+            return [span]
+        target = self.extract_terms(words)
+        if not self.evidence(n).resembles(words):
+            return []
+        nearest = best_quote(text, target, self.extract_terms)
+        return [(nearest.start, nearest.end)] if nearest.matched >= HIGH_SHARE * len(target) else []
 
 
 def check_citations(answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> CheckedAnswer:
     """Remove each mark whose passage does not exist or does not support the claim; quote the other cited passages.
 
-    In an answer without any mark, every passage that supports a sentence becomes a source: small models often forget
-    to cite the passages that they were given. A sentence that says what is missing from the sources cites nothing.
+    A citation that quotes its passage needs these words in the passage, exactly or nearly, and the claim's numbers. Any
+    other citation needs half of the claim's terms there, and its numbers. In an answer without any mark, each passage
+    that nearly repeats a sentence becomes a source: small models often forget to cite.
     """
     terms = lru_cache(maxsize=None)(terms)
-    supported = _SupportedClaims(passages, question, terms)
-    groups = find_marks(answer)
-    claims = claims_of(answer, groups, terms)
+    plain, quotations = split_quotations(answer)
+    words = {(quotation.end, n): quotation.words for quotation in quotations for n in quotation.numbers}
+    groups = find_marks(plain)
+    cited = _CitedPassages(passages, question, terms)
     kept = [
         [
-            [] if mark.is_definition else [n for n in mark.source_numbers if supported.check_citation(n, claim)]
+            []
+            if mark.is_definition
+            else [n for n in mark.source_numbers if cited.check(Citation(n, claim, words.get((mark.end, n), "")))]
             for mark in group
         ]
-        for group, claim in zip(groups, claims, strict=True)
+        for group, claim in zip(groups, claims_of(plain, groups, terms), strict=True)
     ]
-    _check_definitions(groups, kept, supported)
-    text = render_marks(answer, groups, kept)
+    _check_definitions(groups, kept, cited)
     if not groups:
-        _support_sentences(answer, supported)
-    sources = tuple(
-        _quote(n, passages[n - 1], claim_terms, terms(question), terms)
-        for n, claim_terms in sorted(supported.terms_by_passage.items())
-    )
-    return CheckedAnswer(text, sources, supported.unsupported)
+        _support_sentences(plain, cited)
+    sources = tuple(_source(n, cited) for n in sorted(cited.terms))
+    return CheckedAnswer(render_marks(plain, groups, kept), sources, cited.unsupported)
 
 
 def strip_citations(answer: str) -> str:
     """Return an answer without its marks, as a refusal is shown."""
-    groups = find_marks(answer)
-    return render_marks(answer, groups, [[[] for _ in group] for group in groups])
+    plain, _ = split_quotations(answer)
+    groups = find_marks(plain)
+    return render_marks(plain, groups, [[[] for _ in group] for group in groups])
 
 
 def supports(passage: str, claim: str, terms: TermExtractor, *, question: str = "") -> bool:
-    """Return True if a passage supports a claim. rag/citations/support.py says what this check can see."""
+    """Return True if a passage supports a claim that quotes nothing."""
     return Evidence(passage, lru_cache(maxsize=None)(terms), question=question).supports(claim)
 
 
@@ -124,7 +157,7 @@ def build_source(n: int, passage: Passage, start: int, end: int) -> Source:
     )
 
 
-def _check_definitions(groups: list[list[Mark]], kept: list[list[list[int]]], supported: _SupportedClaims) -> None:
+def _check_definitions(groups: list[list[Mark]], kept: list[list[list[int]]], cited: _CitedPassages) -> None:
     """Keep the entries of a list of references, `[1]: a.pdf`, whose sources the answer cites elsewhere.
 
     An entry claims nothing itself. It counts as unsupported only if it names no passage.
@@ -132,24 +165,23 @@ def _check_definitions(groups: list[list[Mark]], kept: list[list[list[int]]], su
     for group, numbers in zip(groups, kept, strict=True):
         for place, mark in enumerate(group):
             if mark.is_definition:
-                numbers[place] = [n for n in mark.source_numbers if n in supported.terms_by_passage]
-                supported.unsupported += sum(not 1 <= n <= len(supported.passages) for n in mark.source_numbers)
+                numbers[place] = [n for n in mark.source_numbers if n in cited.terms]
+                cited.unsupported += sum(not 1 <= n <= len(cited.passages) for n in mark.source_numbers)
 
 
-def _support_sentences(answer: str, supported: _SupportedClaims) -> None:
-    """Compare each sentence of an answer without marks with every passage, unless the answer starts with a refusal."""
-    sentences = [answer[start:end] for start, end in sentence_spans(answer)]
-    if sentences and is_refusal(sentences[0]):
-        return
-    for sentence in sentences:
-        if statement := strip_refusal(sentence):
-            for n in range(1, len(supported.passages) + 1):
-                supported.add_if_supported(n, statement)
+def _support_sentences(answer: str, cited: _CitedPassages) -> None:
+    """Add each passage that nearly repeats a sentence of an answer without marks."""
+    for start, end in sentence_spans(answer):
+        for n in range(1, len(cited.passages) + 1):
+            if cited.evidence(n).resembles(answer[start:end]):
+                cited.add(n, answer[start:end], [])
 
 
-def _quote(
-    n: int, passage: Passage, claim_terms: frozenset[int], question_terms: frozenset[int], terms: TermExtractor
-) -> Source:
-    secondary = claim_terms | question_terms
-    quote = best_quote(passage.chunk.text, claim_terms or secondary, terms, secondary=secondary)
+def _source(n: int, cited: _CitedPassages) -> Source:
+    """Return a cited passage with a quote: the sentences of the words that are quoted, or those nearest the claims."""
+    passage, terms = cited.passages[n - 1], cited.extract_terms
+    if spans := cited.spans[n]:
+        return build_source(n, passage, *join_sentences(passage.chunk.text, spans))
+    also = cited.terms[n] | terms(cited.question)
+    quote = best_quote(passage.chunk.text, cited.terms[n] or also, terms, secondary=also)
     return build_source(n, passage, quote.start, quote.end)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from rag.citations.marks import Mark
 from rag.search.relevance import TermExtractor
@@ -15,100 +14,52 @@ from rag.text.normalize import sentence_spans
 _BLOCK_START = re.compile(r"[ \t]*(?:[-*•▪◦+–][ \t]|\d{1,3}[.)][ \t]|[|#>])")
 _LINE = re.compile(r"[^\n]*\n?")
 _SENTENCE_ENDS = ".!?:;。！？"
-_WORD = re.compile(r"[^\W_]+")
-# Words that lead in to a mark and claim nothing, in the languages of rag/text/language.py.
-_LEAD_IN_WORDS = (
-    "according to as per in from based on by see cf the a an and but also both that this stated noted described said "
-    "source sources document documents passage passages no ref reference "
-    "laut gemäß nach wie siehe vgl aus der die den dem und auch quelle quellen dokument dokumenten "
-    "selon d après comme dans voir la le les l et aussi "
-    "según como en ver véase de acuerdo con el y también fuente fuentes documento documentos "
-    "secondo come vedi il lo e anche fonte fonti documenti "
-    "segundo conforme acordo com o também fontes volgens zoals zie het bron bronnen"
-)
-_LEAD_IN = frozenset(_LEAD_IN_WORDS.split())
-_MAX_LEAD_IN_WORDS = 8
-# The text after a mark at which the claim ends or another one begins.
-_OVER = re.compile(
-    r"\s*(?:[,;:.!?)\]–—…]|(?:and|or|but|while|whereas|und|oder|aber|während|et|ou|mais|y|o|pero|e|ma|mas|en|of|maar)\b)",
-    re.IGNORECASE,
-)
-# Fewer terms than this before a mark are a subject without a statement.
+_WORD = re.compile(r"[^\W_]")
+# The sentence goes on after a mark.
+_GOES_ON = re.compile(r"[\s|]*[^\W_]")
+# Fewer terms than this before a mark are a subject without a statement, or words such as `According to [1], …`.
 _MIN_CLAIM_TERMS = 2
-
-
-class _Unit(NamedTuple):
-    """A sentence, row or bullet of the answer without marks, at `start` to `end`, in block `block`."""
-
-    start: int
-    end: int
-    block: int
+# Of a sentence with many marks, a claim has this much at most: it bounds the time of the check.
+MAX_CLAIM_CHARS = 2_000
 
 
 def claims_of(answer: str, groups: list[list[Mark]], terms: TermExtractor) -> list[str]:
     """Return the claim of each group of marks: its sentence, row or bullet, or a part of it.
 
     The claim of a mark within a sentence is the text before the mark, back to the previous mark. The text after the
-    mark is added if the text before it claims nothing (`According to [1], …`) or is incomplete (`The lamp [1] weighs
-    …`). The claim of a mark before a sentence is that sentence. In a block that starts with a mark, every mark between
-    sentences belongs to the sentence after it.
+    mark is added if the text before it is too short, or if the sentence goes on without another mark. In a block that
+    starts with a mark, each mark between sentences belongs to the sentence after it. A mark on a line of its own
+    belongs to the block above.
     """
     plain, offsets = _without_marks(answer, groups)
-    blocks = _blocks(plain, set(offsets))
-    units = [_Unit(start, end, n) for n, (a, b) in enumerate(blocks) for start, end in sentence_spans(plain, a, b)]
-    claims = [""] * len(groups)
-    for unit_index, numbers in _groups_by_unit(plain, units, offsets).items():
-        if unit_index >= 0:
-            start, end, _ = units[unit_index]
-            cuts = [start, *(min(max(offsets[n], start), end) for n in numbers), end]
-            for place, number in enumerate(numbers):
-                claims[number] = _claim(plain, cuts, place, terms)
-    return claims
+    claims: list[str] = []
+    start, spans = 0, list[tuple[int, int]]()
+    for block_start, block_end in _blocks(plain, set(offsets)):
+        last = len(offsets) if block_end == len(plain) else bisect_left(offsets, block_end)
+        marks = offsets[len(claims) : last]
+        if spans_of_block := list(sentence_spans(plain, block_start, block_end)):
+            start, spans = block_start, spans_of_block
+        if marks:
+            claims += _claims_of_block(plain, spans, [start, *marks, block_end], terms)
+    return claims + [""] * (len(groups) - len(claims))
 
 
-def _groups_by_unit(plain: str, units: list[_Unit], offsets: list[int]) -> dict[int, list[int]]:
-    """Return the indexes of the groups of marks in each unit, by the unit's index; -1 holds the groups in no unit."""
-    starts = [unit.start for unit in units]
-    groups: dict[int, list[int]] = {}
-    marks_lead: dict[int, bool] = {}  # by block: True if its marks stand before their sentences
-    for number, offset in enumerate(offsets):
-        n = bisect_right(starts, offset) - 1
-        if n >= 0 and offset == starts[n] and (n == 0 or offset > units[n - 1].end or not offset):
-            marks_lead.setdefault(units[n].block, True)
-        elif n + 1 < len(units) and (n < 0 or offset > units[n].end) and "\n" not in plain[offset : starts[n + 1]]:
-            marks_lead.setdefault(units[n + 1].block, True)
-            n += 1
-        elif n >= 0:
-            block = units[n].block
-            marks_lead.setdefault(block, False)
-            follows = n + 1 < len(units) and units[n + 1].block == block
-            if marks_lead[block] and follows and offset >= units[n].end:
-                n += 1
-        groups.setdefault(n, []).append(number)
-    return groups
-
-
-def _claim(plain: str, cuts: list[int], place: int, terms: TermExtractor) -> str:
-    """Return the claim of mark `place` of a unit; `cuts` holds the unit's start, the marks' offsets, and its end."""
-    before = plain[cuts[place] : cuts[place + 1]]
-    after = plain[cuts[place + 1] : cuts[place + 2]]
-    if _is_lead_in(before):
-        return after if _WORD.search(after) else plain[cuts[0] : cuts[place + 1]]
-    if not _WORD.search(after) or (place and not plain.startswith("|", cuts[0])):
-        return before if _is_over(after) or not _WORD.search(after) else before + after
-    another_cell = place + 3 < len(cuts) and after.lstrip().startswith("|")
-    if another_cell or (_is_over(after) and len(terms(before)) >= _MIN_CLAIM_TERMS):
-        return before
-    return before + after
-
-
-def _is_over(after: str) -> bool:
-    return bool(_OVER.match(after))
-
-
-def _is_lead_in(before: str) -> bool:
-    words = _WORD.findall(before[:200])
-    return len(words) <= _MAX_LEAD_IN_WORDS and all(word.lower() in _LEAD_IN for word in words)
+def _claims_of_block(plain: str, spans: list[tuple[int, int]], cuts: list[int], terms: TermExtractor) -> Iterator[str]:
+    """Yield the claim of each mark; `cuts` holds the start of the block, the offsets of its marks, and its end."""
+    marks_lead = not _WORD.search(plain, cuts[0], cuts[1])
+    at = 0
+    for cut, offset, next_cut in zip(cuts, cuts[1:], cuts[2:], strict=False):
+        while at + 1 < len(spans) and (spans[at + 1][0] < offset or (marks_lead and offset >= spans[at][1])):
+            at += 1
+        start, end = spans[at] if spans else (offset, offset)
+        before, after = plain[max(start, cut) : min(offset, end)], plain[max(offset, start) : min(next_cut, end)]
+        follows_mark, mark_follows = cut > start, next_cut < end
+        if len(terms(before)) >= _MIN_CLAIM_TERMS and (follows_mark or mark_follows or not _GOES_ON.match(after)):
+            yield before
+        elif _WORD.search(after) and not (follows_mark and _WORD.search(before)):
+            yield before + after
+        else:
+            yield plain[max(start, offset - MAX_CLAIM_CHARS) : min(offset, end)]
 
 
 def _without_marks(answer: str, groups: list[list[Mark]]) -> tuple[str, list[int]]:

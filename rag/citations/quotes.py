@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -53,6 +54,25 @@ def best_quote(
             if score > best_score:
                 best, best_score = Quote(start, end, len(covered)), score
     return best
+
+
+def join_sentences(text: str, spans: list[tuple[int, int]]) -> tuple[int, int]:
+    """Return the span of the sentences around most of the given spans; at least the first of them.
+
+    A span that is cut out of a longer sentence is returned as it is.
+    """
+    sentences = quotable_spans(text)
+    starts = [start for start, _ in sentences]
+    whole = set()
+    for start, end in spans:
+        first = sentences[max(0, bisect_right(starts, start) - 1)][0]
+        last = max(end, sentences[max(0, bisect_right(starts, end - 1) - 1)][1])
+        whole.add((first, last) if last - first <= MAX_QUOTE_CHARS else (start, end))
+    best: list[tuple[int, int]] = []
+    for first, _ in sorted(whole):
+        inside = [span for span in whole if span[0] >= first and span[1] - first <= MAX_QUOTE_CHARS]
+        best = max(best, inside, key=len)
+    return min(best)[0], max(end for _, end in best)
 
 
 # A check reads each passage of an answer at least three times. 64 passages take 0.3 MB.

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rag.answer import prompt, token_stream
 from rag.answer.prompt import REFUSAL_MARK, strip_refusal_mark
 from rag.answer.token_stream import TokenStream
+from rag.citations.quotations import split_quotations
 from tests.support.tables import each
 
 
@@ -20,10 +21,14 @@ from tests.support.tables import each
         (["[NO ANSWER]", " [NO ANSWER] No"], ["No"]),
         (["Tea [1]. [NO", " ANS", "WER]", " It"], ["Tea [1]. ", " It"]),
         (["Tea [", "1]."], ["Tea ", "[1]."]),
-        (["[1", "] says"], ["[1", "] says"]),
+        (["[1", "] says"], ["[1] says"]),
+        (["[1 and no", " more than this"], ["[1 and no more than this"]),
+        (['Tea [1 "is', " served", ' at four"', "]. It", ' is [2: "ho', "t"], ["Tea ", "[1]. It is [2]"]),
+        (['[1 "is served; 2', ' "hot"] or', " [1 "], ["[1] or", " [1 "]),
+        (['[1 "is served', "\n", "\nGood"], ["[1]\n\nGood"]),
         ([" ", "", "x"], ["x"]),
         (["[NO"], ["[NO"]),
-        (["Tea\x1b[2J", "\x00 is", " at\r", "\n", "four."], ["Tea[2J", " is at\nfour."]),
+        (["Tea\x1b[2J", "\x00 is", " at\r", "\n", "four."], ["Tea", "[2J is at\nfour."]),
         (["[NO\x07", " ANSWER] No"], ["No"]),
         ([], []),
     ],
@@ -61,3 +66,20 @@ def test_text_is_held_back_only_if_it_may_begin_a_mark(text: str) -> None:
     held_back = [size for size in range(1, len(text) + 1) if text[-size:].lower() in beginnings]
     assert token_stream._chars_to_hold_back(text) == max(held_back, default=0)
     assert strip_refusal_mark(text) == prompt._REFUSAL_MARK.sub("", text)
+
+
+MARKS = st.sampled_from(
+    [*'[]"”: \n1;a.', "[1", '[1 "', '[2: "', '"]', '"; 3 "', "\n\n", "Source 1", "[1]", "words ", "x" * 700]
+)
+
+
+@given(parts=st.lists(MARKS, max_size=24), whole=st.booleans())
+def test_quotations_are_streamed_to_nobody(parts: list[str], whole: bool) -> None:
+    received: list[str] = []
+    stream = TokenStream(received.append, clock=lambda: 100.0)
+    for part in ["Tea. ", *(["".join(parts)] if whole else parts)]:
+        stream._passed_on_at = float("-inf")
+        stream.add(part)
+    stream.end()
+    plain, _ = split_quotations(strip_refusal_mark(f"Tea. {''.join(parts)}"))
+    assert "".join(received) == plain
