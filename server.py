@@ -107,8 +107,9 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(
         BodyBudget,
         paths=larger_limits,
-        caller_bytes=BODIES_OF_CALLER * largest,
-        total_bytes=BODIES_OF_ALL * largest,
+        # The processes know nothing of each other: each takes its share, and at least one body.
+        caller_bytes=max(1, BODIES_OF_CALLER // settings.api_processes) * largest,
+        total_bytes=max(1, BODIES_OF_ALL // settings.api_processes) * largest,
     )
     app.add_middleware(Authentication)
     app.add_middleware(BodyLimit, larger_limits=larger_limits)

@@ -22,7 +22,9 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.request_log import route_of
-from errors import AppError, InvalidRequest, TooManyRequests
+from client.files import data_dir
+from errors import AppError, FilesUnavailable, InvalidRequest, QueueUnavailable, TooManyRequests, UploadsUnavailable
+from settings import Settings
 
 log = logging.getLogger("api")
 
@@ -85,8 +87,11 @@ def problem_response(
     return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def error_response(error: AppError) -> Response:
-    """Make the response of an error, with the headers that belong to its kind."""
+def error_response(error: AppError, settings: Settings | None = None) -> Response:
+    """Make the response of an error, with the headers that belong to its kind.
+
+    With `settings`, the error of a store that may be in DATA_DIR says when the disk of DATA_DIR is full.
+    """
     if error.status == HTTPStatus.NO_CONTENT:
         return Response(status_code=error.status)
     headers = {} if error.retry_after_seconds is None else {"Retry-After": str(error.retry_after_seconds)}
@@ -97,7 +102,11 @@ def error_response(error: AppError) -> Response:
     members = {}
     if isinstance(error, InvalidRequest):
         members["errors"] = [{"field": field, "message": message} for field, message in error.problems]
-    return problem_response(error.status, error.title, error.detail, headers=headers, **members)
+    detail = error.detail
+    if settings is not None and isinstance(error, QueueUnavailable | UploadsUnavailable | FilesUnavailable):
+        low_space = data_dir.low_space(settings)
+        detail = f"{detail}; {low_space}" if low_space else detail
+    return problem_response(error.status, error.title, detail, headers=headers, **members)
 
 
 def openapi_problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -114,8 +123,8 @@ def install_handlers(app: FastAPI) -> None:
     app.exception_handler(Exception)(_handle_unexpected)
 
 
-async def _handle_app_error(_request: Request, error: AppError) -> Response:
-    return error_response(error)
+async def _handle_app_error(request: Request, error: AppError) -> Response:
+    return error_response(error, getattr(request.state, "settings", None))
 
 
 async def _handle_validation_error(request: Request, error: RequestValidationError) -> Response:

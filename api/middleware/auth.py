@@ -89,7 +89,7 @@ class Authentication:
             return
         except AppError as error:
             logs.audit("refused", status=error.status, client=_client_address(scope))
-            await error_response(error)(scope, receive, send)
+            await error_response(error, scope["state"]["settings"])(scope, receive, send)
             return
         address = _client_address(scope)
         if caller.key_id and self._logged.add(caller.key_id, address):

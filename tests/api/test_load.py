@@ -126,11 +126,15 @@ def test_a_database_that_hangs_delays_no_caller_whose_key_is_known(
         gate.set()
 
 
-def test_the_bodies_received_at_a_time_have_a_limit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The limits here: 16 MiB for a caller, 32 MiB for all."""
+@pytest.mark.parametrize("processes", [1, 3])
+def test_the_bodies_received_at_a_time_have_a_limit(
+    processes: int, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits of one process here: 16 MiB for a caller, 32 MiB for all."""
     monkeypatch.setattr(server, "BODIES_OF_CALLER", 1)
-    monkeypatch.setattr(server, "BODIES_OF_ALL", 2)
-    app = create_app(settings.model_copy(update=TAKING_TOKENS | {"max_upload_mb": 16}))
+    monkeypatch.setattr(server, "BODIES_OF_ALL", 2 * processes)
+    limits = {"max_upload_mb": 16, "api_processes": processes}
+    app = create_app(settings.model_copy(update=TAKING_TOKENS | limits))
     with serving(app) as url:
 
         def refused(user: str, size: int | None, *body: bytes) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import resource
 import shutil
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from tests.api.test_api import ask, assert_problem
 from tests.conftest import MakeSettings
 from tests.support import acl
 from tests.support.openai_stub import serving
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import PYTHON, free_port, running, wait_until
 
 
 class Service(NamedTuple):
@@ -130,6 +131,60 @@ def test_little_room_in_the_data_folder(api: httpx.Client, monkeypatch: pytest.M
     assert "DATA_DIR" not in warnings_of(api)
     monkeypatch.setattr(data_dir, "LOW_SPACE_MB", shutil.disk_usage("/").total)
     assert "make room" in warnings_of(api)
+
+
+def assert_names_the_disk(api: httpx.Client) -> None:
+    """Check that a question, an upload and /ready fail, and say that the disk of DATA_DIR is full."""
+    upload = {"file": ("a.txt", b"The lighthouse was built in 1887.")}
+    for response in (api.post("/chat?query=Why"), api.post("/uploads", files=upload), api.get("/ready")):
+        assert "make room" in assert_problem(response, 503)["detail"]
+
+
+def test_the_503_of_every_route_names_the_full_disk(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = create_app(make_settings(valkey_url=f"redis://127.0.0.1:{free_port()}"))  # nobody listens
+    with serving(app) as url, httpx.Client(base_url=url, timeout=10) as api:
+        assert "make room" not in assert_problem(api.post("/chat?query=Why"), 503)["detail"]
+        monkeypatch.setattr(data_dir, "LOW_SPACE_MB", shutil.disk_usage("/").total)
+        assert_names_the_disk(api)
+        assert "make room" in assert_problem(api.get("/jobs"), 503)["detail"]
+
+
+def may_mount() -> bool:
+    """Return True if this user may mount a file system, in a namespace of its own."""
+    command = ["unshare", "-Urm", "sh", "-c", "mount -t tmpfs none /mnt"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not may_mount(), reason="the kernel lets this user mount nothing")
+def test_the_full_disk_of_the_embedded_valkey(tmp_path: Path) -> None:
+    folder, port = tmp_path / "data", free_port()
+    folder.mkdir()
+    mount = f"mount -t tmpfs -o size=64m none {folder} && exec {PYTHON} main.py"
+    variables = {"DATA_DIR": str(folder), "PORT": str(port)}
+    with (
+        running(["unshare", "-Urm", "sh", "-c", mount], tmp_path / "log", **variables) as program,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
+    ):
+        wait_until(lambda: answers_with(api, 200), seconds=60, what=lambda: program.output)
+        filler = Path(f"/proc/{program.process.pid}/root{folder}/filler")
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4_096))
+        wait_until(lambda: api.post("/chat?query=Why").status_code == 503)
+        assert_names_the_disk(api)
+        filler.unlink()
+        wait_until(lambda: api.post("/chat?query=Why").status_code == 202)
+
+
+def answers_with(api: httpx.Client, status: int) -> bool:
+    with suppress(httpx.TransportError):
+        return api.get("/ready").status_code == status
+    return False
 
 
 @pytest.mark.parametrize("option", ["decode_responses=true", "db=1&decode_responses="])
