@@ -91,7 +91,7 @@ class PlainAnswers:
                     PlainRequest(state, state["caller"], name, scope["query_string"], scope["headers"], body)
                 )
             except AppError as error:
-                await error_response(error, state["settings"])(scope, receive, send)
+                await error_response(error, state.get("settings"))(scope, receive, send)
                 return
         if response is None:
             await self._app(scope, receive, send)
