@@ -1,25 +1,34 @@
-"""The limits of a form with files, and the limits of a user that are checked before the form is read."""
+"""The limits of a user that are checked before a form with files is read, and the route that reads the form."""
 
 from __future__ import annotations
 
-from fastapi import Request
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
 
 from api.dependencies import ScopedRoute
 from api.middleware.body_limits import declared_bytes
+from api.multipart_forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, FileFormRequest
 from client.rq.idempotency import IdempotentRequest
 from client.rq_client import JobQueue
 from errors import IdempotencyConflict
 
-MAX_FILES = 100
-# Limits of the form fields other than files. The longest field is the URL of a webhook.
-MAX_FIELDS = 10
-MAX_FIELD_BYTES = 8 * 1024
 # A form has at most these bytes beside its files: the fields, and the heads of its parts.
 MAX_FORM_OVERHEAD_BYTES = MAX_FIELDS * MAX_FIELD_BYTES + (MAX_FILES + MAX_FIELDS) * 1024
 
 
 class UploadRoute(ScopedRoute):
     """The route that takes files. It checks the limits of the user also before the body is read."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the function that answers a request, and reads its form as FileFormRequest does."""
+        handle = super().get_route_handler()
+
+        async def handle_form(request: Request) -> Response:
+            return await handle(FileFormRequest(request.scope, request.receive))
+
+        return handle_form
 
     async def before_body(self, request: Request) -> None:
         """Refuse a user who may upload nothing more. Raises Forbidden, TooManyRequests, and as DocumentService does.

@@ -31,7 +31,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"request_log", "swagger", "pools", "client_connection"},
         {"problems"},
         {"middleware"},
-        {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests"},
+        {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests", "multipart_forms"},
         {"upload_limits"},
         {"routes"},
         {"openapi"},

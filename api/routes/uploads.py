@@ -31,10 +31,11 @@ from api.dependencies import (
     WebhookStoreDep,
     require_scope,
 )
+from api.multipart_forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES
 from api.pools import Pools
 from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKeyHeader
-from api.upload_limits import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES, UploadRoute
+from api.upload_limits import UploadRoute
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
