@@ -102,8 +102,9 @@ def _numbers(embedding: Any) -> list[float]:
         vector = list(embedding)
     if len(vector) == 1 and isinstance(vector[0], list):  # in a list of its own, as llama.cpp sends pooled vectors
         vector = vector[0]
-    if any(isinstance(number, list) for number in vector):
+    kinds = set(map(type, vector))
+    if list in kinds:
         raise BadVectors("gave a vector for each token instead of one for the text: set its pooling")
-    if not vector or not all(isinstance(number, int | float) and math.isfinite(number) for number in vector):
+    if not vector or not kinds <= {int, float} or not math.isfinite(sum(vector)):
         raise BadVectors("gave a vector that is empty, or holds what is no number")
     return vector

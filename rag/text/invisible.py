@@ -19,6 +19,7 @@ INVISIBLE_CLASS = "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in _RA
 _INVISIBLE_RUN = re.compile(f"[{INVISIBLE_CLASS}]+")
 _SOFT_HYPHEN_AT_LINE_END = re.compile(r"\u00ad(?=[ \t]*\r?\n)")
 _LINE_BREAK = re.compile("[\r\v\f\x1c-\x1f\x85\u2028\u2029](?:(?<=\r)\n)?")
+_MAY_NEED_STRIPPING = re.compile(f"[{INVISIBLE_CLASS}\r\v\f\x1c-\x1f\x85\u2028\u2029]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _CONTROL_BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85]")
 # Joiners between letters of scripts that are misspelt without joiners: Arabic, Syriac, Indic scripts, Mongolian.
@@ -42,7 +43,7 @@ def strip_invisible(text: str) -> str:
 
     A soft hyphen at the end of a line becomes a hyphen. A joiner that the spelling needs is kept.
     """
-    if not _INVISIBLE_RUN.search(text) and not _LINE_BREAK.search(text):
+    if not _MAY_NEED_STRIPPING.search(text):
         return text
     lines = _LINE_BREAK.sub("\n", _SOFT_HYPHEN_AT_LINE_END.sub("-", text))
     joiners = {match.start() for match in _NEEDED_JOINER.finditer(lines)}
