@@ -20,10 +20,12 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import redis.asyncio as aioredis
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as ValkeyTimeoutError
 
 from client.valkey import keys
 from schemas import Event
@@ -34,7 +36,10 @@ log = logging.getLogger("events")
 # its worker is about to write how the job ended.
 ENDING: Final = " ending"
 PAGE_EVENTS = 500
-LISTEN_SECONDS = 30.0
+# A subscription on which nothing has come for this time is pinged; after so many silent periods more it is given up,
+# since a peer that vanished without a word never closes its connection.
+PING_SECONDS = 0.7
+SILENT_PINGS = 2
 RECONNECT_SECONDS = 0.5
 # While Valkey is away, one task of this process asks so often whether Valkey is back, for all that wait for a job.
 RETURN_POLL_SECONDS = 0.25
@@ -136,6 +141,7 @@ class JobNotifier:
         self._valkey = valkey
         self._subscriptions: dict[str, set[JobSubscription]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
+        self._listening_failed = False
         self._cut_off: set[JobSubscription] = set()
         self._return_watch: asyncio.Task[None] | None = None
         self.closing = False
@@ -186,13 +192,27 @@ class JobNotifier:
             try:
                 async with self._valkey.pubsub(ignore_subscribe_messages=False) as channel:
                     await channel.subscribe(keys.WAKE_CHANNEL)
-                    while True:
-                        message = await channel.get_message(timeout=LISTEN_SECONDS)
-                        if message is not None:
-                            self._receive(message)
+                    await self._receive_all(channel)
             except (RedisError, OSError, RuntimeError) as error:  # RuntimeError: of uvloop, for a closed connection
-                log.warning("listening for events failed (%s); trying again", type(error).__name__)
+                if not self._listening_failed:
+                    log.warning("listening for events failed (%s); trying again", type(error).__name__)
+                self._listening_failed = True
                 await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _receive_all(self, channel: PubSub) -> NoReturn:
+        """Receive messages until the connection breaks, or nothing comes on it. Raises RedisError, OSError."""
+        pings = 0
+        while True:
+            message = await channel.get_message(timeout=PING_SECONDS)
+            if message is not None:
+                pings = 0
+                self._listening_failed = False
+                self._receive(message)
+            elif pings < SILENT_PINGS:
+                pings += 1
+                await channel.ping()
+            else:
+                raise ValkeyTimeoutError("nothing comes on the connection")
 
     def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":

@@ -31,6 +31,7 @@ class Proxy:
         self.mute = False  # True: what the server replies is lost
         self.connections = 0
         self._written = asyncio.Event()
+        self._lost: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection."""
@@ -47,7 +48,7 @@ class Proxy:
                 if from_client:
                     self.writes.append(data)
                     self._written.set()
-                if not (self.deaf if from_client else self.mute):
+                if not (self.deaf if from_client else self.mute) and writer not in self._lost:
                     writer.write(data)
         writer.close()
 
@@ -56,6 +57,10 @@ class Proxy:
         while text not in self.writes[-1]:
             self._written.clear()
             await self._written.wait()
+
+    def lose(self) -> None:
+        """Lose what is sent on the open connections from now on, both ways, without closing them."""
+        self._lost.update(self._writers)
 
     def cut(self) -> None:
         """Close all connections."""
