@@ -109,6 +109,9 @@ class ValkeyServer:
 
     def __init__(self, folder: Path, faults: Faults | None, moments: Moments) -> None:
         self.folder = folder / "valkey"
+        self.folder.mkdir()
+        # Not the default port, which any other Valkey that starts meanwhile would take while this one is down.
+        (self.folder / "port").write_text(str(find_free_port(start_port=18_500)))
         self.faults = faults
         self.lock = asyncio.Lock()
         self.held = False
