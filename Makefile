@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := api auth cli client documents observability queues rag settings webhooks
+CODE := api auth cli client documents observability queues rag schemas settings webhooks
 # Hashes are checked. A package that is not in the lock, or an extra that the lock leaves out, stops the installation.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes

@@ -17,7 +17,7 @@ from errors import DocumentError
 
 MAX_NAMED = 5
 _NOT_A_FILE = "neither a file nor a folder"
-_REASONS = {"unsupported": "not a document", "not_a_pdf": "not a PDF", "broken": "empty"}
+_REASONS = {"unsupported": "not a document", "not_a_pdf": "not a PDF", "empty": "empty"}
 
 
 @dataclass(slots=True)

@@ -22,7 +22,11 @@ HEAD_BYTES = 64 * 1024
 PDF_HEADER_BYTES = 1024
 # Only the directory of a zip is read, at most this many bytes: ten thousand names. Python needs ten times the memory.
 ZIP_LIST_BYTES = 1024 * 1024
-_UNICODE_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_UNICODE_MARKS = (
+    *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+)
+# In UTF-16 without a mark, this share of every other byte is zero where the text is Latin.
+_MIN_ZERO_SHARE = 0.7
 # What may precede the first tag. Matched piece by piece: one pattern with a star around it tries twenty comments in a
 # row in a million ways, and does not end on forty.
 _BEFORE_HTML = re.compile(rb"\s+|<\?xml[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
@@ -47,7 +51,7 @@ def detect(file: BinaryIO, name: str) -> str:
     lowered = name.lower()
     try:
         if not head:
-            raise DocumentError("broken", "the file is empty")
+            raise DocumentError("empty", "the file is empty")
         if b"%PDF-" in head[:PDF_HEADER_BYTES]:
             return PDF
         if lowered.endswith(".pdf"):
@@ -106,12 +110,18 @@ def _is_text(head: bytes, name: str) -> bool:
     if head.startswith(_UNICODE_MARKS):
         return True
     if _CONTROL.search(head):
-        return False
+        return name.endswith(_TEXT_SUFFIXES) and _is_unmarked_utf16(head)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         return name.endswith(_TEXT_SUFFIXES)  # an older encoding: only the name shows that it is text
     return True
+
+
+def _is_unmarked_utf16(head: bytes) -> bool:
+    sample = head[: 4096 & -2]
+    odd, even = sample[1::2].count(0), sample[::2].count(0)
+    return max(odd, even) > _MIN_ZERO_SHARE * len(sample) / 2 and min(odd, even) == 0
 
 
 def _unsupported() -> UnsupportedFile:

@@ -191,9 +191,16 @@ def _request(
 
 
 def _page(number: int, body: bytes) -> Page:
-    """Return the page of a `P` frame: the label as JSON, a line feed, the text."""
-    label, _, text = body.partition(b"\n")
-    return Page(number=number, label=str(json.loads(label)) or str(number), text=text.decode(errors="ignore"))
+    """Return the page of a `P` frame: what is known of the page as JSON, a line feed, the text."""
+    head, _, text = body.partition(b"\n")
+    known = json.loads(head)
+    return Page(
+        number=number,
+        label=str(known["label"]) or str(number),
+        text=text.decode(errors="ignore"),
+        headings=known.get("headings"),
+        warning=str(known.get("warning", "")),
+    )
 
 
 def _frames(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
@@ -249,7 +256,7 @@ def _check_head(path: Path, media_type: str) -> None:
     with file_errors(), path.open("rb") as file:
         head = file.read(1024)
     if not head:
-        raise DocumentError("broken", "the file is empty")
+        raise DocumentError("broken" if media_type == PDF else "empty", "the file is empty")
     if media_type == PDF and b"%PDF-" not in head:
         raise DocumentError("not_a_pdf", "the file is not a PDF")
 

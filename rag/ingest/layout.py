@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from schemas import Page
@@ -36,11 +36,15 @@ _SENTENCE_MARKS = ".!?:;,…"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a page that is not blank: the page's text from `start` to `end`, without surrounding white space."""
+    """A line of a page that is not blank: the page's text from `start` to `end`, without surrounding white space.
+
+    `marked` says whether the file marks the line as a heading; None where files have no such marks.
+    """
 
     start: int
     end: int
     text: str
+    marked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,10 @@ def body_lines(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
     behind: deque[_PageEdges] = deque(maxlen=NEIGHBOUR_PAGES)
     while ahead:
         page, edges = ahead.popleft()
-        yield page, _without_running_lines(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
+        if page.headings is None:
+            yield page, _without_running_lines(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
+        else:
+            yield page, _marked_lines(page)
         behind.append(edges)
         for following in islice(source, 1):
             ahead.append((following, _edges(following)))
@@ -82,6 +89,8 @@ def is_heading(line: Line, before: Line | None, after: Line | None, *, width: in
 
     `width` is the length of the page's longest line, in characters.
     """
+    if line.marked is not None:
+        return line.marked
     text = line.text
     words = text.split()
     if len(text) > MAX_HEADING_CHARS or len(words) > MAX_HEADING_WORDS or text[-1] in _SENTENCE_MARKS:
@@ -103,6 +112,12 @@ def is_table_row(line: Line) -> bool:
     words = line.text.split()
     figures = sum(1 for word in words if _FIGURE.match(word))
     return figures >= MIN_ROW_FIGURES and figures >= MIN_FIGURE_SHARE * len(words)
+
+
+def _marked_lines(page: Page) -> list[Line]:
+    """Return the lines of a page of a file that marks its headings, and so has no running lines."""
+    headings = frozenset(page.headings or ())
+    return [replace(line, marked=line.start in headings) for line in lines(page.text)]
 
 
 def _edges(page: Page) -> _PageEdges:

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.readers import clean_text, read_pages
+from rag.ingest.formats.blocks import PageText, clean_text
+from rag.ingest.readers import read_pages
 
 # Reading yields the CPU to answering: with as many readers as cores, answers took twice as long.
 NICENESS = 10
@@ -34,7 +35,8 @@ NICENESS = 10
 # The text of 250 ordinary pages. The worker holds nine pages at a time, and one of the nine also as an object for each
 # line and sentence.
 MAX_PAGE_BYTES = 1024 * 1024
-MAX_FRAME_BYTES = MAX_PAGE_BYTES + 4096
+# A page of nothing but headings has an offset for every two characters.
+MAX_FRAME_BYTES = MAX_PAGE_BYTES + 128 * 1024
 MAX_LABEL_CHARS = 100
 # The CPU seconds that each page adds to the budget of its reader.
 CPU_SECONDS_PER_PAGE = 0.1
@@ -149,8 +151,8 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         _write(output, b"H", {"pages": count})
         if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
             return
-        for done, (label, text) in enumerate(pages, start=1):
-            _write_page(output, label, text)
+        for done, page in enumerate(pages, start=1):
+            _write_page(output, page)
             budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
             _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
         _write(output, b"E", {})
@@ -173,13 +175,21 @@ def _raise_cpu_limit(cpu_seconds: float) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (min(int(cpu_seconds), hard), hard))
 
 
-def _write_page(output: int, label: str, text: str) -> None:
-    """Write a `P` frame: the label as JSON, a line feed, the text. Raises DocumentError for too much text."""
-    body = clean_text(text).encode()
+def _write_page(output: int, page: PageText) -> None:
+    """Write a `P` frame: what is known of the page as JSON, a line feed, the text.
+
+    Raises DocumentError for too much text.
+    """
+    body = clean_text(page.text).encode()
     if len(body) > MAX_PAGE_BYTES:
         raise DocumentError("too_large", f"a page holds more than {MAX_PAGE_BYTES >> 20} MiB of text")
-    head = json.dumps(clean_text(label)[:MAX_LABEL_CHARS]).encode()
-    _write_all(output, _HEAD.pack(len(head) + 1 + len(body), b"P") + head + b"\n" + body)
+    head: dict[str, Any] = {"label": clean_text(page.label)[:MAX_LABEL_CHARS]}
+    if page.headings is not None:
+        head["headings"] = page.headings
+    if page.warning:
+        head["warning"] = page.warning
+    data = json.dumps(head).encode()
+    _write_all(output, _HEAD.pack(len(data) + 1 + len(body), b"P") + data + b"\n" + body)
 
 
 def _write(output: int, kind: bytes, body: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from errors import DocumentError
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
-from rag.ingest.readers import clean_text
+from rag.ingest.formats.blocks import clean_text
 from samples import make_handbook
 from schemas import Document, Page
 from tests.support.pdfs import write_pdf

@@ -35,7 +35,7 @@ from tests.support.processes import ROOT
 SECONDS = 30
 MEMORY = 768 << 20
 QUICK = ExtractionLimits(cpu_seconds=1)
-REASONS = {"read", "broken", "encrypted", "too_long", "too_large", "timeout"}
+REASONS = {"read", "broken", "encrypted", "too_long", "too_large", "timeout", "empty", "unknown_encoding"}
 # pypdf reads these when pdfium fails, so they are tried on pypdf, too. Most of them meet a limit of pypdf itself.
 FOR_PYPDF = (
     *("page tree of a trillion", "many updates", "tables of many parts", "object streams in a circle"),

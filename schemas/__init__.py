@@ -6,7 +6,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+
+from schemas.base import Frozen as Frozen
+from schemas.documents import Chunk as Chunk
+from schemas.documents import Document as Document
+from schemas.documents import Indexed as Indexed
+from schemas.documents import Page as Page
+from schemas.documents import Removed as Removed
+from schemas.documents import Upload as Upload
+from schemas.documents import UploadStatus as UploadStatus
+from schemas.documents import UploadTask as UploadTask
 
 MAX_QUERY_CHARS = 4_000
 MAX_K = 50
@@ -25,12 +35,6 @@ def check_text(value: str) -> str:
 
 _QueryLength = StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_QUERY_CHARS)
 QuestionText = Annotated[str, _QueryLength, AfterValidator(check_text)]
-
-
-class Frozen(BaseModel):
-    """The base of the models: immutable, and unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class JobStatus(StrEnum):
@@ -119,107 +123,6 @@ class Query(Frozen):
             first_page=self.first_page,
             last_page=self.last_page,
         )
-
-
-class UploadStatus(StrEnum):
-    """The state of an upload. `queued` and `processing` end in `ready` or `failed`; `deleting` ends with the row."""
-
-    QUEUED = "queued"
-    PROCESSING = "processing"
-    READY = "ready"
-    FAILED = "failed"
-    DELETING = "deleting"
-
-
-class Upload(Frozen):
-    """A file in the list of uploads.
-
-    `job_id` is the present or the last job of the upload; None if index.py does the work. `indexed_at` is the last time
-    at which the upload became ready; None before the first. Search finds the chunks only if `indexed_at` is set and no
-    delete has begun.
-    """
-
-    upload_id: str
-    user_id: str
-    file_id: str
-    name: str
-    media_type: str
-    bytes: int
-    sha256: str
-    status: UploadStatus
-    job_id: str | None
-    pages: int | None = None
-    pages_done: int = 0
-    chunks: int | None = None
-    reason: str | None = None
-    error: str | None = None
-    created_at: datetime
-    updated_at: datetime
-    started_at: datetime | None = None
-    indexed_at: datetime | None = None
-
-
-class UploadTask(Frozen):
-    """The task of a job: bring this upload to the state that its row asks for."""
-
-    upload_id: str
-    user_id: str = "local"
-
-
-class Document(Frozen):
-    """A file being indexed. `path` is a local path that this process can read."""
-
-    upload_id: str
-    path: str
-    name: str
-    user_id: str = "local"
-    media_type: str = "application/pdf"
-
-
-class Indexed(Frozen):
-    """The result of indexing a document. `chunks` is the number of points now stored for it."""
-
-    upload_id: str
-    name: str
-    pages: int
-    chunks: int
-
-
-class Removed(Frozen):
-    """The result of deleting an upload."""
-
-    upload_id: str
-    name: str
-
-
-class Page(Frozen):
-    """A page of a document. `number` counts from 1; `label` is the number printed on it, such as `iv`."""
-
-    number: int
-    label: str
-    text: str
-
-
-class Chunk(Frozen):
-    """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
-
-    `section` is the heading above the chunk. Two fields serve indexing and are not stored: `page_text`, the whole page,
-    on the page's first chunk; `opening`, the document's first pages, on the document's first chunk.
-    """
-
-    id: str
-    upload_id: str
-    user_id: str
-    name: str
-    index: int
-    page: int
-    page_label: str
-    start: int
-    end: int
-    text: str
-    section: str = ""
-    page_text: str = Field("", exclude=True)
-    opening: str = Field("", exclude=True)
 
 
 class Passage(NamedTuple):
@@ -346,7 +249,7 @@ class Answer(Frozen):
     unsupported: int = 0
     used: Used | None = None
     usage: Usage | None = None
-    times: dict[str, float] = {}
+    times: dict[str, float] = {}  # noqa: RUF012  pydantic copies it
     links: tuple[Link, ...] = ()
     cached: bool = False
     rewritten: str | None = None

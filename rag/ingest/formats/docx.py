@@ -1,0 +1,261 @@
+"""The text of a DOCX file as a reader of Word sees it: tracked changes accepted, each part of the page once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from rag.ingest.formats.blocks import Block, one_line
+from rag.ingest.formats.docx_styles import Numbering, Styles
+from rag.ingest.formats.package import Package, attribute, child, is_on, local, value_of
+from rag.ingest.formats.tables import MAX_CELL_CHARS, table_blocks
+
+# Deleted text, instructions of fields, and properties.
+_DROPPED: Final = frozenset(
+    (
+        *(
+            "del",
+            "moveFrom",
+            "delText",
+            "instrText",
+            "delInstrText",
+            "pPr",
+            "rPr",
+            "sdtPr",
+            "sdtEndPr",
+            "tblPr",
+            "tblGrid",
+        ),
+        *(
+            "trPr",
+            "tcPr",
+            "sectPr",
+            "rt",
+            "commentReference",
+            "annotationRef",
+            "object",
+            "control",
+            "fldData",
+            "ctrlPr",
+        ),
+    )
+)
+_BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+_BOX: Final = "txbxContent"
+_FIRST_ROW: Final = 0x20  # the bit of tblLook
+
+
+def read_docx(path: Path) -> list[Block]:
+    """Return the blocks of a DOCX file: headers, body, footers. Raises DocumentError."""
+    package = Package(path, "DOCX file")
+    name = package.main_part()
+    root = package.xml(name)
+    body = None if root is None else child(root, "body")
+    if body is None:
+        raise package.broken("it holds no document")
+    walker = _Walker(package, name)
+    blocks = list(walker.blocks(body))
+    return [*walker.margins(root, "headerReference"), *blocks, *walker.margins(root, "footerReference")]
+
+
+class _Walker:
+    """Turns the elements of one DOCX file into blocks."""
+
+    def __init__(self, package: Package, name: str) -> None:
+        self._package = package
+        self._relations = package.relations(name)
+        self._styles = Styles(self._part("styles"))
+        self._numbering = Numbering(self._part("numbering"))
+        self._notes = {
+            "footnoteReference": self._note_parts("footnotes"),
+            "endnoteReference": self._note_parts("endnotes"),
+        }
+        self._boxes: list[Any] = []
+        self._references: list[tuple[str, str]] = []
+
+    def _part(self, kind: str) -> Any | None:
+        name = next((target for type_, target in self._relations.values() if type_ == kind), None)
+        return None if name is None else self._package.xml(name)
+
+    def _note_parts(self, kind: str) -> dict[str, Any]:
+        root = self._part(kind)
+        notes = root if root is not None else ()
+        return {attribute(note, "id") or "": note for note in notes if attribute(note, "type") in {None, "normal"}}
+
+    def margins(self, root: Any, kind: str) -> Iterator[Block]:
+        """Yield each different block of the headers, or of the footers, once."""
+        seen = set()
+        for reference in root.iter("{*}" + kind):
+            _, name = self._relations.get(attribute(reference, "id") or "", ("", ""))
+            part = self._package.xml(name) if name else None
+            for block in self.blocks(part) if part is not None else ():
+                if block.text not in seen:
+                    seen.add(block.text)
+                    yield Block(block.text)
+
+    def blocks(self, parent: Any) -> Iterator[Block]:
+        """Yield the blocks of a body, a cell, a note or a text box."""
+        for element in parent:
+            name = local(element)
+            if name == "p":
+                yield from self._paragraph(element)
+            elif name == "tbl":
+                yield from self._table(element)
+            elif name == "sdt" and is_on(child(element, "sdtPr"), "showingPlcHdr"):
+                continue
+            elif name == "AlternateContent":
+                chosen = _chosen(element)
+                yield from self.blocks(chosen) if chosen is not None else ()
+            elif name and name not in _DROPPED:
+                yield from self.blocks(element)
+
+    def _paragraph(self, paragraph: Any) -> Iterator[Block]:
+        outer = self._boxes, self._references
+        self._boxes, self._references = [], []
+        text = "".join(self._text(paragraph)).strip()
+        boxes, references = self._boxes, self._references
+        self._boxes, self._references = outer
+        properties = child(paragraph, "pPr")
+        style = value_of(properties, "pStyle")
+        if text:
+            level = value_of(properties, "outlineLvl")
+            heading = self._styles.is_heading(style) if level is None else level != "9"
+            marker = self._numbering.marker(*self._styles.numbering(style, properties))
+            if heading:
+                yield Block(one_line(f"{marker.lstrip('- ')} {text}"), "heading")
+            else:
+                yield Block(f"{marker} {text}", "item") if marker else Block(text)
+        for box in boxes:
+            yield from self.blocks(box)
+        for kind, number in references:
+            yield from self._note(kind, number)
+
+    def _note(self, kind: str, number: str) -> Iterator[Block]:
+        note = self._notes[kind].get(number)
+        text = " ".join(block.text for block in self.blocks(note)) if note is not None else ""
+        if text:
+            yield Block(f"{'Footnote' if kind.startswith('foot') else 'Endnote'} {number}: {text}")
+
+    def _text(self, parent: Any) -> Iterator[str]:
+        """Yield the visible text of a paragraph; note text boxes and references to notes for later."""
+        for element in parent:
+            name = local(element)
+            if name == "t":
+                yield element.text or ""
+            elif name in _BREAKS:
+                yield _BREAKS[name]
+            elif name == "sym":
+                yield _symbol(element)
+            elif name in self._notes:
+                self._references.append((name, attribute(element, "id") or ""))
+            elif name == _BOX:
+                self._boxes.append(element)
+            elif name == "AlternateContent":
+                chosen = _chosen(element)
+                yield from self._text(chosen) if chosen is not None else ()
+            elif name in _DROPPED or self._is_hidden(name, element):
+                continue
+            elif name:
+                yield from self._text(element)
+
+    def _is_hidden(self, name: str, element: Any) -> bool:
+        if name == "r":
+            properties = child(element, "rPr")
+            return is_on(properties, "vanish") or self._styles.is_hidden(value_of(properties, "rStyle"))
+        return name == "sdt" and is_on(child(element, "sdtPr"), "showingPlcHdr")
+
+    def _table(self, table: Any) -> Iterator[Block]:
+        rows, headers, cells = list[list[str]](), 0, list[list[Block]]()
+        looks_like_header = False
+        for row in _rows(table):
+            line, row_cells = self._row(row)
+            if is_on(child(row, "trPr"), "tblHeader") and headers == len(rows):
+                headers += 1
+            if not rows:
+                looks_like_header = _has_first_row_look(table) and self._is_bold(row)
+            rows.append(line)
+            cells += row_cells
+        texts = [one_line(" ".join(block.text for block in blocks)) for blocks in cells]
+        lays_out = any(len(text) > MAX_CELL_CHARS for text in texts) or any(
+            block.kind in {"heading", "row"} and len(blocks) > 1 for blocks in cells for block in blocks
+        )
+        if lays_out or max((len(row) for row in rows), default=0) <= 1:
+            for blocks in cells:
+                yield from blocks
+        else:
+            yield from table_blocks(rows, header_rows=headers or (1 if looks_like_header else None))
+
+    @staticmethod
+    def _is_bold(row: Any) -> bool:
+        """Return True if all words of a row are bold."""
+        runs = [run for run in row.iter("{*}r") if child(run, "t") is not None]
+        return bool(runs) and all(is_on(child(run, "rPr"), "b") for run in runs)
+
+    def _row(self, row: Any) -> tuple[list[str], list[list[Block]]]:
+        """Return the texts of a row, one for each column, and the blocks of its cells. A merged cell stands once."""
+        header = is_on(child(row, "trPr"), "tblHeader")
+        line = [""] * _count(value_of(row, "trPr", "gridBefore"), least=0)
+        cells = []
+        for cell in _cells(row):
+            properties = child(cell, "tcPr")
+            merged = None if properties is None else child(properties, "vMerge")
+            continues = merged is not None and attribute(merged, "val") in {None, "continue"}
+            blocks = [] if continues else list(self.blocks(cell))
+            separator = "; " if any(block.kind == "row" for block in blocks) else " "
+            text = one_line(separator.join(block.text for block in blocks))
+            cells.append(blocks)
+            line += [text, *[text if header else ""] * (_count(value_of(properties, "gridSpan")) - 1)]
+        return line, cells
+
+
+def _has_first_row_look(table: Any) -> bool:
+    """Return True if the table has its first row formatted apart from the others. Word's default says so, too."""
+    look = child(table, "tblPr", "tblLook")
+    return look is not None and (attribute(look, "firstRow") == "1" or _hex(attribute(look, "val")) & _FIRST_ROW > 0)
+
+
+def _hex(value: str | None) -> int:
+    try:
+        return int(value or "0", 16)
+    except ValueError:
+        return 0
+
+
+def _rows(table: Any) -> Iterator[Any]:
+    """Yield the rows of a table, within content controls too, without deleted rows."""
+    for element in table:
+        if local(element) == "tr":
+            properties = child(element, "trPr")
+            if properties is None or child(properties, "del") is None:
+                yield element
+        elif local(element) in {"sdt", "sdtContent", "ins", "customXml"}:
+            yield from _rows(element)
+
+
+def _cells(row: Any) -> Iterator[Any]:
+    for element in row:
+        if local(element) == "tc":
+            yield element
+        elif local(element) in {"sdt", "sdtContent", "customXml"}:
+            yield from _cells(element)
+
+
+def _chosen(alternatives: Any) -> Any | None:
+    """Return the first of several ways to draw the same thing."""
+    choices: Iterable[Any] = (one for one in alternatives if local(one) in {"Choice", "Fallback"})
+    return next(iter(choices), None)
+
+
+def _symbol(element: Any) -> str:
+    """Return a character of a symbol font; "" for one in the private area, whose meaning only the font knows."""
+    code = attribute(element, "char") or ""
+    try:
+        char = chr(int(code, 16))
+    except (ValueError, OverflowError):
+        return ""
+    return "" if "\ue000" <= char <= "\uf8ff" else char
+
+
+def _count(value: str | None, *, least: int = 1) -> int:
+    return max(least, min(63, int(value))) if value and value.isascii() and value.isdigit() else least

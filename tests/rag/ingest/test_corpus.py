@@ -1,0 +1,59 @@
+"""Each file of the corpus gives the text that it must give and no other, or the reason why it cannot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from documents.media_types import detect
+from errors import DocumentError
+from rag.ingest.chunking import chunk_pages
+from rag.ingest.extraction import close_readers, read_document
+from schemas import Document, Page
+from tests.support.corpus import Sample, pages, texts, word
+
+KINDS = {"text": texts.SAMPLES, "html": pages.SAMPLES, "docx": word.SAMPLES}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_reader_left() -> Iterator[None]:
+    yield
+    close_readers()
+
+
+def read(sample: Sample, path: Path) -> tuple[list[Page], str]:
+    """Return the pages of a sample, and the reason of its failure."""
+    data = sample.make()
+    path.write_bytes(data)
+    try:
+        return list(read_document(path, media_type=detect(io.BytesIO(data), sample.name)).pages), ""
+    except DocumentError as error:
+        return [], error.reason if error.detail else "no sentence"
+
+
+def check(sample: Sample, found: list[Page], reason: str) -> None:
+    text = " ".join(" ".join(page.text for page in found).split())
+    assert reason == sample.reason
+    assert [part for part in sample.found if part not in text] == [], text
+    assert [part for part in sample.absent if part in text] == [], text
+    assert {page.number: page.warning for page in found if page.warning} == sample.warnings
+    assert [label for label in sample.labels if label not in {page.label for page in found}] == []
+    document = Document(upload_id="u", path="", name=sample.name)
+    sections = {piece.text: piece.section for piece in chunk_pages(document, found, model="m")}
+    marked = {page.text[at:].partition("\n")[0] for page in found for at in page.headings or ()}
+    assert [heading for heading in sample.headings if heading not in {*sections.values(), *marked}] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_the_corpus_give_their_text(kind: str, tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for sample in KINDS[kind]:
+        with subtests.test(sample.name):
+            check(sample, *read(sample, tmp_path / "file"))
+
+
+def test_names_are_unique() -> None:
+    names = [sample.name for samples in KINDS.values() for sample in samples]
+    assert len(set(names)) == len(names)
