@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # How often a user is told that the model still reads.
 WAIT_TOLD_SECONDS = 10.0
+# The limit on a pause is moved on when this share of it has passed, so a pause may be longer by as much.
+MOVE_EARLY = 0.1
 # OpenAI's reasoning models, which call the role of the system message "developer".
 _REASONING_MODEL = re.compile(r"o\d")
 
@@ -95,16 +97,19 @@ class ChatCompletions:
     async def _stream(
         self, body: dict[str, Any], reply: Reply, listener: StreamListener, limit: asyncio.Timeout
     ) -> None:
-        """Ask for a stream. Each part of it moves the limit on, and until the first the listener is told to wait."""
+        """Ask for a stream. Its parts move the limit on, and until the first the listener is told to wait."""
         clock = asyncio.get_running_loop().time
         listener.begin()
         stream, waiting = _Stream(reply, listener), _Waiting(listener)
+        move_at = 0.0
 
         def feed(received: bytes) -> bool:
+            nonlocal move_at
             ended = stream.feed(received)
-            if reply.begun:
+            if reply.begun and clock() >= move_at:  # seldom: to move the limit costs more than to read a token
                 waiting.end()
-                limit.reschedule(clock() + self._next_seconds)
+                move_at = clock() + MOVE_EARLY * self._next_seconds
+                limit.reschedule(move_at + self._next_seconds)
             return ended
 
         try:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+import orjson
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -47,7 +48,7 @@ class EventBuffer:
     def add(self, kind: str, data: dict[str, Any]) -> None:
         """Add an event, unless nobody will write it. Raises ValueError for a text that UTF-8 cannot hold."""
         if self.is_latest and len(self._waiting) + len(self._called) // 2 < MAX_PENDING:
-            self._waiting.append((kind, json.dumps(data, ensure_ascii=False).encode()))
+            self._waiting.append((kind, _encode(data)))
 
     @property
     def is_empty(self) -> bool:
@@ -74,6 +75,13 @@ class EventBuffer:
             self._waiting.clear()
         else:
             self._last_id = last_id
+
+
+def _encode(data: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(data)
+    except TypeError as error:  # a lone surrogate
+        raise ValueError(str(error)) from None
 
 
 class EventWriter:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Passage
 
 # Returns the chunks before and after each chunk of a list, in no order.
 FetchNeighbours = Callable[[list[Chunk]], list[Chunk]]
+# The same chunks, and the same ends of chunks, return in other questions. 2,048 take about 2 MB.
+_tokens = lru_cache(maxsize=2_048)(estimate_tokens)
 # Upload id and page number.
 PageKey = tuple[str, int]
 
@@ -31,7 +34,7 @@ def join_neighbours(
     passages: dict[PageKey, Passage] = {}
     sizes: dict[PageKey, int] = {}
     for page, passage in best.items():
-        size = estimate_tokens(passage.chunk.text)
+        size = _tokens(passage.chunk.text)
         if passages and size > token_budget:
             break
         passages[page], sizes[page] = passage, size
@@ -94,4 +97,4 @@ def _extend(chunk: Chunk, size: int, candidates: list[Chunk], max_size: int) -> 
 def _added_tokens(chunk: Chunk, joined: Chunk) -> int:
     """Return the number of tokens in the text that a join added before and after a chunk."""
     before, after = chunk.start - joined.start, joined.end - chunk.end
-    return estimate_tokens(joined.text[:before]) + estimate_tokens(joined.text[len(joined.text) - after :])
+    return _tokens(joined.text[:before]) + _tokens(joined.text[len(joined.text) - after :])
