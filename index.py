@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import io
 import sys
 import time
 import uuid
@@ -28,7 +27,7 @@ from observability.wording import counted
 from rag.ingest.extraction import file_errors
 from rag.ingest.indexing import ProgressCallback
 from schemas import Indexed, JobStatus, Progress, UploadTask
-from settings import Settings, load_settings
+from settings import Settings, load_settings, use_utf8
 
 if TYPE_CHECKING:
     from client.rq_client import JobQueue
@@ -48,9 +47,6 @@ IndexFile = Callable[[Path, ProgressCallback], Indexed | None]
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns 0 when every file was indexed, 1 when a file failed, 2 for a wrong setting."""
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # their encoding may lack characters of file names
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     try:
         settings = load_settings()
         logs.configure(settings, level="WARNING", audit_to_stderr=False)
@@ -288,4 +284,5 @@ async def _wait_for_job(queue: JobQueue, job_id: str, report: ProgressCallback) 
 
 
 if __name__ == "__main__":
+    use_utf8()
     sys.exit(main())

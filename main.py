@@ -23,7 +23,7 @@ from client.files import data_dir
 from client.valkey import embedded as embedded_valkey
 from errors import AppError, SettingsError, UploadsUnavailable
 from observability import commands, logs
-from settings import Settings, load_settings, without_password
+from settings import Settings, load_settings, use_utf8, without_password
 from settings.stop_times import ORPHANED_WORKER_SECONDS
 
 
@@ -257,4 +257,5 @@ _PARTS = {
 }
 
 if __name__ == "__main__":
+    use_utf8()
     sys.exit(main())

@@ -19,7 +19,7 @@ from settings import Settings, without_password
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `dead`."""
     parser.add_argument("action", choices=["list", "retry", "drop"])
-    parser.add_argument("job_ids", nargs="*", metavar="ID", help="jobs to retry or drop")
+    parser.add_argument("job_ids", nargs="*", type=commands.parse_id, metavar="ID", help="jobs to retry or drop")
     parser.add_argument(
         "--all", action="store_true", help="all dead letters; retry leaves out those that would fail again"
     )

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     create.add_argument("--days", type=_days, help="days until the key expires (default: never)")
     actions.add_parser("list", help="list the keys, without their secret text, which is not stored")
-    actions.add_parser("revoke", help="revoke keys").add_argument("key_ids", nargs="+", metavar="ID")
+    revoke = actions.add_parser("revoke", help="revoke keys")
+    revoke.add_argument("key_ids", nargs="+", type=commands.parse_id, metavar="ID")
 
 
 def run(settings: Settings, options: argparse.Namespace) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from schemas import UserId
 from settings import ROOT
@@ -41,7 +42,17 @@ def _shortest(path: Path) -> str:
 
 
 def parse_user_id(text: str) -> str:
-    """Check the user that a command line names, and return it. Raises ValueError."""
-    if not text.isprintable():
-        raise ValueError("must be printable")
-    return TypeAdapter(UserId).validate_python(text)
+    """Check the user that a command line names, and return it. Raises ArgumentTypeError."""
+    try:
+        if text.isprintable():
+            return TypeAdapter(UserId).validate_python(text)
+    except ValidationError:
+        pass
+    raise ArgumentTypeError("must be a user's name of 1 to 255 printable characters")
+
+
+def parse_id(text: str) -> str:
+    """Check the id of a key or job that a command line names, and return it. Raises ArgumentTypeError."""
+    if not text.isprintable():  # such as bytes that are no UTF-8
+        raise ArgumentTypeError("must be an id as `list` prints it")
+    return text

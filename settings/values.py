@@ -15,9 +15,13 @@ MIN_SECRET_BYTES = 32
 def make_absolute(path: Path) -> Path:
     """Return an absolute path: `~` is expanded, and a relative path starts at the folder of main.py."""
     try:
-        return (ROOT / path.expanduser()).resolve()
+        absolute = (ROOT / path.expanduser()).resolve()
+        str(absolute).encode()
+    except UnicodeEncodeError:  # Qdrant and JSON take no other bytes
+        raise ValueError("must be a path in UTF-8 (if LANG is C, set PYTHONUTF8=1)") from None
     except (OSError, RuntimeError, ValueError):  # an unknown user's home, a link to itself, a NUL
         raise ValueError("must be a path") from None
+    return absolute
 
 
 def check_ca_file(path: Path) -> Path:
