@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag schemas settings 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test coverage check fix docs bench bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
+.PHONY: run dev demo test coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -49,6 +49,10 @@ bench: bench-ingestion
 
 bench-ingestion: $(VENV)/installed-dev
 	$(BIN)/python -m bench.ingestion
+
+# Claims kept and caught by the check of citations, beside a baseline; LOCKED=1 also of those that nothing is tuned on.
+bench-answers: $(VENV)/installed-dev
+	$(BIN)/python -m bench.answers $(if $(LOCKED),--locked)
 
 # CPU of the prompt, the citation check and the links of an answer, for 1, 4, 6 and 8 cited sentences; AGAINST=COMMIT.
 bench-citations: $(VENV)/installed-dev

@@ -35,6 +35,9 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "rerank_url",
         "rerank_api_key",
         "rerank_model",
+        "verify_model",
+        "verify_timeout_seconds",
+        "verify_tokens",
     ),
     "Services": (
         "valkey_url",

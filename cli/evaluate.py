@@ -123,6 +123,7 @@ async def _answer(query: Query, services: Services) -> Answer:
         query,
         retriever=services.retriever,
         chat=services.chat,
+        judge=services.judge,
         report=_ignore,
         embedding_model=services.embedding_model,
     )

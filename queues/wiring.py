@@ -27,6 +27,7 @@ from documents.access_filter import AccessFilter
 from documents.deployment import establish, require_own_queue
 from errors import UploadsUnavailable
 from rag.answer.pipeline import ChatModel
+from rag.answer.verification import Judge
 from rag.ingest.extraction import ExtractionLimits, close_readers
 from rag.search.retriever import QueryEmbedder, Reranker, Retriever
 from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
@@ -39,12 +40,13 @@ SERVER_THREADS = 32
 class Services:
     """The services that jobs use.
 
-    `chat`, which answers, and `rewriter`, which rewrites follow-up questions, are None when offline. `embedding_model`
-    is None for lexical search alone.
+    `chat`, which answers, and `rewriter`, which rewrites follow-up questions, are None when offline; `judge`, which
+    verifies citations, also without VERIFY_MODEL. `embedding_model` is None for lexical search alone.
     """
 
     store: VectorStore
     chat: ChatModel | None
+    judge: Judge | None
     rewriter: ChatModel | None
     bm25: Bm25Encoder
     retriever: Retriever
@@ -83,6 +85,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     return Services(
         store=store,
         chat=chat,
+        judge=_make_judge(settings, chat),
         rewriter=_make_rewriter(settings),
         bm25=bm25,
         retriever=retriever,
@@ -114,6 +117,14 @@ def _make_models(settings: Settings) -> tuple[ChatModel | None, QueryEmbedder | 
 def _make_rewriter(settings: Settings) -> ChatModel | None:
     chat = make_chat(settings)
     return None if chat is None else ThreadedChat(chat)
+
+
+def _make_judge(settings: Settings, chat: ChatModel | None) -> Judge | None:
+    if chat is None or settings.verify_model is None:
+        return None
+    from client.llm.judge import make_judge
+
+    return make_judge(settings, chat)
 
 
 def _make_reranker(settings: Settings) -> Reranker | None:

@@ -160,6 +160,7 @@ class Source(Frozen):
     start: int = Field(0, description="Where the quote begins in the text of the page, in characters.")
     end: int = Field(0, description="Where the quote ends in the text of the page, in characters.")
     section: str = Field("", description="Heading above the passage.")
+    verified: bool | Literal["unchecked"] = Field("unchecked", description="Whether VERIFY_MODEL affirms the claims.")
 
 
 class Usage(Frozen):
@@ -235,12 +236,11 @@ class Link(Frozen):
 class Answer(Frozen):
     """An answer to a question. `answered` is True if a source supports at least a part of the answer.
 
-    `answered` is False if the search found nothing relevant, if the model refuses in any words, or if no source
-    supports the model's text. `sources` is then empty, and the text cites nothing.
-    `cached` is True if the same question was answered before over the same documents. `rewritten` is the question that
-    was searched for, if the conversation changed it. `unsupported` counts citations that were removed because their
-    source does not support them. `times` holds seconds for each stage: queue, embed, search, rerank, model.
-    `incomplete` says why the model's text was cut; None if it is whole.
+    `answered` is False if the search found nothing relevant, if the model refuses, or if no source supports its text:
+    then `sources` is empty, and the text cites nothing. If VERIFY_MODEL denies all sources, they stay. `cached` is True
+    if the same question was answered before over the same documents. `rewritten` is the question that was searched for,
+    if the conversation changed it. `unsupported` counts citations removed because their source does not support them.
+    `times` holds seconds: queue, embed, search, rerank, model, verify. `incomplete` says why the model's text was cut.
     """
 
     text: str

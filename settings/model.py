@@ -161,6 +161,20 @@ class Settings(EdgeSettings):
         None, description="API key of the reranking endpoint. Empty: no key is sent."
     )
     rerank_model: str = Field("rerank-v3.5", description="Name of the model that the reranking endpoint uses.")
+    verify_model: str | None = Field(
+        None,
+        description="Name of the chat model that verifies the citations of each answer, in one call more: CHAT_MODEL "
+        "or another model of the same server. Empty: citations are not verified.",
+    )
+    verify_timeout_seconds: int = Field(
+        15, ge=1, le=3_600, description="How long VERIFY_MODEL may take for one answer, in seconds."
+    )
+    verify_tokens: int = Field(
+        6_000,
+        ge=100,
+        le=1_000_000,
+        description="Maximum sources and claims sent to VERIFY_MODEL for one answer, in tokens.",
+    )
     database_url: Annotated[str, AfterValidator(check_database_url)] | None = Field(
         None,
         repr=False,

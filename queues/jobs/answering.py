@@ -129,9 +129,14 @@ async def _answer_or_look_up(
         job.write_event("token", {"text": cached.text})
         return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
     answer = await _answer(query, job, services, follow_up=follow_up)
-    if answer.incomplete is None:
+    if answer.incomplete is None and _is_verified(answer, services):
         await asyncio.to_thread(cache.put, key, answer)
     return answer
+
+
+def _is_verified(answer: Answer, services: Services) -> bool:
+    """Return False if the judge failed or ran out of its budget: the next answer may be verified."""
+    return services.judge is None or all(source.verified != "unchecked" for source in answer.sources)
 
 
 def _cache_key(query: Query, services: Services, settings: Settings, follow_up: str | None) -> str:
@@ -143,6 +148,7 @@ def _cache_key(query: Query, services: Services, settings: Settings, follow_up: 
             "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
             "follow_up": follow_up,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
+            "judge": settings.verify_model,
             "reranker": [settings.rerank_url, settings.rerank_model, settings.context_tokens],
         }
     )
@@ -153,6 +159,7 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
         query,
         retriever=services.retriever,
         chat=services.chat,
+        judge=services.judge,
         report=job.report,
         embedding_model=services.embedding_model,
         follow_up=follow_up,
@@ -177,7 +184,14 @@ async def _finish(draft: Draft, query: Query, job: JobContext, services: Service
     stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
     stream.add(draft.completion.text + cut_notice(draft.completion, query.query))
     stream.end()
-    return await finish_draft(draft, query, services.retriever.terms, embedding_model=services.embedding_model)
+    return await finish_draft(
+        draft,
+        query,
+        services.retriever.terms,
+        judge=services.judge,
+        report=job.report,
+        embedding_model=services.embedding_model,
+    )
 
 
 def _require_tokens(user_id: str, valkey: Redis, limit: int) -> None:

@@ -11,7 +11,8 @@ from rag.answer.links import find_links
 from rag.answer.prompt import NOT_ANSWERED, parse_refusal, strip_refusal_mark, system_prompt, user_prompt
 from rag.answer.quoted_answer import quote_passages
 from rag.answer.token_stream import TokenStream
-from rag.citations.check import check_citations, strip_citations
+from rag.answer.verification import Judge, Judgement
+from rag.citations.check import Assessment, Verdicts, strip_citations
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import Retriever, StageTimer
@@ -43,6 +44,7 @@ async def answer_query(
     retriever: Retriever,
     chat: ChatModel | None,
     report: ProgressCallback,
+    judge: Judge | None = None,
     search_filter: SearchFilter | None = None,
     follow_up: str | None = None,
     embedding_model: str | None = None,
@@ -55,7 +57,7 @@ async def answer_query(
     `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only named in the answer. `on_token`
     receives the answer in pieces while the model writes, before the citations are checked. `on_restart` is called when
     the model begins again, so that the pieces so far are invalid. `on_draft` receives what the model answered, at once:
-    `finish_draft` makes the answer of it.
+    `finish_draft` makes the answer of it. `judge` verifies the citations.
 
     Search and checks run in threads, beside the event loop, which waits for the models.
 
@@ -81,19 +83,34 @@ async def answer_query(
         times=timer.seconds,
     )
     on_draft(draft)
-    return await finish_draft(draft, query, retriever.terms, embedding_model=embedding_model)
+    return await finish_draft(
+        draft, query, retriever.terms, judge=judge, report=report, embedding_model=embedding_model
+    )
 
 
 async def finish_draft(
-    draft: Draft, query: Query, terms: TermExtractor, *, embedding_model: str | None = None
+    draft: Draft,
+    query: Query,
+    terms: TermExtractor,
+    *,
+    judge: Judge | None = None,
+    report: ProgressCallback = lambda _progress: None,
+    embedding_model: str | None = None,
 ) -> Answer:
-    """Return the answer of a draft, with its citations checked."""
-    passages = list(draft.passages)
-    answer = await asyncio.to_thread(check_answer, draft.question, draft.completion.text, passages, terms)
+    """Return the answer of a draft, with its citations checked and, with a judge, verified."""
+    timer = StageTimer(dict(draft.times))
+    usage = draft.completion.usage
+    checked = (draft.question, draft.completion.text, list(draft.passages), terms)
+    if judge is None:
+        answer = await asyncio.to_thread(check_answer, *checked)
+    else:
+        assessed = await asyncio.to_thread(assess_answer, *checked)
+        answer, spent = await _judge(assessed, judge, report, timer)
+        usage = add_usage(usage, spent)
     if notice := cut_notice(draft.completion, query.query):
         answer = answer.model_copy(update={"text": answer.text + notice, "incomplete": draft.completion.incomplete})
-    used = _used(query, draft.reranker, len(passages), draft.completion, embedding_model)
-    return _complete_answer(answer, passages, used, draft.completion.usage, draft.times)
+    used = _used(query, draft.reranker, len(draft.passages), draft.completion, embedding_model)
+    return _complete_answer(answer, list(draft.passages), used, usage, timer.seconds)
 
 
 def cut_notice(completion: Completion, question: str) -> str:
@@ -102,20 +119,59 @@ def cut_notice(completion: Completion, question: str) -> str:
 
 
 def check_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer:
-    """Return the model's text as an answer in which every citation is supported.
+    """Return the model's text as an answer in which every citation is supported."""
+    assessed = assess_answer(question, text, passages, terms)
+    return assessed if isinstance(assessed, Answer) else conclude_answer(assessed, {})
 
-    `answered` is True if a source supports at least one claim: not for a refusal, nor for claims of the model alone.
-    """
+
+def assess_answer(question: str, text: str, passages: list[Passage], terms: TermExtractor) -> Answer | Assessment:
+    """Compare the citations of the model's text with their passages; a refusal is an answer already."""
     text = strip_controls(text)
     refusal = parse_refusal(text)
     if refusal is not None:
         return Answer(text=strip_citations(refusal) or NOT_ANSWERED, answered=False)
-    checked = check_citations(strip_refusal_mark(text), passages, question, terms)
+    return Assessment(strip_refusal_mark(text), passages, question, terms)
+
+
+def conclude_answer(assessment: Assessment, verdicts: Verdicts) -> Answer:
+    """Return the answer with the citations that words or a judge support.
+
+    `answered` is True if a source supports at least one claim and the judge does not deny all: not for a refusal, nor
+    for claims of the model alone.
+    """
+    checked = assessment.conclude(verdicts)
     return Answer(
         text=checked.text or NOT_ANSWERED,
         sources=checked.sources,
-        answered=bool(checked.sources),
+        answered=bool(checked.sources) and not checked.denied,
         unsupported=checked.unsupported,
+    )
+
+
+async def _judge(
+    assessed: Answer | Assessment, judge: Judge, report: ProgressCallback, timer: StageTimer
+) -> tuple[Answer, Usage | None]:
+    """Return the answer with the judge's verdicts on its citations, and the tokens of the judge."""
+    if isinstance(assessed, Answer):
+        return assessed, None
+    judgement = Judgement()
+    if assessed.to_judge:
+        report(Progress(stage="verifying"))
+        with timer.stage("verify"):
+            judgement = await judge.judge(assessed.to_judge)
+    return await asyncio.to_thread(conclude_answer, assessed, judgement.verdicts), judgement.usage
+
+
+def add_usage(usage: Usage | None, more: Usage | None) -> Usage | None:
+    """Return the tokens of two calls together; None if the provider counted neither."""
+    if usage is None or more is None:
+        return usage or more
+    counts = [count for count in (usage.reasoning_tokens, more.reasoning_tokens) if count is not None]
+    return Usage(
+        prompt_tokens=usage.prompt_tokens + more.prompt_tokens,
+        completion_tokens=usage.completion_tokens + more.completion_tokens,
+        total_tokens=usage.total_tokens + more.total_tokens,
+        reasoning_tokens=sum(counts) if counts else None,
     )
 
 

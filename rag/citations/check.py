@@ -5,15 +5,17 @@ A mark that survives is shown to the user as support, with a quote from the pass
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from rag.citations.claims import claims_of
 from rag.citations.exact import locate_quotation
 from rag.citations.marks import Mark, find_marks, render_marks
 from rag.citations.quotations import split_quotations
 from rag.citations.quotes import best_quote, join_sentences
-from rag.citations.support import HIGH_SHARE, Evidence
+from rag.citations.support import ANSWER_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
@@ -24,11 +26,15 @@ MIN_QUOTED_TERMS = 2
 
 @dataclass(frozen=True, slots=True)
 class CheckedAnswer:
-    """An answer in which every mark names a source that supports it. `unsupported` counts the removed citations."""
+    """An answer in which every mark names a source that supports it. `unsupported` counts the removed citations.
+
+    `denied` is True if a judge denies all citations.
+    """
 
     text: str
     sources: tuple[Source, ...]
     unsupported: int
+    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,92 +46,150 @@ class Citation:
     words: str = ""
 
 
-@dataclass(slots=True)
-class _CitedPassages:
-    """The passages of an answer, numbered from 1 as in the prompt, and what is cited from them.
+Verified = bool | Literal["unchecked"]
+# What a judge says of citations. A citation that it did not judge is missing.
+Verdicts = Mapping[Citation, bool]
 
-    `terms` and `spans` hold, for each passage that supports a claim, the terms of its claims and where the words that
-    they quote stand in its text.
-    """
 
-    passages: list[Passage]
-    question: str
-    extract_terms: TermExtractor
-    terms: dict[int, frozenset[int]] = field(default_factory=dict)
-    spans: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    unsupported: int = 0
-    _evidence: dict[int, Evidence] = field(default_factory=dict)
-    _supported: dict[Citation, bool] = field(default_factory=dict)
+@dataclass(frozen=True, slots=True)
+class _Support:
+    """How a passage supports a claim: where the quoted words stand, and the share of the claim's terms it holds."""
 
-    def check(self, citation: Citation) -> bool:
-        """Return True if the citation may stay. Otherwise count it as unsupported."""
-        if citation not in self._supported:
-            self._supported[citation] = self._supports(citation)
-        self.unsupported += not self._supported[citation]
-        return self._supported[citation]
+    stays: bool = False
+    spans: tuple[tuple[int, int], ...] = ()
+    share: float = 0.0
 
-    def evidence(self, n: int) -> Evidence:
+    @property
+    def answers(self) -> bool:
+        """True if the claim alone shows that the reply answers: a refusal quotes nothing, and shares few terms."""
+        return self.stays and (bool(self.spans) or self.share >= ANSWER_SHARE)
+
+
+class Assessment:
+    """The citations of an answer, each compared with its passage. Passages are numbered from 1, as in the prompt."""
+
+    def __init__(self, answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> None:
+        self._passages = passages
+        self._question = question
+        self._terms = lru_cache(maxsize=None)(terms)
+        self._evidence: dict[int, Evidence] = {}
+        self._support: dict[Citation, _Support] = {}
+        self._text, quotations = split_quotations(answer)
+        self._groups = find_marks(self._text)
+        words = {(quotation.end, n): quotation.words for quotation in quotations for n in quotation.numbers}
+        claims = claims_of(self._text, self._groups, self._terms)
+        self._cited = [
+            [[] if mark.is_definition else list(_citations(mark, claim, words)) for mark in group]
+            for group, claim in zip(self._groups, claims, strict=True)
+        ]
+        for citation in self._all():
+            if citation not in self._support:
+                self._support[citation] = self._compare(citation)
+        if not self._groups:
+            self._support |= dict(self._repeated_sentences())
+
+    @property
+    def to_judge(self) -> list[tuple[Citation, str]]:
+        """The citations that a judge may verify, each with the text of its passage."""
+        return [
+            (citation, self._passages[citation.n - 1].chunk.text)
+            for citation in self._support
+            if citation.claim and 1 <= citation.n <= len(self._passages)
+        ]
+
+    def conclude(self, verdicts: Verdicts) -> CheckedAnswer:
+        """Return the answer without the citations that neither words nor the judge support.
+
+        A reply that quotes nothing, and shares few terms with its sources, is no answer, and cites nothing. If the
+        judge denies all citations, they stay: nothing is removed on its word alone.
+        """
+        kept = {one for one, support in self._support.items() if support.stays or verdicts.get(one)}
+        if not any(self._support[one].answers or verdicts.get(one) for one in kept):
+            kept = set()
+        numbers = [[[one.n for one in mark if one in kept] for mark in group] for group in self._cited]
+        unsupported = sum(one not in kept for one in self._all()) + self._check_definitions(numbers, kept)
+        sources = tuple(
+            self._source(n, [one for one in self._support if one in kept and one.n == n], verdicts)
+            for n in sorted({one.n for one in kept})
+        )
+        denied = bool(kept) and all(verdicts.get(one) is False for one in kept)
+        return CheckedAnswer(render_marks(self._text, self._groups, numbers), sources, unsupported, denied)
+
+    def _all(self) -> Iterator[Citation]:
+        """Yield every citation of the answer, repeated ones too."""
+        return (citation for group in self._cited for mark in group for citation in mark)
+
+    def _compare(self, citation: Citation) -> _Support:
+        """Return how the passage supports the claim: by the quoted words, or else by the claim's own terms."""
+        if not 1 <= citation.n <= len(self._passages):
+            return _Support()
+        evidence = self._evidence_of(citation.n)
+        if len(self._terms(citation.words)) < MIN_QUOTED_TERMS:
+            share = evidence.share(citation.claim)
+            return _Support(share >= MIN_SHARE, share=share)
+        span = self._locate(citation.n, citation.words)
+        stays = span is not None and evidence.states_numbers(citation.claim)
+        return _Support(stays, () if span is None else (span,))
+
+    def _locate(self, n: int, words: str) -> tuple[int, int] | None:
+        """Return where a passage has the quoted words, or the sentences that have nearly all of them."""
+        text = self._passages[n - 1].chunk.text
+        span = locate_quotation(words, text)
+        if span is not None or not self._evidence_of(n).resembles(words):
+            return span
+        target = self._terms(words)
+        nearest = best_quote(text, target, self._terms)
+        return (nearest.start, nearest.end) if nearest.matched >= NEAR_SHARE * len(target) else None
+
+    def _repeated_sentences(self) -> Iterator[tuple[Citation, _Support]]:
+        """Yield each sentence that a passage nearly repeats, as a citation of it: small models often forget to cite."""
+        for start, end in sentence_spans(self._text):
+            sentence = self._text[start:end]
+            for n in range(1, len(self._passages) + 1):
+                if self._evidence_of(n).resembles(sentence):
+                    yield Citation(n, sentence), _Support(stays=True, share=1.0)
+
+    def _check_definitions(self, numbers: list[list[list[int]]], kept: Iterable[Citation]) -> int:
+        """Keep the entries of a list of references, `[1]: a.pdf`, whose sources the answer cites elsewhere.
+
+        An entry claims nothing itself. Returns how many numbers of entries name no passage.
+        """
+        cited = {one.n for one in kept}
+        missing = 0
+        for group, kept_numbers in zip(self._groups, numbers, strict=True):
+            for place, mark in enumerate(group):
+                if mark.is_definition:
+                    kept_numbers[place] = [n for n in mark.source_numbers if n in cited]
+                    missing += sum(not 1 <= n <= len(self._passages) for n in mark.source_numbers)
+        return missing
+
+    def _evidence_of(self, n: int) -> Evidence:
         if n not in self._evidence:
-            chunk = self.passages[n - 1].chunk
+            chunk = self._passages[n - 1].chunk
             place = f"{chunk.name} {chunk.section} {chunk.page} {chunk.page_label}"
-            self._evidence[n] = Evidence(chunk.text, self.extract_terms, place=place, question=self.question)
+            self._evidence[n] = Evidence(chunk.text, self._terms, place=place, question=self._question)
         return self._evidence[n]
 
-    def add(self, n: int, claim: str, spans: list[tuple[int, int]]) -> None:
-        self.terms[n] = self.terms.get(n, frozenset()) | self.extract_terms(claim)
-        self.spans.setdefault(n, []).extend(spans)
-
-    def _supports(self, citation: Citation) -> bool:
-        n, claim, words = citation.n, citation.claim, citation.words
-        if not 1 <= n <= len(self.passages):
-            return False
-        if len(self.extract_terms(words)) < MIN_QUOTED_TERMS:
-            spans, supported = [], self.evidence(n).supports(claim)
-        else:
-            spans = self._locate(n, words)
-            supported = bool(spans) and self.evidence(n).states_numbers(claim)
-        if supported:
-            self.add(n, claim, spans)
-        return supported
-
-    def _locate(self, n: int, words: str) -> list[tuple[int, int]]:
-        """Return where a passage has the quoted words, or the sentences that have nearly all of them."""
-        text = self.passages[n - 1].chunk.text
-        if (span := locate_quotation(words, text)) is not None:
-            return [span]
-        target = self.extract_terms(words)
-        if not self.evidence(n).resembles(words):
-            return []
-        nearest = best_quote(text, target, self.extract_terms)
-        return [(nearest.start, nearest.end)] if nearest.matched >= HIGH_SHARE * len(target) else []
+    def _source(self, n: int, cited: list[Citation], verdicts: Verdicts) -> Source:
+        """Return a cited passage with a quote: the sentences of the quoted words, or those nearest the claims."""
+        passage = self._passages[n - 1]
+        text = passage.chunk.text
+        verified = _verified([verdicts.get(citation) for citation in cited])
+        if spans := [span for citation in cited for span in self._support[citation].spans]:
+            return build_source(n, passage, *join_sentences(text, spans), verified=verified)
+        claimed = frozenset[int]().union(*(self._terms(citation.claim) for citation in cited))
+        also = claimed | self._terms(self._question)
+        quote = best_quote(text, claimed or also, self._terms, secondary=also)
+        return build_source(n, passage, quote.start, quote.end, verified=verified)
 
 
 def check_citations(answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> CheckedAnswer:
     """Remove each mark whose passage does not exist or does not support the claim; quote the other cited passages.
 
     A citation that quotes its passage needs these words in the passage, exactly or nearly, and the claim's numbers. Any
-    other citation needs half of the claim's terms there, and its numbers. In an answer without any mark, each passage
-    that nearly repeats a sentence becomes a source: small models often forget to cite.
+    other citation needs half of the claim's terms there, and its numbers.
     """
-    terms = lru_cache(maxsize=None)(terms)
-    plain, quotations = split_quotations(answer)
-    words = {(quotation.end, n): quotation.words for quotation in quotations for n in quotation.numbers}
-    groups = find_marks(plain)
-    cited = _CitedPassages(passages, question, terms)
-    kept = [
-        [
-            []
-            if mark.is_definition
-            else [n for n in mark.source_numbers if cited.check(Citation(n, claim, words.get((mark.end, n), "")))]
-            for mark in group
-        ]
-        for group, claim in zip(groups, claims_of(plain, groups, terms), strict=True)
-    ]
-    _check_definitions(groups, kept, cited)
-    if not groups:
-        _support_sentences(plain, cited)
-    sources = tuple(_source(n, cited) for n in sorted(cited.terms))
-    return CheckedAnswer(render_marks(plain, groups, kept), sources, cited.unsupported)
+    return Assessment(answer, passages, question, terms).conclude({})
 
 
 def strip_citations(answer: str) -> str:
@@ -137,10 +201,10 @@ def strip_citations(answer: str) -> str:
 
 def supports(passage: str, claim: str, terms: TermExtractor, *, question: str = "") -> bool:
     """Return True if a passage supports a claim that quotes nothing."""
-    return Evidence(passage, lru_cache(maxsize=None)(terms), question=question).supports(claim)
+    return Evidence(passage, lru_cache(maxsize=None)(terms), question=question).share(claim) >= MIN_SHARE
 
 
-def build_source(n: int, passage: Passage, start: int, end: int) -> Source:
+def build_source(n: int, passage: Passage, start: int, end: int, *, verified: Verified = "unchecked") -> Source:
     """Return source `n`, which quotes the passage's text from `start` to `end`."""
     chunk = passage.chunk
     return Source(
@@ -154,34 +218,17 @@ def build_source(n: int, passage: Passage, start: int, end: int) -> Source:
         end=chunk.start + end,
         section=chunk.section,
         score=round(passage.score, 4),
+        verified=verified,
     )
 
 
-def _check_definitions(groups: list[list[Mark]], kept: list[list[list[int]]], cited: _CitedPassages) -> None:
-    """Keep the entries of a list of references, `[1]: a.pdf`, whose sources the answer cites elsewhere.
-
-    An entry claims nothing itself. It counts as unsupported only if it names no passage.
-    """
-    for group, numbers in zip(groups, kept, strict=True):
-        for place, mark in enumerate(group):
-            if mark.is_definition:
-                numbers[place] = [n for n in mark.source_numbers if n in cited.terms]
-                cited.unsupported += sum(not 1 <= n <= len(cited.passages) for n in mark.source_numbers)
+def _citations(mark: Mark, claim: str, words: Mapping[tuple[int, int], str]) -> Iterator[Citation]:
+    for n in mark.source_numbers:
+        yield Citation(n, claim, words.get((mark.end, n), ""))
 
 
-def _support_sentences(answer: str, cited: _CitedPassages) -> None:
-    """Add each passage that nearly repeats a sentence of an answer without marks."""
-    for start, end in sentence_spans(answer):
-        for n in range(1, len(cited.passages) + 1):
-            if cited.evidence(n).resembles(answer[start:end]):
-                cited.add(n, answer[start:end], [])
-
-
-def _source(n: int, cited: _CitedPassages) -> Source:
-    """Return a cited passage with a quote: the sentences of the words that are quoted, or those nearest the claims."""
-    passage, terms = cited.passages[n - 1], cited.extract_terms
-    if spans := cited.spans[n]:
-        return build_source(n, passage, *join_sentences(passage.chunk.text, spans))
-    also = cited.terms[n] | terms(cited.question)
-    quote = best_quote(passage.chunk.text, cited.terms[n] or also, terms, secondary=also)
-    return build_source(n, passage, quote.start, quote.end)
+def _verified(verdicts: list[bool | None]) -> Verified:
+    """Return False if a judge denies a claim, True if it affirms all."""
+    if False in verdicts:
+        return False
+    return "unchecked" if None in verdicts else True

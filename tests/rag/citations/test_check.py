@@ -156,7 +156,12 @@ MODEL_OUTPUTS = {
         [1, 2],
         1,
     ),
-    "as it states": ("As source [1] states, tea is at four.", "As source [1] states, tea is at four.", [1], 0),
+    "as it states": (
+        'As source [1 "Tea is served at four"] states, tea is at hand.',
+        "As source [1] states, tea is at hand.",
+        [1],
+        0,
+    ),
     "subject": ("Tea [1] is served at four.", "Tea [1] is served at four.", [1], 0),
     "subject, not so": ("Tea [1] is served at 21:30.", "Tea is served at 21:30.", [], 1),
     "according to, not so": ("Well. According to [1], tea is at 21:30.", "Well. Tea is at 21:30.", [], 1),
@@ -191,17 +196,23 @@ MODEL_OUTPUTS = {
         1,
     ),
     "wrapped": ("Tea is served\nat 21:30 [1].", "Tea is served\nat 21:30.", [], 1),
+    "refusal": (
+        "The documents do not say when tea is served [1][2].",
+        "The documents do not say when tea is served.",
+        [],
+        2,
+    ),
     "partly a refusal": (
-        "The sources do not say who serves tea, but it is served at four [1].",
+        'The sources do not say who serves tea, but it is served at four [1 "Tea is served at four"].',
         "The sources do not say who serves tea, but it is served at four [1].",
         [1],
         0,
     ),
-    "no refusal": (
-        "The document states that tea does not hold four scones [1].",
-        "The document states that tea does not hold four scones [1].",
+    "partly a refusal, in two sentences": (
+        "The sources do not say who serves tea [2]. Tea is served at four [1].",
+        "The sources do not say who serves tea. Tea is served at four [1].",
         [1],
-        0,
+        1,
     ),
     "refusal without a mark": (
         "I could not find when tea is served at four.",
