@@ -33,6 +33,7 @@ AppError
 │   └── JobCancelled           a user cancelled the job
 ├── StoreError                 503, the vector store failed
 │   ├── NothingIndexed         the collection does not exist yet
+│   ├── StoreDamaged           the files of the embedded store are damaged
 │   ├── StoreInUse             another long-lived process owns the embedded store
 │   ├── StoreRefused           the vector store answers, but refuses the key or the request
 │   └── StoreUnavailable       the vector store does not answer: jobs wait for it
@@ -246,6 +247,10 @@ class StoreError(AppError):
 
 class NothingIndexed(StoreError):
     title = "Nothing indexed"
+
+
+class StoreDamaged(StoreError):
+    title = "Vector store damaged"
 
 
 class StoreInUse(StoreError):

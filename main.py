@@ -69,8 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--repair",
         action="store_true",
-        help="also remove points and files that belong to no upload; repair damaged files of the embedded Valkey "
-        "first, and start it if needed",
+        help="also remove points and files that belong to no upload; set a damaged embedded Qdrant aside, and index "
+        "its uploads again; repair damaged files of the embedded Valkey first, and start it if needed",
     )
     return parser
 

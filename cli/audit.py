@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from redis import Redis
 
 from client.rq_client import JobQueue
 from documents.service import DocumentService
-from errors import QueueUnavailable
-from queues.jobs.consistency import check_consistency
-from queues.wiring import establish_deployment, open_services
+from errors import NothingIndexed, QueueUnavailable, StoreDamaged
+from queues.jobs.consistency import check_consistency, lost_with_the_store
+from queues.wiring import Services, establish_deployment, open_services
 from schemas import Upload
 from settings import Settings
 
@@ -26,11 +27,14 @@ async def _run(settings: Settings, *, url: str, repair: bool, delete: bool) -> l
     queue = JobQueue.from_settings(settings, url)
     services = open_services(settings)
     documents = DocumentService(services.uploads, services.files, queue)
-    with Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS) as valkey:
-        await asyncio.to_thread(establish_deployment, services, valkey)
     to_reindex: list[Upload] = []
     lines: list[str] = []
     try:
+        with Redis.from_url(url, socket_timeout=TIMEOUT_SECONDS) as valkey:
+            lines += await asyncio.to_thread(_check_store, services, valkey, set_aside=delete)
+        if lines:
+            to_reindex += lost_with_the_store(services)
+            lines += [f"upload {upload.upload_id} had failed: indexed again" for upload in to_reindex]
         for inconsistency in check_consistency(services, reindex=to_reindex.append):
             wanted = delete if inconsistency.deletes else repair
             would = "" if wanted else "would be "
@@ -46,6 +50,26 @@ async def _run(settings: Settings, *, url: str, repair: bool, delete: bool) -> l
         await queue.close()
         services.close()
     return lines
+
+
+def _check_store(services: Services, valkey: Redis, *, set_aside: bool) -> list[str]:
+    """Check that the stores belong together and that the vector store can be read.
+
+    With `set_aside` a damaged store is set aside, which the returned line says; then the uploads have no points.
+    Raises StoreDamaged.
+    """
+    try:
+        establish_deployment(services, valkey)
+        with suppress(NothingIndexed):
+            services.store.engine.check()
+    except StoreDamaged:
+        if not set_aside:
+            raise
+    else:
+        return []
+    place = services.store.engine.set_aside()
+    establish_deployment(services, valkey)
+    return [f"the embedded vector store was damaged: set aside as {place}"]
 
 
 async def _reconcile(documents: DocumentService, uploads: list[Upload]) -> list[str]:

@@ -29,7 +29,7 @@ from client.valkey import keys
 from client.valkey.condition import ValkeyCondition, read_condition
 from client.valkey.connection import none_for_wrong_type, valkey_call
 from client.valkey.multiplexed import open_multiplexed
-from client.valkey.store_outage import outage_since
+from client.valkey.store_outage import incomplete_uploads, outage_since
 from errors import EventsUnreadable, JobExpired, JobNotFound, QueueUnavailable, TooManyJobs, rate_limit_headers
 from schemas import Event, JobStatus, JobView, Priority
 from settings import Settings
@@ -318,6 +318,11 @@ class JobQueue:
         """Return since when a worker finds the vector store away; None while all reach it. Raises QueueUnavailable."""
         async with valkey_call():
             return await outage_since(self.valkey)
+
+    async def incomplete_uploads(self) -> int:
+        """Return how many uploads lack chunks in the vector store, as far as workers know. Raises QueueUnavailable."""
+        async with valkey_call():
+            return await incomplete_uploads(self.valkey)
 
     async def close(self) -> None:
         """Close the connections."""

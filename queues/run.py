@@ -13,6 +13,7 @@ from client.rq.records import QUEUES
 from errors import SettingsError, StoreError, StoreInUse, UploadsUnavailable
 from queues import wiring
 from queues.ragworker.worker import RagWorker
+from queues.store_check import StoreCheck
 from queues.wiring import Services
 from settings import Settings
 from settings.unencrypted import unencrypted_secrets
@@ -41,7 +42,8 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
         worker = _make_worker(connection, settings)
         with suppress(RedisError, UploadsUnavailable, StoreError):  # jobs wait for what is away, or say so
             wiring.establish_deployment(services, connection)
-        worker.work(logging_level=settings.log_level)
+        with StoreCheck(services, connection):
+            worker.work(logging_level=settings.log_level)
     finally:
         relay.stop()
         services.close()

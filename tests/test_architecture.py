@@ -26,7 +26,13 @@ FLOORS: dict[str, list[set[str]]] = {
     ],
     "rag": [{"text"}, {"ingest"}, {"search"}, {"citations"}, {"answer"}, {"eval"}],
     "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
-    "queues": [{"wiring", "health", "context"}, {"jobs"}, {"stock", "ragworker"}, {"worker"}, {"run", "preload"}],
+    "queues": [
+        {"wiring", "health", "context"},
+        {"jobs"},
+        {"stock", "ragworker"},
+        {"worker", "store_check"},
+        {"run", "preload"},
+    ],
     "api": [
         {"request_log", "swagger", "pools", "client_connection"},
         {"problems"},

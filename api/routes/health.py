@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field
 from api.dependencies import JobQueueDep, SettingsDep
 from api.problems import openapi_problems, problem_response
 from client.files import data_dir
-from client.qdrant.health import Condition, vector_store_condition
+from client.qdrant.health import Condition, vector_store_condition, warning_about
 from client.rq.status import QueueState
 from errors import QueueUnavailable
 from observability import commands
+from observability.wording import counted
+from settings import Settings
 
 router = APIRouter(tags=["health"])
 
@@ -89,6 +91,7 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
         valkey = await queue.condition()
         states = await queue.states()
         away_since = await queue.store_away_since()
+        incomplete = await queue.incomplete_uploads()
     except QueueUnavailable as error:
         parts = Parts(valkey="unavailable", workers="unknown", vector_store=store)
         headers = {"Retry-After": str(error.retry_after_seconds)}
@@ -99,9 +102,14 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
     workers: Literal["ready", "none", "suspended"] = "suspended" if valkey.suspended else "none"
     if not valkey.suspended and any(state.workers for state in states if state.name == REQUIRED_QUEUE):
         workers = "ready"
-    warnings = [*valkey.warnings, *_warnings(states, store, away_since)]
+    warnings = [*valkey.warnings, *_warnings(states, store, away_since, settings)]
     if valkey.suspended:
         warnings.append("`rq suspend` keeps the workers from taking jobs: run `rq resume` with the URL of Valkey")
+    if incomplete:
+        warnings.append(
+            f"the vector store holds fewer chunks of {counted(incomplete, 'upload')} than were indexed, and answers "
+            f"leave the rest out: run `{commands.script('main.py')} audit`, which indexes the uploads again"
+        )
     if low_space:
         warnings.append(low_space)
     return Ready(
@@ -113,20 +121,15 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
     )
 
 
-def _warnings(states: list[QueueState], condition: Condition, away_since: datetime | None) -> list[str]:
+def _warnings(
+    states: list[QueueState], condition: Condition, away_since: datetime | None, settings: Settings
+) -> list[str]:
     warnings = [
         f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
         for state in states
         if not state.workers and (state.waiting or state.name == REQUIRED_QUEUE)
     ]
-    if condition == "empty":
-        warnings.append(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
-    if condition == "unavailable":
-        since = f" since {away_since.isoformat(timespec='seconds')}" if away_since else ""
-        warnings.append(
-            f"the Qdrant server does not answer{since}: questions and uploads wait for it; check QDRANT_URL, and that "
-            "the server runs"
-        )
-    if condition == "refused":
-        warnings.append("the Qdrant server refuses to search: check QDRANT_API_KEY and QDRANT_URL")
+    since = f" since {away_since.isoformat(timespec='seconds')}" if away_since else ""
+    if about_store := warning_about(condition, settings, since=since):
+        warnings.append(about_store)
     return warnings

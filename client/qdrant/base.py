@@ -119,6 +119,12 @@ class Engine(Protocol):
     def deployment(self) -> str | None:
         """Return the id of the deployment that owns the collection; None while there is none, or no collection."""
 
+    def check(self) -> None:
+        """Read every point. Raises StoreDamaged, also for a damage that an operation has found, and NothingIndexed."""
+
+    def set_aside(self) -> str:
+        """Put a damaged collection aside, so that it is created again; return where it is now."""
+
     def claim(self, deployment_id: str) -> None:
         """Make a deployment the owner of the collection, now or when it is created.
 

@@ -17,6 +17,7 @@ import qdrant_edge as qdrant
 
 from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.damage import damage_noted, store_damaged
 from client.qdrant.points import (
     COLLECTION_PREFIX,
     DENSE_VECTOR,
@@ -32,6 +33,8 @@ from schemas import Chunk
 
 # How long a process waits for others to release the folder.
 WAIT_SECONDS = 60.0
+# How many points a check reads at a time.
+PAGE_POINTS = 500
 _INDEX_SCHEMAS: dict[str, qdrant.PayloadSchemaType | qdrant.KeywordIndexParams] = {
     "tenant": qdrant.KeywordIndexParams(is_tenant=True),
     "keyword": qdrant.PayloadSchemaType.Keyword,
@@ -141,6 +144,23 @@ class EmbeddedEngine:
                 only = PointFilter((FieldMatch(outer, [value]),))
                 counts |= {(value, other): count for other, count in _facet(shard, inner, only).items()}
         return counts
+
+    def check(self) -> None:
+        """As Engine.check."""
+        folder = self._shards.path / self._collection
+        if damage_noted(folder):
+            raise store_damaged(folder)
+        page: Any = None
+        with self.shard.open() as shard:
+            while True:
+                request = qdrant.ScrollRequest(offset=page, limit=PAGE_POINTS, with_payload=True, with_vector=True)
+                _, page = shard.scroll(request)
+                if page is None:
+                    return
+
+    def set_aside(self) -> str:
+        """As Engine.set_aside: the folder is renamed."""
+        return str(self._shards.set_aside(self._collection))
 
     def deployment(self) -> str | None:
         """As Engine.deployment. All collections of the folder have one owner."""

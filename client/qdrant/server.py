@@ -160,6 +160,14 @@ class ServerEngine:
                 counts |= {(value, other): count for other, count in self._facet(inner, only).items()}
         return counts
 
+    def check(self) -> None:
+        """As Engine.check; but Qdrant itself knows whether its files are damaged, and does not start on them."""
+        self.count(PointFilter())
+
+    def set_aside(self) -> str:
+        """Refuse: the files of a Qdrant server are its own."""
+        raise StoreRefused("a Qdrant server does not put a collection aside: restore the collection from a snapshot")
+
     def deployment(self) -> str | None:
         """As Engine.deployment: it is in the metadata of the collection, which Qdrant keeps from 1.16 on."""
         with suppress(NothingIndexed), _store_errors():

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from qdrant_edge import EdgeShard
@@ -22,12 +23,15 @@ from qdrant_edge import EdgeShard
 from client.files.locks import FileLock, HandoverLock
 from client.qdrant.base import nothing_indexed
 from client.qdrant.chunk_cache import ChunkCache
+from client.qdrant.damage import engine_failure, forget_damage, is_usable, note_damage, store_damaged, store_forbidden
 from client.qdrant.points import COMPLETE
-from errors import StoreInUse, StoreUnavailable
+from errors import StoreDamaged, StoreError, StoreInUse, StoreUnavailable
 
 log = logging.getLogger("rq.worker")
 
 HANDOVER_SECONDS = 0.02
+# A folder that was set aside has this before its name, and the time.
+ASIDE_PREFIX = "damaged-"
 
 
 @dataclass(slots=True)
@@ -43,17 +47,19 @@ class _OpenShard:
 class ShardFolder:
     """The shards in a folder, each opened when it is needed. Safe for threads; a fork must make its own.
 
-    `owner` claims the folder for the life of this object. Raises StoreInUse when another process has claimed it.
+    `owner` claims the folder for the life of this object. Raises StoreInUse when another process has claimed it, and
+    StoreRefused for a folder that this process may not read and write.
     """
 
     def __init__(self, folder: Path, *, owner: bool, wait_seconds: float) -> None:
         self.path = folder
         self._wait_seconds = wait_seconds
-        folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         self._lock = HandoverLock(folder)
         self._owner_lock = FileLock(folder / "owner.lock")
         self._changed = threading.Condition()
         self._shards: dict[str, _OpenShard] = {}
+        self._damages: dict[str, tuple[int, int] | None] = {}  # the markers of the shards that are damaged
         self._handing_over = False
         self._closed = threading.Event()
         self._keep_open = owner
@@ -69,7 +75,9 @@ class ShardFolder:
 
         `briefly` closes the shard afterwards, unless it was open before. Raises:
             NothingIndexed: the shard does not exist, and `create` is None.
-            StoreUnavailable: other processes kept the folder for `wait_seconds`.
+            StoreUnavailable: other processes kept the folder for `wait_seconds`, or the machine has no room.
+            StoreDamaged: the engine cannot read its files.
+            StoreRefused: this process may not read and write them.
 
         """
         with self._changed:
@@ -77,10 +85,11 @@ class ShardFolder:
             if self._any_removed():
                 self._changed.wait_for(self._is_idle)
                 self._close_all()
-                self.path.mkdir(parents=True, exist_ok=True)
+                self._make_folder()
                 if self._keep_open:  # its locks were in the folder, too
                     self._owner_lock.release()
                     self._claim()
+            self._raise_damage(name)
             briefly = briefly and name not in self._shards
             if name not in self._shards:
                 shard = self._open(name, create)
@@ -88,7 +97,8 @@ class ShardFolder:
             opened = self._shards[name]
             opened.operations += 1
         try:
-            yield opened.shard
+            with self._engine_errors(name):
+                yield opened.shard
         finally:
             with self._changed:
                 opened.operations -= 1
@@ -120,6 +130,18 @@ class ShardFolder:
             finally:
                 self._release_if_unused()
 
+    def set_aside(self, name: str) -> Path:
+        """Rename the folder of a shard, with all that is in it; return the new path. Raises as `open` does."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._handing_over)
+            self._changed.wait_for(lambda: name not in self._shards or not self._shards[name].operations)
+            self._close(name)
+            self._acquire()
+            try:
+                return _set_aside(self.path / name)
+            finally:
+                self._release_if_unused()
+
     def close(self) -> None:
         """Write everything to disk and release the folder."""
         self._closed.set()
@@ -128,12 +150,26 @@ class ShardFolder:
         self._owner_lock.release()
 
     def _claim(self) -> None:
-        if not self._owner_lock.try_acquire():
+        try:
+            claimed = self._owner_lock.try_acquire()
+        except OSError:
+            raise store_forbidden(self.path) from None
+        if not claimed:
             raise StoreInUse(
                 f"the embedded vector store in {self.path} belongs to a running worker ({self._owner_lock.read()}). "
                 "Embedded Qdrant takes one worker; for more, start a Qdrant server and set QDRANT_URL"
             )
         self._owner_lock.write(f"process {os.getpid()}")
+        for path in self.path.glob("*/"):
+            forget_damage(path)
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            raise store_forbidden(self.path) from None
+        if not is_usable(self.path):
+            raise store_forbidden(self.path)
 
     def _is_idle(self) -> bool:
         return not any(opened.operations for opened in self._shards.values())
@@ -156,8 +192,12 @@ class ShardFolder:
 
     def _acquire(self) -> None:
         """Take the lock of the folder, unless this object has it. Raises StoreUnavailable."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if not self._shards and not self._lock.acquire(self._wait_seconds):
+        self._make_folder()
+        try:
+            acquired = bool(self._shards) or self._lock.acquire(self._wait_seconds)
+        except OSError:
+            raise store_forbidden(self.path) from None
+        if not acquired:
             raise StoreUnavailable(
                 f"the embedded vector store in {self.path} was busy for {self._wait_seconds:.0f} s; "
                 "try again, or start a Qdrant server and set QDRANT_URL"
@@ -170,23 +210,56 @@ class ShardFolder:
     def _open(self, name: str, create: Callable[[Path], EdgeShard] | None) -> EdgeShard:
         self._acquire()
         try:
-            if (self.path / name / COMPLETE).exists():
-                return EdgeShard.load(str(self.path / name))
-            if create is None:
-                raise nothing_indexed()
-            return self._create(self.path / name, create)
+            with self._engine_errors(name):
+                if self._marker(name) is not None:
+                    return EdgeShard.load(str(self.path / name))
+                if create is None:
+                    raise nothing_indexed()
+                return self._create(self.path / name, create)
         except BaseException:
             self._release_if_unused()
             raise
 
     def _create(self, path: Path, create: Callable[[Path], EdgeShard]) -> EdgeShard:
         """Create a shard. The marker is written last: a shard that a crash leaves without marker is created again."""
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            log.warning("%s has no marker: it is set aside as %s", path, _set_aside(path))
         path.mkdir(parents=True)
         shard = create(path)
         shard.flush()
         (path / COMPLETE).touch()
         return shard
+
+    @contextmanager
+    def _engine_errors(self, name: str) -> Iterator[None]:
+        """Translate what the engine raises. Raises StoreError."""
+        path, opening = self.path / name, name not in self._shards
+        try:
+            yield
+        except BaseException as error:
+            failure = engine_failure(error, path, opening=opening)
+            if failure is None:
+                raise
+            if self._is_removed(name):
+                failure = StoreUnavailable(f"the embedded vector store in {path} was removed; try again")
+            self._note(name, failure, error)
+            raise failure from None
+
+    def _note(self, name: str, failure: StoreError, cause: BaseException) -> None:
+        """Log a failure of the engine, and keep a damage until another folder is in place of the shard's."""
+        if not isinstance(failure, StoreDamaged):
+            log.error("%s (%s)", failure.detail, type(cause).__name__)
+        elif name not in self._damages:
+            self._damages[name] = self._marker(name)
+            note_damage(self.path / name, failure, cause)
+
+    def _raise_damage(self, name: str) -> None:
+        """Raise the damage of a shard that is known already."""
+        if name not in self._damages:
+            return
+        if self._damages[name] == self._marker(name):
+            raise store_damaged(self.path / name)
+        del self._damages[name]  # another folder is in its place
 
     def _close_all(self) -> None:
         """Close the open shards, and release the folder to other processes. Call with `_changed` held."""
@@ -202,9 +275,12 @@ class ShardFolder:
         try:
             shard.flush()
             shard.close()
-        except Exception:
-            if not removed:
+        except BaseException as error:
+            failure = engine_failure(error, self.path / name, opening=True)
+            if failure is None and not removed:
                 raise
+            if failure is not None and not removed:  # the operations have succeeded; the next one fails
+                self._note(name, failure, error)
         finally:
             self._release_if_unused()
         if removed:
@@ -231,6 +307,12 @@ class ShardFolder:
                 finally:
                     self._handing_over = False
                     self._changed.notify_all()
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a folder beside itself, to a name that no shard has."""
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    return path.rename(path.with_name(f"{ASIDE_PREFIX}{stamp}-{path.name}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,8 @@ DEPLOYMENT: Final = "rag:deployment"
 
 # Since when workers find it away; gone while they reach it.
 STORE_OUTAGE: Final = "rag:store:away"
+# How many uploads lack chunks in it; gone while none does.
+STORE_INCOMPLETE: Final = "rag:store:incomplete"
 
 # --- Webhooks ---
 

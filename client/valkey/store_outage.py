@@ -1,4 +1,4 @@
-"""Since when workers find the vector store away, for `/ready`."""
+"""Since when workers find the vector store away, and how many uploads lack chunks in it, for `/ready`."""
 
 from __future__ import annotations
 
@@ -32,3 +32,19 @@ async def outage_since(valkey: aioredis.Redis) -> datetime | None:
         return datetime.fromisoformat(noted.decode()) if noted else None
     except ValueError:
         return None
+
+
+def note_incomplete(valkey: Redis, uploads: int, *, seconds: int) -> None:
+    """Note for some time how many uploads lack chunks. Raises RedisError."""
+    valkey.set(keys.STORE_INCOMPLETE, uploads, ex=max(1, seconds))
+
+
+def end_incomplete(valkey: Redis) -> None:
+    """Note that no upload lacks chunks. Raises RedisError."""
+    valkey.delete(keys.STORE_INCOMPLETE)
+
+
+async def incomplete_uploads(valkey: aioredis.Redis) -> int:
+    """Return how many uploads lack chunks. Raises RedisError."""
+    noted = cast("bytes | None", await valkey.get(keys.STORE_INCOMPLETE))
+    return int(noted) if noted and noted.isdigit() else 0

@@ -19,6 +19,7 @@ from schemas import SearchFilter, Upload, UploadStatus
 # The row of a younger file may be about to be written.
 MIN_FILE_AGE_SECONDS = 3_600.0
 FILE_MISSING = "file_missing"
+STORE_ERROR = "store_error"
 # A job works on uploads in these states.
 _IN_PROGRESS = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING})
 
@@ -58,6 +59,36 @@ def check_consistency(
         elif upload.status is UploadStatus.READY and (stored := _count_points(services, upload)) != upload.chunks:
             description = f"upload {upload.upload_id}: {stored} points for {upload.chunks} chunks"
             yield Inconsistency(description, "indexed again", partial(reindex, upload))
+
+
+def incomplete_uploads(services: Services) -> list[Upload]:
+    """Return the uploads that are ready and have fewer points than chunks. Raises StoreError."""
+    points = services.store.count_by_upload()
+    suspects = [
+        upload
+        for upload in services.uploads.all()
+        if upload.status is UploadStatus.READY and points.get((upload.user_id, upload.upload_id), 0) != upload.chunks
+    ]
+    return [upload for upload in suspects if _lacks_points(services, upload)]
+
+
+def lost_with_the_store(services: Services) -> list[Upload]:
+    """Return the failed uploads whose points, or whose indexing, a damaged store has cost."""
+    return [
+        upload
+        for upload in services.uploads.all()
+        if upload.status is UploadStatus.FAILED
+        and upload.reason != FILE_MISSING
+        and (upload.indexed_at is not None or upload.reason == STORE_ERROR)
+    ]
+
+
+def _lacks_points(services: Services, upload: Upload) -> bool:
+    """Return True if an upload still lacks points: it may have been indexed again since they were counted."""
+    current = services.uploads.get(upload.upload_id)
+    if current is None or current.status is not UploadStatus.READY:
+        return False
+    return _count_points(services, current) < (current.chunks or 0)
 
 
 def _points_without_rows(
