@@ -24,6 +24,8 @@ from api.plain_requests import PlainAnswers
 from api.pools import Pools
 from api.request_log import RequestLog
 from api.routes import batches, chat, events, health, jobs, uploads, webhooks
+from api.v1 import models as v1_models
+from api.v1.errors import OpenAIErrors
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
 from auth.quotas import Quotas
 from client.files.store import open_file_store
@@ -52,7 +54,7 @@ is `finished`, or `GET /result/{job_id}` until it answers 200. Every failure is 
 
 
 class RagApi(FastAPI):
-    """The FastAPI app, with a complete OpenAPI document and four layers around Starlette's middleware."""
+    """The FastAPI app, with a complete OpenAPI document and five layers around Starlette's middleware."""
 
     def __init__(self, settings: Settings) -> None:
         """Set up the app without its middleware and routes; create_app adds both."""
@@ -74,7 +76,7 @@ class RagApi(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap Starlette's stack, whose outermost layer makes the 500: a 500 needs the headers and a log line too."""
-        app = SecurityHeaders(RequestLog(LoadShedding(super().build_middleware_stack())))
+        app = SecurityHeaders(RequestLog(OpenAIErrors(LoadShedding(super().build_middleware_stack()))))
         return Forwarding(app, proxies=self._settings.trusted_proxies, root_path=self._settings.root_path)
 
     def openapi(self) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install_handlers(app)
     if settings.docs_enabled:
         swagger.install(app)
-    for module in (chat, batches, jobs, events, uploads, webhooks, health):
+    for module in (chat, batches, jobs, events, uploads, webhooks, health, v1_models):
         app.include_router(module.router)
     return app
 

@@ -40,6 +40,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests", "multipart_forms"},
         {"upload_limits"},
         {"routes"},
+        {"v1"},
         {"openapi"},
     ],
 }

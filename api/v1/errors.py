@@ -1,0 +1,144 @@
+"""Errors of /v1 in OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`.
+
+Every layer answers with a problem document; OpenAIErrors translates the documents of paths under /v1. A route of /v1
+raises ApiError where the code says more than the status.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.dependencies import ScopedRoute
+from api.problems import MEDIA_TYPE
+from errors import RequestError
+
+PREFIX: Final = "/v1/"
+# OpenAI's clients repeat a 409 three times, and know neither 410, 415 nor 422.
+_STATUSES: Final[Mapping[int, int]] = {409: 400, 410: 404, 415: 400, 422: 400}
+# The code of an error and its type, by the status that the client gets.
+_CODES: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("invalid_request_error", "invalid_request_error"),
+    401: ("invalid_api_key", "invalid_request_error"),
+    403: ("permission_denied", "invalid_request_error"),
+    404: ("not_found", "invalid_request_error"),
+    413: ("request_too_large", "invalid_request_error"),
+    429: ("rate_limit_exceeded", "rate_limit_error"),
+}
+_SERVER_ERROR: Final = ("server_error", "server_error")
+# Kinds of not found, by the title of the problem.
+_NOT_FOUND: Final[Mapping[str, str]] = {
+    "Job not found": "response_not_found",
+    "Job expired": "response_not_found",
+    "Upload not found": "file_not_found",
+    "File missing": "file_not_found",
+}
+
+
+class ApiError(RequestError):
+    """An error of a route of /v1. `param` names the parameter that is wrong."""
+
+    def __init__(self, detail: str, *, code: str, param: str | None = None, status: int = 400) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.param = param
+        self.answer_status = status
+
+
+def unsupported(param: str, what: str) -> ApiError:
+    """Return the error for a value that OpenAI accepts and this service does not. `what`: what to send instead."""
+    return ApiError(f"{param}: {what}", code="unsupported_value", param=param)
+
+
+def invalid(problem: ValidationError) -> RequestValidationError:
+    """Return the error of a body that does not validate."""
+    return RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in problem.errors()])
+
+
+def error_body(message: str, *, type_: str, param: str | None, code: str) -> dict[str, Any]:
+    """Return the body of an error."""
+    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+
+
+class OpenAIRoute(ScopedRoute):
+    """A route of /v1: checks scopes before the body is read, and answers an ApiError with its code."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the function that answers a request."""
+        handle = super().get_route_handler()
+
+        async def handle_errors(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ApiError as error:
+                kind = _CODES.get(error.answer_status, _SERVER_ERROR)[1]
+                body = error_body(error.detail, type_=kind, param=error.param, code=error.code)
+                return JSONResponse(body, status_code=error.answer_status)
+
+        return handle_errors
+
+
+class OpenAIErrors:
+    """ASGI middleware that translates the problem documents of the paths under /v1. Stands outside all that refuse."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return the answer to a request: without a coroutine of our own, which every open stream would keep."""
+        if scope["type"] == "http" and scope["path"].startswith(PREFIX):
+            send = _translating(send)
+        return self._app(scope, receive, send)
+
+
+def _translating(send: Send) -> Send:
+    """Return a `send` that holds the head of a problem back until its body is there, and sends both translated."""
+    head: Message | None = None
+    parts: list[bytes] = []
+
+    async def send_translated(message: Message) -> None:
+        nonlocal head
+        if message["type"] == "http.response.start":
+            if dict(message.get("headers", ())).get(b"content-type") != MEDIA_TYPE.encode():
+                await send(message)
+            else:
+                head = message
+            return
+        if head is None:
+            await send(message)
+            return
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            start, head = head, None
+            status, body = _translate(b"".join(parts), start["status"])
+            await send({**start, "status": status, "headers": _headers(start["headers"], body)})
+            await send({"type": "http.response.body", "body": body})
+
+    return send_translated
+
+
+def _translate(document: bytes, status: int) -> tuple[int, bytes]:
+    """Return the status and the body of an error; of a HEAD request, whose document is empty, no body."""
+    code, kind = _CODES.get(_STATUSES.get(status, status), _SERVER_ERROR if status >= 500 else _CODES[400])  # noqa: PLR2004
+    answered = _STATUSES.get(status, status)
+    if not document:
+        return answered, b""
+    problem = json.loads(document)
+    if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
+        code = _NOT_FOUND.get(problem["title"], code)
+    fields = problem.get("errors") or [{"field": None}]
+    body = error_body(problem["detail"], type_=kind, param=fields[0]["field"], code=code)
+    return answered, json.dumps(body, ensure_ascii=False).encode()
+
+
+def _headers(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
+    replaced = {b"content-type": b"application/json", b"content-length": str(len(body)).encode()}
+    return [(name, replaced.get(name, value)) for name, value in headers]
