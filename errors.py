@@ -27,6 +27,7 @@ AppError
 ├── UploadsUnavailable         503, the SQL database does not answer
 ├── FilesUnavailable           503, the file store does not answer
 │   └── FileMissing            404, the file store has lost the file of an upload
+├── IndexSwitched              another version of the index is searched now: begin again
 ├── UploadGone                 409, the upload was deleted, or another job took it over, while a job worked on it
 ├── JobTimedOut                the job reached its time limit
 ├── JobStopped                 another worker has taken over the job
@@ -221,6 +222,13 @@ class FileMissing(FilesUnavailable):
 class UploadGone(AppError):
     status = 409
     title = "Upload gone"
+
+
+class IndexSwitched(AppError):
+    title = "Index switched"
+
+    def __init__(self) -> None:
+        super().__init__("another version of the index is searched now; try again", retry_after_seconds=1)
 
 
 class JobTimedOut(AppError):

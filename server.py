@@ -23,7 +23,7 @@ from api.middleware.security_headers import HeadRequests, SecurityHeaders
 from api.plain_requests import PlainAnswers
 from api.pools import Pools
 from api.request_log import RequestLog
-from api.routes import batches, chat, events, health, jobs, uploads, webhooks
+from api.routes import batches, chat, events, health, index_versions, jobs, uploads, webhooks
 from api.v1 import models as v1_models
 from api.v1.errors import OpenAIErrors
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
@@ -31,7 +31,9 @@ from auth.quotas import Quotas
 from client.files.store import open_file_store
 from client.rq_client import JobQueue
 from client.sql.database import Database
+from client.sql.index_versions import IndexVersionRepository
 from client.sql.uploads import UploadRepository
+from documents.index_builds import IndexBuilds
 from documents.service import DocumentService
 from errors import AppError
 from settings import VERSION, Settings
@@ -95,7 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install_handlers(app)
     if settings.docs_enabled:
         swagger.install(app)
-    for module in (chat, batches, jobs, events, uploads, webhooks, health, v1_models):
+    for module in (chat, batches, jobs, events, index_versions, uploads, webhooks, health, v1_models):
         app.include_router(module.router)
     return app
 
@@ -150,13 +152,14 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             in_sql_thread=pools.sql.run,
             in_files_thread=pools.files.run,
         )
+        builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
         relay = open_relay(settings)
         async with AsyncExitStack() as stack:  # closes in reverse order
             stack.callback(upload_repository.close)
             stack.callback(pools.close)
             stack.push_async_callback(queue.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
-            await stack.enter_async_context(_reconciling(documents))
+            await stack.enter_async_context(_reconciling(documents, builds))
             await asyncio.to_thread(database.prepare)
             await stack.enter_async_context(keys.refreshed())
             yield AppState(
@@ -165,6 +168,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 uploads=upload_repository,
                 files=files,
                 documents=documents,
+                builds=builds,
                 webhooks=relay.store,
                 quotas=Quotas(settings, queue.valkey),
                 authenticator=Authenticator(settings, keys),
@@ -185,9 +189,9 @@ async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _reconciling(documents: DocumentService) -> AsyncIterator[None]:
-    """Run the task that looks for uploads whose job was lost."""
-    task = asyncio.create_task(_reconcile_forever(documents))
+async def _reconciling(documents: DocumentService, builds: IndexBuilds) -> AsyncIterator[None]:
+    """Run the task that looks for uploads, and builds of the index, whose job was lost."""
+    task = asyncio.create_task(_reconcile_forever(documents, builds))
     try:
         yield
     finally:
@@ -196,10 +200,11 @@ async def _reconciling(documents: DocumentService) -> AsyncIterator[None]:
             await task
 
 
-async def _reconcile_forever(documents: DocumentService) -> None:
+async def _reconcile_forever(documents: DocumentService, builds: IndexBuilds) -> None:
     while True:
         await asyncio.sleep(RECONCILE_SECONDS)
         try:
             await documents.reconcile_unfinished()
+            await builds.supervise()
         except AppError as error:
             log.warning("uploads could not be checked for lost jobs: %s", error.detail)

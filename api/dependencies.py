@@ -19,6 +19,7 @@ from auth.quotas import Quotas
 from client.files.store import FileStore
 from client.rq_client import JobQueue
 from client.sql.uploads import UploadRepository
+from documents.index_builds import IndexBuilds
 from documents.service import DocumentService
 from errors import Forbidden
 from observability import logs
@@ -35,6 +36,7 @@ class AppState(TypedDict):
     uploads: UploadRepository
     files: FileStore
     documents: DocumentService
+    builds: IndexBuilds
     webhooks: WebhookStore
     authenticator: Authenticator
     quotas: Quotas
@@ -55,6 +57,7 @@ JobQueueDep = Annotated[JobQueue, _from_state("queue")]
 UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
 FileStoreDep = Annotated[FileStore, _from_state("files")]
 DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
+IndexBuildsDep = Annotated[IndexBuilds, _from_state("builds")]
 WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
 PoolsDep = Annotated[Pools, _from_state("pools")]
 QuotasDep = Annotated[Quotas, _from_state("quotas")]

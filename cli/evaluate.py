@@ -125,7 +125,6 @@ async def _answer(query: Query, services: Services) -> Answer:
         chat=services.chat,
         judge=services.judge,
         report=_ignore,
-        embedding_model=services.embedding_model,
     )
 
 

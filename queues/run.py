@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from client.rq.records import QUEUES
 from errors import SettingsError, StoreError, StoreInUse, UploadsUnavailable
 from queues import wiring
+from queues.jobs import building
 from queues.ragworker.worker import RagWorker
 from queues.store_check import StoreCheck
 from queues.wiring import Services
@@ -22,6 +24,7 @@ from webhooks.relay import RelayThread, open_relay
 log = logging.getLogger("rq.worker")
 
 RETRY_SECONDS = 0.5
+AWAY_SECONDS = 2.0
 
 
 def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -> None:
@@ -42,11 +45,30 @@ def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -
         worker = _make_worker(connection, settings)
         with suppress(RedisError, UploadsUnavailable, StoreError):  # jobs wait for what is away, or say so
             wiring.establish_deployment(services, connection)
+        _resume_build(services, connection)
         with StoreCheck(services, connection):
             worker.work(logging_level=settings.log_level)
     finally:
         relay.stop()
         services.close()
+
+
+def _resume_build(services: Services, connection: Redis) -> None:
+    """Have the index built that the settings ask for, now or as soon as what is away is back."""
+
+    def resume() -> bool:
+        try:
+            building.resume_build(services, connection)
+        except (RedisError, UploadsUnavailable, StoreError):
+            return False
+        return True
+
+    def resume_later() -> None:
+        while not resume():
+            time.sleep(AWAY_SECONDS)
+
+    if not resume():
+        threading.Thread(target=resume_later, name="resume-build", daemon=True).start()
 
 
 def _open_services(settings: Settings, patience_seconds: float) -> Services:

@@ -17,20 +17,22 @@ from client.files.store import FileStore, open_file_store
 from client.llm.chat import make_chat
 from client.llm.embeddings import make_embedder
 from client.llm.threaded import ThreadedChat
+from client.qdrant.base import Collections
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.health import vector_store_condition
 from client.qdrant.store import VectorStore
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
+from client.sql.index_versions import IndexVersionRepository
 from client.sql.uploads import UploadRepository
-from documents.access_filter import AccessFilter
 from documents.deployment import establish, require_own_queue
 from errors import UploadsUnavailable
+from queues.search_index import MakeQueryEmbedder, SearchIndex
 from rag.answer.pipeline import ChatModel
 from rag.answer.verification import Judge
 from rag.ingest.extraction import ExtractionLimits, close_readers
-from rag.search.retriever import QueryEmbedder, Reranker, Retriever
-from settings import LEXICAL_MODEL, LOCAL_MODEL, Settings, get_settings
+from rag.search.retriever import QueryEmbedder, Reranker
+from settings import LOCAL_MODEL, Settings, get_settings
 
 EMBEDDED_THREADS = 4
 SERVER_THREADS = 32
@@ -41,24 +43,32 @@ class Services:
     """The services that jobs use.
 
     `chat`, which answers, and `rewriter`, which rewrites follow-up questions, are None when offline; `judge`, which
-    verifies citations, also without VERIFY_MODEL. `embedding_model` is None for lexical search alone.
+    verifies citations, also without VERIFY_MODEL.
     """
 
-    store: VectorStore
+    index: SearchIndex
     chat: ChatModel | None
     judge: Judge | None
     rewriter: ChatModel | None
     bm25: Bm25Encoder
-    retriever: Retriever
-    embedding_model: str | None
     deployment: DeploymentRepository
     uploads: UploadRepository
     files: FileStore
     limits: ExtractionLimits
 
+    @property
+    def store(self) -> VectorStore:
+        """The store of the version of the index that is searched now."""
+        return self.index.searched().store
+
+    @property
+    def retriever(self) -> SearchIndex:
+        """The retriever of whichever version of the index is searched."""
+        return self.index
+
     def close(self) -> None:
         """Close the store and the connections, and end the processes that read files."""
-        self.store.close()
+        self.index.close()
         self.uploads.close()
         close_readers()
 
@@ -69,27 +79,27 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     With `folder` the store is an embedded one in that folder, whatever the settings say.
     Raises StoreInUse when another process has claimed the embedded store.
     """
+    make_embedder(settings)  # raises SettingsError when a package of the local model is missing
     bm25 = Bm25Encoder()
-    store = _open_store(settings, bm25, owner=owner, folder=folder)
     database = Database(settings)
     uploads = UploadRepository(database)
-    chat, query_embedder = _make_models(settings)
-    retriever = Retriever(
-        AccessFilter(store, uploads) if folder is None else store,
-        bm25.terms,
-        embedder=query_embedder,
+    chat, make_query_embedder = _make_models(settings)
+    index = SearchIndex(
+        settings,
+        _open_collections(settings, owner=owner, folder=folder),
+        IndexVersionRepository(database),
+        uploads,
+        bm25,
+        make_query_embedder=make_query_embedder,
         reranker=_make_reranker(settings),
-        context_tokens=settings.context_tokens,
-        calibrated_cosine=settings.dense_model == LOCAL_MODEL,
+        fixed=folder is not None,
     )
     return Services(
-        store=store,
+        index=index,
         chat=chat,
         judge=_make_judge(settings, chat),
         rewriter=_make_rewriter(settings),
         bm25=bm25,
-        retriever=retriever,
-        embedding_model=settings.dense_model,
         deployment=DeploymentRepository(database),
         uploads=uploads,
         files=open_file_store(settings),
@@ -102,16 +112,24 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
     )
 
 
-def _make_models(settings: Settings) -> tuple[ChatModel | None, QueryEmbedder | None]:
-    """Make the model that answers, and the embedder of questions. None for each that the settings leave out."""
-    if settings.offline and settings.dense_model is None:
-        return None, None
+def _make_models(settings: Settings) -> tuple[ChatModel | None, MakeQueryEmbedder]:
+    """Make the model that answers, None when offline, and the function that makes the embedder of a model."""
+    if settings.offline:
+        return None, _make_offline_embedder
     from client.llm.completions import make_completions  # imports aiohttp: an offline worker would pay 0.1 s and 14 MB
     from client.llm.query_embeddings import make_query_embedder
     from client.llm.retries import ProviderCalls
 
     calls = ProviderCalls(settings)
-    return make_completions(settings, calls), make_query_embedder(settings, calls)
+    return make_completions(settings, calls), lambda own: make_query_embedder(own, calls)
+
+
+def _make_offline_embedder(settings: Settings) -> QueryEmbedder | None:
+    if settings.dense_model is None:
+        return None
+    from client.llm.query_embeddings import make_query_embedder  # imports aiohttp
+
+    return make_query_embedder(settings)
 
 
 def _make_rewriter(settings: Settings) -> ChatModel | None:
@@ -135,24 +153,23 @@ def _make_reranker(settings: Settings) -> Reranker | None:
     return make_reranker(settings)
 
 
-def _open_store(settings: Settings, bm25: Bm25Encoder, *, owner: bool, folder: Path | None) -> VectorStore:
-    dense = make_embedder(settings)
-    model = settings.dense_model or LEXICAL_MODEL
+def _open_collections(settings: Settings, *, owner: bool, folder: Path | None) -> Collections:
     if folder is not None or settings.qdrant_url is None:
-        from client.qdrant.embedded import embedded_store
+        from client.qdrant.embedded import EmbeddedCollections
 
-        return embedded_store(folder or settings.qdrant_dir, model=model, dense=dense, bm25=bm25, owner=owner)
+        return EmbeddedCollections(folder or settings.qdrant_dir, owner=owner)
     # Imported only when needed: a stock worker would pay 0.9 s for each job.
     from client.qdrant.connection import connect
-    from client.qdrant.server import server_store
+    from client.qdrant.server import ServerCollections
 
-    return server_store(connect(settings), model=model, dense=dense, bm25=bm25)
+    return ServerCollections(connect(settings))
 
 
 def establish_deployment(services: Services, valkey: Redis | None) -> None:
     """Check that SQL, Valkey and the vector store belong together; see documents.deployment."""
     global _checked
     establish(services.deployment, services.uploads, valkey, services.store)
+    services.index.own(services.deployment.read())
     _checked = services
 
 

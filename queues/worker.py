@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from client.llm.retries import MAX_CALLS
+from client.rq.build_task import BuildStep, BuildTask
 from errors import StoreUnavailable
 from queues import context, stock
 from queues.context import JobContext
-from queues.jobs import indexing
+from queues.jobs import building, indexing
 from queues.jobs.answering import answer_question
 from queues.jobs.delivery import attempt_delivery
 from queues.wiring import check_deployment, close_loop, get_services
@@ -62,6 +63,26 @@ def remove_upload(payload: dict[str, Any]) -> dict[str, Any]:
         task = UploadTask.model_validate(payload)
         removed = _outlasting_outages(job, lambda: indexing.remove_upload(task, get_services()))
         return removed.model_dump(mode="json")
+
+
+def build_index(payload: dict[str, Any]) -> dict[str, Any]:
+    """Do a step of building a version of the index. Takes a BuildTask and returns a BuildStep, both as plain data."""
+    with _reporting_job() as job:
+        task, services = BuildTask.model_validate(payload), get_services()
+
+        def run() -> BuildStep:
+            if not task.begin:
+                return building.run_step(services, job.report, job_id=job.job_id or None)
+            building.begin_build(services, again=task.again)
+            return BuildStep()
+
+        step = _outlasting_outages(job, run)
+        if job.valkey is not None:
+            if task.begin:
+                building.start_steps(services, job.valkey)
+            elif step.more:
+                building.submit_next(services, job.valkey, job_id=job.job_id)
+        return step.model_dump(mode="json")
 
 
 def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:

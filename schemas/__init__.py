@@ -184,19 +184,6 @@ class Completion(Frozen):
     incomplete: Incomplete | None = None
 
 
-class Draft(Frozen):
-    """What a model answered to a job's question, with all that is needed to make the answer of it.
-
-    `question` is the question, rewritten so that it can be understood alone. `reranker` and `times` are as in Answer.
-    """
-
-    question: str
-    completion: Completion
-    passages: tuple[Passage, ...]
-    reranker: str
-    times: dict[str, float]
-
-
 class Turn(Frozen):
     """A question of a conversation, rewritten so that it can be understood alone, and its answer."""
 
@@ -241,6 +228,7 @@ class Answer(Frozen):
     if the same question was answered before over the same documents. `rewritten` is the question that was searched for,
     if the conversation changed it. `unsupported` counts citations removed because their source does not support them.
     `times` holds seconds: queue, embed, search, rerank, model, verify. `incomplete` says why the model's text was cut.
+    `not_searched` counts the user's documents that the search left out, since they were still being indexed.
     """
 
     text: str
@@ -254,6 +242,7 @@ class Answer(Frozen):
     cached: bool = False
     rewritten: str | None = None
     incomplete: Incomplete | None = None
+    not_searched: int = 0
 
 
 WAITING_FOR_STORE = "waiting for the vector store"

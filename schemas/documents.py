@@ -25,7 +25,7 @@ class Upload(Frozen):
 
     `job_id` is the present or the last job of the upload; None if index.py does the work. `indexed_at` is the last time
     at which the upload became ready; None before the first. Search finds the chunks only if `indexed_at` is set and no
-    delete has begun.
+    delete has begun. The chunks are then in the version `index_version` of the index.
     """
 
     upload_id: str
@@ -46,6 +46,7 @@ class Upload(Frozen):
     updated_at: datetime
     started_at: datetime | None = None
     indexed_at: datetime | None = None
+    index_version: int | None = None
 
 
 class UploadTask(Frozen):

@@ -27,7 +27,8 @@ FLOORS: dict[str, list[set[str]]] = {
     "rag": [{"text"}, {"ingest"}, {"search"}, {"citations"}, {"answer"}, {"eval"}],
     "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
     "queues": [
-        {"wiring", "health", "context"},
+        {"search_index", "health", "context"},
+        {"wiring"},
         {"jobs"},
         {"stock", "ragworker"},
         {"worker", "store_check"},

@@ -8,12 +8,14 @@ from typing import Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import JobQueueDep, SettingsDep
+from api.dependencies import IndexBuildsDep, JobQueueDep, SettingsDep
 from api.problems import openapi_problems, problem_response
+from api.routes.index_versions import IndexView, index_view
 from client.files import data_dir
 from client.qdrant.health import Condition, vector_store_condition, warning_about
 from client.rq.status import QueueState
-from errors import QueueUnavailable
+from documents.index_builds import IndexBuilds, IndexState
+from errors import QueueUnavailable, UploadsUnavailable
 from observability import commands
 from observability.wording import counted
 from settings import Settings
@@ -57,6 +59,9 @@ class Ready(BaseModel):
     vector_store_away_since: datetime | None = Field(
         None, description="Since when jobs have waited for the vector store, while any worker does not reach it."
     )
+    index: IndexView | None = Field(
+        None, description="The index that answers questions, and the one being built; null while SQL is away."
+    )
 
 
 @router.get("/")
@@ -83,9 +88,10 @@ async def health() -> Health:
     },
     response_model=Ready,
 )
-async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
-    """Report the state of Valkey, the workers and the vector store."""
-    store = await vector_store_condition(settings)
+async def ready(queue: JobQueueDep, settings: SettingsDep, builds: IndexBuildsDep) -> Ready | Response:
+    """Report the state of Valkey, the workers, the vector store and the index."""
+    index = await _index_state(builds)
+    store = await vector_store_condition(settings, index.searched.collection if index and index.searched else None)
     low_space = data_dir.low_space(settings)
     try:
         valkey = await queue.condition()
@@ -112,13 +118,23 @@ async def ready(queue: JobQueueDep, settings: SettingsDep) -> Ready | Response:
         )
     if low_space:
         warnings.append(low_space)
+    if index is not None and index.building is not None and index.building.error is not None:
+        warnings.append(f"the new index is not used: {index.building.error}")
     return Ready(
         status="degraded" if warnings else "ready",
         parts=Parts(valkey="ready", workers=workers, vector_store=store),
         queues=[QueuePart(name=state.name, waiting=state.waiting, workers=len(state.workers)) for state in states],
         warnings=warnings,
         vector_store_away_since=away_since,
+        index=None if index is None else index_view(index),
     )
+
+
+async def _index_state(builds: IndexBuilds) -> IndexState | None:
+    try:
+        return await builds.state()
+    except UploadsUnavailable:
+        return None
 
 
 def _warnings(

@@ -100,6 +100,9 @@ class JobResult(BaseModel):
     incomplete: Incomplete | None = Field(
         None, description="`max_tokens` if the model reached its limit of tokens, so that the answer is cut."
     )
+    not_searched: int | None = Field(
+        None, description="Number of your documents that were still being indexed, so that they were not searched."
+    )
     usage: Usage | None = Field(None, description="Tokens used, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")
     error: str | None = Field(None, description="What went wrong and what to do; when failed or cancelled.")

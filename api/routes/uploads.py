@@ -20,6 +20,7 @@ from api.dependencies import (
     ANY_SCOPE,
     DocumentServiceDep,
     FileStoreDep,
+    IndexBuildsDep,
     JobQueueDep,
     PoolsDep,
     QuotasDep,
@@ -35,11 +36,13 @@ from api.multipart_forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES
 from api.pools import Pools
 from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKeyHeader
+from api.routes.index_versions import IndexVersionView, version_view
 from api.upload_limits import UploadRoute
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
 from client.rq_client import JobQueue
+from client.sql.index_versions import IndexVersion
 from documents.incoming import clean_name
 from documents.media_types import MEDIA_TYPES, detect
 from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
@@ -114,6 +117,8 @@ class UploadView(BaseModel):
     indexed_at: datetime | None = Field(
         None, description="When the upload last became ready; the upload is searched since then."
     )
+    searched: bool = Field(description="True if questions find the upload now, also while it is indexed again.")
+    index: IndexVersionView | None = Field(None, description="The version of the index in which questions find it.")
 
 
 class UploadPage(BaseModel):
@@ -265,6 +270,7 @@ async def _add_callback(
 async def uploads(
     repository: UploadRepositoryDep,
     pools: PoolsDep,
+    builds: IndexBuildsDep,
     owner: VisibleOwnerDep,
     status: Annotated[UploadStatus | None, Query(description="Only uploads with this status.")] = None,
     name: Annotated[str | None, Query(max_length=255, description="Only uploads with this in their name.")] = None,
@@ -276,7 +282,8 @@ async def uploads(
     page, following = await pools.sql.run(
         repository.page, owner, limit=limit, status=status, name=part_of_name, cursor=cursor
     )
-    return UploadPage(uploads=[_view(item) for item in page], next=following)
+    versions = await builds.versions()
+    return UploadPage(uploads=[_view(item, versions) for item in page], next=following)
 
 
 @router.get(
@@ -285,9 +292,11 @@ async def uploads(
     responses=openapi_problems(404, 422, 503),
     response_model_exclude_none=True,
 )
-async def upload_state(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadView:
+async def upload_state(
+    upload_id: str, documents: DocumentServiceDep, builds: IndexBuildsDep, owner: VisibleOwnerDep
+) -> UploadView:
     """Return the state of an upload."""
-    return _view(await documents.get(upload_id, user_id=owner))
+    return _view(await documents.get(upload_id, user_id=owner), await builds.versions())
 
 
 @router.get(
@@ -372,5 +381,8 @@ def _accepted(accepted: AcceptedUpload) -> UploadAccepted:
     )
 
 
-def _view(upload: schemas.Upload) -> UploadView:
-    return UploadView.model_validate(upload.model_dump(exclude={"user_id", "file_id"}))
+def _view(upload: schemas.Upload, versions: dict[int, IndexVersion]) -> UploadView:
+    searched = upload.indexed_at is not None and upload.status is not UploadStatus.DELETING
+    version = versions.get(upload.index_version or 0) if searched else None
+    fields = upload.model_dump(exclude={"user_id", "file_id", "index_version"})
+    return UploadView(**fields, searched=searched, index=None if version is None else version_view(version))

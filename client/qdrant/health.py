@@ -55,14 +55,15 @@ def _embedded_condition(folder: Path, name: str) -> Condition:
     return "ready" if (folder / name / COMPLETE).exists() else "empty"
 
 
-async def vector_store_condition(settings: Settings) -> Condition:
-    """Return whether chunks can be found, on a server by a search.
+async def vector_store_condition(settings: Settings, collection: str | None = None) -> Condition:
+    """Return whether chunks can be found in a collection, on a server by a search.
 
-    `empty`: nothing was indexed with the current embedding model. `unavailable`: the server does not answer within
-    TIMEOUT_SECONDS, or cannot search now. `refused`: it refuses the key or the search, or the folder of the embedded
-    store may not be read. `damaged`: a process has found the files of the embedded store damaged.
+    `collection`: None for the one of the current embedding model. `empty`: nothing was indexed into it. `unavailable`:
+    the server does not answer within TIMEOUT_SECONDS, or cannot search now. `refused`: it refuses the key or the
+    search, or the folder of the embedded store may not be read. `damaged`: a process has found the files of the
+    embedded store damaged.
     """
-    name = collection_name(settings.dense_model or LEXICAL_MODEL)
+    name = collection or collection_name(settings.dense_model or LEXICAL_MODEL)
     if settings.qdrant_url is None:
         return _embedded_condition(settings.qdrant_dir, name)
     key = api_key(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from client.qdrant.base import Point
@@ -45,15 +45,19 @@ COMPLETE = "complete"
 
 
 class EmbeddingModel(Protocol):
-    """The methods of LangChain's Embeddings that are used here."""
+    """The methods of LangChain's Embeddings that are used here. None stands for a vector that cannot be had."""
 
-    def embed_documents(self, texts: list[str]) -> list[list[float]]: ...
-    def embed_query(self, text: str) -> list[float]: ...
+    def embed_documents(self, texts: list[str]) -> Sequence[list[float] | None]: ...
+    def embed_query(self, text: str) -> list[float] | None: ...
 
 
-def collection_name(model: str) -> str:
-    """Name the collection of an embedding model. Vectors of two models cannot be compared, so each has a collection."""
-    return COLLECTION_PREFIX + re.sub(r"[^A-Za-z0-9_.-]+", "_", model)
+def collection_name(model: str, chunking: int = 1) -> str:
+    """Name the collection of an embedding model and a version of chunking.
+
+    Vectors of two models cannot be compared, and chunks of two versions overlap, so each has a collection.
+    """
+    suffix = f"~c{chunking}" if chunking > 1 else ""
+    return COLLECTION_PREFIX + re.sub(r"[^A-Za-z0-9_.-]+", "_", model) + suffix
 
 
 def point_of(chunk: Chunk, dense: list[float] | None, bm25: Bm25Encoder) -> Point:

@@ -19,12 +19,14 @@ from schemas import Chunk, SearchFilter
 class VectorStore:
     """Chunks that can be written, searched and counted. Safe for threads. Every method raises StoreUnavailable.
 
-    `model` names the embedding model, and so the collection; `dense` is None where search is lexical only.
+    `model` names the embedding model; `dense` is None where search is lexical only. `dimensions` is the length of the
+    vectors that were stored last; None before.
     """
 
     def __init__(self, engine: Engine, *, model: str, dense: EmbeddingModel | None, bm25: Bm25Encoder) -> None:
         self.model = model
         self.engine = engine
+        self.dimensions: int | None = None
         self._dense = dense
         self._bm25 = bm25
 
@@ -39,10 +41,10 @@ class VectorStore:
         texts = [indexed_text(chunk) for chunk in chunks]
         vectors = self._dense.embed_documents(texts) if self._dense else [None] * len(texts)
         points = [point_of(chunk, vector, self._bm25) for chunk, vector in zip(chunks, vectors, strict=True)]
-        dimensions = len(vectors[0]) if vectors[0] else None
+        self.dimensions = next((len(vector) for vector in vectors if vector), self.dimensions)
         while True:
             try:
-                self.engine.upsert(points, dimensions=dimensions)
+                self.engine.upsert(points, dimensions=self.dimensions)
             except StoreUnavailable as outage:
                 on_outage(outage)
             else:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rq.job import JobStatus as RqStatus
 from rq.utils import now, utcformat, utcparse
 
+from client.rq.build_task import BuildStep
 from client.rq.serializer import MAX_BYTES, NotPlainData, PlainSerializer
 from client.valkey import keys
 from errors import JobTimedOut
@@ -24,6 +25,7 @@ Kind = Literal["chat", "document", "webhook"]
 QUEUES: Final[Mapping[Kind, str]] = {"chat": "rag_queries", "document": "rag_documents", "webhook": "rag_webhooks"}
 PROCESS_PDF: Final = "queues.worker.process_pdf"
 REMOVE_UPLOAD: Final = "queues.worker.remove_upload"
+BUILD_INDEX: Final = "queues.worker.build_index"
 # The function of a job of each kind, unless its submitter names another.
 FUNCTIONS: Final[Mapping[Kind, str]] = {
     "chat": "queues.worker.process_query",
@@ -31,7 +33,7 @@ FUNCTIONS: Final[Mapping[Kind, str]] = {
     "webhook": "queues.worker.deliver_webhook",
 }
 # RagWorker calls no other functions.
-ALLOWED_FUNCTIONS: Final = frozenset({*FUNCTIONS.values(), REMOVE_UPLOAD})
+ALLOWED_FUNCTIONS: Final = frozenset({*FUNCTIONS.values(), REMOVE_UPLOAD, BUILD_INDEX})
 KINDS: Final[Mapping[str, Kind]] = {queue: kind for kind, queue in QUEUES.items()}
 MAX_EXCEPTION_CHARS = 4_096
 # The payload of a question with 100 names takes 100 kB.
@@ -192,7 +194,7 @@ def _return_value(result: dict[bytes, bytes], kind: Kind) -> dict[str, object]:
     if kind == "chat":
         Answer.model_validate(value)
     elif kind == "document":
-        (Indexed if "chunks" in value else Removed).model_validate(value)
+        (Indexed if "chunks" in value else BuildStep if "built" in value else Removed).model_validate(value)
     return value
 
 

@@ -15,7 +15,7 @@ from client.rq.event_writer import UNENDED_SECONDS
 from client.rq.listing import EXTRA_SECONDS
 from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
-from client.rq.records import REMOVE_UPLOAD
+from client.rq.records import BUILD_INDEX, REMOVE_UPLOAD
 from client.rq.scripts import load_script
 from client.valkey import keys
 from schemas import Priority
@@ -51,7 +51,11 @@ class Submission:
         script_keys += [keys.owner_jobs(owner), keys.ALL_JOBS]
         if self.conversation_id is not None:
             script_keys.append(keys.conversation_jobs(owner, self.conversation_id))
-        notify = ["", "", ""] if job.function == REMOVE_UPLOAD else outbox.entry_arguments(job.id, owner, self.callback)
+        notify = (
+            ["", "", ""]
+            if job.function in {REMOVE_UPLOAD, BUILD_INDEX}
+            else outbox.entry_arguments(job.id, owner, self.callback)
+        )
         return script_keys, [
             *(job.queue, job.id, UNENDED_SECONDS, result_ttl_seconds + UNENDED_SECONDS, *notify),
             *(repr(job.created_at.timestamp()), result_ttl_seconds + EXTRA_SECONDS),

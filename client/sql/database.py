@@ -34,7 +34,7 @@ from settings import Settings
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0004"
+REVISION = "0005"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
@@ -45,6 +45,7 @@ _MIGRATION_LOCK = 5_210_471_187
 # With literal values, because a partial index serves only a query that has the condition of the index.
 SEARCHABLE = text("(indexed_at IS NOT NULL AND status <> 'deleting')")
 HIDDEN = text("(status = 'deleting' OR (status = 'processing' AND indexed_at IS NULL))")
+PENDING = text("(indexed_at IS NULL AND status IN ('queued', 'processing'))")
 
 
 class _UtcTime(TypeDecorator[datetime]):
@@ -70,6 +71,8 @@ class UploadRow(Base):
     """An upload: see schemas.Upload.
 
     `unique_sha256` is `sha256`; NULL for an upload that may have duplicates (`on_duplicate=keep`) or is being deleted.
+    `built_version` is the version of the index to come that has this content already, with `built_chunks` chunks;
+    `build_error` says why it could not be added to that version.
     """
 
     __tablename__ = "uploads"
@@ -93,6 +96,10 @@ class UploadRow(Base):
     updated_at: Mapped[datetime] = mapped_column(_UtcTime)
     started_at: Mapped[datetime | None] = mapped_column(_UtcTime)
     indexed_at: Mapped[datetime | None] = mapped_column(_UtcTime)
+    index_version: Mapped[int | None]
+    built_version: Mapped[int | None]
+    built_chunks: Mapped[int | None]
+    build_error: Mapped[str | None] = mapped_column(Text)
 
     __table_args__ = (
         Index("uploads_newest", "user_id", "created_at", "upload_id"),
@@ -101,6 +108,7 @@ class UploadRow(Base):
         Index("uploads_status", "status", "upload_id"),
         Index("uploads_searchable", "user_id", "indexed_at", sqlite_where=SEARCHABLE, postgresql_where=SEARCHABLE),
         Index("uploads_hidden", "user_id", "upload_id", sqlite_where=HIDDEN, postgresql_where=HIDDEN),
+        Index("uploads_pending", "user_id", sqlite_where=PENDING, postgresql_where=PENDING),
     )
 
 
@@ -126,6 +134,25 @@ class DeploymentRow(Base):
 
     place: Mapped[int] = mapped_column(primary_key=True)
     deployment_id: Mapped[str] = mapped_column(String(36))
+
+
+class IndexVersionRow(Base):
+    """A version of the index: see client.sql.index_versions.IndexVersion."""
+
+    __tablename__ = "index_versions"
+
+    version_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    model: Mapped[str] = mapped_column(String(255))
+    dimensions: Mapped[int | None]
+    chunking: Mapped[int]
+    collection: Mapped[str] = mapped_column(String(400))
+    state: Mapped[str] = mapped_column(String(10))
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    upload_id: Mapped[str | None] = mapped_column(String(36))
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(_UtcTime)
+    changed_at: Mapped[datetime] = mapped_column(_UtcTime)
 
 
 class Database:

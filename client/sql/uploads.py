@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
-    Select,
     and_,
-    bindparam,
     delete,
     func,
     insert,
@@ -26,9 +22,9 @@ from sqlalchemy import (
     update,
 )
 
-from client.sql.database import HIDDEN, SEARCHABLE, Database, DuplicateRow, UploadRow
-from client.sql.lookups import Lookup
-from errors import InvalidRequest
+from client.sql.database import Database, DuplicateRow, UploadRow
+from client.sql.scopes import SEARCHED, SearchScope, read_scope, read_searchable, read_searchable_version
+from errors import IndexSwitched, InvalidRequest
 from schemas import Upload, UploadStatus
 
 MAX_ERROR_CHARS = 1_000
@@ -36,7 +32,8 @@ MAX_ERROR_CHARS = 1_000
 CANCELLED = ("cancelled", "its indexing was cancelled; index it again")
 BATCH = 500
 _NOT_DELETING = UploadRow.status != UploadStatus.DELETING
-_COLUMNS = [column for column in UploadRow.__table__.columns if column.name != "unique_sha256"]
+# The columns that Upload shows.
+_COLUMNS = [column for column in UploadRow.__table__.columns if column.name in Upload.model_fields]
 
 
 class UploadRepository:
@@ -121,11 +118,17 @@ class UploadRepository:
         """Record how many pages are indexed. None as for `start`."""
         return self._change(upload_id, _indexed_by(job_id), pages_done=pages_done, pages=pages)
 
-    def finish(self, upload_id: str, *, job_id: str | None, pages: int, chunks: int) -> Upload | None:
-        """Mark an upload as ready: every chunk is stored. None as for `start`."""
+    def finish(
+        self, upload_id: str, *, job_id: str | None, pages: int, chunks: int, index_version: int | None = None
+    ) -> Upload | None:
+        """Mark an upload as ready: every chunk is stored in a version of the index. None as for `start`.
+
+        Raises IndexSwitched if that version is no longer searched. The version being built lacks the content then.
+        """
         return self._change(
             upload_id,
             _indexed_by(job_id),
+            only_while_searched=index_version,
             status=UploadStatus.READY,
             pages=pages,
             pages_done=pages,
@@ -133,6 +136,9 @@ class UploadRepository:
             reason=None,
             error=None,
             indexed_at=datetime.now(UTC),
+            index_version=index_version,
+            built_version=None,
+            build_error=None,
         )
 
     def fail(self, upload_id: str, *, job_id: str | None, reason: str, error: str) -> Upload | None:
@@ -155,7 +161,7 @@ class UploadRepository:
         """
         unchanged = and_(UploadRow.status == upload.status, UploadRow.job_id.is_not_distinct_from(upload.job_id))
         values = {"status": UploadStatus.QUEUED, "pages_done": 0, "reason": None, "error": None} | values
-        return self._change(upload.upload_id, unchanged, job_id=job_id, **values)
+        return self._change(upload.upload_id, unchanged, job_id=job_id, only_while_searched=None, **values)
 
     def mark_deleting(self, upload_id: str, *, user_id: str | None, job_id: str) -> Upload | None:
         """Hide an upload from every answer until it is deleted. An upload already being deleted is not changed."""
@@ -178,13 +184,8 @@ class UploadRepository:
 
     def searchable(self, user_id: str | None, upload_ids: Collection[str]) -> set[str]:
         """Return which of these uploads an answer may cite: indexed at least once, and not being deleted."""
-        if not upload_ids:
-            return set()
         ids = list(upload_ids)
-        size = 1 << (len(ids) - 1).bit_length()
-        values = {f"id{n}": upload_id for n, upload_id in enumerate(ids + ids[:1] * (size - len(ids)))}
-        rows = self._database.look_up(lambda lookup: lookup.rows(_searchable_among(size), **values))
-        return {upload_id for upload_id, owner in rows if user_id is None or owner == user_id}
+        return self._database.look_up(lambda lookup: read_searchable(lookup, user_id, ids)) if ids else set()
 
     def names(self, user_id: str | None, upload_ids: Collection[str]) -> dict[str, str]:
         """Return the names of the uploads that exist and belong to the user, by id."""
@@ -200,19 +201,16 @@ class UploadRepository:
     def searchable_version(self, user_id: str | None) -> str:
         """Return a text that changes when a searchable upload of the user is added, removed or indexed again.
 
+        It changes also when another version of the index is searched.
+
         The number of uploads and the time of the latest indexing are enough. Time goes forward, so an earlier set
         cannot return without a later time.
         """
+        return self._database.look_up(lambda lookup: read_searchable_version(lookup, user_id))
 
-        def read(lookup: Lookup) -> str:
-            remembered = lookup.remembered()  # counting 100,000 uploads takes 12 ms
-            if user_id not in remembered:
-                [(count, latest)] = lookup.rows(_searchable_count(everyone=user_id is None), **_owner(user_id))
-                remembered[user_id] = f"{count}/{_utc(latest)}"
-            version: str = remembered[user_id]
-            return version
-
-        return self._database.look_up(read)
+    def search_scope(self, user_id: str | None) -> SearchScope:
+        """Return what a question of the user may search now."""
+        return self._database.look_up(lambda lookup: read_scope(lookup, user_id))
 
     def stored_bytes(self, user_id: str) -> int:
         """Return the size of all files of a user, in bytes, without uploads that are being deleted."""
@@ -228,9 +226,7 @@ class UploadRepository:
 
     def hidden_ids(self, user_id: str | None) -> tuple[str, ...]:
         """Return the ids of uploads whose chunks must not be found: being deleted, or indexed for the first time."""
-        statement = _hidden(everyone=user_id is None)
-        rows = self._database.look_up(lambda lookup: lookup.rows(statement, **_owner(user_id)))
-        return tuple(upload_id for (upload_id,) in rows)
+        return self.search_scope(user_id).hidden
 
     def unfinished(self, *, unchanged_seconds: float, after: str = "", limit: int = BATCH) -> list[Upload]:
         """Return unfinished uploads, unchanged for `unchanged_seconds`, by id, from the first id past `after`."""
@@ -253,8 +249,18 @@ class UploadRepository:
                 return
             last = uploads[-1].upload_id
 
-    def _change(self, upload_id: str, condition: ColumnElement[bool], **values: Any) -> Upload | None:
-        """Change a row if it meets the condition, and return it; None when it does not."""
+    def _change(
+        self,
+        upload_id: str,
+        condition: ColumnElement[bool],
+        *,
+        only_while_searched: int | None = None,
+        **values: Any,
+    ) -> Upload | None:
+        """Change a row if it meets the condition, and return it; None when it does not.
+
+        Raises IndexSwitched unless the version `only_while_searched` is searched.
+        """
         changed = (
             update(UploadRow)
             .where(UploadRow.upload_id == upload_id, condition)
@@ -262,6 +268,11 @@ class UploadRepository:
             .returning(*_COLUMNS)
         )
         with self._database.writing() as connection:
+            if only_while_searched is not None:
+                # The lock makes a switch wait for this change, so that the switch sees the row as it is afterwards.
+                searched = connection.execute(SEARCHED.with_for_update(read=True))
+                if searched.scalar() != only_while_searched:
+                    raise IndexSwitched
             row = connection.execute(changed).first()
         return None if row is None else _upload(row)
 
@@ -277,44 +288,6 @@ class UploadRepository:
 
 def _of_user(user_id: str | None) -> ColumnElement[bool]:
     return true() if user_id is None else UploadRow.user_id == user_id
-
-
-@cache
-def _searchable_among(size: int) -> Select[str, str]:
-    """Return the statement for the searchable uploads, with their users, among `size` ids: `id0`, `id1`, ...
-
-    SQLite would read all uploads of the user if the statement named the user: 100 ms for 100,000 uploads.
-    """
-    ids: list[BindParameter[str]] = [bindparam(f"id{n}") for n in range(size)]
-    return select(UploadRow.upload_id, UploadRow.user_id).where(UploadRow.upload_id.in_(ids), SEARCHABLE)
-
-
-@cache
-def _searchable_count(*, everyone: bool) -> Select[int, datetime | None]:
-    """Return the statement for the number of searchable uploads of `user_id`, and the time of the latest indexing."""
-    return select(func.count(), func.max(UploadRow.indexed_at)).where(_of_bound_user(everyone=everyone), SEARCHABLE)
-
-
-@cache
-def _hidden(*, everyone: bool) -> Select[str]:
-    """Return the statement for the uploads of `user_id` that must not be found."""
-    return select(UploadRow.upload_id).where(_of_bound_user(everyone=everyone), HIDDEN)
-
-
-def _of_bound_user(*, everyone: bool) -> ColumnElement[bool]:
-    return true() if everyone else UploadRow.user_id == bindparam("user_id")
-
-
-def _owner(user_id: str | None) -> dict[str, str]:
-    """Return the values of the statements' parameters."""
-    return {} if user_id is None else {"user_id": user_id}
-
-
-def _utc(value: datetime | str | None) -> datetime | None:
-    """Return a time as the driver returned it, in UTC: a datetime of PostgreSQL, a text of SQLite."""
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).replace(tzinfo=UTC)
-    return None if value is None else value.astimezone(UTC)
 
 
 def _indexed_by(job_id: str | None) -> ColumnElement[bool]:

@@ -15,9 +15,9 @@ from observability import logs
 from queues.context import JobContext
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
-from rag.answer.pipeline import answer_query, cut_notice, finish_draft
+from rag.answer.pipeline import Draft, answer_query, cut_notice, finish_draft
 from rag.answer.token_stream import TokenStream
-from schemas import Answer, Draft, Query, Turn, UploadStatus
+from schemas import Answer, Query, Turn, UploadStatus
 from settings import Settings
 
 log = logging.getLogger("queues")
@@ -129,7 +129,7 @@ async def _answer_or_look_up(
         job.write_event("token", {"text": cached.text})
         return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
     answer = await _answer(query, job, services, follow_up=follow_up)
-    if answer.incomplete is None and _is_verified(answer, services):
+    if answer.incomplete is None and not answer.not_searched and _is_verified(answer, services):
         await asyncio.to_thread(cache.put, key, answer)
     return answer
 
@@ -161,7 +161,6 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
         chat=services.chat,
         judge=services.judge,
         report=job.report,
-        embedding_model=services.embedding_model,
         follow_up=follow_up,
         on_token=lambda text: job.write_event("token", {"text": text}),
         on_restart=job.discard_tokens,
@@ -184,14 +183,7 @@ async def _finish(draft: Draft, query: Query, job: JobContext, services: Service
     stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
     stream.add(draft.completion.text + cut_notice(draft.completion, query.query))
     stream.end()
-    return await finish_draft(
-        draft,
-        query,
-        services.retriever.terms,
-        judge=services.judge,
-        report=job.report,
-        embedding_model=services.embedding_model,
-    )
+    return await finish_draft(draft, query, services.retriever.terms, judge=services.judge, report=job.report)
 
 
 def _require_tokens(user_id: str, valkey: Redis, limit: int) -> None:

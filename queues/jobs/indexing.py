@@ -12,11 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from client.llm.deadline import current_deadline
+from client.qdrant.store import VectorStore
 from client.sql.uploads import CANCELLED
 from errors import (
     AppError,
     DocumentError,
     FileMissing,
+    IndexSwitched,
     JobCancelled,
     JobStopped,
     JobTimedOut,
@@ -57,19 +59,46 @@ def index_upload(
         AppError: indexing failed; the row says why.
 
     """
+    while True:
+        try:
+            return _index_once(
+                task, services, report, job_id=job_id, outlasts_outage=outlasts_outage, on_outage=on_outage
+            )
+        except IndexSwitched:  # the upload is to be in the version that is searched now
+            continue
+
+
+def _index_once(
+    task: UploadTask,
+    services: Services,
+    report: ProgressCallback,
+    *,
+    job_id: str | None,
+    outlasts_outage: Callable[[], bool],
+    on_outage: OutageCallback,
+) -> Indexed:
+    """As `index_upload`, into the version that is searched. Raises IndexSwitched if it is not at the end."""
     before = services.uploads.get(task.upload_id)
     upload = services.uploads.start(task.upload_id, job_id=job_id)
     if before is None or upload is None:
         raise _gone(task, services)
     try:
-        indexed = _index(upload, services, report, fresh=before.started_at is None, on_outage=on_outage)
+        searched = services.index.searched()
+        fresh = before.started_at is None
+        indexed = _index(upload, services, searched.store, report, fresh=fresh, on_outage=on_outage)
         # From here on questions find the chunks, so all chunks must be stored.
-        if services.uploads.finish(task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks) is None:
+        version = searched.version.version_id
+        finished = services.uploads.finish(
+            task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks, index_version=version
+        )
+        if finished is None:
             raise _gone(task, services)
+        if searched.version.dimensions is None and searched.store.dimensions is not None:
+            services.index.versions.set_dimensions(version, searched.store.dimensions)
     except JobCancelled:
         _fail(upload, services, *CANCELLED)
         raise
-    except (UploadGone, JobStopped):
+    except (UploadGone, JobStopped, IndexSwitched):
         raise
     except JobTimedOut:
         _fail(upload, services, *_TIMEOUT)
@@ -103,7 +132,13 @@ def remove_upload(task: UploadTask, services: Services) -> Removed:
 
 
 def _index(
-    upload: Upload, services: Services, report: ProgressCallback, *, fresh: bool, on_outage: OutageCallback
+    upload: Upload,
+    services: Services,
+    store: VectorStore,
+    report: ProgressCallback,
+    *,
+    fresh: bool,
+    on_outage: OutageCallback,
 ) -> Indexed:
     task = UploadTask(upload_id=upload.upload_id, user_id=upload.user_id)
     written_at = time.monotonic()
@@ -139,7 +174,7 @@ def _index(
             media_type=upload.media_type,
         )
         return index_document(
-            document, services.store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
+            document, store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
         )
 
 
@@ -147,7 +182,7 @@ def _gone(task: UploadTask, services: Services) -> UploadGone:
     """Return the error of a job that no longer has its upload; remove the points when the upload was deleted."""
     upload = services.uploads.get(task.upload_id)
     if upload is None or upload.status is UploadStatus.DELETING:
-        services.store.delete(task.upload_id, user_id=task.user_id)
+        services.store.delete_everywhere(task.upload_id, user_id=task.user_id)
         return UploadGone("the upload was deleted")
     return UploadGone("the upload is being indexed by another job")
 

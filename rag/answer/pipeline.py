@@ -9,16 +9,16 @@ from typing import Protocol
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
 from rag.answer.prompt import NOT_ANSWERED, parse_refusal, strip_refusal_mark, system_prompt, user_prompt
-from rag.answer.quoted_answer import quote_passages
+from rag.answer.quoted_answer import not_searched, quote_passages
 from rag.answer.token_stream import TokenStream
 from rag.answer.verification import Judge, Judgement
 from rag.citations.check import Assessment, Verdicts, strip_citations
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
-from rag.search.retriever import Retriever, StageTimer
+from rag.search.retriever import RetrievalResult, StageTimer
 from rag.text.invisible import strip_controls
 from rag.text.language import phrases
-from schemas import Answer, Completion, Draft, Passage, Progress, Query, SearchFilter, Usage, Used
+from schemas import Answer, Completion, Frozen, Passage, Progress, Query, SearchFilter, Usage, Used
 
 
 class ChatModel(Protocol):
@@ -38,26 +38,52 @@ class ChatModel(Protocol):
     ) -> Completion: ...
 
 
+class PassageFinder(Protocol):
+    """Finds the passages for a question, as Retriever.retrieve does, and splits a text into terms."""
+
+    @property
+    def terms(self) -> TermExtractor: ...
+
+    async def retrieve(
+        self, query: Query, search_filter: SearchFilter | None = None, *, follow_up: str | None = None
+    ) -> RetrievalResult: ...
+
+
+class Draft(Frozen):
+    """What a model answered to a job's question, with all that is needed to make the answer of it.
+
+    `question` is the question, rewritten so that it can be understood alone. `reranker`, `times` and `not_searched` are
+    as in Answer, `embedding_model` is as in Used.
+    """
+
+    question: str
+    completion: Completion
+    passages: tuple[Passage, ...]
+    reranker: str
+    times: dict[str, float]
+    embedding_model: str | None = None
+    not_searched: int = 0
+
+
 async def answer_query(
     query: Query,
     *,
-    retriever: Retriever,
+    retriever: PassageFinder,
     chat: ChatModel | None,
     report: ProgressCallback,
     judge: Judge | None = None,
     search_filter: SearchFilter | None = None,
     follow_up: str | None = None,
-    embedding_model: str | None = None,
     on_token: Callable[[str], None] | None = None,
     on_restart: Callable[[], None] = lambda: None,
     on_draft: Callable[[Draft], None] = lambda _draft: None,
 ) -> Answer:
     """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
-    `search_filter` and `follow_up` go to Retriever.retrieve. `embedding_model` is only named in the answer. `on_token`
-    receives the answer in pieces while the model writes, before the citations are checked. `on_restart` is called when
-    the model begins again, so that the pieces so far are invalid. `on_draft` receives what the model answered, at once:
-    `finish_draft` makes the answer of it. `judge` verifies the citations.
+    `search_filter` and `follow_up` go to Retriever.retrieve. `on_token` receives the answer in pieces while the model
+    writes, before the citations are checked. `on_restart` is called when the model begins again, so that the pieces so
+    far are invalid. `on_draft` receives what the model answered, at once: `finish_draft` makes the answer of it.
+    `judge` verifies the citations.
 
     Search and checks run in threads, beside the event loop, which waits for the models.
 
@@ -68,7 +94,8 @@ async def answer_query(
     timer = StageTimer(dict(retrieved.seconds))
     if chat is None or not retrieved.passages:
         answer = await asyncio.to_thread(quote_passages, query.query, retrieved, retriever.terms)
-        used = _used(query, retrieved.reranked_by, len(retrieved.passages), None, embedding_model)
+        answer = answer.model_copy(update={"not_searched": retrieved.not_searched})
+        used = _used(query, retrieved.reranked_by, len(retrieved.passages), None, retrieved.embedding_model)
         return _complete_answer(answer, retrieved.passages, used, None, timer.seconds)
     # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
     report(Progress(stage="answering"))
@@ -81,11 +108,11 @@ async def answer_query(
         passages=tuple(retrieved.passages),
         reranker=retrieved.reranked_by,
         times=timer.seconds,
+        embedding_model=retrieved.embedding_model,
+        not_searched=retrieved.not_searched,
     )
     on_draft(draft)
-    return await finish_draft(
-        draft, query, retriever.terms, judge=judge, report=report, embedding_model=embedding_model
-    )
+    return await finish_draft(draft, query, retriever.terms, judge=judge, report=report)
 
 
 async def finish_draft(
@@ -95,7 +122,6 @@ async def finish_draft(
     *,
     judge: Judge | None = None,
     report: ProgressCallback = lambda _progress: None,
-    embedding_model: str | None = None,
 ) -> Answer:
     """Return the answer of a draft, with its citations checked and, with a judge, verified."""
     timer = StageTimer(dict(draft.times))
@@ -107,9 +133,12 @@ async def finish_draft(
         assessed = await asyncio.to_thread(assess_answer, *checked)
         answer, spent = await _judge(assessed, judge, report, timer)
         usage = add_usage(usage, spent)
+    if draft.not_searched:
+        text = answer.text if answer.answered else f"{answer.text}\n\n{not_searched(query.query, draft.not_searched)}"
+        answer = answer.model_copy(update={"text": text, "not_searched": draft.not_searched})
     if notice := cut_notice(draft.completion, query.query):
         answer = answer.model_copy(update={"text": answer.text + notice, "incomplete": draft.completion.incomplete})
-    used = _used(query, draft.reranker, len(draft.passages), draft.completion, embedding_model)
+    used = _used(query, draft.reranker, len(draft.passages), draft.completion, draft.embedding_model)
     return _complete_answer(answer, list(draft.passages), used, usage, timer.seconds)
 
 

@@ -59,9 +59,19 @@ def _best_passages(passages: list[Passage]) -> list[Passage]:
     return [passage for passage in passages if passage.score >= MIN_SCORE_SHARE * best][:MAX_QUOTES]
 
 
+def not_searched(question: str, documents: int) -> str:
+    """Return the sentence for documents that were not searched, since they are still being indexed."""
+    return f"{phrases(question).not_searched} {documents}."
+
+
 def _nothing_found(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> str:
-    """Return a sentence that nothing was found, and the words of the question that no ranked chunk contains."""
+    """Return a sentence that nothing was found, and the words of the question that no ranked chunk contains.
+
+    While some documents are not searched, nobody knows which words they contain.
+    """
     sentences = phrases(question)
+    if retrieved.not_searched:
+        return f"{sentences.nothing_found} {not_searched(question, retrieved.not_searched)}"
     if not sentences.missing:
         return sentences.nothing_found
     in_chunks: frozenset[int] = frozenset()

@@ -15,6 +15,9 @@ from rag.ingest.layout import Line, body_lines, is_heading, is_table_row
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from schemas import Chunk, Document, Page
 
+# Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
+# are then indexed again in the background, and questions are answered from the old chunks meanwhile.
+CHUNKING_VERSION = 1
 # The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25

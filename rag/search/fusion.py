@@ -24,7 +24,8 @@ class SearchResults:
     `sparse` holds the chunks found by words (BM25), `dense` the chunks found by embedding; `dense` is None when search
     is lexical only. `pages` holds the first chunk of each page that was found by the words of the whole page.
     `documents` maps an upload id to the BM25 score of the document's first pages. `idf` maps each term of the
-    question that some chunk contains to its inverse document frequency in the collection.
+    question that some chunk contains to its inverse document frequency in the collection. `not_searched` is the number
+    of documents that are still being indexed, and so were not searched.
     """
 
     sparse: list[Passage] = field(default_factory=list)
@@ -32,6 +33,7 @@ class SearchResults:
     pages: list[Passage] = field(default_factory=list)
     documents: Mapping[str, float] = field(default_factory=dict)
     idf: Mapping[int, float] = field(default_factory=dict)
+    not_searched: int = 0
 
     @property
     def uploads(self) -> set[str]:
@@ -46,6 +48,7 @@ class SearchResults:
             pages=_from_uploads(self.pages, uploads),
             documents={upload: score for upload, score in self.documents.items() if upload in uploads},
             idf=self.idf,
+            not_searched=self.not_searched,
         )
 
 

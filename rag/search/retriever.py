@@ -38,9 +38,12 @@ PROXIMITY_RERANKER = "closeness"
 
 
 class QueryEmbedder(Protocol):
-    """Turns a question into a vector. Raises ProviderError."""
+    """Turns a question into a vector; None if the model cannot be asked, so that only words are searched.
 
-    async def embed_query(self, text: str) -> list[float]: ...
+    Raises ProviderError.
+    """
+
+    async def embed_query(self, text: str) -> list[float] | None: ...
 
 
 class Store(Protocol):
@@ -66,7 +69,8 @@ class RetrievalResult:
 
     `ranked` holds chunks, best first; `passages` holds the passages for the model, made of the best chunks and their
     neighbours. `relevant` is False when no chunk answers the question. `reranked_by` names the reranker. `seconds` maps
-    each stage to its duration.
+    each stage to its duration. `embedding_model` is None if the search was by words alone. `not_searched` is the number
+    of documents that were not searched, since they are still being indexed.
     """
 
     ranked: list[Passage]
@@ -75,6 +79,8 @@ class RetrievalResult:
     query_terms: QueryTerms
     reranked_by: str
     seconds: dict[str, float]
+    embedding_model: str | None = None
+    not_searched: int = 0
 
 
 @dataclass(slots=True)
@@ -121,6 +127,8 @@ class Retriever:
 
     `embedder` is None where search is lexical only. `context_tokens` bounds all passages together. `calibrated_cosine`
     is True when the store's cosines come from the embedding model for which MIN_COMBINED_RELEVANCE was tuned.
+    `embedding_model` names the model. `dimensions` is the length of the stored vectors, if known: a vector of another
+    length cannot be compared with them, and only words are searched.
 
     Waiting for a model is done in the event loop; the store is searched and chunks are ranked in a thread.
     """
@@ -131,6 +139,8 @@ class Retriever:
     reranker: Reranker | None = None
     context_tokens: int = 3_000
     calibrated_cosine: bool = False
+    embedding_model: str | None = None
+    dimensions: int | None = None
 
     async def retrieve(
         self, query: Query, search_filter: SearchFilter | None = None, *, follow_up: str | None = None
@@ -144,7 +154,7 @@ class Retriever:
         """
         timer = StageTimer()
         with timer.stage("embed"):
-            vector = None if self.embedder is None else await self.embedder.embed_query(query.query)
+            vector = await self._embed(query.query)
         find = partial(self._find, query, search_filter, follow_up, vector, timer)
         if self.reranker is None:
             by_proximity = _Scores(PROXIMITY_RERANKER)
@@ -153,6 +163,10 @@ class Retriever:
         with timer.stage("rerank"):
             scores = await _ask_reranker(self.reranker, query.query, found.reranked)
         return await asyncio.to_thread(self._rank, query, found, scores, timer)
+
+    async def _embed(self, question: str) -> list[float] | None:
+        vector = None if self.embedder is None else await self.embedder.embed_query(question)
+        return None if vector is None or self.dimensions not in {None, len(vector)} else vector
 
     def _find(
         self,
@@ -184,7 +198,16 @@ class Retriever:
             ranked = [passage for passage in ranked if passage.score >= query.min_score]
         with timer.stage("search"):
             passages = join_neighbours(ranked, self.store.neighbours, k=query.k, token_budget=self.context_tokens)
-        return RetrievalResult(ranked, passages, relevant, found.query_terms, reranked_by, timer.seconds)
+        return RetrievalResult(
+            ranked,
+            passages,
+            relevant,
+            found.query_terms,
+            reranked_by,
+            timer.seconds,
+            embedding_model=None if found.results.dense is None else self.embedding_model,
+            not_searched=found.results.not_searched,
+        )
 
     def _order(self, found: _Candidates, scores: _Scores) -> tuple[list[Passage], str]:
         """Return the chunks in their final order, and the name of the reranker. The chunks not reranked follow."""

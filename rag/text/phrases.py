@@ -11,13 +11,14 @@ class Phrases(NamedTuple):
     `nothing_found` is the answer when no document answers the question. `missing` introduces the words of the question
     that no document contains, and is empty for a language without spaces between words, where these words are unknown.
     `quoted` is the header of an answer that quotes passages without a model. `cut` follows an answer that the model did
-    not finish.
+    not finish. `not_searched` introduces the number of documents that are still being indexed.
     """
 
     nothing_found: str
     missing: str
     quoted: str
     cut: str
+    not_searched: str
 
 
 PHRASES = {
@@ -26,107 +27,125 @@ PHRASES = {
         "No document mentions:",
         "Quoted from your documents, not generated: no model is configured.",
         "The answer ends here because the model reached its limit of tokens.",
+        "Documents that are not searched yet:",
     ),
     "de": Phrases(
         "Dazu wurde in den indexierten Dokumenten nichts gefunden.",
         "Kein Dokument erwähnt:",
         "Aus Ihren Dokumenten zitiert, nicht erzeugt: kein Modell ist eingerichtet.",
         "Die Antwort endet hier, weil das Modell seine Höchstzahl an Tokens erreicht hat.",
+        "Dokumente, die noch nicht durchsucht werden:",
     ),
     "fr": Phrases(
         "Rien à ce sujet n’a été trouvé dans les documents indexés.",
         "Aucun document ne mentionne :",
         "Cité de vos documents, non généré : aucun modèle n’est configuré.",
         "La réponse s’arrête ici, car le modèle a atteint sa limite de tokens.",
+        "Documents qui ne sont pas encore consultés :",
     ),
     "es": Phrases(
         "No se encontró nada sobre esto en los documentos indexados.",
         "Ningún documento menciona:",
         "Citado de sus documentos, no generado: no hay ningún modelo configurado.",
         "La respuesta termina aquí porque el modelo alcanzó su límite de tokens.",
+        "Documentos que aún no se consultan:",
     ),
     "it": Phrases(
         "Nei documenti indicizzati non è stato trovato nulla al riguardo.",
         "Nessun documento menziona:",
         "Citato dai vostri documenti, non generato: nessun modello è configurato.",
         "La risposta finisce qui perché il modello ha raggiunto il suo limite di token.",
+        "Documenti che non vengono ancora consultati:",
     ),
     "pt": Phrases(
         "Nada sobre isto foi encontrado nos documentos indexados.",
         "Nenhum documento menciona:",
         "Citado dos seus documentos, não gerado: nenhum modelo está configurado.",
         "A resposta termina aqui porque o modelo atingiu o seu limite de tokens.",
+        "Documentos que ainda não são consultados:",
     ),
     "nl": Phrases(
         "Hierover is in de geïndexeerde documenten niets gevonden.",
         "Geen document noemt:",
         "Geciteerd uit uw documenten, niet gegenereerd: er is geen model ingesteld.",
         "Het antwoord eindigt hier omdat het model zijn limiet aan tokens heeft bereikt.",
+        "Documenten die nog niet worden doorzocht:",
     ),
     "sv": Phrases(
         "Inget om detta hittades i de indexerade dokumenten.",
         "Inget dokument nämner:",
         "Citerat ur dina dokument, inte genererat: ingen modell är inställd.",
         "Svaret slutar här eftersom modellen nådde sin gräns för antalet token.",
+        "Dokument som inte genomsöks än:",
     ),
     "da": Phrases(
         "Der blev ikke fundet noget om dette i de indekserede dokumenter.",
         "Intet dokument nævner:",
         "Citeret fra dine dokumenter, ikke genereret: ingen model er sat op.",
         "Svaret slutter her, fordi modellen nåede sin grænse for antal tokens.",
+        "Dokumenter, der endnu ikke gennemsøges:",
     ),
     "pl": Phrases(
         "W zindeksowanych dokumentach nie znaleziono niczego na ten temat.",
         "Żaden dokument nie wspomina:",
         "Cytaty z Twoich dokumentów, nie tekst wygenerowany: nie skonfigurowano modelu.",
         "Odpowiedź kończy się tutaj, ponieważ model osiągnął limit tokenów.",
+        "Dokumenty, które nie są jeszcze przeszukiwane:",
     ),
     "cs": Phrases(
         "V indexovaných dokumentech se k tomu nic nenašlo.",
         "Žádný dokument nezmiňuje:",
         "Citováno z vašich dokumentů, nevygenerováno: není nastaven žádný model.",
         "Odpověď zde končí, protože model dosáhl svého limitu tokenů.",
+        "Dokumenty, které se zatím neprohledávají:",
     ),
     "tr": Phrases(
         "Dizine eklenen belgelerde bu konuda hiçbir şey bulunamadı.",
         "Hiçbir belgede geçmiyor:",
         "Belgelerinizden alıntıdır, üretilmiş değildir: ayarlanmış bir model yok.",
         "Model token sınırına ulaştığı için yanıt burada bitiyor.",
+        "Henüz aranmayan belgeler:",
     ),
     "ru": Phrases(
         "В проиндексированных документах об этом ничего не найдено.",
         "Ни в одном документе не упоминается:",
         "Цитаты из ваших документов, а не созданный текст: модель не настроена.",
         "Ответ обрывается здесь, так как модель достигла предела токенов.",
+        "Документы, поиск по которым ещё не ведётся:",
     ),
     "uk": Phrases(
         "У проіндексованих документах про це нічого не знайдено.",
         "У жодному документі не згадується:",
         "Цитати з ваших документів, а не створений текст: модель не налаштовано.",
         "Відповідь обривається тут, оскільки модель досягла межі токенів.",
+        "Документи, у яких пошук ще не ведеться:",
     ),
     "ja": Phrases(
         "登録された文書の中に、これに関する記述は見つかりませんでした。",
         "",
         "お手元の文書からの引用です。モデルが設定されていないため、文章の生成は行っていません。",
         "モデルがトークンの上限に達したため、回答はここで終わっています。",
+        "まだ検索対象になっていない文書の数：",
     ),
     "zh": Phrases(
         "在已索引的文档中没有找到与此相关的内容。",
         "",
         "以下内容引自您的文档，并非生成：尚未配置模型。",
         "模型已达到令牌上限，因此回答到此为止。",
+        "尚未纳入搜索的文档数：",
     ),
     "ko": Phrases(
         "색인된 문서에서 이에 관한 내용을 찾지 못했습니다.",
         "어느 문서에도 나오지 않는 말:",
         "문서에서 인용한 것이며 생성된 글이 아닙니다. 설정된 모델이 없습니다.",
         "모델이 토큰 한도에 도달하여 답변이 여기서 끝납니다.",
+        "아직 검색되지 않는 문서 수:",
     ),
     "ar": Phrases(
         "لم يُعثر على شيء بهذا الشأن في المستندات المفهرسة.",
         "لا يذكر أي مستند:",
         "مقتبس من مستنداتك وليس نصًا مولَّدًا: لم يُضبط أي نموذج.",
         "تنتهي الإجابة هنا لأن النموذج بلغ الحد الأقصى لعدد الرموز.",
+        "عدد المستندات التي لا يشملها البحث بعد:",
     ),
 }  # fmt: skip

@@ -249,7 +249,7 @@ def test_ten_thousand_searches_find_nothing_of_others(settings: Settings, tmp_pa
             uploads[upload_id] = user
             _list(listed, upload_id, user)
             store.upsert(_chunks(upload_id, user))  # type: ignore[arg-type]
-    visible = AccessFilter(store, listed)
+    visible = AccessFilter(store, listed, index_version=None)
     try:
         for _ in range(10_000):
             user, other = chance.choice(users), chance.choice(users)

@@ -128,7 +128,9 @@ class UploadMachine(RuleBasedStateMachine):
     @invariant()
     def deleted_uploads_are_not_found(self) -> None:
         if self.any_points():
-            store = AccessFilter(self.services.store, self.services.uploads)
+            searched = self.services.index.searched()
+            version = searched.version.version_id
+            store = AccessFilter(searched.store, self.services.uploads, index_version=version)
             found = store.search("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
             assert not found.uploads & self.deleted
 

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from client.sql.index_versions import IndexVersion
+from queues.search_index import OpenVersion
 from queues.wiring import Services
 
 # What a worker does to the stores, in words: the calls that change something.
@@ -50,10 +52,21 @@ class Faulty:
         return lambda *arguments, **named: self._fault.around(value, *arguments, **named)
 
 
+class FaultyIndex(Faulty):
+    """An index whose stores are written through a fault."""
+
+    def searched(self) -> OpenVersion:
+        return self._wrapped(self._service.searched())
+
+    def open(self, version: IndexVersion) -> OpenVersion:
+        return self._wrapped(self._service.open(version))
+
+    def _wrapped(self, opened: OpenVersion) -> OpenVersion:
+        store: Any = Faulty(opened.store, self._fault)
+        return dataclasses.replace(opened, store=store)
+
+
 def faulty(use: Services, fault: Fault) -> Services:
     """Return services whose changes go through a fault."""
-    wrapped: dict[str, Any] = {
-        name: Faulty(service, fault)
-        for name, service in (("store", use.store), ("uploads", use.uploads), ("files", use.files))
-    }
-    return dataclasses.replace(use, **wrapped)
+    wrapped: dict[str, Any] = {name: Faulty(getattr(use, name), fault) for name in ("uploads", "files")}
+    return dataclasses.replace(use, index=FaultyIndex(use.index, fault), **wrapped)  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class Behaviour:
     `break_next` streams break off after three words. An `answer` that is a function is given the messages.
     `calls_of_tools` go with the answer, as a model sends them. `finish_reason` None ends a stream without a word, as a
     proxy does that cuts it. `pause_seconds` go by after the first word of a stream. `before_vectors` is called with the
-    texts of a call before their vectors are sent.
+    texts of a call before their vectors are sent. `refused_models` do not exist.
     """
 
     chat_delay_seconds: float = 0.0
@@ -49,6 +49,7 @@ class Behaviour:
     vectors_withheld: int = 0
     before_vectors: Callable[[list[str]], object] = len
     break_next: int = 0
+    refused_models: set[str] = field(default_factory=set)
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -82,7 +83,7 @@ def make_stub(behaviour: Behaviour) -> FastAPI:
         if key not in {KEY, "not-needed"}:
             said = f"Incorrect API key provided: {key}." if behaviour.echo_key_in_errors else "Incorrect API key."
             return _error(401, said)
-        status = behaviour.fail_next.pop(0) if behaviour.fail_next else behaviour.always_fail
+        status = _next_status(behaviour, (await request.json())["model"])
         if status is None:
             return None
         echo = f" for {key}" if behaviour.echo_key_in_errors else ""
@@ -128,6 +129,13 @@ async def _vectors(body: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]
     data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
     usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
     return {"object": "list", "model": body["model"], "data": data, "usage": usage}
+
+
+def _next_status(behaviour: Behaviour, model: str) -> int | None:
+    """Return the status with which a call is refused; None if it is answered."""
+    if model in behaviour.refused_models:
+        return 404
+    return behaviour.fail_next.pop(0) if behaviour.fail_next else behaviour.always_fail
 
 
 def _said(behaviour: Behaviour, messages: list[dict[str, Any]]) -> str:

@@ -105,7 +105,7 @@ def empty_database(postgres_url: str) -> str:
     """Drop the program's tables; return the URL."""
     engine = create_engine("postgresql+psycopg" + postgres_url.removeprefix("postgresql"))
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS uploads, api_keys, deployment, alembic_version"))
+        connection.execute(text("DROP TABLE IF EXISTS uploads, index_versions, api_keys, deployment, alembic_version"))
     engine.dispose()
     return postgres_url
 

@@ -17,7 +17,7 @@ from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchF
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
 from tests.support.tables import each
 
-NOTHING_FOUND, _, QUOTED_HEADER, CUT = phrases("")
+NOTHING_FOUND, _, QUOTED_HEADER, CUT, NOT_SEARCHED = phrases("")
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 
 
