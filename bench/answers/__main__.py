@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench.answers.citations import report
+from bench.answers import citations, languages
 
 
 def main() -> None:
@@ -13,7 +13,8 @@ def main() -> None:
     parser.add_argument("--locked", action="store_true", help="print the figures of the locked sets too")
     locked = parser.parse_args().locked
     for name in ("claims.txt", "claims-locked.txt") if locked else ("claims.txt",):
-        report(name)
+        citations.report(name)
+    languages.report()
 
 
 if __name__ == "__main__":

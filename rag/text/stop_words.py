@@ -1,8 +1,8 @@
-"""Word lists by language code: stop words, which do not name the subject of a question, and negation words."""
+"""Word lists by language code: stop words, which do not name the subject of a question."""
 
 from __future__ import annotations
 
-# The commonest function words of each language written in Latin letters. They also identify the language.
+# The commonest function words of each language written in Latin letters.
 _FUNCTION = {
     "en": "the of and is are what which who when where how does did do was were this that for with why can my "
     "your it an about i do need there any tell many much has have should would could from",
@@ -136,17 +136,6 @@ _CONNECTIVE = {
     "ar": "و لكن أو",
 }
 
-# Words that negate a statement. The other languages have no list.
-_NEGATION = {
-    "en": "not no never cannot none nor neither nobody nothing",
-    "de": "nicht kein keine keinen keinem keiner keines nie niemals nichts niemand weder",
-    "fr": "pas aucun aucune jamais rien ni",
-    "es": "no nunca ningún ninguno ninguna jamás nada ni",
-    "it": "non nessun nessuno nessuna mai nulla niente né",
-    "pt": "não nunca nenhum nenhuma jamais nada nem",
-    "nl": "niet geen nooit niets niemand noch",
-}
-
 
 def _split(lists: dict[str, str]) -> dict[str, frozenset[str]]:
     return {language: frozenset(words.split()) for language, words in lists.items()}
@@ -156,8 +145,7 @@ FUNCTION_WORDS = _split(_FUNCTION)
 QUESTION_WORDS = _split(_QUESTION)
 REFERENCE_WORDS = _split(_REFERENCE)
 CONNECTIVES = _split(_CONNECTIVE)
-NEGATION_WORDS = _split(_NEGATION)
-# The words of all lists above except the negation words.
+# The words of all lists above.
 STOP_WORDS = {
     language: question_words
     | FUNCTION_WORDS.get(language, frozenset())
