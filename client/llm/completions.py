@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from client.llm.dialect import ENDS_UNOPENED, Dialect, ask_in_form
-from client.llm.failures import AnswerTimeout, provider_errors
+from client.llm.failures import AnswerTimeout, StatusFailure, provider_errors
 from client.llm.http import Endpoint
 from client.llm.provider import provider_key, provider_url
 from client.llm.replies import Reply
 from client.llm.retries import ProviderCalls
 from client.llm.sse import EventSplitter
+from client.llm.window import Fit, known_window, learn_window
 from schemas import Completion
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ class ChatCompletions:
     def __init__(self, settings: Settings, calls: ProviderCalls | None = None) -> None:
         self._model = settings.chat_model
         self._url = provider_url(settings)
-        self._endpoint = Endpoint(
-            f"{self._url.rstrip('/')}/chat/completions", provider_key(settings).get_secret_value()
-        )
+        self._key = provider_key(settings).get_secret_value()
+        self._endpoint = Endpoint(f"{self._url.rstrip('/')}/chat/completions", self._key)
         self._first_seconds = settings.first_token_timeout_seconds
         self._next_seconds = settings.next_token_timeout_seconds
         self._calls = calls or ProviderCalls(settings)
@@ -56,8 +56,11 @@ class ChatCompletions:
         on_text: Callable[[str], None] | None = None,
         on_restart: Callable[[], None] = lambda: None,
         on_stage: Callable[[str], None] = lambda _stage: None,
+        fit: Fit | None = None,
     ) -> Completion:
         """Return the answer of `model`, or of the configured model. Raises ProviderError.
+
+        `fit` makes `user` shorter for the window of the model, if the provider tells the window or refuses the prompt.
 
         `on_text` receives the answer in parts as they come. `on_stage` receives "the model reads (10 s)" while nothing
         comes, "thinking" when the model reasons, and "answering" when the next part comes. When the provider breaks off
@@ -69,11 +72,26 @@ class ChatCompletions:
         body |= {"stream": False} if listener is None else {"stream": True, "stream_options": {"include_usage": True}}
         with provider_errors():
             dialect = await self._calls.dialect(self._url, body["model"])
-            reply = await self._calls.call(
-                lambda: ask_in_form(dialect, body, lambda form: self._ask(form, listener, dialect)),
-                seconds=None,
-            )
+            if fit is not None:
+                window = await known_window(dialect, self._url, self._key, body["model"])
+                _replace_prompt(body, None if window is None else fit(window))
+            reply = await self._calls.call(lambda: self._ask_fitting(body, fit, listener, dialect), seconds=None)
         return reply.completion(body["model"])
+
+    async def _ask_fitting(
+        self, body: dict[str, Any], fit: Fit | None, listener: StreamListener | None, dialect: Dialect
+    ) -> Reply:
+        """Ask, with a shorter prompt for as long as the provider refuses its length."""
+        while True:
+            try:
+                return await ask_in_form(dialect, body, lambda form: self._ask(form, listener, dialect))
+            except StatusFailure as failure:
+                if fit is None or not failure.is_too_long:
+                    raise
+                window = learn_window(dialect, failure, "".join(message["content"] for message in body["messages"]))
+                changed = window is not None and _replace_prompt(body, fit(window))
+                if not (changed or _replace_prompt(body, fit(None))):
+                    raise
 
     async def _ask(self, body: dict[str, Any], listener: StreamListener | None, dialect: Dialect) -> Reply:
         """Ask once. With a listener the answer is streamed, or passed on whole by a provider that does not stream."""
@@ -211,6 +229,15 @@ class _Stream:
             return
         self._reply.read(b"".join(self._whole))
         self._listener.receive(self._reply.text, thinking=False)
+
+
+def _replace_prompt(body: dict[str, Any], user: str | None) -> bool:
+    """Put another text of the user into a request. Returns True if the text differs."""
+    *rules, last = body["messages"]
+    if user is None or user == last["content"]:
+        return False
+    body["messages"] = [*rules, last | {"content": user}]
+    return True
 
 
 def make_completions(settings: Settings, calls: ProviderCalls | None = None) -> ChatCompletions | None:

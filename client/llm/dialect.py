@@ -31,10 +31,7 @@ KEPT_SECONDS = 7 * 86_400
 # A process reads again what others learned after this time.
 FRESH_SECONDS = 300.0
 # Not the fault of the form: another form would be refused as well.
-_OTHER_CODES = (
-    "context_length_exceeded", "exceed_context_size_error", "content_filter", "model_not_found", "invalid_api_key",
-    "insufficient_quota",
-)  # fmt: skip
+_OTHER_CODES = ("content_filter", "model_not_found", "invalid_api_key", "insufficient_quota")
 _REFUSALS = {400, 422}
 # The status of servers that fail while they apply the template of the model, which may not know a role.
 _TEMPLATE_FAILED = 500
@@ -101,15 +98,17 @@ class Dialect:
         return self._known
 
     def limit(self, name: str) -> int | None:
-        """Return a number that was learned as `name:number`, the lowest of several; None if there is none."""
+        """Return a number that was learned as `name:number`, the lowest of several; None if no number was learned."""
         numbers = [int(fact.removeprefix(f"{name}:")) for fact in self._known if fact.startswith(f"{name}:")]
         return min(numbers, default=None)
 
-    def learn(self, names: frozenset[str]) -> None:
-        """Remember facts, for all workers."""
+    def learn(self, names: frozenset[str], *, shared: bool = True) -> None:
+        """Remember facts, for all workers or only in this process."""
         if names <= self._known:
             return
         self._known |= names
+        if not shared:
+            return
         with suppress(RedisError, OSError):
             self._valkey.sadd(self._key, *sorted(names))
             self._valkey.expire(self._key, KEPT_SECONDS)
@@ -155,6 +154,8 @@ class Form:
     def narrow(self, failure: StatusFailure) -> None:
         """Leave out what the provider refused in the last request. Raises the first refusal if nothing is left."""
         first = self._first = self._first or failure
+        if failure.is_too_long:
+            raise failure
         if failure.status not in _REFUSALS | {_TEMPLATE_FAILED} or failure.code in _OTHER_CODES:
             raise first
         said = " ".join(_texts(failure.body)).lower()

@@ -32,6 +32,7 @@ log = logging.getLogger("client.llm.chat")
 MAX_SAID_CHARS = 2_000
 # The form of providers' error codes. Text of another form may repeat the question or the key.
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_LENGTH_STATUSES = {HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY}
 _TRANSIENT_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -44,6 +45,13 @@ _TOO_LONG_CODES = ("context_length_exceeded", "exceed_context_size_error")  # of
 TOO_LONG = (
     "the question and its passages are longer than the model's window: lower CONTEXT_TOKENS, or ask a larger model"
 )
+# In the words of providers that send no code of their own for it.
+_TOO_LONG_WORDS = re.compile(
+    r"context (?:length|window|size)|(?:prompt|input|request|inputs) is too long|reduce the length|too many tokens"
+    r"|maximum number of tokens|exceeds? the (?:available )?context|max_new_tokens` must be"
+)
+# A limit on the answer alone, whose refusal may name the window too.
+_ANSWER_TOO_LONG = re.compile(r"max_(?:completion_|output_)?tokens[\"'`]? ?(?:is|are) too (?:large|high)")
 # Words in the code or the type of an error, and the status that it would have had.
 _STATUS_OF_WORDS = (
     (HTTPStatus.TOO_MANY_REQUESTS, re.compile(r"rate|quota|too_many|throttl|billing")),
@@ -79,6 +87,12 @@ class CallTimeout(CallFailure):
     """The provider did not answer in time."""
 
     transient = outage = True
+
+
+class EmbeddingTimeout(CallFailure):
+    """The embedding of a question took too long, and would again. `name` is the time."""
+
+    outage = True
 
 
 class AnswerTimeout(CallFailure):
@@ -127,11 +141,29 @@ class StatusFailure(CallFailure):
         self.outage = self.transient and status != HTTPStatus.TOO_MANY_REQUESTS
         self.retry_after = _retry_after(headers)
 
+    @property
+    def text(self) -> str:
+        """What the provider says, in lower case."""
+        return str(self.said).lower()
+
+    @property
+    def is_too_long(self) -> bool:
+        """True if the prompt does not fit into the model's window."""
+        if self.code in _TOO_LONG_CODES:
+            return True
+        if self.status not in _LENGTH_STATUSES or self.code in _FILTER_CODES:
+            return False
+        return bool(_TOO_LONG_WORDS.search(self.text)) and not _ANSWER_TOO_LONG.search(self.text)
+
 
 _ERRORS: dict[type[CallFailure], tuple[type[ProviderError], str]] = {
     CallTimeout: (ProviderTimeout, "the model provider did not answer in time; try again or choose a faster model"),
     NoConnection: (ProviderUnavailable, "the model provider cannot be reached: check OPENAI_BASE_URL and the network"),
     AnswerTimeout: (ProviderTimeout, "the model {}; choose a faster model, lower CONTEXT_TOKENS, or raise the setting"),
+    EmbeddingTimeout: (
+        ProviderTimeout,
+        "the embedding model did not answer within {}: choose a faster EMBEDDING_MODEL, or `bm25` to search by words",
+    ),
     AnswerCutOff: (
         ProviderUnavailable,
         "the model provider broke off its answers before they were complete; try later",
@@ -175,7 +207,7 @@ def provider_errors() -> Iterator[None]:
     except StatusFailure as failure:
         if failure.code in _FILTER_CODES:
             raise ContentFiltered(FILTERED) from None
-        if failure.code in _TOO_LONG_CODES:
+        if failure.is_too_long:
             raise ProviderError(TOO_LONG) from None
         raise _status_error(failure) from None
     except CallFailure as failure:

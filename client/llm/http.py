@@ -63,6 +63,12 @@ class Endpoint:
             response = await self._send(body)
             return await response.read()
 
+    async def get(self) -> bytes:
+        """Return the body of the response to a GET. Raises CallFailure."""
+        with _failures():
+            response = await self._send(None)
+            return await response.read()
+
     async def stream(self, body: dict[str, Any], feed: Callable[[bytes], bool]) -> None:
         """Pass the body of the response to `feed` as it comes, until `feed` returns True. Raises CallFailure."""
         with _failures():
@@ -74,10 +80,11 @@ class Endpoint:
                 raise
             response.release()
 
-    async def _send(self, body: dict[str, Any]) -> aiohttp.ClientResponse:
-        response = await _session().post(
+    async def _send(self, body: dict[str, Any] | None) -> aiohttp.ClientResponse:
+        response = await _session().request(
+            "GET" if body is None else "POST",
             self._url,
-            data=orjson.dumps(body),
+            data=None if body is None else orjson.dumps(body),
             headers=self._headers,
             proxy=self._proxy,
             ssl=self._tls,

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from client.llm.dialect import Dialect, ask_in_form
-from client.llm.failures import StatusFailure, provider_errors
+from client.llm.failures import EmbeddingTimeout, StatusFailure, provider_errors
 from client.llm.http import Endpoint
 from client.llm.provider import EMBEDDING_TIMEOUT_SECONDS, MAX_EMBEDDED_CHARS, provider_key, provider_url
 from client.llm.replies import json_fields
@@ -44,9 +44,15 @@ class ProviderQueryEmbedder:
         """Return the vector of a question. Raises ProviderError."""
         with provider_errors():
             dialect = await self._calls.dialect(self._url, self._model)
-            return await self._calls.call(
-                lambda: self._ask(text[:MAX_EMBEDDED_CHARS], dialect), seconds=EMBEDDING_TIMEOUT_SECONDS
-            )
+            return await self._calls.call(lambda: self._ask_in_time(text[:MAX_EMBEDDED_CHARS], dialect), seconds=None)
+
+    async def _ask_in_time(self, text: str, dialect: Dialect) -> list[float]:
+        """Ask within the time limit. A model that was too slow is not asked again: it would read from the start."""
+        try:
+            async with asyncio.timeout(EMBEDDING_TIMEOUT_SECONDS):
+                return await self._ask(text, dialect)
+        except TimeoutError:
+            raise EmbeddingTimeout(f"{EMBEDDING_TIMEOUT_SECONDS:.0f} s") from None
 
     async def _ask(self, text: str, dialect: Dialect) -> list[float]:
         """Ask, with less of the text for as long as the provider refuses its length."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
-from rag.answer.prompt import NOT_ANSWERED, parse_refusal, strip_refusal_mark, system_prompt, user_prompt
+from rag.answer.prompt import NOT_ANSWERED, FittingPrompt, parse_refusal, strip_refusal_mark, system_prompt
 from rag.answer.quoted_answer import not_searched, quote_passages
 from rag.answer.token_stream import TokenStream
 from rag.answer.verification import Judge, Judgement
@@ -35,6 +35,7 @@ class ChatModel(Protocol):
         on_text: Callable[[str], None] | None = None,
         on_restart: Callable[[], None] = ...,
         on_stage: Callable[[str], None] = ...,
+        fit: Callable[[int | None], str | None] | None = None,
     ) -> Completion: ...
 
 
@@ -101,11 +102,11 @@ async def answer_query(
     report(Progress(stage="answering"))
     stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
     with timer.stage("model"):
-        completion = await _complete(chat, query, retrieved.passages, stream, report)
+        completion, passages = await _complete(chat, query, retrieved.passages, stream, report)
     draft = Draft(
         question=query.query,
         completion=completion,
-        passages=tuple(retrieved.passages),
+        passages=tuple(passages),
         reranker=retrieved.reranked_by,
         times=timer.seconds,
         embedding_model=retrieved.embedding_model,
@@ -206,22 +207,25 @@ def add_usage(usage: Usage | None, more: Usage | None) -> Usage | None:
 
 async def _complete(
     chat: ChatModel, query: Query, passages: list[Passage], stream: TokenStream | None, report: ProgressCallback
-) -> Completion:
+) -> tuple[Completion, list[Passage]]:
+    """Ask the model. Returns its answer, and the passages that fitted into its window."""
     fence = Fence()
+    prompt = FittingPrompt(query.query, passages, fence, answer_tokens=query.max_tokens)
     completion = await chat.complete(
         system_prompt(fence),
-        user_prompt(query.query, passages, fence),
+        prompt.text,
         model=query.model,
         temperature=query.temperature,
         max_tokens=query.max_tokens,
         on_text=stream.add if stream else None,
         on_restart=stream.restart if stream else lambda: None,
         on_stage=lambda stage: report(Progress(stage=stage)),
+        fit=prompt.fit,
     )
     if stream is not None:
         stream.add(cut_notice(completion, query.query))
         stream.end()
-    return completion
+    return completion, prompt.passages
 
 
 def _complete_answer(

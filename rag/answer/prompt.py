@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rag.answer.fence import Fence, single_line
+from rag.text.normalize import estimate_tokens
 from rag.text.page_names import printed_label
 from schemas import Passage
 
@@ -16,6 +17,10 @@ MARK_SEPARATORS = " .:—-\n"
 MAX_MARK_START = 20
 _REFUSAL_MARK = re.compile(r"(?<!\s)\s*(?P<bold>\*\*|__)?\[\s?no[ _-]?answer\s?\](?(bold)(?P=bold))", re.IGNORECASE)
 MAX_NAME_CHARS = 200
+# Room that is kept for an answer without max_tokens: a long answer has about 500 tokens.
+ANSWER_TOKENS = 800
+# The shortest text to which a passage is cut.
+MIN_PASSAGE_CHARS = 200
 
 _SYSTEM = f"""You answer the question you are given from the numbered sources you are given, and from nothing else.
 - After each claim, cite the source it comes from by its number in square brackets, and quote there the 3 to 12 words \
@@ -39,6 +44,49 @@ def user_prompt(question: str, passages: list[Passage], fence: Fence) -> str:
     """Return the sources, numbered from 1, and then the question. No text stands outside a fence."""
     sources = [fence.wrap("source", _source(passage), n=n) for n, passage in enumerate(passages, start=1)]
     return "\n\n".join([*sources, fence.wrap("question", question)])
+
+
+class FittingPrompt:
+    """The sources and the question, made to fit into a model's window: the last passages are left out, or cut.
+
+    `passages` are those in the prompt.
+    """
+
+    def __init__(self, question: str, passages: list[Passage], fence: Fence, *, answer_tokens: int | None) -> None:
+        self._question = question
+        self._fence = fence
+        self._answer_tokens = answer_tokens or ANSWER_TOKENS
+        self._rules_tokens = estimate_tokens(system_prompt(fence))
+        self.passages = passages
+
+    @property
+    def text(self) -> str:
+        """The prompt as it is now."""
+        return user_prompt(self._question, self.passages, self._fence)
+
+    def fit(self, window: int | None) -> str | None:
+        """Return a prompt for a window of so many tokens, or for None a shorter one. None if no shorter one is left.
+
+        At least a part of the best passage stays, whatever the window.
+        """
+        if window is None:
+            return self.text if self._shorten() else None
+        room = window - self._rules_tokens - min(self._answer_tokens, window // 4)
+        while estimate_tokens(self.text) > room and self._shorten():
+            pass
+        return self.text
+
+    def _shorten(self) -> bool:
+        *others, last = self.passages
+        if others:
+            self.passages = others
+            return True
+        text = last.chunk.text
+        if len(text) < 2 * MIN_PASSAGE_CHARS:
+            return False
+        shorter = text[: len(text) // 2].rpartition(" ")[0] or text[: len(text) // 2]
+        self.passages = [Passage(last.chunk.model_copy(update={"text": shorter}), last.score)]
+        return True
 
 
 def parse_refusal(answer: str) -> str | None:
