@@ -35,6 +35,7 @@ AppError
 ├── StoreError                 503, the vector store failed
 │   ├── NothingIndexed         the collection does not exist yet
 │   ├── StoreDamaged           the files of the embedded store are damaged
+│   ├── EmbeddingSizeChanged   the vectors of the embedding model do not fit those that are stored
 │   ├── StoreInUse             another long-lived process owns the embedded store
 │   ├── StoreRefused           the vector store answers, but refuses the key or the request
 │   └── StoreUnavailable       the vector store does not answer: jobs wait for it
@@ -259,6 +260,10 @@ class NothingIndexed(StoreError):
 
 class StoreDamaged(StoreError):
     title = "Vector store damaged"
+
+
+class EmbeddingSizeChanged(StoreError):
+    title = "Embeddings changed their size"
 
 
 class StoreInUse(StoreError):

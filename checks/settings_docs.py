@@ -44,6 +44,8 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "valkey_appendfsync",
         "qdrant_url",
         "qdrant_api_key",
+        "qdrant_replication",
+        "qdrant_write_consistency",
         "tls_ca_file",
         "database_url",
         "file_store_url",

@@ -160,9 +160,10 @@ def _open_collections(settings: Settings, *, owner: bool, folder: Path | None) -
         return EmbeddedCollections(folder or settings.qdrant_dir, owner=owner)
     # Imported only when needed: a stock worker would pay 0.9 s for each job.
     from client.qdrant.connection import connect
-    from client.qdrant.server import ServerCollections
+    from client.qdrant.server import Replication, ServerCollections
 
-    return ServerCollections(connect(settings))
+    replication = Replication(settings.qdrant_replication, settings.qdrant_write_consistency)
+    return ServerCollections(connect(settings), replication)
 
 
 def establish_deployment(services: Services, valkey: Redis | None) -> None:

@@ -49,6 +49,22 @@ def check_http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_qdrant_urls(urls: str) -> str:
+    """Check the URLs of the nodes of a Qdrant server, separated by commas; return them each with its port.
+
+    Without a port `https://` means 443, as in any URL, and `http://` means 6333, as Qdrant's client reads it.
+    """
+    return ",".join(_with_port(check_http_url(url)) for url in split_list(urls)) or check_http_url(urls)
+
+
+def _with_port(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.port is not None:
+        return url
+    port = 443 if parts.scheme == "https" else 6333
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}"))
+
+
 def check_valkey_url(url: str, *, ca_file: Path | None = None) -> str:
     """Check a Valkey URL and return it in the form that redis-py reads, with `ca_file` where the scheme is TLS.
 

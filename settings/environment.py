@@ -72,7 +72,9 @@ def _destinations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "OPENAI_BASE_URL", settings.openai_base_url or OPENAI_URL
     if settings.file_store_url is not None:
         yield "FILE_STORE_URL", settings.aws_endpoint_url or S3_URL
-    for name in ("qdrant_url", "rerank_url", "jwt_jwks_url"):
+    for url in settings.qdrant_urls:
+        yield "QDRANT_URL", url
+    for name in ("rerank_url", "jwt_jwks_url"):
         if url := getattr(settings, name):
             yield name.upper(), url
 

@@ -28,6 +28,7 @@ from settings.addresses import (
     split_list,
 )
 from settings.edge import EdgeSettings
+from settings.qdrant import QdrantSettings
 from settings.sources import EnvFileSource, EnvironmentSource
 from settings.values import ROOT, check_ca_file, check_header_value, check_signing_secret, make_absolute
 
@@ -36,7 +37,7 @@ LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
 
 
-class Settings(EdgeSettings):
+class Settings(EdgeSettings, QdrantSettings):
     """The settings of a process, immutable once read.
 
     An environment variable wins over the `.env` file beside main.py. An empty value means the default, so
@@ -115,12 +116,6 @@ class Settings(EdgeSettings):
         "each reply. `everysec`: once a second, so that a crash of the machine, or of Valkey on a slow disk, loses "
         "accepted jobs of up to 2 s. With syncs of 0.9 ms, 16 clients made 2,000 writes per second with `always` and "
         "30,000 with `everysec`, 128 clients 12,000 and 80,000.",
-    )
-    qdrant_url: Annotated[str, AfterValidator(check_http_url)] | None = Field(
-        None, description="URL of the Qdrant server. Empty: the embedded Qdrant in the one worker process."
-    )
-    qdrant_api_key: Annotated[SecretStr, AfterValidator(check_header_value)] | None = Field(
-        None, description="API key of the Qdrant server. Empty: no key is sent."
     )
     openai_api_key: Annotated[SecretStr, AfterValidator(check_header_value)] | None = Field(
         None,

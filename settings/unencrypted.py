@@ -28,7 +28,7 @@ def _unencrypted(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
     if queue.scheme == "redis":
         yield "VALKEY_URL", "questions, answers and any password", queue.hostname or "localhost", "rediss"
     for variable, url, key in (
-        ("QDRANT_URL", settings.qdrant_url, settings.qdrant_api_key),
+        *(("QDRANT_URL", url, settings.qdrant_api_key) for url in settings.qdrant_urls),
         ("OPENAI_BASE_URL", settings.openai_base_url, settings.openai_api_key),
         ("RERANK_URL", settings.rerank_url, settings.rerank_api_key),
     ):

@@ -5,11 +5,12 @@ Engines know nothing of chunks, users and rankings: `client.qdrant.queries` and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from errors import NothingIndexed
+from errors import EmbeddingSizeChanged, NothingIndexed
 from observability import commands
 from schemas import Chunk
 
@@ -154,3 +155,19 @@ class Collections(Protocol):
 def nothing_indexed() -> NothingIndexed:
     """Return the error for a collection that does not exist."""
     return NothingIndexed(f"nothing is indexed yet: run `{commands.script('index.py')} PATH`")
+
+
+# How Qdrant, embedded or a server, refuses a vector of another length.
+_OTHER_SIZE = re.compile(r"expected dim: (\d+), got (\d+)")
+
+
+def embedding_size_changed(refusal: str) -> EmbeddingSizeChanged | None:
+    """Return the error for vectors that do not fit the index, from what Qdrant says of them; None for other texts."""
+    sizes = _OTHER_SIZE.search(refusal)
+    if sizes is None:
+        return None
+    return EmbeddingSizeChanged(
+        f"the embedding model's vectors have {sizes[2]} dimensions, those of the index {sizes[1]}: the model behind "
+        "EMBEDDING_MODEL has changed; set EMBEDDING_MODEL to the model that made the index, or to another name of the "
+        "new model, and index the uploads again"
+    )

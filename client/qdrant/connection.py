@@ -1,32 +1,43 @@
-"""The HTTP connection to a Qdrant server: the key to send and the certificates to trust."""
+"""The HTTP connection to a Qdrant server: its nodes, the key to send and the certificates to trust."""
 
 from __future__ import annotations
 
 import ssl
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+import warnings
+from typing import TYPE_CHECKING, Any
 
+from client.qdrant.nodes import NodesTransport
 from settings import Settings
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 TIMEOUT_SECONDS = 10
-_TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+# What the client believes to talk to, where there are several nodes.
+NODES = "http://nodes.invalid:6333"
 
 
 def connect(settings: Settings) -> QdrantClient:
     """Make a client of the server that QDRANT_URL names. The client connects on its first request."""
     from qdrant_client import QdrantClient  # takes 0.5 s, which the API does without
 
-    return QdrantClient(
-        url=settings.qdrant_url,
-        api_key=api_key(settings),
-        timeout=TIMEOUT_SECONDS,
-        check_compatibility=False,
-        prefer_grpc=False,
-        verify=tls_verification(settings),
-    )
+    first, *others = settings.qdrant_urls
+    verify = tls_verification(settings)
+    options: dict[str, Any] = {"verify": verify}
+    if others:
+        nodes = NodesTransport(settings.qdrant_urls, timeout_seconds=TIMEOUT_SECONDS, verify=verify)
+        first, options = NODES, {"transport": nodes}
+    with warnings.catch_warnings():
+        # settings.unencrypted warns of what leaves the private network; the client warns of 127.0.0.1, too.
+        warnings.filterwarnings("ignore", "Api key is used with an insecure connection", UserWarning)
+        return QdrantClient(
+            url=first,
+            api_key=api_key(settings),
+            timeout=TIMEOUT_SECONDS,
+            check_compatibility=False,
+            prefer_grpc=False,
+            **options,
+        )
 
 
 def api_key(settings: Settings) -> str | None:
@@ -37,11 +48,3 @@ def api_key(settings: Settings) -> str | None:
 def tls_verification(settings: Settings) -> ssl.SSLContext | bool:
     """Return the `verify` argument for httpx: trust only TLS_CA_FILE; True (httpx's default) when it is not set."""
     return True if settings.tls_ca_file is None else ssl.create_default_context(cafile=settings.tls_ca_file)
-
-
-def is_outage(status: int) -> bool:
-    """Return True for a response by which a server says that it cannot answer now, such as one of a half-dead cluster.
-
-    An outage passes. Other failures do not, such as a wrong key.
-    """
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRY_AGAIN

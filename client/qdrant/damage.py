@@ -12,6 +12,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from client.qdrant.base import embedding_size_changed
 from errors import StoreDamaged, StoreError, StoreRefused, StoreUnavailable
 from observability import commands
 
@@ -65,7 +66,7 @@ def engine_failure(error: BaseException, folder: Path, *, opening: bool) -> Stor
         return None
     text = str(error)
     if text.startswith(_ABOUT_THE_REQUEST) and not opening:
-        return None
+        return embedding_size_changed(text)
     numbers = {int(number) for number in _ERRNO.findall(text)}
     if numbers & _PASSING:
         return StoreUnavailable(

@@ -8,8 +8,9 @@ from typing import Literal
 import httpx
 
 from client.qdrant.base import nothing_indexed
-from client.qdrant.connection import api_key, is_outage, tls_verification
+from client.qdrant.connection import api_key, tls_verification
 from client.qdrant.damage import damage_noted, is_usable, store_damaged, store_forbidden
+from client.qdrant.outage import is_outage
 from client.qdrant.points import COMPLETE, SPARSE_VECTOR, collection_name
 from settings import LEXICAL_MODEL, Settings
 
@@ -66,11 +67,20 @@ async def vector_store_condition(settings: Settings, collection: str | None = No
     name = collection or collection_name(settings.dense_model or LEXICAL_MODEL)
     if settings.qdrant_url is None:
         return _embedded_condition(settings.qdrant_dir, name)
+    condition: Condition = "unavailable"
+    for url in settings.qdrant_urls:
+        condition = await _searched(f"{url}/collections/{name}/points/query", settings)
+        if condition != "unavailable":
+            break
+    return condition
+
+
+async def _searched(url: str, settings: Settings) -> Condition:
+    """Return the condition of a collection according to one node."""
     key = api_key(settings)
     headers = {"api-key": key} if key else {}
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_SECONDS, verify=tls_verification(settings)) as http:
-            url = f"{settings.qdrant_url}/collections/{name}/points/query"
             response = await http.post(url, headers=headers, json=_SEARCH)
     except httpx.HTTPError:
         return "unavailable"

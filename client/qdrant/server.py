@@ -7,8 +7,10 @@ other text, such as their headings. And QdrantVectorStore cannot send several se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,9 +19,19 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 from qdrant_edge import SparseVector
 
-from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery, nothing_indexed
+from client.qdrant.base import (
+    MAX_FACETS,
+    FieldMatch,
+    FieldRange,
+    Hit,
+    Point,
+    PointFilter,
+    VectorQuery,
+    embedding_size_changed,
+    nothing_indexed,
+)
 from client.qdrant.bm25 import Bm25Encoder
-from client.qdrant.connection import is_outage
+from client.qdrant.outage import is_outage
 from client.qdrant.points import (
     COLLECTION_PREFIX,
     CONTENT_KEY,
@@ -38,6 +50,8 @@ from schemas import Chunk
 if TYPE_CHECKING:
     from langchain_core.documents import Document
 
+log = logging.getLogger("rq.worker")
+
 # The name of the owner's id in the metadata of a collection.
 DEPLOYMENT = "deployment"
 _INDEX_SCHEMAS: dict[str, models.PayloadSchemaType | models.KeywordIndexParams] = {
@@ -47,20 +61,39 @@ _INDEX_SCHEMAS: dict[str, models.PayloadSchemaType | models.KeywordIndexParams] 
 }
 
 
-def server_store(client: QdrantClient, *, model: str, dense: EmbeddingModel | None, bm25: Bm25Encoder) -> VectorStore:
+@dataclass(frozen=True, slots=True)
+class Replication:
+    """How many copies of each shard a new collection has, and how many must have stored a write before it counts."""
+
+    copies: int = 1
+    written: int = 1
+
+
+NOT_REPLICATED = Replication()
+
+
+def server_store(
+    client: QdrantClient,
+    *,
+    model: str,
+    dense: EmbeddingModel | None,
+    bm25: Bm25Encoder,
+    replication: Replication = NOT_REPLICATED,
+) -> VectorStore:
     """Make a store on a Qdrant server; in tests, on a client in local mode."""
-    return VectorStore(ServerEngine(client, collection_name(model)), model=model, dense=dense, bm25=bm25)
+    return VectorStore(ServerEngine(client, collection_name(model), replication), model=model, dense=dense, bm25=bm25)
 
 
 class ServerCollections:
     """As Collections, on a Qdrant server."""
 
-    def __init__(self, client: QdrantClient) -> None:
+    def __init__(self, client: QdrantClient, replication: Replication = NOT_REPLICATED) -> None:
         self._client = client
+        self._replication = replication
 
     def engine(self, name: str) -> ServerEngine:
         """As Collections.engine."""
-        return ServerEngine(self._client, name)
+        return ServerEngine(self._client, name, self._replication)
 
     def names(self) -> list[str]:
         """As Collections.names."""
@@ -81,9 +114,10 @@ class ServerCollections:
 class ServerEngine:
     """A collection on a Qdrant server. Safe for threads and forks: requests share no state."""
 
-    def __init__(self, client: QdrantClient, collection: str) -> None:
+    def __init__(self, client: QdrantClient, collection: str, replication: Replication = NOT_REPLICATED) -> None:
         self._client = client
         self._collection = collection
+        self._replication = replication
         self._ready = False
         self._owner: str | None = None  # the id of this deployment
         self._documents = QdrantVectorStore(
@@ -198,7 +232,9 @@ class ServerEngine:
         """Create the collection and its indexes where they are missing. Several workers may do so at once."""
         if self._ready:
             return
-        if not self._client.collection_exists(self._collection):
+        if self._client.collection_exists(self._collection):
+            self._compare_replication()
+        else:
             self._create_collection(dimensions)
         owner = self.deployment()
         if self._owner is not None and owner not in {None, self._owner}:
@@ -209,6 +245,22 @@ class ServerEngine:
         for field, kind in PAYLOAD_INDEXES:
             self._client.create_payload_index(self._collection, field, field_schema=_INDEX_SCHEMAS[kind], wait=True)
         self._ready = True
+
+    def _compare_replication(self) -> None:
+        """Log where the collection was created with another replication than the settings now name."""
+        params = self._client.get_collection(self._collection).config.params
+        found = Replication(params.replication_factor or 1, params.write_consistency_factor or 1)
+        if found != self._replication:
+            log.warning(
+                "the collection %s keeps the replication with which it was created, %d copies and a write consistency "
+                "of %d: QDRANT_REPLICATION=%d and QDRANT_WRITE_CONSISTENCY=%d are for new collections; see "
+                "docs/deployment.md",
+                self._collection,
+                found.copies,
+                found.written,
+                self._replication.copies,
+                self._replication.written,
+            )
 
     def _create_collection(self, dimensions: int | None) -> None:
         dense = {}
@@ -221,6 +273,8 @@ class ServerEngine:
                 vectors_config=dense,
                 sparse_vectors_config=sparse,
                 metadata=None if self._owner is None else {DEPLOYMENT: self._owner},
+                replication_factor=self._replication.copies,
+                write_consistency_factor=self._replication.written,
             )
         except UnexpectedResponse as error:
             if error.status_code != httpx.codes.CONFLICT:  # another worker was first
@@ -284,6 +338,8 @@ def _store_errors() -> Iterator[None]:
     try:
         yield
     except UnexpectedResponse as error:
+        if changed := embedding_size_changed(error.content.decode(errors="replace")):
+            raise changed from None
         raise _refusal(error.status_code or 0, error.reason_phrase) from None
     except ResponseHandlingException as error:
         raise StoreUnavailable(

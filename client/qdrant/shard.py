@@ -242,7 +242,8 @@ class ShardFolder:
                 raise
             if self._is_removed(name):
                 failure = StoreUnavailable(f"the embedded vector store in {path} was removed; try again")
-            self._note(name, failure, error)
+            if isinstance(failure, StoreDamaged):
+                self._note(name, failure, error)
             raise failure from None
 
     def _note(self, name: str, failure: StoreError, cause: BaseException) -> None:

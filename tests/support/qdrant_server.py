@@ -5,6 +5,7 @@ It is a process, so that it can be killed, stopped, woken and started again on i
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -23,7 +24,7 @@ from qdrant_edge import SparseVector
 from client.qdrant.base import FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
 from client.qdrant.embedded import EmbeddedCollections, EmbeddedEngine, _facet
 from client.qdrant.points import DENSE_VECTOR
-from errors import NothingIndexed
+from errors import EmbeddingSizeChanged, NothingIndexed
 from tests.support.processes import PYTHON, Running, free_port, running, wait_until
 
 
@@ -81,6 +82,7 @@ class Collections:
         self._folder = folder
         self._engines: dict[str, EmbeddedEngine] = {}
         self.metadata: dict[str, Any] = {}  # lost when the server is killed
+        self.replication: dict[str, dict[str, int]] = {}  # so is this
 
     def names(self) -> list[str]:
         return [path.name for path in self._folder.glob("*/") if (path / "dimensions").exists()]
@@ -116,9 +118,7 @@ def make_server(folder: Path) -> FastAPI:
     app = FastAPI()
     collections = Collections(folder)
 
-    @app.exception_handler(NothingIndexed)
-    def empty(_request: Request, _error: NothingIndexed) -> JSONResponse:
-        return JSONResponse({"status": {"error": "no point was stored yet"}}, 404)
+    _add_errors(app)
 
     @app.get("/collections")
     def names() -> Any:
@@ -135,6 +135,8 @@ def make_server(folder: Path) -> FastAPI:
         collections.create(name, body.get("vectors", {}).get(DENSE_VECTOR, {}).get("size"))
         if body.get("metadata"):
             collections.metadata[name] = body["metadata"]
+        names = ("replication_factor", "write_consistency_factor")
+        collections.replication[name] = {key: body[key] for key in names if body.get(key)}
         return _result(data=True)
 
     @app.delete("/collections/{name}")
@@ -160,12 +162,25 @@ def make_server(folder: Path) -> FastAPI:
     return app
 
 
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(NothingIndexed)
+    def empty(_request: Request, _error: NothingIndexed) -> JSONResponse:
+        return JSONResponse({"status": {"error": "no point was stored yet"}}, 404)
+
+    @app.exception_handler(EmbeddingSizeChanged)
+    def other_size(_request: Request, error: EmbeddingSizeChanged) -> JSONResponse:
+        got, expected = re.findall(r"\d+", error.detail)[:2]
+        text = f"Wrong input: Vector dimension error: expected dim: {expected}, got {got}"  # as Qdrant 1.18 says it
+        return JSONResponse({"status": {"error": text}, "time": 0.0}, 400)
+
+
 def _add_metadata(app: FastAPI, collections: Collections) -> None:
     @app.get("/collections/{name}")
     def describe(name: str) -> Any:
         collections.engine(name)
         description = template()
         description["config"]["metadata"] = collections.metadata.get(name)
+        description["config"]["params"] |= collections.replication.get(name, {})
         return _result(description)
 
     @app.patch("/collections/{name}")
