@@ -310,8 +310,8 @@ class ProviderUnavailable(ProviderError):
 class DocumentError(AppError):
     """A file that cannot be indexed.
 
-    `reason` is one of `encrypted`, `broken`, `no_text`, `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`,
-    `unsupported`.
+    `reason` is one of `encrypted`, `broken`, `no_text`, `empty`, `unreadable_text`, `unknown_encoding`, `xfa_form`,
+    `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`, `unsupported`.
     """
 
     status = 422

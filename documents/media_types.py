@@ -34,6 +34,7 @@ _HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECAS
 _TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNORECASE)
 # Formats whose bytes are text, but not text for reading.
 _TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
+_PDF_OBJECT = re.compile(rb"\b\d{1,7} \d{1,5} obj\b.{0,2000}?\bendobj\b", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".csv", ".log", ".rst")
 
@@ -54,6 +55,8 @@ def detect(file: BinaryIO, name: str) -> str:
             raise DocumentError("empty", "the file is empty")
         if b"%PDF-" in head[:PDF_HEADER_BYTES]:
             return PDF
+        if lowered.endswith(".pdf") and _PDF_OBJECT.search(head):
+            return PDF  # the header is missing
         if lowered.endswith(".pdf"):
             raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
         if head.startswith(b"PK\x03\x04"):

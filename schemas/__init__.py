@@ -13,6 +13,7 @@ from schemas.documents import Chunk as Chunk
 from schemas.documents import Document as Document
 from schemas.documents import Indexed as Indexed
 from schemas.documents import Page as Page
+from schemas.documents import PageWarning as PageWarning
 from schemas.documents import Removed as Removed
 from schemas.documents import Upload as Upload
 from schemas.documents import UploadStatus as UploadStatus

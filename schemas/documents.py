@@ -20,6 +20,13 @@ class UploadStatus(StrEnum):
     DELETING = "deleting"
 
 
+class PageWarning(Frozen):
+    """Text of a page that is missing. `reason` is one of `unreadable_text`, `no_text`, `xfa_form`."""
+
+    page: int
+    reason: str
+
+
 class Upload(Frozen):
     """A file in the list of uploads.
 
@@ -42,6 +49,7 @@ class Upload(Frozen):
     chunks: int | None = None
     reason: str | None = None
     error: str | None = None
+    warnings: tuple[PageWarning, ...] = ()
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None
@@ -73,6 +81,7 @@ class Indexed(Frozen):
     name: str
     pages: int
     chunks: int
+    warnings: tuple[PageWarning, ...] = ()
 
 
 class Removed(Frozen):

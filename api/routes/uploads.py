@@ -111,6 +111,7 @@ class UploadView(BaseModel):
     chunks: int | None = Field(None, description="Chunks stored when the upload last became ready.")
     reason: str | None = Field(None, description="Why indexing failed, for programs, such as `encrypted` or `no_text`.")
     error: str | None = Field(None, description="Why indexing failed, for people.")
+    warnings: list[schemas.PageWarning] = Field([], description="Pages with text that could not be read, and why.")
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    JSON,
     BigInteger,
     Connection,
     DateTime,
@@ -34,7 +35,7 @@ from settings import Settings
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0005"
+REVISION = "0006"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
@@ -92,6 +93,7 @@ class UploadRow(Base):
     chunks: Mapped[int | None]
     reason: Mapped[str | None] = mapped_column(String(40))
     error: Mapped[str | None] = mapped_column(Text)
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default="[]")
     created_at: Mapped[datetime] = mapped_column(_UtcTime)
     updated_at: Mapped[datetime] = mapped_column(_UtcTime)
     started_at: Mapped[datetime | None] = mapped_column(_UtcTime)

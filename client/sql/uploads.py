@@ -6,7 +6,7 @@ undo each other's changes: the second change matches no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,7 +25,7 @@ from sqlalchemy import (
 from client.sql.database import Database, DuplicateRow, UploadRow
 from client.sql.scopes import SEARCHED, SearchScope, read_scope, read_searchable, read_searchable_version
 from errors import IndexSwitched, InvalidRequest
-from schemas import Upload, UploadStatus
+from schemas import PageWarning, Upload, UploadStatus
 
 MAX_ERROR_CHARS = 1_000
 # Reason and error of an upload whose job was cancelled.
@@ -119,7 +119,14 @@ class UploadRepository:
         return self._change(upload_id, _indexed_by(job_id), pages_done=pages_done, pages=pages)
 
     def finish(
-        self, upload_id: str, *, job_id: str | None, pages: int, chunks: int, index_version: int | None = None
+        self,
+        upload_id: str,
+        *,
+        job_id: str | None,
+        pages: int,
+        chunks: int,
+        index_version: int | None = None,
+        warnings: Sequence[PageWarning] = (),
     ) -> Upload | None:
         """Mark an upload as ready: every chunk is stored in a version of the index. None as for `start`.
 
@@ -133,6 +140,7 @@ class UploadRepository:
             pages=pages,
             pages_done=pages,
             chunks=chunks,
+            warnings=[warning.model_dump() for warning in warnings],
             reason=None,
             error=None,
             indexed_at=datetime.now(UTC),

@@ -89,7 +89,12 @@ def _index_once(
         # From here on questions find the chunks, so all chunks must be stored.
         version = searched.version.version_id
         finished = services.uploads.finish(
-            task.upload_id, job_id=job_id, pages=indexed.pages, chunks=indexed.chunks, index_version=version
+            task.upload_id,
+            job_id=job_id,
+            pages=indexed.pages,
+            chunks=indexed.chunks,
+            index_version=version,
+            warnings=indexed.warnings,
         )
         if finished is None:
             raise _gone(task, services)

@@ -169,7 +169,7 @@ def _read_with(
                 failure = failure or (None if ended else _crash(int(json.loads(body)["code"]), limits))
     if failure is None:
         return
-    if failure.reason in {"encrypted", "timeout", "too_long"}:
+    if failure.reason in {"encrypted", "timeout", "too_long", "xfa_form"}:
         raise failure  # another reader would fail, too, or would be stalled by the same file
     raise ReaderFailed(failure)
 
@@ -257,7 +257,7 @@ def _check_head(path: Path, media_type: str) -> None:
         head = file.read(1024)
     if not head:
         raise DocumentError("broken" if media_type == PDF else "empty", "the file is empty")
-    if media_type == PDF and b"%PDF-" not in head:
+    if media_type == PDF and b"%PDF-" not in head and b" obj" not in head:
         raise DocumentError("not_a_pdf", "the file is not a PDF")
 
 

@@ -10,11 +10,15 @@ from typing import Protocol
 from errors import DocumentError, StoreError, StoreUnavailable
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
-from schemas import Chunk, Document, Indexed, Page, Progress, SearchFilter
+from schemas import Chunk, Document, Indexed, Page, PageWarning, Progress, SearchFilter
 
 # The number of texts embedded in one call. OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000
 # tokens.
 BATCH_CHUNKS = 64
+# The warnings that are stored of an upload.
+MAX_WARNINGS = 500
+# The warning of a page, and the reason of a failure when most pages have it.
+UNREADABLE = "unreadable_text"
 
 # Receives the progress of a job as it changes.
 ProgressCallback = Callable[[Progress], None]
@@ -66,11 +70,13 @@ def index_document(
     document_filter = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
     resuming = not fresh and store.count(document_filter) > 0
     pages = _with_progress(document_pages.pages, document_pages.page_count, report)
+    noted = _Noted(pages)
     stored = 0
-    for batch in _batches(chunk_pages(document, pages, model=store.model)):
+    for batch in _batches(chunk_pages(document, noted, model=store.model)):
         store.upsert(store.missing(batch) if resuming else batch, on_outage=on_outage)
         stored += len(batch)
         check()
+    noted.check_readable()
     if not stored:
         raise DocumentError("no_text", "no text was found: the pages may be scanned images")
     if resuming:
@@ -78,7 +84,39 @@ def index_document(
     count = store.count(document_filter)
     if count != stored:
         raise StoreError(f"{stored} chunks were made but {count} are stored; index the file again")
-    return Indexed(upload_id=document.upload_id, name=document.name, pages=document_pages.page_count, chunks=stored)
+    return Indexed(
+        upload_id=document.upload_id,
+        name=document.name,
+        pages=document_pages.page_count,
+        chunks=stored,
+        warnings=tuple(noted.warnings[:MAX_WARNINGS]),
+    )
+
+
+class _Noted:
+    """Pages, of which the warnings are noted while they pass."""
+
+    def __init__(self, pages: Iterable[Page]) -> None:
+        self._pages = pages
+        self._readable = 0
+        self.warnings: list[PageWarning] = []
+
+    def __iter__(self) -> Iterator[Page]:
+        for page in self._pages:
+            if page.warning:
+                self.warnings.append(PageWarning(page=page.number, reason=page.warning))
+            self._readable += page.warning != UNREADABLE and bool(page.text.strip())
+            yield page
+
+    def check_readable(self) -> None:
+        """Raise DocumentError when more pages are unreadable than are read."""
+        unreadable = sum(1 for warning in self.warnings if warning.reason == UNREADABLE)
+        if unreadable > self._readable:
+            raise DocumentError(
+                UNREADABLE,
+                f"the text of {unreadable} of {unreadable + self._readable} pages with text is not language: "
+                "the fonts of the file do not say which letters they draw",
+            )
 
 
 def _with_progress(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:

@@ -6,7 +6,6 @@ Imports only `errors` of this program, so that the child starts fast. Each reade
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
@@ -26,10 +25,6 @@ MARKDOWN = "text/markdown"
 FILE_BYTES_PER_TEXT_BYTE = 4
 # A shorter text is looked at for characters that can be seen.
 MAX_BLANK_CHARS = 10_000
-_PASSWORD = 4  # FPDF_ERR_PASSWORD
-_NOT_A_PDF = 3  # FPDF_ERR_FORMAT
-# pdfium's mark for a word that is divided at the end of a line.
-_DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
 
 
 def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tuple[int, Iterator[PageText]]:
@@ -38,7 +33,9 @@ def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tu
     `reader` is a media type or, for PDFs, `pdfium` or `pypdf`. Raises DocumentError, also while iterating.
     """
     if reader == "pdfium":
-        return _pdfium(path, skip)
+        from rag.ingest.formats.pdf import read_pdfium
+
+        return read_pdfium(path, skip)
     if reader == "pypdf":
         return _pypdf(path, skip)
     if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader != DOCX:
@@ -47,34 +44,6 @@ def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tu
     if not pages:
         raise DocumentError("empty", "the file holds no text")
     return len(pages), iter(pages[skip:])
-
-
-def _pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
-    import pypdfium2
-
-    try:
-        document = pypdfium2.PdfDocument(path)
-    except pypdfium2.PdfiumError as error:
-        if error.err_code == _PASSWORD:
-            raise DocumentError("encrypted", "the file is encrypted and needs a password") from None
-        reason = "its structure cannot be read" if error.err_code == _NOT_A_PDF else "it cannot be opened"
-        raise DocumentError("broken", f"the PDF is broken: {reason}") from None
-    return len(document), (_pdfium_page(document, index) for index in range(skip, len(document)))
-
-
-def _pdfium_page(document: Any, index: int) -> PageText:
-    import pypdfium2
-
-    try:
-        page = document[index]
-        text_page = page.get_textpage()
-        text = text_page.get_text_range()
-        label = document.get_page_label(index)
-        text_page.close()
-        page.close()
-    except (pypdfium2.PdfiumError, IndexError, ValueError) as error:
-        raise DocumentError("broken", f"the PDF is broken: page {index + 1}: {error}"[:300]) from None
-    return PageText(label, _DIVISION_MARK.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _pypdf(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
@@ -104,14 +73,16 @@ def _langchain_documents(path: Path) -> Iterator[Any]:
         yield from PyPDFParser().lazy_parse(Blob.from_path(path))
     except (FileNotDecryptedError, WrongPasswordError, DependencyError):
         raise DocumentError("encrypted", "the file is encrypted and needs a password") from None
-    except LimitReachedError:
+    except LimitReachedError as error:
+        if "depth" in str(error):
+            raise DocumentError("broken", "the PDF is broken: its pages are nested too deeply") from None
         raise DocumentError("too_large", "the PDF unpacks to more than is allowed") from None
     except RecursionError:
         raise DocumentError("broken", "the PDF is broken: its objects refer to each other in a circle") from None
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001  on broken files pypdf raises many kinds, even KeyError and TypeError
-        raise DocumentError("broken", f"the PDF is broken: {type(error).__name__}: {error}"[:300]) from None
+    except Exception:  # noqa: BLE001  on broken files pypdf raises many kinds, even KeyError and TypeError
+        raise DocumentError("broken", "the PDF is broken: its pages cannot be read") from None
 
 
 def _plain(path: Path) -> Iterator[PageText]:

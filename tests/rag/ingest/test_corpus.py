@@ -12,10 +12,11 @@ from documents.media_types import detect
 from errors import DocumentError
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import close_readers, read_document
-from schemas import Document, Page
-from tests.support.corpus import Sample, pages, texts, word
+from rag.ingest.indexing import _Noted
+from schemas import Document, Page, PageWarning
+from tests.support.corpus import Sample, pages, pdfs, texts, word
 
-KINDS = {"text": texts.SAMPLES, "html": pages.SAMPLES, "docx": word.SAMPLES}
+KINDS = {"text": texts.SAMPLES, "html": pages.SAMPLES, "docx": word.SAMPLES, "pdf": pdfs.SAMPLES}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,3 +58,17 @@ def test_files_of_the_corpus_give_their_text(kind: str, tmp_path: Path, subtests
 def test_names_are_unique() -> None:
     names = [sample.name for samples in KINDS.values() for sample in samples]
     assert len(set(names)) == len(names)
+
+
+def test_a_file_of_mostly_unreadable_pages_fails_and_a_few_are_warned_of() -> None:
+    """Nothing of an unreadable page is stored."""
+    good, bad = Page(number=1, label="1", text="Words."), Page(number=2, label="2", text="", warning="unreadable_text")
+    noted = _Noted([good, bad])
+    assert list(noted) == [good, bad]
+    noted.check_readable()
+    assert noted.warnings == [PageWarning(page=2, reason="unreadable_text")]
+    noted = _Noted([good, bad, bad.model_copy(update={"number": 3})])
+    list(noted)
+    with pytest.raises(DocumentError) as caught:
+        noted.check_readable()
+    assert caught.value.reason == "unreadable_text"

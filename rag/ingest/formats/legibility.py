@@ -1,0 +1,58 @@
+"""Whether the text of a page is language, or the output of a font without a true map to Unicode."""
+
+from __future__ import annotations
+
+import re
+
+# A page is illegible with this share of characters that no text holds.
+MAX_BAD_SHARE = 0.15
+# Below this share of common pairs of letters, words are gibberish. Measured on the Declaration of Human Rights in 36
+# languages that write with these letters: samples of 200 characters have 0.45 and more, the same samples with their
+# letters exchanged 0.18 on average and 0.31 at most for nine of ten.
+MIN_COMMON_SHARE = 0.32
+MIN_PAIRS = 150
+MIN_ASCII_SHARE = 0.9
+JUDGED_CHARS = 3_000
+# A text with so many different words of these is language: to see that takes a tenth of the time.
+MIN_FUNCTION_WORDS = 4
+_FUNCTION_WORDS = frozenset(
+    (
+        *("the", "of", "and", "to", "in", "is", "for", "that", "with", "on", "as", "are", "by", "be", "at"),
+        *("or", "from", "this", "der", "die", "das", "und", "ist", "nicht", "mit", "für", "von", "den", "im"),
+        *("le", "la", "les", "et", "des", "une", "est", "pour", "dans", "que", "el", "los", "las", "por", "con"),
+        *("una", "para", "il", "di", "che", "per", "della", "het", "een", "van", "dat", "och", "att", "som"),
+        *("det", "på", "og", "til", "av", "jest", "się", "nie", "na", "do", "że"),
+    )
+)
+# Controls, the replacement character, noncharacters, and private areas, where only the font knows the meaning.
+_BAD = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufffd-\uffff\ufdd0-\ufdef\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_GLYPH_NAMES = re.compile(r"\(cid:\d+\)|/g\d{1,5}\b|/[A-Z]\d{1,3}(?=/)")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+# The 150 most common pairs of neighbouring letters of 19 languages, each language with the same weight.
+_PAIRS = (
+    "aaabacadagaiakalamanarasatauavbabebibocechcicodadedidodueaecedeeegeiekelemeneresetgagegiguhahehihohthuiaicidieigij"
+    "ikiliminioirisitjajejokakekikokulalelilllolulámamemimomunandnengninnnonsntnyníocodogolomonoporosotovpapepoprrardre"
+    "rirorsrtrusasesisksostsutatethtitotrtttuuiulumunurusutvavevivowaweyazaze"
+)
+_COMMON = frozenset(_PAIRS[at : at + 2] for at in range(0, len(_PAIRS), 2))
+
+
+def is_legible(text: str) -> bool:
+    """Return False for a text that is mostly characters without meaning, or gibberish. An empty text is legible."""
+    words = text.split()
+    bad = len(_BAD.findall(text))
+    if "(cid:" in text or "/" in text:
+        bad += sum(len(name) for name in _GLYPH_NAMES.findall(text))
+    if bad and bad > MAX_BAD_SHARE * sum(map(len, words)):
+        return False
+    return len(_FUNCTION_WORDS.intersection(words)) >= MIN_FUNCTION_WORDS or not _is_gibberish(text[:JUDGED_CHARS])
+
+
+def _is_gibberish(text: str) -> bool:
+    """Return True for words of Latin letters that no language has. Short texts and other scripts are not judged."""
+    words = [word.lower() for word in _WORD.findall(text) if word[1:].islower() or word.isupper()]
+    letters = "".join(words)
+    if not letters or sum(1 for char in letters if char.isascii()) < MIN_ASCII_SHARE * len(letters):
+        return False
+    pairs = [word[at : at + 2] for word in words for at in range(len(word) - 1)]
+    return len(pairs) >= MIN_PAIRS and sum(1 for pair in pairs if pair in _COMMON) < MIN_COMMON_SHARE * len(pairs)

@@ -1,0 +1,203 @@
+"""The text of a PDF, page by page: what a reader sees, by pdfium, or by pypdf where pdfium gives no language."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from errors import DocumentError
+from rag.ingest.formats.blocks import PageText
+from rag.ingest.formats.legibility import is_legible
+
+UNREADABLE, NO_TEXT, ATTACHMENTS = "unreadable_text", "no_text", "attachments"
+_PASSWORD, _NOT_A_PDF, _SECURITY = 4, 3, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_FORMAT, FPDF_ERR_SECURITY
+# pdfium's mark for a word that is divided at the end of a line.
+_DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
+# The CPU seconds that the second reader gets for a page that the first one garbles.
+SECOND_READER_SECONDS = 3.0
+_AGAIN_SECONDS = 0.2
+# A page without text is drawn in this size; it has ink if this share of it is not paper.
+_INK_SCALE = 0.25
+_MIN_INK_SHARE = 0.004
+_HEADER_BYTES = 1024
+_OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
+_MAX_UNPACKED_BYTES = 64 * 1024 * 1024
+
+
+def read_pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
+    """Open a PDF; return the number of its pages, and the pages after the first `skip`. Raises DocumentError."""
+    from rag.ingest.formats import xfa
+
+    document = _open(path)
+    if xfa.is_shell(document):
+        pages = xfa.read_xfa(document)
+        return len(pages), iter(pages[skip:])
+    reader = _Reader(path, document)
+    if not len(document):
+        raise DocumentError("broken", "the PDF is broken: it has no pages that can be found")
+    return len(document), (reader.page(index) for index in range(skip, len(document)))
+
+
+def _open(path: Path) -> Any:
+    import pypdfium2
+
+    try:
+        return pypdfium2.PdfDocument(_with_header(path))
+    except pypdfium2.PdfiumError as error:
+        if error.err_code == _PASSWORD:
+            raise DocumentError("encrypted", "the file is encrypted and needs a password") from None
+        if error.err_code == _SECURITY:
+            raise DocumentError("encrypted", "the file is encrypted in a way that no reader here knows") from None
+        reason = "its structure cannot be read" if error.err_code == _NOT_A_PDF else "it cannot be opened"
+        raise DocumentError("broken", f"the PDF is broken: {reason}") from None
+
+
+def _with_header(path: Path) -> Path | bytes:
+    """Return the file, or its bytes behind the header that the file lacks."""
+    with path.open("rb") as file:
+        if b"%PDF-" in file.read(_HEADER_BYTES):
+            return path
+    return b"%PDF-1.7\n" + path.read_bytes()
+
+
+class _Reader:
+    """Reads the pages of one open file."""
+
+    def __init__(self, path: Path, document: Any) -> None:
+        import pypdfium2.raw as pdfium
+
+        from rag.ingest.formats.pdf_hidden import UnseenText
+
+        self._path, self._document = path, document
+        self._second: Any | None = None
+        if pdfium.FPDF_GetFormType(document.raw) != pdfium.FORMTYPE_NONE:
+            document.init_forms()
+        self._form = document.formenv.raw if document.formenv else None
+        self._unseen = UnseenText(has_layers=_has_layers(path.read_bytes()))
+
+    def page(self, index: int) -> PageText:
+        """Return a page. Raises DocumentError."""
+        import pypdfium2
+
+        try:
+            text, extra, has_ink = self._read(index)
+            label = self._document.get_page_label(index)
+        except (pypdfium2.PdfiumError, IndexError, ValueError):
+            raise DocumentError("broken", f"the PDF is broken: page {index + 1} cannot be opened") from None
+        warning = ""
+        if not is_legible(text):
+            text = self._second_text(index)
+            if not text:
+                warning = UNREADABLE
+        elif has_ink:
+            warning = NO_TEXT
+        if extra:
+            text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
+        return PageText(label, text, None, warning)
+
+    def _read(self, index: int) -> tuple[str, list[str], bool]:
+        """Return the text of a page, what it shows beside its text, and whether it is ink without text."""
+        import pypdfium2.raw as pdfium
+
+        from rag.ingest.formats.pdf_forms import PageNotes, attachment_names, drawn_words
+
+        page = self._document[index]
+        self._unseen.hide(page)
+        text_page = page.get_textpage()
+        text = _DIVISION_MARK.sub("", text_page.get_text_range()).replace("\r\n", "\n").replace("\r", "\n")
+        extra, drawn = [], []
+        if pdfium.FPDFPage_GetAnnotCount(page.raw):
+            notes = PageNotes(page, text_page, self._form)
+            extra, drawn = notes.lines(), notes.drawn
+        has_ink = not text.strip() and _has_ink(page)
+        text_page.close()
+        page.close()
+        if drawn:
+            extra += drawn_words(self._document, index, drawn)
+        if index == 0:
+            names = attachment_names(self._document)
+            extra += [f"Attached files: {', '.join(names)}"] if names else []
+        return text, extra, has_ink
+
+    def _second_text(self, index: int) -> str:
+        """Return the text of a page by pypdf, "" where that is no better."""
+        text = ""
+        try:
+            with _cpu_limit(SECOND_READER_SECONDS):
+                text = str(self._pypdf().pages[index].extract_text())
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  on broken files pypdf raises many kinds
+            return ""
+        return text if text.strip() and is_legible(text) else ""
+
+    def _pypdf(self) -> Any:
+        if self._second is None:
+            from pypdf import PdfReader
+
+            logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+            self._second = PdfReader(self._path)
+        return self._second
+
+
+def _has_layers(data: bytes) -> bool:
+    """Return True if the catalog may name layers; it may stand in a compressed object stream."""
+    if b"/OCProperties" in data:
+        return True
+    left = _MAX_UNPACKED_BYTES
+    for match in _OBJECT_STREAM.finditer(data):
+        unpacker = zlib.decompressobj()
+        try:
+            text = unpacker.decompress(memoryview(data)[match.end() :], left)
+        except zlib.error:
+            return True  # encrypted, or packed in another way
+        left -= len(text)
+        if b"/OCProperties" in text or left <= 0:
+            return True
+    return False
+
+
+def _has_ink(page: Any) -> bool:
+    """Return True if a page that has no text shows something, such as a scan."""
+    import pypdfium2.raw as pdfium
+
+    if not pdfium.FPDFPage_CountObjects(page.raw):
+        return False
+    width, height = page.get_size()
+    scale = min(_INK_SCALE, 500 / max(width, height, 1))
+    bitmap = page.render(scale=scale, grayscale=True, may_draw_forms=False, draw_annots=False)
+    pixels = bytes(bitmap.buffer)
+    bitmap.close()
+    paper = pixels.count(max(pixels)) if pixels else 0
+    return len(pixels) - paper > _MIN_INK_SHARE * len(pixels)
+
+
+class _Interrupted(BaseException):
+    """The time is up. No Exception, because pypdf catches those and goes on."""
+
+
+@contextmanager
+def _cpu_limit(seconds: float) -> Iterator[None]:
+    """End the block when it takes more CPU time. Does nothing where signals are not to be had."""
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise _Interrupted
+
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, _AGAIN_SECONDS)
+    try:
+        yield
+    except _Interrupted:
+        return
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

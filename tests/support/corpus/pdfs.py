@@ -1,0 +1,247 @@
+"""PDFs: forms, notes, hidden text, layers, fonts without a map to Unicode, scans, and broken structures."""
+
+from __future__ import annotations
+
+import io
+import string
+from collections.abc import Callable
+from typing import Literal
+
+from PIL import Image, ImageDraw
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
+from tests.support.corpus import Sample
+from tests.support.hostile import one_page, pdf_of, stream
+
+_CATALOG, _PAGES = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+_PROSE = (
+    "The harbour office opens at nine in the morning and closes at five. "
+    "Every ship that enters the harbour pays a fee for the night, and the keeper writes it into the ledger. "
+    "When the tide is low, the larger vessels wait outside until the water has risen again over the bar. "
+)
+
+
+def drawn(draw: Callable[[Canvas], object], *more: Callable[[Canvas], object]) -> Callable[[], bytes]:
+    """Make a PDF with a page for each function that draws one."""
+
+    def make() -> bytes:
+        out = io.BytesIO()
+        canvas = Canvas(out, pagesize=(400, 400), invariant=True)
+        for one in (draw, *more):
+            one(canvas)
+            canvas.showPage()
+        canvas.save()
+        return out.getvalue()
+
+    return make
+
+
+def _lines(canvas: Canvas, text: str = _PROSE, *, top: int = 380) -> None:
+    words = text.split()
+    for number in range(0, len(words), 9):
+        canvas.drawString(20, top - number * 2, " ".join(words[number : number + 9]))
+
+
+def _form(canvas: Canvas) -> None:
+    form = canvas.acroForm
+    canvas.drawString(20, 350, "Measured pressure:")
+    form.textfield(name="f1", x=150, y=345, width=120, height=16, value="17.4 bar", fontSize=10)
+    canvas.drawString(20, 320, "Colour:")
+    form.choice(name="f2", x=150, y=315, width=120, height=16, value="amber", options=["amber", "green"], fontSize=10)
+    form.textfield(name="f3", tooltip="Name of the keeper", x=150, y=285, width=120, height=16, value="I. Marsh")
+    form.textfield(name="empty one", x=150, y=255, width=120, height=16)
+    form.checkbox(name="f4", x=20, y=225, size=14, checked=True, buttonStyle="check")
+    canvas.drawString(40, 228, "Valve was greased")
+    form.checkbox(name="f5", x=20, y=195, size=14, checked=False)
+    canvas.drawString(40, 198, "Filter was changed")
+    for x, value in ((20, "daily"), (120, "weekly")):
+        form.radio(name="Interval", value=value, selected=value == "weekly", x=x, y=165, size=14)
+        canvas.drawString(x + 20, 168, value)
+
+
+def _annotated(*annotations: bytes) -> Callable[[], bytes]:
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 400] /Annots [%s] >>"
+    return lambda: pdf_of(_CATALOG, _PAGES, page % b" ".join(annotations))
+
+
+def _shown_in(mode: Literal[1, 3]) -> Callable[[Canvas], object]:
+    def draw(canvas: Canvas) -> None:
+        canvas.drawString(20, 350, "Seen by everybody.")
+        text = canvas.beginText(20, 300)
+        text.setTextRenderMode(mode)
+        text.textOut("Ghost words of the file.")
+        canvas.drawText(text)
+
+    return draw
+
+
+def _white(canvas: Canvas) -> None:
+    canvas.drawString(20, 350, "Seen by everybody.")
+    canvas.setFillGray(1)
+    canvas.drawString(20, 320, "Ghost words of the file.")
+    canvas.setFillGray(0)
+    canvas.rect(10, 250, 200, 30, fill=1)
+    canvas.setFillGray(1)
+    canvas.drawString(20, 260, "White on black is seen.")
+
+
+def _scan(words: str) -> ImageReader:
+    image = Image.new("L", (400, 300), 255)
+    pen = ImageDraw.Draw(image)
+    for row in range(8):
+        pen.text((20, 20 + row * 30), words * 3, fill=0)
+    return ImageReader(image)
+
+
+def _scanned(canvas: Canvas) -> None:
+    canvas.drawImage(_scan("scanned words "), 0, 50, width=400, height=300)
+
+
+def _recognised(canvas: Canvas) -> None:
+    _scanned(canvas)
+    text = canvas.beginText(20, 322)
+    text.setTextRenderMode(3)
+    text.textOut("Recognised words of the scan.")
+    canvas.drawText(text)
+
+
+def _layers() -> bytes:
+    content = stream(
+        b"BT /A 12 Tf 10 700 Td (Seen by everybody.) Tj ET "
+        b"/OC /Off BDC BT /A 12 Tf 10 600 Td (Ghost words of the file.) Tj ET EMC "
+        b"/OC /On BDC BT /A 12 Tf 10 500 Td (Layer that is on.) Tj ET EMC"
+    )
+    catalog = (
+        b"<< /Type /Catalog /Pages 2 0 R /OCProperties << /OCGs [6 0 R 7 0 R] /D << /ON [7 0 R] /OFF [6 0 R] >> >> >>"
+    )
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R "
+        b"/Resources << /Font << /A 5 0 R >> /Properties << /Off 6 0 R /On 7 0 R >> >> >>"
+    )
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
+    groups = (b"<< /Type /OCG /Name (a) >>", b"<< /Type /OCG /Name (b) >>")
+    return pdf_of(catalog, _PAGES, page, content, font, *groups)
+
+
+def mapped(text: str, unicode_of: Callable[[str], str]) -> bytes:
+    """Make a page of ASCII codes whose font says by `unicode_of` which characters they are."""
+    codes = sorted(set(text))
+    pairs = b"\n".join(
+        b"<%02x> <%s>" % (ord(code), unicode_of(code).encode("utf-16-be").hex().encode()) for code in codes
+    )
+    cmap = b"1 begincodespacerange <00> <ff> endcodespacerange %d beginbfchar %s endbfchar" % (len(codes), pairs)
+    words = text.split(" ")
+    lines = [" ".join(words[at : at + 8]).encode() for at in range(0, len(words), 8)]
+    shown = b" ".join(b"(%s) Tj 0 -15 Td" % line for line in lines)
+    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 6 0 R >>"
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R /Resources << /Font << /A 5 0 R >> >> >>"
+    )
+    return pdf_of(_CATALOG, _PAGES, page, stream(b"BT /A 12 Tf 20 700 Td %s ET" % shown), font, stream(cmap))
+
+
+def _shifted(char: str) -> str:
+    letters = string.ascii_lowercase
+    return letters[(letters.index(char) + 11) % 26] if char in letters else char
+
+
+def _hebrew() -> bytes:
+    """Make a line of Hebrew in the order in which it is drawn, from left to right."""
+    words = "הספינה יוצאת עם שחר"
+    codes = dict(zip(sorted(set(words) - {" "}), string.ascii_letters, strict=False)) | {" ": " "}
+    back = {code: char for char, code in codes.items()}
+    return mapped("".join(codes[char] for char in reversed(words)), lambda code: back[code])
+
+
+def _attached() -> bytes:
+    from pypdf import PdfReader, PdfWriter
+
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(drawn(_lines)())))
+    writer.add_attachment("tides of May.csv", b"a,b")
+    out = io.BytesIO()
+    writer.write(out)
+    return out.getvalue()
+
+
+def _xfa(inside: bytes) -> Callable[[], bytes]:
+    shell = one_page(stream(b"BT /A 12 Tf 10 700 Td (Please wait...) Tj ET"), stream(inside))
+    form = b"/AcroForm << /Fields [] /XFA 6 0 R >> /NeedsRendering true /Pages"
+    return lambda: shell.replace(b"/Type /Catalog /Pages", b"/Type /Catalog " + form)
+
+
+_TEMPLATE = b"""<xdp:xdp xmlns:xdp="http://ns.adobe.com/xdp/"><template xmlns="http://www.xfa.org/schema/xfa-template/2.5/">
+<subform><draw><value><text>The permit fee is 35 euros.</text></value></draw></subform></template>
+<xfa:datasets xmlns:xfa="http://www.xfa.org/schema/xfa-data/1.0/"><xfa:data><form><applicant>Ida Marsh</applicant></form>
+</xfa:data></xfa:datasets></xdp:xdp>"""
+
+
+def _without_header() -> bytes:
+    return drawn(_lines)().partition(b"\n")[2]
+
+
+def _deep_page_tree() -> bytes:
+    nodes = [b"<< /Type /Pages /Count 1 /Kids [%d 0 R] >>" % (number + 3) for number in range(3_000)]
+    return pdf_of(_CATALOG, *nodes, b"<< /Type /Page /MediaBox [0 0 100 100] >>")
+
+
+def _crypt_filter() -> bytes:
+    plain = drawn(_lines)()
+    encrypt = b"/Encrypt << /Filter /Acme.Vault /V 4 /R 4 /O (x) /U (x) /P -4 >> /ID [(a) (b)] /Root"
+    return plain.replace(b"/Root", encrypt, 1)
+
+
+SAMPLES = [
+    Sample("prose.pdf", drawn(_lines), ("The harbour office opens at nine", "pays a fee for the night")),
+    Sample(
+        "form.pdf",
+        drawn(_form),
+        (
+            *("Measured pressure: 17.4 bar", "Colour: amber", "Name of the keeper: I. Marsh"),
+            *("Valve was greased: checked", "Filter was changed: not checked", "weekly: checked"),
+        ),
+        ("empty one", "daily: checked"),
+    ),
+    Sample(
+        "notes.pdf",
+        _annotated(
+            b"<< /Type /Annot /Subtype /FreeText /Rect [10 10 90 90] /Contents (Deliver the pump to gate 9.) /DA (/F 9 Tf) >>",
+            b"<< /Type /Annot /Subtype /Text /Rect [10 10 30 30] /T (Ida) /Contents (Check the seal in May.) >>",
+            b"<< /Type /Annot /Subtype /Text /F 2 /Rect [10 10 30 30] /Contents (Ghost words of the file.) >>",
+        ),
+        ("Note: Deliver the pump to gate 9.", "Note by Ida: Check the seal in May."),
+        ("Ghost",),
+    ),
+    Sample("attached.pdf", _attached, ("Attached files: tides of May.csv",)),
+    Sample(
+        "xfa.pdf",
+        _xfa(_TEMPLATE),
+        ("The permit fee is 35 euros.", "applicant: Ida Marsh"),
+        ("wait",),
+        warnings={1: "xfa_form"},
+    ),
+    Sample("xfa without words.pdf", _xfa(b"<x/>"), reason="xfa_form"),
+    Sample("invisible.pdf", drawn(_shown_in(3)), ("Seen by everybody.",), ("Ghost",)),
+    Sample("outline.pdf", drawn(_shown_in(1)), ("Seen by everybody.", "Ghost words of the file.")),
+    Sample("white.pdf", drawn(_white), ("Seen by everybody.", "White on black is seen."), ("Ghost",)),
+    Sample("layers.pdf", _layers, ("Seen by everybody.", "Layer that is on."), ("Ghost",)),
+    Sample("scan.pdf", drawn(_scanned), warnings={1: "no_text"}),
+    Sample("recognised scan.pdf", drawn(_recognised), ("Recognised words of the scan.",)),
+    Sample("scan among text.pdf", drawn(_lines, _scanned), ("The harbour office",), warnings={2: "no_text"}),
+    Sample("blank page.pdf", drawn(_lines, lambda _canvas: None, _lines), ("The harbour office",)),
+    Sample(
+        "no map.pdf",
+        lambda: mapped(_PROSE.lower(), lambda char: chr(ord(char) % 31 + 1)),
+        warnings={1: "unreadable_text"},
+    ),
+    Sample(
+        "private map.pdf",
+        lambda: mapped(_PROSE.lower(), lambda char: chr(0xE000 + ord(char))),
+        warnings={1: "unreadable_text"},
+    ),
+    Sample("wrong map.pdf", lambda: mapped(_PROSE.lower(), _shifted), absent=("gsp",), warnings={1: "unreadable_text"}),
+    Sample("hebrew.pdf", _hebrew, ("הספינה יוצאת עם שחר",)),
+    Sample("no header.pdf", _without_header, ("The harbour office opens at nine",)),
+    Sample("deep page tree.pdf", _deep_page_tree, reason="broken"),
+    Sample("crypt filter.pdf", _crypt_filter, reason="encrypted"),
+]
