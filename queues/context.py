@@ -93,7 +93,7 @@ class JobContext(ABC):
 
     @abstractmethod
     def saved_draft(self) -> bytes | None:
-        """Return the draft that an earlier attempt kept; None if there is none, or if Valkey is away."""
+        """Return the draft that an earlier attempt kept; None if no attempt kept a draft, or if Valkey is away."""
 
     @abstractmethod
     def write_event(self, kind: str, data: dict[str, Any]) -> None:

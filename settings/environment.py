@@ -97,7 +97,7 @@ def _check_proxies(destinations: list[tuple[str, str]]) -> None:
 
 
 def _proxy_problem(proxy: str) -> str | None:
-    """Return why a proxy cannot be used, None for one that can be used or is empty."""
+    """Return why a proxy cannot be used; None if it can be used, or is empty."""
     if not proxy:
         return None
     if proxy.lower().startswith("socks"):
@@ -144,7 +144,7 @@ def _clean_no_proxy() -> None:
 
 
 def _no_proxy_entry(entry: str) -> str | None:
-    """Return an entry in a form that every library takes, None where there is none. An IPv6 address has no brackets."""
+    """Return an entry as every library takes it; None if no library does. An IPv6 address has no brackets."""
     bare = entry[1:-1] if entry.startswith("[") and entry.endswith("]") else entry
     try:
         return str(ip_address(bare))

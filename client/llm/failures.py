@@ -215,7 +215,9 @@ def provider_errors() -> Iterator[None]:
         raise kind(detail.format(failure.name)) from None
     except ValueError as error:  # an answer that is no JSON, or lacks required fields
         logs.log_content(log, "the model provider's answer makes no sense", said=str(error))
-        raise ProviderError("the model provider's answer makes no sense (LOG_CONTENT=1 logs why)") from None
+        raise ProviderError(
+            "the model provider's answer makes no sense: check OPENAI_BASE_URL and the model (LOG_CONTENT=1 logs why)"
+        ) from None
 
 
 def _status_error(failure: StatusFailure) -> ProviderError:

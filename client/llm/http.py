@@ -192,7 +192,7 @@ def _json_or_text(said: bytes) -> object:
 
 
 def _proxy(url: URL) -> URL | None:
-    """Return the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY set for an address; None for none."""
+    """Return the proxy that the variables HTTP_PROXY, ... set for an address; None if calls go there directly."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(url.raw_authority.rpartition("@")[2]):

@@ -17,7 +17,7 @@ _EMBEDS = re.compile(r"embed|bge|minilm|bert|gte-|e5-")
 
 
 def suggested_settings(url: str = URL) -> list[str]:
-    """Return the settings that use the Ollama at `url`, one a line; none if no Ollama answers there.
+    """Return the settings that use the Ollama at `url`, one a line; an empty list if no Ollama answers there.
 
     Asks only for the list of its models, and never through a proxy.
     """
@@ -35,7 +35,7 @@ def suggested_settings(url: str = URL) -> list[str]:
 
 
 def _models(url: str) -> list[str] | None:
-    """Return the names of the models of an Ollama; None if none answers."""
+    """Return the names of the models of an Ollama; None if no Ollama answers."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         with build_opener(ProxyHandler({})).open(f"{url}/api/tags", timeout=TIMEOUT_SECONDS) as response:
             listed: dict[str, Any] = json.loads(response.read(MAX_BYTES))

@@ -163,12 +163,12 @@ class ProviderCalls:
             return 0.0
         if wait is None:
             raise ProviderRateLimited(
-                "too many questions wait for the model provider (PROVIDER_REQUESTS_PER_MINUTE); try later"
+                "too many questions wait for the model provider: try later, or raise PROVIDER_REQUESTS_PER_MINUTE"
             )
         return wait
 
     def _report(self, error: Exception | None) -> Callable[[], None] | None:
-        """Return what must be done after a call, with Valkey: tell the breaker its outcome. None for nothing."""
+        """Return the function that tells the breaker the outcome of a call; None if the breaker need not know."""
         failed = isinstance(error, CallFailure) and error.outage
         if time.monotonic() < self._unguarded_until or not (failed or self._breaker.awaits_success):
             return None

@@ -41,7 +41,7 @@ def connect(settings: Settings) -> QdrantClient:
 
 
 def api_key(settings: Settings) -> str | None:
-    """Return QDRANT_API_KEY; None when there is no key."""
+    """Return QDRANT_API_KEY; None if the setting is empty."""
     return settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
 
 

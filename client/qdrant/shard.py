@@ -175,7 +175,7 @@ class ShardFolder:
         return not any(opened.operations for opened in self._shards.values())
 
     def _marker(self, name: str) -> tuple[int, int] | None:
-        """Identify the folder of a shard by its marker; None when there is none."""
+        """Return what identifies the folder of a shard: its marker file. None if the folder has no marker."""
         try:
             found = (self.path / name / COMPLETE).stat()
         except OSError:

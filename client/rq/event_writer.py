@@ -56,7 +56,7 @@ class EventBuffer:
         return not self._waiting and not self._called
 
     def next_call(self) -> ScriptCall | None:
-        """Return the call that writes all events; None when there are none. The attempt is the data of `started`."""
+        """Return the call that writes all events; None if no event waits. The attempt is the data of `started`."""
         after = self._last_id if self._called else b""
         while self._waiting:
             kind, data = self._waiting.popleft()

@@ -263,7 +263,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _revision(connection: Connection) -> str | None:
-    """Return the migration of the tables, None when there are no tables."""
+    """Return the migration of the tables; None if the database has no tables."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()

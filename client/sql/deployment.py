@@ -16,7 +16,7 @@ class DeploymentRepository:
         self._database = database
 
     def read(self) -> str | None:
-        """Return the id; None for a database that has none yet."""
+        """Return the id of the deployment; None if the database has no id yet."""
         with self._database.reading() as connection:
             return connection.execute(select(DeploymentRow.deployment_id)).scalar()
 

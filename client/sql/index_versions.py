@@ -155,7 +155,7 @@ class IndexVersionRepository:
         return _version(row)
 
     def give_up(self) -> IndexVersion | None:
-        """Give up the version that is being built; return it, or None without one."""
+        """Give up the version that is being built. Return that version; None if none is being built."""
         version = self.under_way()
         if version is not None:
             with self._database.writing() as connection:
@@ -190,7 +190,7 @@ class IndexVersionRepository:
             self._change(connection, unknown, dimensions=dimensions)
 
     def next_upload(self, version: IndexVersion) -> NextUpload | None:
-        """Return an upload to add to the version, and note that it is tried; None when none can be added now.
+        """Return an upload to add to the version, and note that it is tried; None if no upload can be added now.
 
         An upload that is just being indexed again is left out: its content is about to change.
         """

@@ -64,7 +64,7 @@ class DraftSpool:
                 self._plan(job_id, None)
 
     def find(self, job_id: str, call: bytes) -> bytes | None:
-        """Return the draft that an earlier attempt at this call left; None if there is none."""
+        """Return the draft that an earlier attempt at this call left; None if no attempt left a draft."""
         try:
             digest, _, draft = (self._folder / job_id).read_bytes().partition(b"\n")
         except OSError:

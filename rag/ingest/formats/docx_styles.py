@@ -42,7 +42,7 @@ class Styles:
         return any(is_on(child(element, "rPr"), "vanish") for element in self._chain(style))
 
     def numbering(self, style: str | None, properties: Any | None) -> tuple[str | None, int]:
-        """Return the numbering of a paragraph: the id, None without one, and the level from 0."""
+        """Return the numbering of a paragraph: its id, None if it is not numbered, and its level from 0."""
         sources = [properties, *(child(element, "pPr") for element in self._chain(style))]
         number = next((one for one in (value_of(source, "numPr", "numId") for source in sources) if one), None)
         level = next((one for one in (value_of(source, "numPr", "ilvl") for source in sources) if one), "0")

@@ -42,7 +42,7 @@ class Package:
         return DocumentError("broken", f"the {self.kind} is broken: {why}")
 
     def data(self, name: str) -> bytes | None:
-        """Return the bytes of a part; None when there is no such part. Raises DocumentError."""
+        """Return the bytes of a part; None if the package has no such part. Raises DocumentError."""
         info = self._infos.get(name)
         if info is None:
             return None
@@ -67,7 +67,7 @@ class Package:
         return data
 
     def xml(self, name: str) -> Any | None:
-        """Return the root element of a part; None when there is no such part. Raises DocumentError."""
+        """Return the root element of a part; None if the package has no such part. Raises DocumentError."""
         data = self.data(name)
         if data is None:
             return None
