@@ -116,9 +116,13 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """A job goes back to the front of its list, to be run again, after it ran for `seconds`."""
+    """A job goes back to the front of its list, to be run again, after it ran for `seconds`.
+
+    `store_away`: because the vector store did not answer.
+    """
 
     seconds: float
+    store_away: bool = False
     status: ClassVar[str] = "handed back"
 
 

@@ -29,7 +29,7 @@ from client.rq.transitions import (
     encode_exception,
     encode_result,
 )
-from errors import AppError, JobTimedOut, StoreUnavailable
+from errors import AppError, JobTimedOut, ProviderTimeout, ProviderUnavailable, StoreUnavailable
 from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
@@ -38,6 +38,7 @@ from queues.ragworker.execution import Execution, InvalidJobRecord, open_executi
 from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.loop import JobLoop, canceller
 from queues.ragworker.store_pause import StorePause
+from queues.ragworker.suspension import Suspension
 from queues.ragworker.threads import JobThreads
 
 log = logging.getLogger("rq.worker")
@@ -85,6 +86,7 @@ class Executor:
         self._loop = JobLoop(self._run_in_loop, threads=compute_threads, on_close=on_close)
         self._spool = spool
         self._writer = JobWriter(transitions, self._on_written, on_draft_written=spool.discard)
+        self._suspension = Suspension()
         self._store_pause = StorePause(transitions.valkey, store_answers, limits)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._suspects: set[str] = set()  # the running executions that have to run alone
@@ -135,7 +137,8 @@ class Executor:
     # -- ending jobs from outside
 
     def fail_expired(self) -> None:
-        """Fail the jobs whose time is up."""
+        """Fail the jobs whose time is up. Must be called often: the time between calls shows a stopped process."""
+        self._suspension.tick()
         for execution in self._matching(lambda execution: execution.deadline.expired):
             seconds = execution.job.timeout_seconds
             detail = JobTimedOut.after(str(seconds)).detail
@@ -293,7 +296,7 @@ class Executor:
     def _settle(self, execution: Execution, outcome: JobOutcome | HandBack) -> None:
         if not execution.claim():
             return
-        if isinstance(outcome, HandBack):
+        if isinstance(outcome, HandBack) and outcome.store_away:
             self._store_pause.begin()  # first, so that no reader takes the job again at once
             execution.job.count_store_failure()
         self._writer.write_outcome(execution.ref, outcome)
@@ -304,7 +307,7 @@ class Executor:
             with _job_context(execution):
                 result = encode_result(execution.call())
         except BaseException as error:  # noqa: BLE001  a job may raise SystemExit; the worker goes on
-            return _failure(execution, error, started)
+            return self._failure(execution, error, started)
         return _success(execution, result, started)
 
     async def _awaited_outcome_of(self, execution: Execution) -> JobOutcome | HandBack:
@@ -313,8 +316,20 @@ class Executor:
             with _job_context(execution), execution.deadline.closing_on_stop(canceller()):
                 result = encode_result(await execution.call())
         except BaseException as error:  # noqa: BLE001  also CancelledError, after which the outcome is dropped
-            return _failure(execution, error, started)
+            return self._failure(execution, error, started)
         return _success(execution, result, started)
+
+    def _failure(self, execution: Execution, error: BaseException, started: float) -> JobOutcome | HandBack:
+        """Return the outcome of a job that raised `error`, and log why it failed."""
+        job, seconds = execution.job, time.monotonic() - started
+        if isinstance(error, StoreUnavailable) and job.on_store_outage == "hand back":
+            return HandBack(seconds, store_away=True)
+        expected = isinstance(error, AppError)  # then the job's notes hold the reason
+        log.warning("%s: %s: %s", job.queue, job.job_id, type(error).__name__, exc_info=None if expected else error)
+        if isinstance(error, ProviderTimeout | ProviderUnavailable) and self._suspension.happened_since(started):
+            return HandBack(seconds)
+        text = encode_exception("".join(traceback.format_exception(error)))
+        return JobOutcome("failed", text, execution.failure_ttl, _dumps(job.notes), seconds)
 
     def _on_written(self, ref: ExecutionRef, outcome: JobOutcome | HandBack, written: bool) -> None:  # noqa: FBT001
         execution = self._executions.get(ref.execution_id)
@@ -352,17 +367,6 @@ def _job_context(execution: Execution) -> Iterator[None]:
 def _success(execution: Execution, result: str, started: float) -> JobOutcome:
     seconds = time.monotonic() - started
     return JobOutcome("finished", result, execution.result_ttl, _dumps(execution.job.notes), seconds)
-
-
-def _failure(execution: Execution, error: BaseException, started: float) -> JobOutcome | HandBack:
-    """Return the outcome of a job that raised `error`, and log why it failed."""
-    job = execution.job
-    if isinstance(error, StoreUnavailable) and job.on_store_outage == "hand back":
-        return HandBack(time.monotonic() - started)
-    expected = isinstance(error, AppError)  # then the job's notes hold the reason
-    log.warning("%s: %s: %s", job.queue, job.job_id, type(error).__name__, exc_info=None if expected else error)
-    text = encode_exception("".join(traceback.format_exception(error)))
-    return JobOutcome("failed", text, execution.failure_ttl, _dumps(job.notes), time.monotonic() - started)
 
 
 def _dumps(notes: object) -> bytes | None:

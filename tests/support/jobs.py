@@ -17,7 +17,10 @@ from rq.job import Job
 
 from client.llm.deadline import current_deadline
 from client.rq.serializer import PlainSerializer
+from errors import ProviderTimeout
 from queues.context import current_job
+from queues.ragworker import suspension
+from queues.ragworker.execution import RagWorkerJob
 from queues.ragworker.recovery import Intervals
 from queues.ragworker.worker import RagWorker
 from settings import Settings
@@ -25,9 +28,10 @@ from tests.support.processes import wait_until
 
 NAMES = (
     *("nothing", "answer", "wait", "meet", "who", "hang_in_socket", "sleep", "count", "die", "fail", "unplain"),
-    "leave",
+    *("leave", "time_out_once_stopped"),
 )
 LEASE_SECONDS = 2
+STOP_SECONDS = suspension.LONGEST_TICK_SECONDS + 1
 
 # What jobs have stopped waiting for: a port, or RELEASE.
 returned: list[int | str] = []
@@ -126,6 +130,19 @@ def unplain() -> object:
 
 def leave() -> None:
     raise SystemExit(3)
+
+
+def time_out_once_stopped() -> int:
+    """Raise ProviderTimeout when this process goes on after a stop, as a call of a model does; return the attempt."""
+    job = current_job()
+    assert isinstance(job, RagWorkerJob)
+    last = time.monotonic()
+    while job.attempt == 1:
+        time.sleep(0.02)
+        if time.monotonic() - last > STOP_SECONDS:
+            raise ProviderTimeout("the model did not answer in time")
+        last = time.monotonic()
+    return job.attempt
 
 
 def release() -> None:
