@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
-from rag.answer.prompt import NOT_ANSWERED, FittingPrompt, parse_refusal, strip_refusal_mark, system_prompt
+from rag.answer.prompt import FittingPrompt, parse_refusal, strip_refusal_mark, system_prompt
 from rag.answer.quoted_answer import not_searched, quote_passages
 from rag.answer.token_stream import TokenStream
 from rag.answer.verification import Judge, Judgement
@@ -159,7 +159,7 @@ def assess_answer(question: str, text: str, passages: list[Passage], terms: Term
     text = strip_controls(text)
     refusal = parse_refusal(text)
     if refusal is not None:
-        return Answer(text=strip_citations(refusal) or NOT_ANSWERED, answered=False)
+        return Answer(text=strip_citations(refusal) or phrases(question).not_answered, answered=False)
     return Assessment(strip_refusal_mark(text), passages, question, terms)
 
 
@@ -171,7 +171,7 @@ def conclude_answer(assessment: Assessment, verdicts: Verdicts) -> Answer:
     """
     checked = assessment.conclude(verdicts)
     return Answer(
-        text=checked.text or NOT_ANSWERED,
+        text=checked.text or phrases(assessment.question).not_answered,
         sources=checked.sources,
         answered=bool(checked.sources) and not checked.denied,
         unsupported=checked.unsupported,

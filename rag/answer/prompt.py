@@ -9,7 +9,6 @@ from rag.text.normalize import estimate_tokens
 from rag.text.page_names import printed_label
 from schemas import Passage
 
-NOT_ANSWERED = "The documents do not answer this question."
 REFUSAL_MARK = "[NO ANSWER]"
 # Characters that models put between the mark and the sentence after it.
 MARK_SEPARATORS = " .:—-\n"
@@ -92,15 +91,15 @@ class FittingPrompt:
 def parse_refusal(answer: str) -> str | None:
     """Return the text of a refusal without its mark; None if the answer does not begin with a refusal mark.
 
-    An empty answer is a refusal.
+    An empty answer is a refusal, and the text may be empty.
     """
     text = answer.strip()
     if not text:
-        return NOT_ANSWERED
+        return ""
     mark = _REFUSAL_MARK.search(text)
     if mark is None or mark.start() > MAX_MARK_START:
         return None
-    return strip_refusal_mark(text).lstrip(MARK_SEPARATORS).rstrip() or NOT_ANSWERED
+    return strip_refusal_mark(text).lstrip(MARK_SEPARATORS).rstrip()
 
 
 def strip_refusal_mark(text: str) -> str:

@@ -70,7 +70,7 @@ class Assessment:
 
     def __init__(self, answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> None:
         self._passages = passages
-        self._question = question
+        self.question = question
         self._terms = lru_cache(maxsize=None)(terms)
         self._evidence: dict[int, Evidence] = {}
         self._support: dict[Citation, _Support] = {}
@@ -167,7 +167,7 @@ class Assessment:
         if n not in self._evidence:
             chunk = self._passages[n - 1].chunk
             place = f"{chunk.name} {chunk.section} {chunk.page} {chunk.page_label}"
-            self._evidence[n] = Evidence(chunk.text, self._terms, place=place, question=self._question)
+            self._evidence[n] = Evidence(chunk.text, self._terms, place=place, question=self.question)
         return self._evidence[n]
 
     def _source(self, n: int, cited: list[Citation], verdicts: Verdicts) -> Source:
@@ -178,7 +178,7 @@ class Assessment:
         if spans := [span for citation in cited for span in self._support[citation].spans]:
             return build_source(n, passage, *join_sentences(text, spans), verified=verified)
         claimed = frozenset[int]().union(*(self._terms(citation.claim) for citation in cited))
-        also = claimed | self._terms(self._question)
+        also = claimed | self._terms(self.question)
         quote = best_quote(text, claimed or also, self._terms, secondary=also)
         return build_source(n, passage, quote.start, quote.end, verified=verified)
 

@@ -40,7 +40,9 @@ class Evidence:
         terms = self._extract_terms(claim)
         if not terms or not self.states_numbers(claim):
             return 0.0
-        return 1 - len(self._extract_terms(_NUMBER.sub(" ", claim)) - self._terms) / len(terms)
+        if missing := terms - self._terms:  # a number may be written in another way
+            missing = self._extract_terms(_NUMBER.sub(" ", claim)) - self._terms
+        return 1 - len(missing) / len(terms)
 
     def resembles(self, words: str) -> bool:
         """Return True if the passage holds nearly all of these words."""
@@ -70,8 +72,12 @@ class Evidence:
         return frozenset[int]().union(*(self._extract_terms(self._text[a:b]) for a, b in quotable_spans(self._text)))
 
     @cached_property
+    def _numbers_of_text(self) -> frozenset[str]:
+        return read_numbers(self._text)
+
+    @cached_property
     def _numbers(self) -> frozenset[str]:
-        return read_numbers(f"{self._text} {self._place}")
+        return self._numbers_of_text | read_numbers(self._place)
 
     @cached_property
     def _digits(self) -> frozenset[str]:
@@ -84,7 +90,7 @@ class Evidence:
 
     @cached_property
     def _has_small_numbers(self) -> bool:
-        return any(map(_is_small, read_numbers(self._text)))
+        return any(map(_is_small, self._numbers_of_text))
 
 
 def read_numbers(text: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ class Phrases(NamedTuple):
     that no document contains, and is empty for a language without spaces between words, where these words are unknown.
     `quoted` is the header of an answer that quotes passages without a model. `cut` follows an answer that the model did
     not finish. `not_searched` introduces the number of documents that are still being indexed.
+    `not_answered` is the answer when a model declines without a word.
     """
 
     nothing_found: str
@@ -19,6 +20,7 @@ class Phrases(NamedTuple):
     quoted: str
     cut: str
     not_searched: str
+    not_answered: str
 
 
 PHRASES = {
@@ -28,6 +30,7 @@ PHRASES = {
         "Quoted from your documents, not generated: no model is configured.",
         "The answer ends here because the model reached its limit of tokens.",
         "Documents that are not searched yet:",
+        "The documents do not answer this question.",
     ),
     "de": Phrases(
         "Dazu wurde in den indexierten Dokumenten nichts gefunden.",
@@ -35,6 +38,7 @@ PHRASES = {
         "Aus Ihren Dokumenten zitiert, nicht erzeugt: kein Modell ist eingerichtet.",
         "Die Antwort endet hier, weil das Modell seine Höchstzahl an Tokens erreicht hat.",
         "Dokumente, die noch nicht durchsucht werden:",
+        "Die Dokumente beantworten diese Frage nicht.",
     ),
     "fr": Phrases(
         "Rien à ce sujet n’a été trouvé dans les documents indexés.",
@@ -42,6 +46,7 @@ PHRASES = {
         "Cité de vos documents, non généré : aucun modèle n’est configuré.",
         "La réponse s’arrête ici, car le modèle a atteint sa limite de tokens.",
         "Documents qui ne sont pas encore consultés :",
+        "Les documents ne répondent pas à cette question.",
     ),
     "es": Phrases(
         "No se encontró nada sobre esto en los documentos indexados.",
@@ -49,6 +54,7 @@ PHRASES = {
         "Citado de sus documentos, no generado: no hay ningún modelo configurado.",
         "La respuesta termina aquí porque el modelo alcanzó su límite de tokens.",
         "Documentos que aún no se consultan:",
+        "Los documentos no responden a esta pregunta.",
     ),
     "it": Phrases(
         "Nei documenti indicizzati non è stato trovato nulla al riguardo.",
@@ -56,6 +62,7 @@ PHRASES = {
         "Citato dai vostri documenti, non generato: nessun modello è configurato.",
         "La risposta finisce qui perché il modello ha raggiunto il suo limite di token.",
         "Documenti che non vengono ancora consultati:",
+        "I documenti non rispondono a questa domanda.",
     ),
     "pt": Phrases(
         "Nada sobre isto foi encontrado nos documentos indexados.",
@@ -63,6 +70,7 @@ PHRASES = {
         "Citado dos seus documentos, não gerado: nenhum modelo está configurado.",
         "A resposta termina aqui porque o modelo atingiu o seu limite de tokens.",
         "Documentos que ainda não são consultados:",
+        "Os documentos não respondem a esta pergunta.",
     ),
     "nl": Phrases(
         "Hierover is in de geïndexeerde documenten niets gevonden.",
@@ -70,6 +78,7 @@ PHRASES = {
         "Geciteerd uit uw documenten, niet gegenereerd: er is geen model ingesteld.",
         "Het antwoord eindigt hier omdat het model zijn limiet aan tokens heeft bereikt.",
         "Documenten die nog niet worden doorzocht:",
+        "De documenten beantwoorden deze vraag niet.",
     ),
     "sv": Phrases(
         "Inget om detta hittades i de indexerade dokumenten.",
@@ -77,6 +86,7 @@ PHRASES = {
         "Citerat ur dina dokument, inte genererat: ingen modell är inställd.",
         "Svaret slutar här eftersom modellen nådde sin gräns för antalet token.",
         "Dokument som inte genomsöks än:",
+        "Dokumenten besvarar inte den här frågan.",
     ),
     "da": Phrases(
         "Der blev ikke fundet noget om dette i de indekserede dokumenter.",
@@ -84,6 +94,7 @@ PHRASES = {
         "Citeret fra dine dokumenter, ikke genereret: ingen model er sat op.",
         "Svaret slutter her, fordi modellen nåede sin grænse for antal tokens.",
         "Dokumenter, der endnu ikke gennemsøges:",
+        "Dokumenterne besvarer ikke dette spørgsmål.",
     ),
     "pl": Phrases(
         "W zindeksowanych dokumentach nie znaleziono niczego na ten temat.",
@@ -91,6 +102,7 @@ PHRASES = {
         "Cytaty z Twoich dokumentów, nie tekst wygenerowany: nie skonfigurowano modelu.",
         "Odpowiedź kończy się tutaj, ponieważ model osiągnął limit tokenów.",
         "Dokumenty, które nie są jeszcze przeszukiwane:",
+        "Dokumenty nie odpowiadają na to pytanie.",
     ),
     "cs": Phrases(
         "V indexovaných dokumentech se k tomu nic nenašlo.",
@@ -98,6 +110,7 @@ PHRASES = {
         "Citováno z vašich dokumentů, nevygenerováno: není nastaven žádný model.",
         "Odpověď zde končí, protože model dosáhl svého limitu tokenů.",
         "Dokumenty, které se zatím neprohledávají:",
+        "Dokumenty na tuto otázku neodpovídají.",
     ),
     "tr": Phrases(
         "Dizine eklenen belgelerde bu konuda hiçbir şey bulunamadı.",
@@ -105,6 +118,7 @@ PHRASES = {
         "Belgelerinizden alıntıdır, üretilmiş değildir: ayarlanmış bir model yok.",
         "Model token sınırına ulaştığı için yanıt burada bitiyor.",
         "Henüz aranmayan belgeler:",
+        "Belgeler bu soruyu yanıtlamıyor.",
     ),
     "ru": Phrases(
         "В проиндексированных документах об этом ничего не найдено.",
@@ -112,6 +126,7 @@ PHRASES = {
         "Цитаты из ваших документов, а не созданный текст: модель не настроена.",
         "Ответ обрывается здесь, так как модель достигла предела токенов.",
         "Документы, поиск по которым ещё не ведётся:",
+        "В документах нет ответа на этот вопрос.",
     ),
     "uk": Phrases(
         "У проіндексованих документах про це нічого не знайдено.",
@@ -119,6 +134,7 @@ PHRASES = {
         "Цитати з ваших документів, а не створений текст: модель не налаштовано.",
         "Відповідь обривається тут, оскільки модель досягла межі токенів.",
         "Документи, у яких пошук ще не ведеться:",
+        "У документах немає відповіді на це запитання.",
     ),
     "ja": Phrases(
         "登録された文書の中に、これに関する記述は見つかりませんでした。",
@@ -126,6 +142,7 @@ PHRASES = {
         "お手元の文書からの引用です。モデルが設定されていないため、文章の生成は行っていません。",
         "モデルがトークンの上限に達したため、回答はここで終わっています。",
         "まだ検索対象になっていない文書の数：",
+        "文書にはこの質問への答えがありません。",
     ),
     "zh": Phrases(
         "在已索引的文档中没有找到与此相关的内容。",
@@ -133,6 +150,7 @@ PHRASES = {
         "以下内容引自您的文档，并非生成：尚未配置模型。",
         "模型已达到令牌上限，因此回答到此为止。",
         "尚未纳入搜索的文档数：",
+        "文档没有回答这个问题。",
     ),
     "ko": Phrases(
         "색인된 문서에서 이에 관한 내용을 찾지 못했습니다.",
@@ -140,6 +158,7 @@ PHRASES = {
         "문서에서 인용한 것이며 생성된 글이 아닙니다. 설정된 모델이 없습니다.",
         "모델이 토큰 한도에 도달하여 답변이 여기서 끝납니다.",
         "아직 검색되지 않는 문서 수:",
+        "문서에 이 질문에 대한 답이 없습니다.",
     ),
     "ar": Phrases(
         "لم يُعثر على شيء بهذا الشأن في المستندات المفهرسة.",
@@ -147,5 +166,6 @@ PHRASES = {
         "مقتبس من مستنداتك وليس نصًا مولَّدًا: لم يُضبط أي نموذج.",
         "تنتهي الإجابة هنا لأن النموذج بلغ الحد الأقصى لعدد الرموز.",
         "عدد المستندات التي لا يشملها البحث بعد:",
+        "لا تجيب المستندات عن هذا السؤال.",
     ),
 }  # fmt: skip

@@ -16,9 +16,10 @@ from rag.answer import fence
 from rag.answer.fence import Fence
 from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import answer_query
-from rag.answer.prompt import NOT_ANSWERED, system_prompt
+from rag.answer.prompt import system_prompt
 from rag.ingest.extraction import read_document
 from rag.ingest.indexing import index_document
+from rag.text.language import phrases
 from schemas import Answer, Completion, Document, Progress, Query, Turn
 from settings import load_settings
 from tests.support.injected.documents import BITING, QUESTION, Injected, documents, written
@@ -199,7 +200,12 @@ def test_a_tool_call_is_not_an_answer(text: str, arguments: str, streamed: bool,
     injection.model.calls_of_tools = [{"id": "c1", "type": "function", "function": function}]
     heard: list[str] = []
     answer = injection.ask(DOCUMENTS["tool call"], on_token=heard.append if streamed else None)
-    assert (answer.text, answer.answered, answer.sources, answer.links) == (NOT_ANSWERED, False, (), ())
+    assert (answer.text, answer.answered, answer.sources, answer.links) == (
+        phrases(QUESTION).not_answered,
+        False,
+        (),
+        (),
+    )
     assert len(injection.model.chats) == 1
     assert injection.sent()
 

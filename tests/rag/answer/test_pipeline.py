@@ -9,7 +9,7 @@ from typing import Any
 
 from client.qdrant.bm25 import Bm25Encoder
 from rag.answer.pipeline import answer_query
-from rag.answer.prompt import NOT_ANSWERED, REFUSAL_MARK, parse_refusal
+from rag.answer.prompt import REFUSAL_MARK, parse_refusal
 from rag.search.fusion import SearchResults
 from rag.search.retriever import Retriever
 from rag.text.language import phrases
@@ -17,7 +17,7 @@ from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchF
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
 from tests.support.tables import each
 
-NOTHING_FOUND, _, QUOTED_HEADER, CUT, NOT_SEARCHED = phrases("")
+NOTHING_FOUND, _, QUOTED_HEADER, CUT, NOT_SEARCHED, NOT_ANSWERED = phrases("")
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 
 
@@ -162,6 +162,12 @@ def test_answered_is_true_if_a_source_supports_a_claim(model_text: str, answered
     answer = ask("When is tea served?", passage(TEA), chat=FixedChat(model_text))
     assert answer.answered is bool(answer.sources) is answered
     assert REFUSAL_MARK not in answer.text
+
+
+def test_a_refusal_without_a_word_is_in_the_language_of_the_question() -> None:
+    for model_text in (REFUSAL_MARK, "", "[7]"):
+        answer = ask("Wer ist der König von Böhmen?", passage(TEA), chat=FixedChat(model_text))
+        assert (answer.text, answer.answered) == ("Die Dokumente beantworten diese Frage nicht.", False)
 
 
 def test_without_passages_the_model_is_not_asked() -> None:

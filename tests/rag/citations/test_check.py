@@ -388,7 +388,7 @@ HOSTILE = {
     "replies": "Yes [1]. " * 6_000,
     "characters": "本公司成立于1998年，" * 6_000 + "[1]",
     "dates": "14 March " * 7_000 + "[1]",
-    "open quotations": '[1 "tea] ' * 8_000,
+    "open quotations": '[1 "tea] ' * 3_000,
     "quotations without an end": '[1 "' * 12_000,
     "quotations": "".join(f'[1 "Tea is served at {n}"] ' for n in range(2_000)),
     "quotations of two sources": '[1 "' + 'tea "; 2 "' * 6_000,

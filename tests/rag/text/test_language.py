@@ -47,6 +47,7 @@ def test_every_language_has_phrases_and_word_lists() -> None:
         assert phrase.nothing_found
         assert phrase.quoted
         assert phrase.cut
+        assert phrase.not_answered
 
 
 @each(
