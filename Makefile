@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag schemas settings 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair load chaos local lock clean
+.PHONY: run dev demo test coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -68,6 +68,9 @@ bench-watching: $(VENV)/installed-dev
 # What one user's flood costs the others; FAIR_FLAGS="--at-once 32 --waiting 10000" and more: python -m bench.fair -h
 bench-fair: $(VENV)/installed-dev
 	$(BIN)/python -m bench.fair $(FAIR_FLAGS)
+
+bench-model-change: $(VENV)/installed-dev $(VENV)/installed-local
+	$(BIN)/python -m bench.model_change $(BENCH_FLAGS)
 
 # Real questions, and the queues alone; PARTS="real no-op" runs these parts, BENCH_FLAGS="--in-flight 128 --seconds 10".
 bench-queue: $(VENV)/installed-dev

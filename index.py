@@ -183,6 +183,7 @@ class Indexer:
             with suppress(StoreInUse):
                 self._services = open_services(settings, owner=settings.qdrant_url is None)
                 establish_deployment(self._services, None)
+                self._build(self._services)
                 return
             self._queue = self._loop.run_until_complete(_open_queue_with_worker(settings))
             if self._queue is not None:
@@ -197,6 +198,21 @@ class Indexer:
             waiting_announced = True
             time.sleep(STORE_POLL_SECONDS)
 
+    def _build(self, services: Services) -> None:
+        """Build the index for another EMBEDDING_MODEL before the files are added, where no worker can do it."""
+        from queues.jobs import building
+
+        version = building.begin_build(services)
+        if version is None:
+            return
+        print(building.describe_build(services, version), file=sys.stderr)
+        if self._settings.qdrant_url is not None:
+            return
+        with tqdm[NoReturn](desc="building the index", unit=" documents", file=sys.stderr) as bar:
+            failure = building.build_here(services, _bar_updater(bar))
+        if failure is not None:
+            print(f"the new index is not used, and the files are added to the old one: {failure}", file=sys.stderr)
+
     def index(self, file: Path, report: ProgressCallback) -> Indexed | None:
         """Add a file to the list of uploads and index it; return None for a copy of a file indexed in this run.
 
@@ -208,7 +224,7 @@ class Indexer:
             return None
         self._indexed.add(upload.upload_id)
         if not accepted.queued:
-            # The same content came from another path or over HTTP. The embedding model may have changed since.
+            # The same content came from another path or over HTTP.
             reindexing = self._documents.reindex(upload.upload_id, user_id=self._user_id)
             upload = self._loop.run_until_complete(reindexing)
         if self._services is not None:

@@ -1,7 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` run one part.
 
 The other commands, each a module of cli/, manage a service: `keys` its API keys, `dead` its failed jobs, `audit` its
-stores; `eval` measures its answers.
+stores, `reindex` its index; `eval` measures its answers.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
     parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
     keys.add_arguments(parts.add_parser("keys", help="create, list or revoke API keys"))
+    _add_reindex_arguments(parts.add_parser("reindex", help="build the index for the present EMBEDDING_MODEL"))
     audit = parts.add_parser("audit", help="find and repair inconsistencies between the stores")
     how = audit.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="print what would be repaired, and change nothing")
@@ -73,6 +74,20 @@ def _parser() -> argparse.ArgumentParser:
         "its uploads again; repair damaged files of the embedded Valkey first, and start it if needed",
     )
     return parser
+
+
+def _add_reindex_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("upload_id", nargs="?", metavar="ID", help="only this upload, into the present index")
+    what.add_argument("--all", action="store_true", help="a new index of all documents, even with the same model")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
+    parser.add_argument("--wait", action="store_true", help="return when the new index is searched, or has failed")
+
+
+def _reindex(settings: Settings, options: argparse.Namespace) -> int:
+    from cli.reindex import run  # imports the search, which other commands do without
+
+    return run(settings, options)
 
 
 def _run_all(settings: Settings, _options: argparse.Namespace) -> int:
@@ -254,6 +269,7 @@ _PARTS = {
     "keys": keys.run,
     "dead": dead_letters.run,
     "audit": _audit,
+    "reindex": _reindex,
 }
 
 if __name__ == "__main__":

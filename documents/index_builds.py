@@ -46,10 +46,9 @@ class IndexBuilds:
         """Return all versions by their ids."""
         return {version.version_id: version for version in await self._in_sql_thread(self._versions.all)}
 
-    async def request(self, *, again: bool) -> str:
-        """Have a worker begin to build the version that its settings ask for; return the id of the job."""
-        task = BuildTask(begin=True, again=again)
-        return await self._submit(task, new_id())
+    async def request(self, *, owner: str, again: bool) -> str:
+        """Have a worker begin to build the version that its settings ask for; return the id of the owner's job."""
+        return await self._submit(BuildTask(begin=True, again=again), new_id(), owner=owner)
 
     async def supervise(self) -> None:
         """Submit the job of a version that is to be built or removed again if it was lost or has ended."""
@@ -83,11 +82,11 @@ class IndexBuilds:
         except (JobNotFound, JobExpired):
             return None
 
-    async def _submit(self, task: BuildTask, job_id: str) -> str:
+    async def _submit(self, task: BuildTask, job_id: str, *, owner: str = OWNER) -> str:
         await self._queue.submit(
             "document",
             task.model_dump(mode="json"),
-            owner=OWNER,
+            owner=owner,
             function=BUILD_INDEX,
             job_id=job_id,
             priority=Priority.LOW,

@@ -74,7 +74,7 @@ async def reindex_all(
     if caller.key_id and not caller.has_scope(KeyScope.ADMIN):
         logs.audit("refused", status=Forbidden.status, needs=[KeyScope.ADMIN])
         raise Forbidden("the key lacks the scope admin: it may index its own uploads with POST /uploads/{id}/reindex")
-    job_id = await builds.request(again=everything)
+    job_id = await builds.request(owner=caller.user_id, again=everything)
     logs.audit("index_requested", job_id=job_id, all=everything)
     return ReindexAccepted(job_id=job_id, index=index_view(await builds.state()))
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from api.dependencies import ANY_SCOPE, JobQueueDep, PoolsDep, ScopedRoute, UploadRepositoryDep, VisibleOwnerDep
 from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
 from api.problems import openapi_problems
+from client.rq.build_task import BuildStep
 from client.rq.listing import JobSummary
 from client.rq.records import Kind
 from client.rq_client import JobQueue
@@ -298,6 +299,8 @@ def _result_text(job: JobView) -> str:
     if job.kind == "webhook":
         outcome = (job.result or {}).get("status")
         return f"webhook: {outcome if outcome in _DELIVERY_OUTCOMES else 'ended'}"
+    if job.result is not None and "built" in job.result:
+        return f"the index: {counted(BuildStep.model_validate(job.result).built, 'document')} added by this job"
     if job.result is not None and "chunks" not in job.result:
         return f"{Removed.model_validate(job.result).name}: deleted"
     indexed = Indexed.model_validate(job.result)

@@ -168,6 +168,6 @@ def embedding_size_changed(refusal: str) -> EmbeddingSizeChanged | None:
         return None
     return EmbeddingSizeChanged(
         f"the embedding model's vectors have {sizes[2]} dimensions, those of the index {sizes[1]}: the model behind "
-        "EMBEDDING_MODEL has changed; set EMBEDDING_MODEL to the model that made the index, or to another name of the "
-        "new model, and index the uploads again"
+        f"EMBEDDING_MODEL has changed; run `{commands.script('main.py')} reindex --all`: it builds a new index "
+        "while the old one is searched by words"
     )

@@ -79,22 +79,20 @@ def resume_build(services: Services, valkey: Redis) -> None:
 
 def describe_build(services: Services, version: IndexVersion) -> str:
     """Return a sentence about the build of a version: its size, its cost, and what is searched meanwhile."""
-    progress, (uploads, chunks) = services.index.versions.progress(version), services.index.versions.size()
+    progress, (_, chunks) = services.index.versions.progress(version), services.index.versions.size()
     searched = services.index.searched().version
-    tokens = f", about {chunks * CHUNK_TOKENS:,} tokens to embed" if version.model != LEXICAL_MODEL else ""
-    megabytes = max(1, chunks * chunk_bytes(version) // 1_000_000)
     return (
         f"an index for EMBEDDING_MODEL={version.model} is built in the background: {progress.done} of "
-        f"{counted(uploads, 'document')} are in it, of about {counted(chunks, 'chunk')}{tokens} and {megabytes} MB. "
+        f"{counted(progress.total, 'document')} are in it; {describe_cost(version.model, chunks, version.dimensions)}. "
         f"Questions are answered from the index of EMBEDDING_MODEL={searched.model} until then"
     )
 
 
-def chunk_bytes(version: IndexVersion) -> int:
-    """Return about how many bytes a chunk of a version takes in the vector store."""
-    if version.model == LEXICAL_MODEL:
-        return TEXT_BYTES
-    return TEXT_BYTES + 4 * (version.dimensions or DIMENSIONS)
+def describe_cost(model: str, chunks: int, dimensions: int | None = None) -> str:
+    """Return what an index of so many chunks takes: tokens to embed, and room in the vector store."""
+    size = TEXT_BYTES if model == LEXICAL_MODEL else TEXT_BYTES + 4 * (dimensions or DIMENSIONS)
+    tokens = "" if model == LEXICAL_MODEL else f", about {chunks * CHUNK_TOKENS:,} tokens to embed"
+    return f"about {counted(chunks, 'chunk')}{tokens} and {max(1, chunks * size // 1_000_000)} MB of disk"
 
 
 def start_steps(services: Services, valkey: Redis) -> None:
@@ -107,6 +105,14 @@ def start_steps(services: Services, valkey: Redis) -> None:
         job_id = new_id()
         if versions.set_job(version, job_id):
             submit_step(valkey, job_id, services.index.settings)
+
+
+def build_here(services: Services, report: ProgressCallback) -> str | None:
+    """Build in this process until nothing is left to do; return why the build failed, None if it did not."""
+    while run_step(services, report).more:
+        pass
+    version = services.index.versions.under_way()
+    return None if version is None else version.error or "some uploads are just being indexed again"
 
 
 def run_step(

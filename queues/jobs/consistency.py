@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from client.files.store import PARTIAL_SUFFIX, file_missing
+from client.qdrant.store import VectorStore
 from queues.wiring import Services
 from schemas import SearchFilter, Upload, UploadStatus
 
@@ -46,10 +47,14 @@ def check_consistency(
     Safe beside running workers: points and files are listed before rows, and a point or file without a row never gets
     one later.
     """
-    points = services.store.count_by_upload()
+    stores = [services.store, *_stores_being_built(services)]
+    points = [(store, store.count_by_upload()) for store in stores]
     files = dict(services.files.all())
     rows = {upload.upload_id: upload for upload in services.uploads.all()}
-    yield from _points_without_rows(services, points, rows)
+    for store, counts in points:
+        yield from _points_without_rows(store, counts, rows)
+    yield from _collections_without_version(services)
+    yield from _built_without_points(services, points)
     yield from _files_without_rows(services, files, rows, min_file_age_seconds)
     for upload in rows.values():
         if upload.status in _IN_PROGRESS:
@@ -91,8 +96,40 @@ def _lacks_points(services: Services, upload: Upload) -> bool:
     return _count_points(services, current) < (current.chunks or 0)
 
 
+def _stores_being_built(services: Services) -> list[VectorStore]:
+    version = services.index.versions.under_way()
+    return [] if version is None else [services.index.open(version).store]
+
+
+def _collections_without_version(services: Services) -> Iterator[Inconsistency]:
+    """Yield the collections of versions that are unknown, such as those that earlier releases left behind."""
+    names = services.index.collections.names()
+    known = {version.collection for version in services.index.versions.all()}
+    for name in names:
+        if known and name not in known:
+            remove = partial(services.index.collections.remove, name)
+            yield Inconsistency(f"collection {name} is no version of the index", "removed", remove, deletes=True)
+
+
+def _built_without_points(
+    services: Services, points: list[tuple[VectorStore, dict[tuple[str, str], int]]]
+) -> Iterator[Inconsistency]:
+    """Yield the uploads whose points in the version being built are not those that its build has noted."""
+    version = services.index.versions.under_way()
+    if version is None or len(points) == 1:
+        return
+    stored = points[1][1]
+    for (user_id, upload_id), chunks in services.index.versions.built_counts(version).items():
+        found = stored.get((user_id, upload_id), 0)
+        if found < chunks:
+            again = partial(services.index.versions.unmark_built, upload_id)
+            yield Inconsistency(
+                f"upload {upload_id}: {found} points for {chunks} chunks in the index being built", "built again", again
+            )
+
+
 def _points_without_rows(
-    services: Services, points: dict[tuple[str, str], int], rows: dict[str, Upload]
+    store: VectorStore, points: dict[tuple[str, str], int], rows: dict[str, Upload]
 ) -> Iterator[Inconsistency]:
     """Yield the points of uploads that are unknown, never became ready, or belong to another user.
 
@@ -102,7 +139,7 @@ def _points_without_rows(
         upload = rows.get(upload_id)
         never_ready = upload is not None and upload.status is UploadStatus.FAILED and upload.indexed_at is None
         if upload is None or upload.user_id != user_id or never_ready:
-            remove = partial(services.store.delete, upload_id, user_id=user_id)
+            remove = partial(store.delete, upload_id, user_id=user_id)
             yield Inconsistency(
                 f"{count} points belong to no searchable upload ({upload_id})", "removed", remove, deletes=True
             )

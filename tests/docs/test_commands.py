@@ -55,6 +55,7 @@ RESPONSES = {
     r"-F file": '"upload_id":"',
     r"/uploads\?": '"uploads":[{"upload_id"',
     r"/file": "a file of the tests",
+    r"/uploads/reindex": '"job_id":"',
     r"/reindex": '"status":"',
     r"-X DELETE .*/uploads/": "",
     r"/uploads/": '"status":"ready"',
@@ -66,7 +67,7 @@ RESPONSES = {
 CURL = r"curl (?!-H \"Authorization)(?!.*https://example\.com)"
 RQ_WORKER = r"\.venv/bin/rq worker"
 INDEX = r"\.venv/bin/python index\.py"
-MAIN = r"\.venv/bin/python main\.py (eval|dead|audit)"
+MAIN = r"\.venv/bin/python main\.py (eval|dead|audit|reindex)"
 KEYS = r"\.venv/bin/python main\.py keys|curl -H \"Authorization"
 RQ_INFO = r"\.venv/bin/rq info"
 DASHBOARD = r"uvx .*rq-dashboard"
@@ -213,7 +214,8 @@ def test_index_commands(snippet: Snippet, sample_service: Service) -> None:
 
 @each(MAIN)
 def test_main_commands(snippet: Snippet, sample_service: Service, tmp_path: Path) -> None:
-    assert run(sample_service, snippet.text.replace("report.html", str(tmp_path / "report.html")))
+    variables = {"UPLOAD_ID": upload(sample_service)} if "$UPLOAD_ID" in snippet.text else {}
+    assert run(sample_service, snippet.text.replace("report.html", str(tmp_path / "report.html")), **variables)
 
 
 @each(RQ_WORKER)

@@ -15,15 +15,18 @@ from documents import index_versions
 from documents.service import DocumentService
 from errors import NothingIndexed
 from queues.jobs import building
+from queues.jobs.consistency import check_consistency
 from queues.jobs.indexing import index_upload, remove_upload
 from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
+from rag.ingest.chunking import chunk_pages
 from rag.search.fusion import SearchResults
-from schemas import Answer, Progress, Query, SearchFilter, Upload, UploadStatus, UploadTask
+from schemas import Answer, Document, Page, Progress, Query, SearchFilter, Upload, UploadStatus, UploadTask
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support.openai_stub import DIMENSIONS, KEY, OpenAIStub
 
+NOBODYS = "00000000-0000-4000-8000-000000000000"
 PLACES = ("lighthouse", "windmill", "foundry", "observatory", "tannery")
 
 
@@ -390,7 +393,7 @@ def test_another_way_of_chunking_is_another_version(by_words: Settings, monkeypa
         assert all(ask(services, place).answered for place in PLACES[:2])
 
 
-def test_the_same_version_is_built_anew_on_request(by_words: Settings) -> None:
+def test_the_same_version_is_built_again_on_request(by_words: Settings) -> None:
     indexed_by(by_words, *PLACES[:2])
     with opened(by_words) as services:
         assert building.begin_build(services) is None
@@ -463,3 +466,31 @@ def test_nobody_claims_that_no_document_mentions_a_word_while_some_are_not_searc
         assert ask(services, "windmill").not_searched == 0
         assert "No document mentions: airship." in ask(services, "airship").text
         assert ask(services, "airship", user_id="ann").not_searched == 0
+
+
+def test_audit_knows_both_versions(by_words: Settings, by_meaning: Settings) -> None:
+    first, second = indexed_by(by_words, *PLACES[:2])
+    with opened(by_meaning) as services:
+        version = building.begin_build(services)
+        assert version is not None
+        building.run_step(services, silent)
+        store = services.index.open(version).store
+        assert list(check_consistency(services, reindex=list)) == []
+        store.delete(first.upload_id, user_id="local")
+        [stray] = chunk_pages(
+            Document(upload_id=NOBODYS, path="/a.txt", name="a.txt"),
+            [Page(number=1, label="1", text="The lamp turns.")],
+            model="words-64",
+        )
+        store.upsert([stray])
+        services.index.collections.engine("documents-2-tried-once").upsert([], dimensions=None)
+        found = list(check_consistency(services, reindex=list))
+        assert [one.deletes for one in found] == [True, True, False]
+        assert NOBODYS in found[0].description
+        assert "documents-2-tried-once" in found[1].description
+        assert first.upload_id in found[2].description
+        for one in found:
+            one.repair()
+        assert list(check_consistency(services, reindex=list)) == []
+        build(services)
+        assert set(services.store.count_by_upload()) == {("local", one.upload_id) for one in (first, second)}

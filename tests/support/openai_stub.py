@@ -50,6 +50,7 @@ class Behaviour:
     before_vectors: Callable[[list[str]], object] = len
     break_next: int = 0
     refused_models: set[str] = field(default_factory=set)
+    dimensions: int = DIMENSIONS
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -65,11 +66,11 @@ class OpenAIStub:
     behaviour: Behaviour
 
 
-def embedding(text: str) -> list[float]:
-    """Return the unit vector of a text's word counts, hashed into DIMENSIONS places."""
-    vector = [0.0] * DIMENSIONS
+def embedding(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Return the unit vector of a text's word counts, hashed into so many places."""
+    vector = [0.0] * dimensions
     for word in re.findall(r"\w+", text.lower()):
-        vector[zlib.crc32(word.encode()) % DIMENSIONS] += 1.0
+        vector[zlib.crc32(word.encode()) % dimensions] += 1.0
     norm = math.sqrt(sum(x * x for x in vector)) or 1.0
     return [x / norm for x in vector]
 
@@ -126,7 +127,8 @@ async def _vectors(body: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]
     texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
     await asyncio.to_thread(behaviour.before_vectors, texts)
     given = texts[: len(texts) - behaviour.vectors_withheld]
-    data = [{"object": "embedding", "index": i, "embedding": embedding(text)} for i, text in enumerate(given)]
+    vectors = [embedding(text, behaviour.dimensions) for text in given]
+    data = [{"object": "embedding", "index": i, "embedding": vector} for i, vector in enumerate(vectors)]
     usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
     return {"object": "list", "model": body["model"], "data": data, "usage": usage}
 
