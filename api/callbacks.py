@@ -21,10 +21,10 @@ WebhookUrl = Annotated[
         description="Where to POST the result when the job ends; signed with the secret of GET /webhooks/secret.",
     ),
 ]
-_MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
-_MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 Metadata = Annotated[
-    dict[_MetadataKey, _MetadataValue],
+    dict[MetadataKey, MetadataValue],
     Field(max_length=MAX_METADATA, description="Your texts; each webhook sends them back to you."),
 ]
 

@@ -96,7 +96,7 @@ class PlainAnswers:
         if response is None:
             await self._app(scope, receive, send)
         elif isinstance(response, PlainStream):
-            await _send_stream(response, scope["state"].get("connection") or ClientConnection(), send)
+            await send_stream(response, scope["state"].get("connection") or ClientConnection(), send)
         else:
             await _send_response(response, send)
 
@@ -132,7 +132,7 @@ async def _send_response(response: PlainResponse, send: Send) -> None:
     await send({"type": "http.response.body", "body": response.body})
 
 
-async def _send_stream(response: PlainStream, connection: ClientConnection, send: Send) -> None:
+async def send_stream(response: PlainStream, connection: ClientConnection, send: Send) -> None:
     """Send a stream until its end, or until the client is gone.
 
     Starlette's StreamingResponse takes two more tasks for this, in a group.

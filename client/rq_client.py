@@ -15,6 +15,7 @@ from redis.asyncio.client import Pipeline
 
 from client.rq.backlog import RETRY_AFTER_SECONDS, count_waiting, reserve_slots
 from client.rq.cancel import cancel
+from client.rq.delete import delete_ended
 from client.rq.dependencies import release_dependents, release_stranded
 from client.rq.event_stream import PAGE_EVENTS, JobNotifier, parse_events
 from client.rq.idempotency import IdempotencyStore, IdempotentRequest
@@ -22,7 +23,7 @@ from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
 from client.rq.new_job import NewJob
 from client.rq.outbox import Callback
-from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_replies
+from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_payload, read_replies
 from client.rq.status import QueueState, read_states
 from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
@@ -220,6 +221,16 @@ class JobQueue:
             job = self._job_of(job_id, none_for_wrong_type(await pipeline.execute(raise_on_error=False)), owner)
             return await self._with_position(job) if job.status is JobStatus.QUEUED else job
 
+    async def fetch_with_payload(self, job_id: str, *, owner: str | None = None) -> tuple[JobView, dict[str, object]]:
+        """Read a job, without its position, and its payload; empty if unreadable. Raises as `fetch` does."""
+        id_created_at(job_id)  # raises for a malformed id
+        async with valkey_call():
+            pipeline = self.valkey.pipeline(transaction=False)
+            add_reads(pipeline, job_id)
+            pipeline.hget(keys.job(job_id), "data")
+            *replies, data = none_for_wrong_type(await pipeline.execute(raise_on_error=False))
+        return self._job_of(job_id, replies, owner), read_payload(data)
+
     def _job_of(self, job_id: str, replies: Sequence[Any], owner: str | None) -> JobView:
         """Return a job from the replies to `add_reads`. Raises as `fetch` does."""
         created_at = id_created_at(job_id)
@@ -303,6 +314,12 @@ class JobQueue:
             async with valkey_call():
                 await release_dependents(self.valkey, job_id)
         return cancelled
+
+    async def delete(self, job_id: str, *, owner: str | None = None) -> bool:
+        """Cancel a job and delete all of it. Returns False while its worker has not stopped it. Raises as `fetch`."""
+        job = await self.cancel(job_id, owner=owner)
+        async with valkey_call():
+            return await delete_ended(self.valkey, job_id, queue=QUEUES[job.kind])
 
     async def states(self) -> list[QueueState]:
         """Read each queue: how many jobs wait, and which workers listen. Raises QueueUnavailable."""

@@ -18,11 +18,14 @@ from schemas.documents import Removed as Removed
 from schemas.documents import Upload as Upload
 from schemas.documents import UploadStatus as UploadStatus
 from schemas.documents import UploadTask as UploadTask
+from schemas.responses import ResponseRequest as ResponseRequest
 
 MAX_QUERY_CHARS = 4_000
 MAX_K = 50
 DEFAULT_K = 6
 MAX_ANSWER_TOKENS = 32_768
+MAX_INSTRUCTIONS_CHARS = 8_000
+MAX_HISTORY = 6
 
 
 def check_text(value: str) -> str:
@@ -91,8 +94,20 @@ class Caller(Frozen):
         return None if KeyScope.ADMIN in self.scopes else self.user_id
 
 
+class Turn(Frozen):
+    """A question of a conversation, rewritten so that it can be understood alone, and its answer."""
+
+    job_id: str
+    question: str
+    answer: str
+
+
 class Query(Frozen):
-    """A question in the form that workers read. With `everyone`, the documents of every user may answer."""
+    """A question in the form that workers read. With `everyone`, the documents of every user may answer.
+
+    `history` holds earlier turns, oldest first, and `previous_job_id` names the question whose turns come before those.
+    `instructions` are wishes about the form of the answer. Workers do not read `request`.
+    """
 
     query: QuestionText
     k: int = Field(DEFAULT_K, ge=1, le=MAX_K)
@@ -108,6 +123,10 @@ class Query(Frozen):
     max_tokens: int | None = Field(None, ge=1, le=MAX_ANSWER_TOKENS)
     conversation_id: str | None = None
     cache: bool = True
+    history: tuple[Turn, ...] = Field((), max_length=MAX_HISTORY)
+    previous_job_id: str | None = None
+    instructions: str | None = Field(None, max_length=MAX_INSTRUCTIONS_CHARS)
+    request: ResponseRequest | None = None
 
     @property
     def visible_owner(self) -> str | None:
@@ -183,14 +202,6 @@ class Completion(Frozen):
     model: str
     usage: Usage | None = None
     incomplete: Incomplete | None = None
-
-
-class Turn(Frozen):
-    """A question of a conversation, rewritten so that it can be understood alone, and its answer."""
-
-    job_id: str
-    question: str
-    answer: str
 
 
 class Used(Frozen):

@@ -39,7 +39,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"problems"},
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests", "multipart_forms"},
-        {"upload_limits"},
+        {"upload_limits", "questions"},
         {"routes"},
         {"v1"},
         {"openapi"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Body, Header, Query, Response
@@ -23,12 +23,12 @@ from api.dependencies import (
 from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
 from api.problems import openapi_problems
 from api.question_settings import DocumentNames, QuestionSettings, check_names
+from api.questions import Asking
 from auth.quotas import Quotas
 from client.rq.idempotency import IdempotentRequest
 from client.rq_client import JobQueue
 from documents.service import DocumentService
 from errors import InvalidRequest
-from observability import logs
 from schemas import DEFAULT_K, MAX_K, Caller, JobStatus, KeyScope, Priority, QuestionText
 from settings import Settings
 
@@ -210,35 +210,13 @@ async def _accept(
 ) -> str:
     """Put a question on the queue and return its job's id."""
     callback = make_callback(settings, question.webhook_url, question.metadata)
-    payload: dict[str, Any] = question.as_query(settings, caller).model_dump(mode="json")
-    idempotency = None
-    if idempotency_key is not None:
-        idempotency = _idempotency(idempotency_key, question, caller)
-        # A repeated request is answered before the limits and the uploads are checked: both may have changed meanwhile.
-        earlier_id = await queue.find_earlier(idempotency)
-        if earlier_id is not None:
-            logs.add_context(job_id=earlier_id)
-            return earlier_id
-    await quotas.require_tokens(caller.user_id)
-    upload_ids = question.upload_ids
-    after = (
-        await documents.prerequisite_jobs(upload_ids, user_id=caller.visible_owner, wait=question.after_upload)
-        if upload_ids
-        else []
-    )
-    job = await queue.submit(
-        "chat",
-        payload,
+    return await Asking(settings, queue, documents, quotas, caller).submit(
+        question.as_query(settings, caller),
+        idempotency=None if idempotency_key is None else _idempotency(idempotency_key, question, caller),
         priority=question.priority,
-        owner=caller.user_id,
-        after=after,
-        idempotency=idempotency,
+        wait_for_uploads=question.after_upload,
         callback=callback,
-        conversation_id=question.conversation_id,
-        max_waiting=settings.max_queued_jobs,
     )
-    logs.add_context(job_id=job.job_id)
-    return job.job_id
 
 
 def _idempotency(key: str, question: ChatRequest, caller: Caller) -> IdempotentRequest:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Final, Protocol
 
 from fastapi import APIRouter, Depends, Header
 from fastapi.responses import StreamingResponse
@@ -67,7 +67,7 @@ EVENT_SCHEMA = {
 
 # A proxy that collects or compresses a response holds events back until its buffer is full. nginx does the first by
 # default, the second with `gzip_types text/event-stream`, and reads only X-Accel-Buffering.
-_STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+STREAM_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
 
 
 class EventStream(StreamingResponse):
@@ -125,7 +125,7 @@ async def events(
     `error` (with a problem as its data), such as the stream of a job that proves unknown when Valkey is back.
     """
     stream = await _open(job_id, after, queue, owner=owner)
-    return EventStream(stream, headers=_STREAM_HEADERS)
+    return EventStream(stream, headers=STREAM_HEADERS)
 
 
 async def follow_plainly(request: PlainRequest) -> PlainStream | None:
@@ -136,23 +136,53 @@ async def follow_plainly(request: PlainRequest) -> PlainStream | None:
         return None
     queue: JobQueue = request.state["queue"]
     stream = await _open(request.name, after, queue, owner=request.caller.visible_owner)
-    return PlainStream(stream, _PLAIN_HEADERS)
+    return PlainStream(stream, PLAIN_HEADERS)
 
 
-_PLAIN_HEADERS = tuple(
+PLAIN_HEADERS = tuple(
     (name.encode(), value.encode())
-    for name, value in [*_STREAM_HEADERS.items(), ("content-type", "text/event-stream; charset=utf-8")]
+    for name, value in [*STREAM_HEADERS.items(), ("content-type", "text/event-stream; charset=utf-8")]
 )
 PLAIN_ROUTE = PlainRoute("GET", "/jobs/{job_id}/events", (KeyScope.QUERY, KeyScope.UPLOAD), follow_plainly)
 
 
+class EventRenderer(Protocol):
+    """Renders what happens to a job as Server-Sent Events."""
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        """Return what becomes of the next events."""
+
+    def end(self, job: JobView) -> bytes:
+        """Return what becomes of the end of the job."""
+
+    def error(self, error: AppError) -> bytes:
+        """Return what ends a stream that cannot go on."""
+
+
+class _NativeRenderer:
+    """Renders each event as it is, under its id."""
+
+    def events(self, events: Sequence[Event]) -> bytes:
+        return b"".join([_sse(event.type, event.data, event.id) for event in events])
+
+    def end(self, job: JobView) -> bytes:
+        return _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
+
+    def error(self, error: AppError) -> bytes:
+        problem = Problem(title=error.title, status=error.status, detail=error.detail)
+        return _sse("error", problem.model_dump(exclude_none=True), LAST)
+
+
+NATIVE: Final = _NativeRenderer()
+
+
 async def _open(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
     """Return the stream of a job. Raises JobNotFound, JobExpired; while Valkey is away, only for a malformed id."""
-    stream = _follow(job_id, after, queue, owner=owner)
+    stream = follow(job_id, after, queue, owner=owner, renderer=NATIVE)
     try:
         await anext(stream)
     except EventsUnreadable as error:
-        return _only(_error(error))
+        return _only(NATIVE.error(error))
     return stream
 
 
@@ -160,7 +190,9 @@ async def _only(part: bytes) -> AsyncGenerator[bytes]:
     yield part
 
 
-async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None) -> AsyncGenerator[bytes]:
+async def follow(
+    job_id: str, after: str, queue: JobQueue, *, owner: str | None, renderer: EventRenderer
+) -> AsyncGenerator[bytes]:
     """Yield b"" after the first read, then the events after the id `after`, and a comment after a while without events.
 
     Raises JobNotFound, JobExpired and EventsUnreadable, but only before the first part; later, an error is an event.
@@ -173,10 +205,10 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
         written_at = time.monotonic()
         while True:
             if new_events:
-                yield b"".join([_sse(event.type, event.data, event.id) for event in new_events])
+                yield renderer.events(new_events)
                 after, written_at = new_events[-1].id, time.monotonic()
             elif job is not None and job.status.terminal:
-                yield _sse(job.status, job_result(job).model_dump(mode="json", exclude_none=True), LAST)
+                yield renderer.end(job)
                 return
             elif queue.notifier.closing:
                 return  # this process ends: the client reconnects to another process
@@ -189,7 +221,7 @@ async def _follow(job_id: str, after: str, queue: JobQueue, *, owner: str | None
             try:
                 job, new_events = await _read(job_id, after, queue, watch, owner=owner)
             except AppError as error:
-                yield _error(error)
+                yield renderer.error(error)
                 return
 
 
@@ -202,11 +234,6 @@ async def _read(
     except QueueUnavailable:
         queue.notifier.wake_on_return(watch)
         return None, []
-
-
-def _error(error: AppError) -> bytes:
-    problem = Problem(title=error.title, status=error.status, detail=error.detail)
-    return _sse("error", problem.model_dump(exclude_none=True), LAST)
 
 
 def _sse(kind: str, data: dict[str, object], event_id: str) -> bytes:

@@ -118,25 +118,29 @@ def _translating(send: Send) -> Send:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             start, head = head, None
-            status, body = _translate(b"".join(parts), start["status"])
+            status, body = _translate_document(b"".join(parts), start["status"])
             await send({**start, "status": status, "headers": _headers(start["headers"], body)})
             await send({"type": "http.response.body", "body": body})
 
     return send_translated
 
 
-def _translate(document: bytes, status: int) -> tuple[int, bytes]:
+def _translate_document(document: bytes, status: int) -> tuple[int, bytes]:
     """Return the status and the body of an error; of a HEAD request, whose document is empty, no body."""
+    if not document:
+        return _STATUSES.get(status, status), b""
+    answered, body = translate(json.loads(document), status)
+    return answered, json.dumps(body, ensure_ascii=False).encode()
+
+
+def translate(problem: Mapping[str, Any], status: int) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body of an error for a problem."""
     code, kind = _CODES.get(_STATUSES.get(status, status), _SERVER_ERROR if status >= 500 else _CODES[400])  # noqa: PLR2004
     answered = _STATUSES.get(status, status)
-    if not document:
-        return answered, b""
-    problem = json.loads(document)
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         code = _NOT_FOUND.get(problem["title"], code)
     fields = problem.get("errors") or [{"field": None}]
-    body = error_body(problem["detail"], type_=kind, param=fields[0]["field"], code=code)
-    return answered, json.dumps(body, ensure_ascii=False).encode()
+    return answered, error_body(problem["detail"], type_=kind, param=fields[0]["field"], code=code)
 
 
 def _headers(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:

@@ -73,6 +73,11 @@ class IdempotencyStore:
             raise _conflict()
         return decode_text(stored_id)
 
+    async def put(self, request: IdempotentRequest, new_id: str, *, ttl_seconds: int) -> None:
+        """Store the id of a request, whatever it got before, for a time of its own."""
+        async with valkey_call():
+            await self._valkey.set(request.key, f"{new_id} {request.fingerprint}", ex=ttl_seconds)
+
     async def replace(self, request: IdempotentRequest, new_id: str) -> None:
         """Replace the id of a request, for example by an existing duplicate. Does nothing for an expired entry."""
         async with valkey_call():

@@ -8,8 +8,9 @@ import logging
 from pydantic import ValidationError
 from redis import Redis
 
+from client.rq.previous import previous_turns
 from client.valkey.answer_cache import AnswerCache, cache_key
-from client.valkey.conversations import Conversations
+from client.valkey.conversations import MAX_TURNS, Conversations
 from errors import ProviderError, UploadNotReady
 from observability import logs
 from queues.context import JobContext
@@ -24,6 +25,8 @@ log = logging.getLogger("queues")
 
 # Increase the number when a change of prompt, chunking, ranking or the check of citations changes answers.
 ANSWERS_VERSION = 6
+# The fields of a question on which its answer does not depend, once the question stands alone.
+_NOT_OF_ANSWER = {"conversation_id", "cache", "history", "previous_job_id", "request"}
 
 
 async def answer_question(query: Query, job: JobContext, services: Services, settings: Settings) -> Answer:
@@ -72,22 +75,32 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
         return await _answer(query, job, services)
     stored = job.saved_draft()
     draft = None if stored is None else await asyncio.to_thread(_usable_draft, stored, query, services)
-    if query.conversation_id is None:
+    if query.conversation_id is None and query.previous_job_id is None and not query.history:
         return await _answer_or_look_up(query, job, services, settings, job.valkey, draft=draft)
     conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
-    conversation = (query.user_id, query.conversation_id)
     if draft is not None:
         standalone_question = draft.question
     else:
-        turns = await asyncio.to_thread(conversations.turns, *conversation, job_id=job.job_id)
+        turns = await asyncio.to_thread(_earlier_turns, query, job, conversations)
         standalone_question = await _rewrite(query.query, turns, services)
     standalone = query.model_copy(update={"query": standalone_question})
     rewritten = standalone.query if standalone.query != query.query else None
     follow_up = query.query if services.rewriter is None and rewritten is not None else None
     answer = await _answer_or_look_up(standalone, job, services, settings, job.valkey, follow_up=follow_up, draft=draft)
-    turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
-    await asyncio.to_thread(conversations.add, *conversation, turn)
+    if query.conversation_id is not None:
+        turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
+        await asyncio.to_thread(conversations.add, query.user_id, query.conversation_id, turn)
     return answer.model_copy(update={"rewritten": rewritten})
+
+
+def _earlier_turns(query: Query, job: JobContext, conversations: Conversations) -> list[Turn]:
+    """Return the last turns before a question, oldest first."""
+    turns = list(query.history)
+    if query.previous_job_id is not None and job.valkey is not None:
+        turns = previous_turns(job.valkey, query.previous_job_id, owner=query.user_id, most=MAX_TURNS) + turns
+    if query.conversation_id is not None:
+        turns = conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id) + turns
+    return turns[-MAX_TURNS:]
 
 
 async def _rewrite(question: str, turns: list[Turn], services: Services) -> str:
@@ -145,7 +158,7 @@ def _cache_key(query: Query, services: Services, settings: Settings, follow_up: 
             "version": ANSWERS_VERSION,
             # Read before the search, so that the cache misses after documents changed during the search.
             "documents": services.uploads.searchable_version(query.visible_owner),
-            "question": query.model_dump(mode="json", exclude={"conversation_id", "cache"}),
+            "question": query.model_dump(mode="json", exclude=_NOT_OF_ANSWER),
             "follow_up": follow_up,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
             "judge": settings.verify_model,

@@ -12,7 +12,7 @@ from rag.text.invisible import strip_invisible
 from rag.text.normalize import normalize
 
 NONCE_BYTES = 8
-_TAG_NAMES = r"source|claim|question|turn|conversation|document|passage|context"
+_TAG_NAMES = r"source|claim|question|wishes|turn|conversation|document|passage|context"
 _ROLES = r"system|user|assistant|developer|human|tool|function|instruction|think|invoke"
 # Local model servers read these as the tokens that end one message and begin another, wherever they stand in a text.
 _CONTROL_TOKENS = (

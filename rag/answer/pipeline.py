@@ -20,6 +20,9 @@ from rag.text.invisible import strip_controls
 from rag.text.language import phrases
 from schemas import Answer, Completion, Frozen, Passage, Progress, Query, SearchFilter, Usage, Used
 
+# The settings of a question that its answer repeats.
+_USED_SETTINGS = {"k", "min_score", "upload_ids", "names", "first_page", "last_page", "temperature", "max_tokens"}
+
 
 class ChatModel(Protocol):
     """Writes an answer. None means the configured model and the provider's defaults. Raises ProviderError."""
@@ -210,9 +213,9 @@ async def _complete(
 ) -> tuple[Completion, list[Passage]]:
     """Ask the model. Returns its answer, and the passages that fitted into its window."""
     fence = Fence()
-    prompt = FittingPrompt(query.query, passages, fence, answer_tokens=query.max_tokens)
+    prompt = FittingPrompt(query.query, passages, fence, answer_tokens=query.max_tokens, wishes=query.instructions)
     completion = await chat.complete(
-        system_prompt(fence),
+        system_prompt(fence, has_wishes=query.instructions is not None),
         prompt.text,
         model=query.model,
         temperature=query.temperature,
@@ -247,7 +250,7 @@ def _used(
 ) -> Used:
     """Return the settings and models that the answer was made with."""
     return Used(
-        **query.model_dump(exclude={"query", "user_id", "everyone", "model", "conversation_id", "cache"}),
+        **query.model_dump(include=_USED_SETTINGS),
         model=completion.model if completion else None,
         embedding_model=embedding_model,
         reranker=reranker,

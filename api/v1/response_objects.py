@@ -1,0 +1,213 @@
+"""The response of OpenAI's types, made of a job: of its request, its status and its result."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.v1 import ids
+from schemas import Answer, Failure, JobStatus, JobView, ResponseRequest, Source, Usage
+
+_STATUSES = {
+    JobStatus.QUEUED: "queued",
+    JobStatus.STARTED: "in_progress",
+    JobStatus.FINISHED: "completed",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "cancelled",
+}
+# The code of a failed response, by the code of the job's failure.
+_ERROR_CODES = {
+    "provider_rate_limited": "rate_limit_exceeded",
+    "too_many_requests": "rate_limit_exceeded",
+    "store_unavailable": "vector_store_timeout",
+}
+FILE_SEARCH_RESULTS = "file_search_call.results"
+_NO_USAGE = Usage()
+_MARK = re.compile(r"\[(\d{1,6}(?:\s*[,;]\s*\d{1,6})*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job's question and request. `base_url`: where the API is public, for the addresses of citations."""
+
+    job_id: str
+    created_at: int
+    question: str
+    request: ResponseRequest
+    base_url: str
+
+    @classmethod
+    def of(cls, job: JobView, payload: dict[str, Any], base_url: str) -> Asked:
+        """Read a job. A question that came another way, as through POST /chat, is shown as a response too."""
+        question = str(payload.get("query", ""))
+        try:
+            request = ResponseRequest.model_validate(payload.get("request"))
+        except ValidationError:
+            message = {"type": "message", "role": "user", "content": question}
+            request = ResponseRequest(input=(message,), background=True)
+        return cls(job.job_id, int(job.created_at.timestamp()), question, request, base_url)
+
+    @property
+    def searches_files(self) -> bool:
+        """True if the request gave the tool that searches files."""
+        return any(tool["type"] == "file_search" for tool in self.request.tools)
+
+    @property
+    def message_id(self) -> str:
+        """The id of the answer's message."""
+        return ids.to_theirs(ids.MESSAGE, self.job_id)
+
+
+def response_of(asked: Asked, job: JobView) -> dict[str, Any]:
+    """Return the response of a job as it is now."""
+    answer = Answer.model_validate(job.result) if job.status is JobStatus.FINISHED else None
+    ended_at = None if job.ended_at is None else int(job.ended_at.timestamp())
+    status = _STATUSES[job.status]
+    if status == "queued" and not asked.request.background:
+        status = "in_progress"
+    return response(asked, status, answer=answer, failure=job.failure, completed_at=ended_at)
+
+
+def response(
+    asked: Asked,
+    status: str,
+    *,
+    answer: Answer | None = None,
+    failure: Failure | None = None,
+    completed_at: int | None = None,
+) -> dict[str, Any]:
+    """Return a response. No member is left out: some clients fail without them."""
+    incomplete = answer is not None and answer.incomplete is not None
+    cancelled = status == "cancelled"
+    return _echoed(asked) | {
+        "id": ids.to_theirs(ids.RESPONSE, asked.job_id),
+        "object": "response",
+        "created_at": asked.created_at,
+        "completed_at": completed_at if status == "completed" else None,
+        "status": "incomplete" if incomplete else status,
+        "incomplete_details": {"reason": "max_output_tokens"} if incomplete else None,
+        "error": _error(failure) if failure is not None and not cancelled else None,
+        "model": asked.request.model,
+        "output": [] if answer is None else output(asked, answer),
+        "usage": None if answer is None else usage(answer.usage or _NO_USAGE),
+    }
+
+
+def _echoed(asked: Asked) -> dict[str, Any]:
+    """Return the members that repeat the request, with OpenAI's defaults."""
+    defaults: dict[str, Any] = {
+        **dict.fromkeys(("instructions", "max_output_tokens", "max_tool_calls", "previous_response_id", "prompt")),
+        **dict.fromkeys(("prompt_cache_key", "safety_identifier", "user")),
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "top_logprobs": 0,
+        "tool_choice": "auto",
+        "truncation": "disabled",
+        "service_tier": "default",
+        "parallel_tool_calls": True,
+        "metadata": {},
+        "reasoning": {"effort": None, "summary": None},
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+    }
+    request = asked.request
+    asked_for = {"tools": list(request.tools), "background": request.background, "store": request.store}
+    return defaults | request.given | asked_for | {"service_tier": "default"}
+
+
+def _error(failure: Failure) -> dict[str, str]:
+    return {"code": _ERROR_CODES.get(failure.code, "server_error"), "message": failure.detail}
+
+
+def usage(counted: Usage) -> dict[str, Any]:
+    """Return the tokens of an answer."""
+    return {
+        "input_tokens": counted.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": counted.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": counted.reasoning_tokens or 0},
+        "total_tokens": counted.total_tokens,
+    }
+
+
+def output(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
+    """Return the items of an answer: the search, if the request gave the tool, and the message."""
+    status = "completed" if answer.incomplete is None else "incomplete"
+    items = [search_item(asked, "completed", answer)] if asked.searches_files else []
+    return [*items, message(asked.message_id, status, [text_part(answer.text, citations(asked, answer))])]
+
+
+def search_item(asked: Asked, status: str, answer: Answer | None = None) -> dict[str, Any]:
+    """Return the item of the search."""
+    shown = answer is not None and FILE_SEARCH_RESULTS in asked.request.include
+    return {
+        "id": ids.to_theirs(ids.FILE_SEARCH, asked.job_id),
+        "type": "file_search_call",
+        "status": status,
+        "queries": [asked.question],
+        "results": [_search_result(source) for source in answer.sources] if answer is not None and shown else None,
+    }
+
+
+def _search_result(source: Source) -> dict[str, Any]:
+    return {
+        "file_id": ids.to_theirs(ids.FILE, source.upload_id),
+        "filename": source.name,
+        "score": source.score,
+        "text": source.quote,
+        "attributes": {"page": source.page},
+    }
+
+
+def message(message_id: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the item of a message."""
+    return {"id": message_id, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def text_part(text: str, cited: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the only part of a message."""
+    return {"type": "output_text", "text": text, "annotations": cited, "logprobs": []}
+
+
+def citations(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
+    """Return a citation for each source, at its first mark in the text."""
+    places: dict[int, tuple[int, int]] = {}
+    for mark in _MARK.finditer(answer.text):
+        for number in re.findall(r"\d+", mark[1]):
+            places.setdefault(int(number), mark.span())
+    end = (len(answer.text), len(answer.text))
+    cite = file_citation if asked.searches_files else url_citation
+    return [cite(source, places.get(source.n, end), asked.base_url) for source in answer.sources]
+
+
+def file_citation(source: Source, place: tuple[int, int], _base_url: str) -> dict[str, Any]:
+    """Return the citation of a file; `place`: where its mark stands in the text."""
+    return {
+        "type": "file_citation",
+        "file_id": ids.to_theirs(ids.FILE, source.upload_id),
+        "filename": source.name,
+        "index": place[0],
+    } | _where(source, place)
+
+
+def url_citation(source: Source, place: tuple[int, int], base_url: str) -> dict[str, Any]:
+    """Return the citation of an address, from which the file can be downloaded; `place`: as for a file."""
+    return {
+        "type": "url_citation",
+        "url": f"{base_url}/uploads/{source.upload_id}/file#page={source.page}",
+        "title": source.name,
+    } | _where(source, place)
+
+
+def _where(source: Source, place: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "start_index": place[0],
+        "end_index": place[1],
+        "quote": source.quote,
+        "page": source.page,
+        "page_label": source.page_label,
+    }

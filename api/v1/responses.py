@@ -1,0 +1,226 @@
+"""Responses: POST /v1/responses asks a question; the other routes read, follow, cancel and delete what became of it.
+
+A response is a job of POST /chat under OpenAI's names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import ValidationError
+
+from api.client_connection import ClientConnection
+from api.dependencies import require_scope
+from api.questions import Asking
+from api.routes.events import follow
+from api.v1 import ids
+from api.v1.bodies import read_body
+from api.v1.errors import ApiError, OpenAIRoute, invalid
+from api.v1.repeats import repeated_request
+from api.v1.response_objects import Asked, response_of
+from api.v1.response_requests import CreateResponse, make_query
+from api.v1.response_stream import BEFORE_FIRST, ResponseStream
+from api.v1.sending import JsonResponse, StreamedResponse
+from client.rq.event_stream import BEFORE_FIRST_ID
+from client.rq_client import JobQueue
+from errors import JobExpired, JobNotFound, ServerBusy
+from observability import logs
+from schemas import JobStatus, JobView, KeyScope
+
+# Outside of the OpenAPI document, as api/v1/models.py says.
+router = APIRouter(
+    prefix="/v1", route_class=OpenAIRoute, dependencies=[require_scope(KeyScope.QUERY)], include_in_schema=False
+)
+
+# A request that is not in the background waits for its answer, whose time limit is the job's.
+# Nobody reads this status but the log; nginx calls it so.
+CLIENT_LEFT: Final = 499
+WAIT_SECONDS: Final = 3_600.0
+MAX_LISTED: Final = 100
+# The tasks that cancel jobs whose clients have left: the event loop itself keeps only weak references.
+_cancelling: set[asyncio.Task[Any]] = set()
+
+
+@router.post("/responses")
+async def create(request: Request) -> Response:
+    """Ask a question, and return its response: when it is answered, at once in the background, or as a stream."""
+    body, given = await read_body(request, CreateResponse)
+    state = request.state
+    queue: JobQueue = state.queue
+    try:
+        query = make_query(body, state.settings, state.caller)
+    except ValidationError as error:
+        raise invalid(error) from None
+    after = []
+    if query.previous_job_id is not None:
+        await _load(request, query.previous_job_id, param="previous_response_id")
+        after = [query.previous_job_id]
+    asking = Asking(state.settings, queue, state.documents, state.quotas, state.caller)
+    idempotency, job_id = await repeated_request(request, {"kind": "response", **given}, queue)
+    job_id = await asking.submit(query, idempotency=idempotency, job_id=job_id, wait_for_uploads=True, after=after)
+    job, asked = await _load(request, job_id, delivering=True)
+    if body.stream:
+        return _stream(request, asked, BEFORE_FIRST)
+    if not body.background:
+        job = await _wait(request, job_id)
+    return JsonResponse(response_of(asked, job))
+
+
+@router.get("/responses/{response_id}")
+async def retrieve(
+    response_id: str,
+    request: Request,
+    stream: Annotated[bool | None, Query()] = None,
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """Return a response as it is now; with `stream`, its events after the number `starting_after`."""
+    job, asked = await _load(request, _job_id(response_id))
+    if stream:
+        return _stream(request, asked, BEFORE_FIRST if starting_after is None else starting_after, watching=True)
+    return JsonResponse(response_of(asked, job))
+
+
+@router.post("/responses/{response_id}/cancel")
+async def cancel(response_id: str, request: Request) -> Response:
+    """Cancel a response in the background."""
+    job, asked = await _load(request, _job_id(response_id))
+    if not asked.request.background:
+        raise ApiError("Cannot cancel a synchronous response.", code="invalid_request_error", param="response_id")
+    if job.status in {JobStatus.FINISHED, JobStatus.FAILED}:
+        message = f"Cannot cancel a {response_of(asked, job)['status']} response."
+        raise ApiError(message, code="invalid_request_error", param="response_id")
+    queue: JobQueue = request.state.queue
+    job = await queue.cancel(job.job_id, owner=request.state.caller.visible_owner)
+    logs.audit("job_cancelled", job_id=job.job_id, status=job.status)
+    return JsonResponse(response_of(asked, job))
+
+
+@router.delete("/responses/{response_id}")
+async def delete(response_id: str, request: Request) -> Response:
+    """Delete a response, with its job and its events. One that still runs is cancelled."""
+    job, _asked = await _load(request, _job_id(response_id))
+    queue: JobQueue = request.state.queue
+    if not await queue.delete(job.job_id, owner=request.state.caller.visible_owner):
+        raise ApiError("the response is about to end: try again", code="server_error", param="response_id", status=503)
+    logs.audit("job_deleted", job_id=job.job_id)
+    return JsonResponse({"id": response_id, "object": "response", "deleted": True})
+
+
+@router.get("/responses/{response_id}/input_items")
+async def input_items(
+    response_id: str,
+    request: Request,
+    order: Literal["asc", "desc"] = "desc",
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
+) -> Response:
+    """List the items that the request sent, the last first."""
+    job, asked = await _load(request, _job_id(response_id))
+    items = [_input_item(job.job_id, number, item) for number, item in enumerate(asked.request.input)]
+    if order == "desc":
+        items.reverse()
+    if after is not None:
+        places = [place for place, item in enumerate(items) if item["id"] == after]
+        if not places:
+            raise ApiError("after: no item has this id", code="invalid_request_error", param="after")
+        items = items[places[0] + 1 :]
+    page = items[:limit]
+    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
+    listed = {"object": "list", "data": page, "first_id": first, "last_id": last}
+    return JsonResponse(listed | {"has_more": len(items) > limit})
+
+
+def _input_item(job_id: str, number: int, item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item with the members that OpenAI's types require."""
+    item_id = f"{ids.to_theirs(ids.MESSAGE, job_id)}_in{number}"
+    shown = {"id": item_id, "type": "message", "status": "completed"} | item
+    if isinstance(item.get("content"), str):
+        kind = "output_text" if item.get("role") == "assistant" else "input_text"
+        extra: dict[str, Any] = {"annotations": [], "logprobs": []} if kind == "output_text" else {}
+        shown["content"] = [{"type": kind, "text": item["content"], **extra}]
+    return shown
+
+
+def _job_id(response_id: str) -> str:
+    return ids.to_ours(ids.RESPONSE, response_id, param="response_id")
+
+
+async def _load(
+    request: Request, job_id: str, *, param: str = "response_id", delivering: bool = False
+) -> tuple[JobView, Asked]:
+    """Read a job and its request. Raises ApiError for one that is unknown, expired, another user's or not stored.
+
+    `delivering`: the response may be one that is not stored, since this request asked for it.
+    """
+    queue: JobQueue = request.state.queue
+    try:
+        job, payload = await queue.fetch_with_payload(job_id, owner=request.state.caller.visible_owner)
+    except (JobNotFound, JobExpired):
+        raise ids.not_found(ids.RESPONSE, param=param) from None
+    root_path = getattr(request.state, "root_path", "")
+    asked = Asked.of(job, payload, f"{request.url.scheme}://{request.url.netloc}{root_path}")
+    is_hidden = not asked.request.store and job.status.terminal and not delivering
+    if job.kind != "chat" or is_hidden:
+        raise ids.not_found(ids.RESPONSE, param=param)
+    return job, asked
+
+
+async def _wait(request: Request, job_id: str) -> JobView:
+    """Wait for a job's end. A client that leaves cancels the job; the end of this process does not."""
+    queue: JobQueue = request.state.queue
+    connection = getattr(request.state, "connection", None) or ClientConnection()
+    waiting = asyncio.ensure_future(queue.wait(job_id, WAIT_SECONDS, until=lambda job: job.status.terminal))
+    connection.on_loss = waiting.cancel
+    try:
+        if connection.lost:
+            waiting.cancel()
+        job = await waiting
+    except asyncio.CancelledError:
+        waiting.cancel()
+        if not connection.lost:
+            raise  # the server ends
+        _cancel_later(queue, job_id)
+        raise ApiError("the client has left", code="client_closed_request", status=CLIENT_LEFT) from None
+    finally:
+        connection.on_loss = None
+    if not job.status.terminal:
+        raise ServerBusy("this process ends before the answer has come: repeat the request", retry_after_seconds=1)
+    return job
+
+
+def _stream(request: Request, asked: Asked, after: int, *, watching: bool = False) -> Response:
+    """Return the stream of a response after a number. `watching`: a client that leaves cancels nothing."""
+    queue: JobQueue = request.state.queue
+    parts = follow(
+        asked.job_id,
+        BEFORE_FIRST_ID,
+        queue,
+        owner=request.state.caller.visible_owner,
+        renderer=ResponseStream(asked, after=after),
+    )
+    if not watching and not asked.request.background:
+        parts = _cancelling_when_left(parts, queue, asked.job_id)
+    return StreamedResponse(parts)
+
+
+async def _cancelling_when_left(parts: AsyncGenerator[bytes], queue: JobQueue, job_id: str) -> AsyncGenerator[bytes]:
+    """Yield the parts of a stream. Cancel the job if the client leaves before the end."""
+    ended = False
+    try:
+        async for part in parts:
+            yield part
+        ended = True
+    finally:
+        if not ended and not queue.notifier.closing:
+            _cancel_later(queue, job_id)
+        await parts.aclose()
+
+
+def _cancel_later(queue: JobQueue, job_id: str) -> None:
+    """Cancel a job in a task of its own, since the task of the request ends."""
+    task = asyncio.ensure_future(queue.cancel(job_id))
+    _cancelling.add(task)
+    task.add_done_callback(_cancelling.discard)
