@@ -68,6 +68,7 @@ _FEATURES = (
     _Feature("system", r"\brole|system[ _-](?:message|prompt|instruction)|[\"'`]system[\"'`]"),
     _Feature("stream", r"\bstream(?:ing|ed)?\b"),
 )
+_BY_NAME = {feature.name: feature for feature in _FEATURES}
 
 
 class Dialect:
@@ -163,6 +164,8 @@ class Form:
         if failure.status == _TEMPLATE_FAILED:
             present = [feature for feature in present if feature.name in _ROLES]
         named = next((feature for feature in present if feature.words.search(said)), None)
+        if named is None and self._sent.get("stream") and _BY_NAME["stream_options"].words.search(said):
+            named = _BY_NAME["stream"]  # a gateway such as LiteLLM adds the option to every stream
         if _is_about_value(said):
             raise failure
         if named is not None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from client.llm.failures import CallFailure, NoConnection, StatusFailure
+from client.llm.failures import CallFailure, StatusFailure
 from client.llm.http import Endpoint
 from rag.text.normalize import estimate_tokens
 
@@ -63,7 +63,7 @@ async def known_window(dialect: Dialect, url: str, key: str, model: str) -> int 
             window, answered = await _ask(url, key, model)
     except TimeoutError:
         pass
-    # A provider that did not answer at all is asked again by the next process.
+    # A provider that failed or did not answer is asked again by the next process.
     dialect.learn(frozenset({NOT_TOLD} if window is None else {f"{WINDOW}:{window}"}), shared=answered)
     log.info("the window of the model: %s", "not told by the provider" if window is None else f"{window} tokens")
     return window
@@ -88,8 +88,8 @@ def window_in_refusal(failure: StatusFailure) -> int | None:
 
 
 async def _ask(url: str, key: str, model: str) -> tuple[int | None, bool]:
-    """Return the window that a provider tells, or None; and True if the provider answered at all."""
-    answered = False
+    """Return the window that a provider tells, or None; and False if a later question may be answered otherwise."""
+    answered = True
     base = url.rstrip("/")
     root = base.removesuffix("/v1")
     for address, body, read in (
@@ -102,10 +102,11 @@ async def _ask(url: str, key: str, model: str) -> tuple[int | None, bool]:
         endpoint = Endpoint(address, key)
         try:
             told = orjson.loads(await (endpoint.get() if body is None else endpoint.post(body)))
-        except (CallFailure, ValueError) as failure:
-            answered |= not isinstance(failure, NoConnection)
+        except CallFailure as failure:
+            answered &= not failure.transient
             continue
-        answered = True
+        except ValueError:
+            continue
         if number := next(filter(_is_window, read(told, model)), None):
             return int(number), True
     return None, answered

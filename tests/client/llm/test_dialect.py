@@ -101,6 +101,21 @@ def test_a_model_that_does_not_stream_answers_at_once(make_settings: MakeSetting
         assert streamed(make_settings(valkey_url=valkey_url, openai_base_url=server.url))[0] == ANSWER
 
 
+def test_a_gateway_that_adds_the_refused_option_itself_is_asked_without_a_stream(
+    make_settings: MakeSettings, valkey_url: str
+) -> None:
+    def refuse(body: dict[str, Any]) -> tuple[int, Any] | None:
+        said = "OpenAIException - {'detail': [{'loc': ['body', 'stream_options'], 'msg': 'extra field'}]}"
+        return (422, {"error": {"message": said, "type": None, "code": "422"}}) if body.get("stream") else None
+
+    with provider(Profile(refuse=refuse)) as server:
+        settings = make_settings(valkey_url=valkey_url, openai_base_url=server.url)
+        assert streamed(settings)[0] == ANSWER
+        assert server.refused == 2
+        assert streamed(settings)[0] == ANSWER
+        assert server.refused == 2
+
+
 @each(
     "field, status, said, shown",
     {

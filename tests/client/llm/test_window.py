@@ -36,10 +36,13 @@ ANSWER = {"choices": [{"message": {"content": "Nine hours [1]."}, "finish_reason
 class Model:
     """A provider with a window that counts as this service estimates. `told` are its answers by method and path."""
 
-    def __init__(self, window: int, *, told: dict[str, Any] | None = None, refusal: Any = None) -> None:
+    def __init__(
+        self, window: int, *, told: dict[str, Any] | None = None, refusal: Any = None, status: int = 404
+    ) -> None:
         self.window = window
         self.told = told or {}
         self.refusal = refusal
+        self.status = status
         self.asked: list[str] = []
         self.prompts: list[int] = []
 
@@ -59,7 +62,7 @@ class Model:
         async def other(path: str, request: Request) -> Response:
             self.asked.append(f"{request.method} /{path}")
             told = self.told.get(self.asked[-1])
-            return JSONResponse({"error": "unknown"}, 404) if told is None else JSONResponse(told)
+            return JSONResponse({"error": "unknown"}, self.status) if told is None else JSONResponse(told)
 
         with serving(app) as url:
             yield f"{url}/v1"
@@ -82,7 +85,7 @@ def answer(settings: Settings, passages: int = 6, **options: Any) -> tuple[Compl
     return asyncio.run(ask()), prompt
 
 
-SAYS = {
+SAYS: dict[str, dict[str, Any]] = {
     "vllm": {"GET /v1/models": {"data": [{"id": "m", "owned_by": "vllm", "max_model_len": 2_048}]}},
     "openrouter": {
         "GET /v1/models": {
@@ -141,6 +144,15 @@ def test_a_provider_that_does_not_tell_gets_the_whole_prompt(
         asked = len(model.asked)
         answer(settings)
         assert len(model.asked) == asked
+
+
+def test_a_provider_that_fails_to_tell_is_asked_again(make_settings: MakeSettings, valkey_url: str) -> None:
+    model = Model(100_000, status=503)
+    with model.serving() as url:
+        settings = make_settings(valkey_url=valkey_url, openai_base_url=url)
+        assert len(answer(settings)[1].passages) == 6
+        model.told = SAYS["vllm"]
+        assert len(answer(settings)[1].passages) < 6
 
 
 REFUSALS = {
