@@ -11,11 +11,21 @@ from errors import DocumentError, UnsupportedFile
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLS = "application/vnd.ms-excel"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
 HTML = "text/html"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
-MEDIA_TYPES = (PDF, DOCX, HTML, MARKDOWN, PLAIN)
-ACCEPTED_KINDS = "PDF, DOCX, HTML, Markdown and plain text"
+MEDIA_TYPES = (PDF, DOCX, PPTX, XLSX, XLS, ODS, CSV, TSV, HTML, MARKDOWN, PLAIN)
+ACCEPTED_KINDS = "PPTX, XLSX, XLS, ODS, CSV, TSV, PDF, DOCX, HTML, Markdown and plain text"
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# The first part of an OpenDocument file is its media type, unpacked.
+_OPEN_DOCUMENT = re.compile(rb"^PK\x03\x04.{26}mimetype(?P<type>application/[\w.+-]{1,80}?)PK", re.DOTALL)
+_MAIN_PARTS = {"word/document.xml": DOCX, "xl/workbook.xml": XLSX, "ppt/presentation.xml": PPTX}
 
 HEAD_BYTES = 64 * 1024
 # Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
@@ -36,7 +46,7 @@ _TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNOR
 _TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
 _PDF_OBJECT = re.compile(rb"\b\d{1,7} \d{1,5} obj\b.{0,2000}?\bendobj\b", re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
-_TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".csv", ".log", ".rst")
+_TEXT_SUFFIXES = (".txt", ".text", ".md", ".markdown", ".html", ".htm", ".csv", ".tsv", ".log", ".rst")
 
 
 def detect(file: BinaryIO, name: str) -> str:
@@ -60,20 +70,26 @@ def detect(file: BinaryIO, name: str) -> str:
         if lowered.endswith(".pdf"):
             raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
         if head.startswith(b"PK\x03\x04"):
-            return _zip_type(file)
+            return _zip_type(file, head)
+        if head.startswith(_OLE) and lowered.endswith((".xls", ".xlsx")):
+            return XLS
         return _text_type(head, lowered)
     finally:
         file.seek(0)
 
 
-def _zip_type(file: BinaryIO) -> str:
+def _zip_type(file: BinaryIO, head: bytes) -> str:
+    open_document = _OPEN_DOCUMENT.match(head)
+    if open_document and open_document["type"].decode() == ODS:
+        return ODS
     try:
         with zipfile.ZipFile(_BoundedReader(file)) as archive:
             names = set(archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
         names = set()
-    if {"[Content_Types].xml", "word/document.xml"} <= names:
-        return DOCX
+    for part, media_type in _MAIN_PARTS.items():
+        if {"[Content_Types].xml", part} <= names:
+            return media_type
     raise _unsupported()
 
 
@@ -99,7 +115,8 @@ def _text_type(head: bytes, name: str) -> str:
         raise _unsupported()
     if _starts_as_html(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
         return HTML
-    return MARKDOWN if name.endswith((".md", ".markdown")) else PLAIN
+    kinds = {".md": MARKDOWN, ".markdown": MARKDOWN, ".csv": CSV, ".tsv": TSV}
+    return next((kind for ending, kind in kinds.items() if name.endswith(ending)), PLAIN)
 
 
 def _starts_as_html(head: bytes) -> bool:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from rag.ingest.layout import Line, body_lines, is_heading, is_table_row
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
+from rag.text.page_names import is_place
 from schemas import Chunk, Document, Page
 
 # Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
@@ -98,7 +99,8 @@ def indexed_text(chunk: Chunk) -> str:
 
 def context_line(chunk: Chunk) -> str:
     """Return one line with the document's title, the section and the page of a chunk."""
-    return " | ".join(part for part in (title_from_name(chunk.name), chunk.section, f"page {chunk.page_label}") if part)
+    place = chunk.page_label if is_place(chunk.page_label) else f"page {chunk.page_label}"
+    return " | ".join(part for part in (title_from_name(chunk.name), chunk.section, place) if part)
 
 
 def lexical_text(text: str) -> str:

@@ -18,6 +18,12 @@ from rag.text.invisible import strip_invisible
 
 PDF = "application/pdf"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLS = "application/vnd.ms-excel"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
 HTML = "text/html"
 MARKDOWN = "text/markdown"
 
@@ -38,10 +44,13 @@ def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tu
         return read_pdfium(path, skip)
     if reader == "pypdf":
         return _pypdf(path, skip)
-    if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader != DOCX:
+    if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader not in _PACKED:
         raise DocumentError("too_large", "the file holds more text than is allowed (MAX_TEXT_MB)")
-    pages = list(pages_of_blocks(_BLOCKS[reader](path))) if reader in _BLOCKS else list(_plain(path))
-    if not pages:
+    if reader in _BLOCKS:
+        pages = list(pages_of_blocks(_BLOCKS[reader](path)))
+    else:
+        pages = list(_PAGES.get(reader, _plain)(path))
+    if not any(page.text for page in pages):
         raise DocumentError("empty", "the file holds no text")
     return len(pages), iter(pages[skip:])
 
@@ -112,4 +121,37 @@ def _docx(path: Path) -> list[Block]:
     return read_docx(path)
 
 
+def _workbook(path: Path) -> Iterator[PageText]:
+    from rag.ingest.formats.sheets import read_workbook
+
+    return read_workbook(path)
+
+
+def _csv(path: Path) -> Iterator[PageText]:
+    from rag.ingest.formats.sheets import read_separated
+
+    return read_separated(path)
+
+
+def _tsv(path: Path) -> Iterator[PageText]:
+    from rag.ingest.formats.sheets import read_separated
+
+    return read_separated(path, delimiter="\t")
+
+
+def _slides(path: Path) -> Iterator[PageText]:
+    from rag.ingest.formats.slides import read_slides
+
+    return read_slides(path)
+
+
+_PACKED = (DOCX, XLSX, XLS, ODS, PPTX)
+_PAGES: dict[str, Callable[[Path], Iterator[PageText]]] = {
+    XLSX: _workbook,
+    XLS: _workbook,
+    ODS: _workbook,
+    CSV: _csv,
+    TSV: _tsv,
+    PPTX: _slides,
+}
 _BLOCKS: dict[str, Callable[[Path], list[Block]]] = {DOCX: _docx, HTML: _html, MARKDOWN: _markdown}

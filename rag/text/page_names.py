@@ -5,14 +5,23 @@ from __future__ import annotations
 import re
 
 MAX_LABEL_CHARS = 20
+# What the labels of files without pages begin with: "Sheet Q3, rows 2–41", "Slide 4", "Rows 2–41".
+_PLACES = ("Sheet ", "Slide ", "Rows ")
 _PAGE_WORD = re.compile(r"^(?:page|p\.|pg\.)\s*", re.IGNORECASE)
 # A word such as "iv" or "Cover", or a number with perhaps a word before it and a letter after it: "12", "A-3", "5b".
 # Any other label is a remnant of the program that wrote the file, such as "0page".
 _PRINTED = re.compile(r"[^\W\d_]+|(?:[^\W\d_]+[-–. ]?)?\d+(?:[-–./:]\d+)*[a-z]?")
 
 
+def is_place(label: str) -> bool:
+    """Return True for the label of a part of a file without pages, which says itself where that is."""
+    return label.startswith(_PLACES)
+
+
 def printed_label(label: str) -> str:
     """Return the page label without the word "page"; empty for a label that no reader would take for a page number."""
+    if is_place(label):
+        return " ".join(label.split())
     label = _PAGE_WORD.sub("", " ".join(label.split()))
     return label if len(label) <= MAX_LABEL_CHARS and _PRINTED.fullmatch(label) else ""
 
@@ -23,6 +32,8 @@ def page_name(page: int, label: str) -> str:
     `page` counts from 1.
     """
     printed = printed_label(label)
+    if is_place(printed):
+        return printed
     if not printed or printed.lstrip("0") == str(page):
         return f"page {page}"
     return f"page {printed} (page {page} of the file)"

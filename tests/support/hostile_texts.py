@@ -7,7 +7,8 @@ import struct
 import zipfile
 from collections.abc import Callable
 
-from documents.media_types import DOCX, HTML, MARKDOWN, PLAIN
+from documents.media_types import DOCX, HTML, MARKDOWN, PLAIN, XLSX
+from tests.support.corpus import office
 from tests.support.hostile_pdfs import COSTLY, MENDED, READ
 
 EMPTY, UNCERTAIN = {"empty"}, {"unknown_encoding"}
@@ -152,6 +153,30 @@ def no_encoding() -> bytes:
     return b"Hello " + bytes(range(128, 256)) * 20_000
 
 
+def far_corners() -> bytes:
+    """Make a sheet of two cells, 17 billion cells apart."""
+    corner = b'<row r="1048576"><c r="XFD1048576"><v>1</v></c></row></sheetData>'
+    return _changed_sheet(lambda sheet: sheet.replace(b"</sheetData>", corner))
+
+
+def sheet_bomb() -> bytes:
+    """Make a sheet that unpacks to 200 MiB."""
+    row = b'<row r="1"><c r="A1" t="inlineStr"><is><t>' + b"x" * _MiB + b"</t></is></c></row>"
+    return _changed_sheet(lambda sheet: sheet.replace(b"</sheetData>", row * 200 + b"</sheetData>"))
+
+
+def _changed_sheet(change: Callable[[bytes], bytes]) -> bytes:
+    out = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(office.xlsx({"A": [("a", "b"), (1, 2)]})())) as source,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+    ):
+        for name in source.namelist():
+            data = source.read(name)
+            archive.writestr(name, change(data) if "sheet1" in name else data)
+    return out.getvalue()
+
+
 TEXTS: dict[str, tuple[str, Callable[[], bytes], set[str]]] = {
     "docx bomb": (DOCX, docx_bomb, COSTLY - READ),
     "docx laughs": (DOCX, docx_laughs, MENDED),
@@ -172,5 +197,7 @@ TEXTS: dict[str, tuple[str, Callable[[], bytes], set[str]]] = {
     "markdown table": (MARKDOWN, markdown_table, COSTLY),
     "lines of one letter": (PLAIN, lines_of_one_letter, COSTLY),
     "half characters": (PLAIN, half_characters, COSTLY),
+    "xlsx of far corners": (XLSX, far_corners, COSTLY),
+    "xlsx bomb": (XLSX, sheet_bomb, COSTLY),
     "no encoding": (PLAIN, no_encoding, UNCERTAIN),
 }

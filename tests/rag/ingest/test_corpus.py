@@ -14,9 +14,15 @@ from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import close_readers, read_document
 from rag.ingest.indexing import _Noted
 from schemas import Document, Page, PageWarning
-from tests.support.corpus import Sample, pages, pdfs, texts, word
+from tests.support.corpus import Sample, office, pages, pdfs, texts, word
 
-KINDS = {"text": texts.SAMPLES, "html": pages.SAMPLES, "docx": word.SAMPLES, "pdf": pdfs.SAMPLES}
+KINDS = {
+    "text": texts.SAMPLES,
+    "html": pages.SAMPLES,
+    "docx": word.SAMPLES,
+    "pdf": pdfs.SAMPLES,
+    "office": office.SAMPLES,
+}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,0 +1,98 @@
+"""PPTX: a page for each slide, with its title, its text, its tables and the speaker's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from rag.ingest.formats.blocks import Block, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.package import Package, attribute, child, local
+from rag.ingest.formats.tables import table_blocks
+
+_TITLES: Final = ("title", "ctrTitle")
+_NOT_TEXT: Final = ("sldNum", "dt", "sldImg", "hdr", "ftr")
+
+
+def read_slides(path: Path) -> Iterator[PageText]:
+    """Yield the slides that are shown. Raises DocumentError."""
+    package = Package(path, "PPTX file")
+    name = package.main_part()
+    root = package.xml(name)
+    slides = package.relations(name)
+    ids = (element for element in root.iter("{*}sldId")) if root is not None else ()
+    number = 0
+    for element in ids:
+        relation = next((str(value) for key, value in element.items() if key.endswith("}id")), "")
+        kind, part = slides.get(relation, ("", ""))
+        slide = package.xml(part) if kind == "slide" else None
+        if slide is None or attribute(slide, "show") in {"0", "false"}:
+            continue
+        number += 1
+        blocks = [*_blocks(slide), *_notes(package, part)]
+        pages = list(pages_of_blocks(blocks, label=f"Slide {number}"))
+        yield from pages or [PageText(f"Slide {number}", "", ())]
+
+
+def _notes(package: Package, slide: str) -> Iterator[Block]:
+    for name in package.related(slide, "notesSlide"):
+        root = package.xml(name)
+        text = " ".join(block.text for block in _blocks(root)) if root is not None else ""
+        if text:
+            yield Block(f"Notes: {text}")
+
+
+def _blocks(parent: Any) -> Iterator[Block]:
+    for element in parent:
+        name = local(element)
+        if name == "sp":
+            yield from _shape(element)
+        elif name == "tbl":
+            yield from _table(element)
+        elif name == "AlternateContent":
+            yield from _blocks(element[0]) if len(element) else ()
+        elif name == "p":
+            yield from _paragraph(element, "text")
+        elif name:
+            yield from _blocks(element)
+
+
+def _shape(shape: Any) -> Iterator[Block]:
+    place = child(shape, "nvSpPr", "nvPr", "ph")
+    kind = "" if place is None else attribute(place, "type") or ""
+    properties = child(shape, "nvSpPr", "cNvPr")
+    if kind in _NOT_TEXT or (properties is not None and attribute(properties, "hidden") in {"1", "true"}):
+        return
+    body = child(shape, "txBody")
+    for paragraph in body if body is not None else ():
+        if local(paragraph) == "p":
+            yield from _paragraph(paragraph, "heading" if kind in _TITLES else "text")
+
+
+def _paragraph(paragraph: Any, kind: Any) -> Iterator[Block]:
+    words = []
+    for element in paragraph.iter():
+        if local(element) == "t":
+            words.append(element.text or "")
+        elif local(element) == "br":
+            words.append("\n")
+    text = "".join(words).strip()
+    if text:
+        yield Block(one_line(text) if kind == "heading" else text, kind)
+
+
+def _table(table: Any) -> list[Block]:
+    properties = child(table, "tblPr")
+    header = properties is not None and attribute(properties, "firstRow") in {"1", "true"}
+    rows = [
+        [
+            ""
+            if attribute(cell, "vMerge") or attribute(cell, "hMerge")
+            else " ".join(block.text for block in _blocks(cell))
+            for cell in row
+            if local(cell) == "tc"
+        ]
+        for row in table
+        if local(row) == "tr"
+    ]
+    return table_blocks(rows, header_rows=1 if header else None)
