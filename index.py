@@ -208,7 +208,8 @@ class Indexer:
         print(building.describe_build(services, version), file=sys.stderr)
         if self._settings.qdrant_url is not None:
             return
-        with tqdm[NoReturn](desc="building the index", unit=" documents", file=sys.stderr) as bar:
+        bar: tqdm[NoReturn] = tqdm(desc="building the index", unit=" documents", file=sys.stderr)
+        with bar:
             failure = building.build_here(services, _bar_updater(bar))
         if failure is not None:
             print(f"the new index is not used, and the files are added to the old one: {failure}", file=sys.stderr)

@@ -13,8 +13,10 @@ from redis import Redis
 
 from cli.audit import run_audit
 from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.points import UPLOAD_FIELD, USER_FIELD
 from client.qdrant.server import server_store
 from documents import service
+from queues.jobs import building
 from schemas import Chunk
 from settings import Settings
 from tests.api.test_uploads import post, state, uploaded
@@ -118,16 +120,19 @@ def test_a_delete_reaches_the_points_of_every_embedding_model(
     upload_id = uploaded(api, pdf)
     work(settings)
     other = make_settings(valkey_url=settings.queue_url, openai_base_url=stub.url, openai_api_key=KEY)
-    api.post(f"/uploads/{upload_id}/reindex")
-    work(other)
-    for one in (settings, other):
-        with worker_services(one) as services:
-            assert services.store.count_by_upload() == {("local", upload_id): 3}
+    with worker_services(other) as services:
+        version = building.begin_build(services)
+        assert version is not None
+        building.run_step(services, lambda _progress: None, seconds=0)
+        for store in (services.store, services.index.open(version).store):
+            assert store.count_by_upload() == {("local", upload_id): 3}
     api.delete(f"/uploads/{upload_id}")
     work(other)
-    for one in (settings, other):
-        with worker_services(one) as services:
-            assert services.store.count_by_upload() == {}
+    with worker_services(other) as services:
+        collections = services.index.collections
+        assert len(collections.names()) == 2
+        for name in collections.names():
+            assert collections.engine(name).count_by(USER_FIELD, UPLOAD_FIELD) == {}
 
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
