@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag schemas settings 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
+.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -21,6 +21,14 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-dev
 	$(BIN)/pytest $(PYTEST_FLAGS)
+
+# The tests of stores, worker, uploads and index.py on the Qdrant server that QDRANT_URL names, with QDRANT_API_KEY if it has a
+# key. Each test makes collections of its own there, and removes them.
+SERVER_TESTS := tests/client/qdrant/test_stores.py tests/rag/search/test_retriever.py tests/api/test_uploads.py \
+	tests/cli/test_index.py tests/queues/test_chat.py tests/tutorial/test_upload.py tests/tutorial/test_ask.py
+test-server: $(VENV)/installed-dev
+	@test -n "$(QDRANT_URL)" || { echo "set QDRANT_URL to a Qdrant server for tests"; exit 1; }
+	TEST_QDRANT_URL="$(QDRANT_URL)" TEST_QDRANT_API_KEY="$(QDRANT_API_KEY)" $(BIN)/pytest $(PYTEST_FLAGS) $(SERVER_TESTS)
 
 # Lines and branches that the tests run, in this process and in those they start; pyproject.toml has the least allowed.
 coverage: $(VENV)/installed-dev

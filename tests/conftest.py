@@ -20,7 +20,7 @@ from api.uvicorn_protocol import uvicorn_options
 from client.valkey import embedded as embedded_valkey
 from server import create_app
 from settings import Settings, load_settings
-from tests.support import acl
+from tests.support import acl, processes, real_qdrant
 from tests.support.openai_stub import OpenAIStub, openai_stub, serving
 from tests.support.pdfs import write_pdf
 from tests.support.processes import environment, free_port, processes_of, wait_until
@@ -84,8 +84,20 @@ def valkey_url(valkey: Redis, valkey_server: ValkeyServer) -> Iterator[str]:
 NO_VALKEY = "redis://127.0.0.1:1"
 
 
+@pytest.fixture(autouse=True)
+def own_qdrant() -> Iterator[str | None]:
+    """In `make test-server`: have the test use that server, with collections of its own."""
+    if not real_qdrant.SERVER_URL:
+        yield None
+        return
+    with real_qdrant.own_collections() as url:
+        processes.SERVER.update(QDRANT_URL=url, QDRANT_API_KEY=real_qdrant.SERVER_KEY)
+        yield url
+        processes.SERVER.clear()
+
+
 @pytest.fixture
-def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+def make_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_qdrant: str | None) -> MakeSettings:  # noqa: ARG001
     """Make settings from the given values alone, with a data folder of the test's own."""
     for name, value in environment().items():
         monkeypatch.setenv(name, value)

@@ -22,10 +22,13 @@ RQ = str(Path(sys.executable).with_name("rq"))
 # What the machine's own environment must not decide.
 _OURS = [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]
 
+# The Qdrant server of `make test-server`, for every process of the current test; else empty.
+SERVER: dict[str, str] = {}
+
 
 def environment(**variables: str) -> dict[str, str]:
     """Return an environment with only these of our variables set; the others are empty, which hides `.env` too."""
-    return os.environ | dict.fromkeys(_OURS, "") | {"PYTHONUNBUFFERED": "1"} | variables
+    return os.environ | dict.fromkeys(_OURS, "") | {"PYTHONUNBUFFERED": "1"} | SERVER | variables
 
 
 class Running:

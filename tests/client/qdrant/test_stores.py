@@ -1,11 +1,10 @@
 """One contract for both engines: Qdrant's engine in this process, and a server through langchain-qdrant.
 
-The server engine runs on qdrant-client's local mode, and also on a real server when QDRANT_URL names one.
+The server engine runs on qdrant-client's local mode, and in `make test-server` also on a real server.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -28,12 +27,11 @@ from rag.search.fusion import CANDIDATES, fuse
 from schemas import Chunk, Document, Page, Passage, SearchFilter
 from tests.support.openai_stub import embedding
 from tests.support.processes import PYTHON, ROOT, environment, wait_until
+from tests.support.real_qdrant import ENGINES, client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
 MINE = SearchFilter(user_id="local")
-SERVER_URL = os.environ.get("QDRANT_URL")
-ENGINES = ["embedded", "langchain", *(["server"] if SERVER_URL else [])]
 TEXTS = [
     "The lighthouse was built in 1887 by the engineer Tamsin Vale.",
     "Its lamp turns once in twelve seconds.",
@@ -65,8 +63,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStor
     if engine == "embedded":
         opened = embedded_store(tmp_path / "qdrant", model=model, dense=dense, bm25=Bm25Encoder())
     else:
-        client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-        opened = server_store(client, model=model, dense=dense, bm25=Bm25Encoder())
+        opened = server_store(client_of(engine), model=model, dense=dense, bm25=Bm25Encoder())
     yield opened
     opened.close()
 
@@ -299,7 +296,7 @@ def test_an_idle_owner_hands_over_to_a_waiting_process(tmp_path: Path) -> None:
 def open_collections(engine: str, folder: Path) -> Collections:
     if engine == "embedded":
         return EmbeddedCollections(folder / "qdrant", owner=True)
-    return ServerCollections(QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:"))
+    return ServerCollections(client_of(engine))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -26,8 +26,9 @@ from rag.search.neighbours import join_chunks
 from rag.search.retriever import Retriever
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Document, Page, Query, SearchFilter
-from tests.client.qdrant.test_stores import ENGINES, SERVER_URL, WordEmbeddings, search
+from tests.client.qdrant.test_stores import WordEmbeddings, search
 from tests.support.processes import ROOT
+from tests.support.real_qdrant import ENGINES, client_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect in the local Qdrant:UserWarning")
 
@@ -75,8 +76,7 @@ def open_store(tmp_path: Path) -> Iterator[Open]:
                 tmp_path / model, model=model, dense=WordEmbeddings(), bm25=Bm25Encoder()
             )
         else:
-            client = QdrantClient(url=SERVER_URL) if engine == "server" else QdrantClient(":memory:")
-            store = server_store(client, model=model, dense=WordEmbeddings(), bm25=Bm25Encoder())
+            store = server_store(client_of(engine), model=model, dense=WordEmbeddings(), bm25=Bm25Encoder())
         opened.append(store)
         return store
 
