@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -34,3 +35,15 @@ def serving_sockets(handle: Callable[[socket.socket], None]) -> Iterator[str]:
     for connection in connections:
         connection.close()
     thread.join(5)
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """Read a request to the end of its body. A socket that is closed with unread bytes resets the connection."""
+    received = b""
+    while chunk := connection.recv(65_536):
+        received += chunk
+        head, end, body = received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        if end and len(body) >= int(length[1] if length else 0):
+            break
+    return received

@@ -24,7 +24,7 @@ from schemas import Completion, Usage
 from tests.conftest import MakeSettings
 from tests.support.models import BlockingModels, CoroutineModels, Models
 from tests.support.processes import wait_until
-from tests.support.sockets import serving_sockets
+from tests.support.sockets import read_request, serving_sockets
 from tests.support.tables import each
 
 STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
@@ -77,7 +77,7 @@ class Provider:
         self._valkey.flushall()  # the circuit breaker
 
         def answer(connection: socket.socket) -> None:
-            connection.recv(65536)
+            read_request(connection)
             self.calls += 1
             for part in response:
                 if callable(part):
