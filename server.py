@@ -25,6 +25,7 @@ from api.pools import Pools
 from api.request_log import RequestLog
 from api.routes import batches, chat, events, health, index_versions, jobs, uploads, webhooks
 from api.v1 import bodies as v1_bodies
+from api.v1 import chat_completions as v1_chat
 from api.v1 import models as v1_models
 from api.v1 import responses as v1_responses
 from api.v1.errors import OpenAIErrors
@@ -99,7 +100,19 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install_handlers(app)
     if settings.docs_enabled:
         swagger.install(app)
-    for module in (chat, batches, jobs, events, index_versions, uploads, webhooks, health, v1_models, v1_responses):
+    for module in (
+        chat,
+        batches,
+        jobs,
+        events,
+        index_versions,
+        uploads,
+        webhooks,
+        health,
+        v1_models,
+        v1_responses,
+        v1_chat,
+    ):
         app.include_router(module.router)
     return app
 
@@ -109,7 +122,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES, events.PLAIN_ROUTE])
     app.add_middleware(HeadRequests)
     larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
-    larger_limits["/v1/responses"] = v1_bodies.MAX_BODY_BYTES
+    larger_limits |= dict.fromkeys(("/v1/responses", "/v1/chat/completions"), v1_bodies.MAX_BODY_BYTES)
     largest = max(larger_limits.values())
     app.add_middleware(
         BodyBudget,

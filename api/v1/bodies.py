@@ -23,6 +23,7 @@ _TEXT_PARTS = {"input_text", "output_text", "text", "refusal"}
 _OTHER_MEDIA = {"input_image", "image_url", "input_audio", "audio"}
 # Items that clients send back from an earlier answer: accepted, and without effect.
 _UNUSED_ITEMS = {"item_reference", "reasoning", "file_search_call", "function_call", "compaction", "web_search_call"}
+_RESULTS = {"tool", "function"}
 _WISHES = {"system", "developer"}
 
 
@@ -72,9 +73,9 @@ def read_items(items: Sequence[Any], *, param: str) -> Asked:
         if kind != "message":
             raise unsupported(f"{at}.type", "only messages can be answered: this service calls no functions")
         role = item.get("role")
-        if role not in {"user", "assistant", "tool", *_WISHES}:
+        if role not in {"user", "assistant", *_RESULTS, *_WISHES}:
             raise _wrong(f"{at}.role", "must be user, assistant, system or developer")
-        if role == "tool":
+        if role in _RESULTS:
             continue  # the result of a function that this service never called
         text = _text(item.get("content"), at, asked)
         if role in _WISHES:

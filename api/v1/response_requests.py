@@ -175,10 +175,11 @@ def _refuse_unsupported(body: CreateResponse) -> None:
     for number, tool in enumerate(body.tools or ()):
         if tool.get("type") not in known:
             raise unsupported(f"tools[{number}].type", "this tool is not run here: send file_search or function")
-    _check_tool_choice(body.tool_choice, {str(tool["type"]) for tool in body.tools or ()})
+    check_tool_choice(body.tool_choice, {str(tool["type"]) for tool in body.tools or ()})
 
 
-def _check_tool_choice(choice: str | dict[str, Any] | None, given: set[str]) -> None:
+def check_tool_choice(choice: str | dict[str, Any] | None, given: set[str]) -> None:
+    """Raise ApiError if a function is to be called. `given`: the types of the tools."""
     forced = choice.get("type") if isinstance(choice, dict) else choice
     if forced in {None, "auto", "none"} or (forced in {"required", "file_search"} and "file_search" in given):
         return

@@ -6,7 +6,6 @@ resumed after any number for as long as the result is kept: its beginning is mad
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -22,14 +21,11 @@ from api.v1.response_objects import (
     search_item,
     text_part,
 )
+from api.v1.unchecked_text import UncheckedText
 from errors import AppError
 from schemas import Answer, Event, JobStatus, JobView
 
 BEFORE_FIRST: Final = -1
-# The marks of the tokens number the passages that the model was given, and are not checked yet: only the text at the
-# end has the marks that stay. A piece that may be the beginning of a mark waits for the next piece.
-_MARK = re.compile(r"\s*[\[【]\s*\d{1,6}(?:\s*[,;–-]\s*\d{1,6})*\s*[\]】]")
-_OPEN_MARK = re.compile(r"\s*(?:[\[【][\d\s,;–-]{0,40})?\Z")
 
 
 class ResponseStream:
@@ -44,8 +40,7 @@ class ResponseStream:
         self._search_status = "none"
         self._attempt = 0  # messages that were given up
         self._message_open = False
-        self._streamed = ""
-        self._held_back = ""
+        self._text = UncheckedText()
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Return what becomes of the next events."""
@@ -126,17 +121,12 @@ class ResponseStream:
         yield "response.output_item.done", {"output_index": 0, "item": item}
 
     def _token(self, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        pending = _MARK.sub("", self._held_back + text)
-        open_mark = _OPEN_MARK.search(pending)
-        cut = open_mark.start() if open_mark else len(pending)
-        shown, self._held_back = pending[:cut], pending[cut:]
-        if shown:
+        if shown := self._text.add(text):
             yield from self._end_search()
             yield from self._open_message()
             yield from self._delta(shown)
 
     def _delta(self, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        self._streamed += text
         yield "response.output_text.delta", {**self._place(), "delta": text, "logprobs": []}
 
     def _open_message(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -149,19 +139,19 @@ class ResponseStream:
 
     def _give_up_message(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Close a message whose text is void: another attempt begins the answer again, or none does."""
-        self._held_back = ""
+        self._text = UncheckedText()
         if not self._message_open:
             return
         yield "response.output_text.done", {**self._place(), "text": "", "logprobs": []}
         yield "response.content_part.done", {**self._place(), "part": text_part("", [])}
         item = message(self._message_id(), "incomplete", [])
         yield "response.output_item.done", {"output_index": self._output_index(), "item": item}
-        self._attempt, self._message_open, self._streamed = self._attempt + 1, False, ""
+        self._attempt, self._message_open = self._attempt + 1, False
 
     def _end_message(self, answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
         """Finish the message with the text of the answer, whatever was streamed."""
         yield from self._open_message()
-        if not self._streamed:
+        if not self._text.given:
             yield from self._delta(answer.text)
         cited = citations(self._asked, answer)
         for number, annotation in enumerate(cited):

@@ -5,14 +5,11 @@ A response is a job of POST /chat under OpenAI's names.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
-from api.client_connection import ClientConnection
 from api.dependencies import require_scope
 from api.questions import Asking
 from api.routes.events import follow
@@ -23,10 +20,11 @@ from api.v1.repeats import repeated_request
 from api.v1.response_objects import Asked, response_of
 from api.v1.response_requests import CreateResponse, make_query
 from api.v1.response_stream import BEFORE_FIRST, ResponseStream
-from api.v1.sending import JsonResponse, StreamedResponse
+from api.v1.sending import JsonResponse, StreamedResponse, public_address
+from api.v1.waiting import cancelling_when_left, wait_for_end
 from client.rq.event_stream import BEFORE_FIRST_ID
 from client.rq_client import JobQueue
-from errors import JobExpired, JobNotFound, ServerBusy
+from errors import JobExpired, JobNotFound
 from observability import logs
 from schemas import JobStatus, JobView, KeyScope
 
@@ -35,13 +33,7 @@ router = APIRouter(
     prefix="/v1", route_class=OpenAIRoute, dependencies=[require_scope(KeyScope.QUERY)], include_in_schema=False
 )
 
-# A request that is not in the background waits for its answer, whose time limit is the job's.
-# Nobody reads this status but the log; nginx calls it so.
-CLIENT_LEFT: Final = 499
-WAIT_SECONDS: Final = 3_600.0
 MAX_LISTED: Final = 100
-# The tasks that cancel jobs whose clients have left: the event loop itself keeps only weak references.
-_cancelling: set[asyncio.Task[Any]] = set()
 
 
 @router.post("/responses")
@@ -65,7 +57,7 @@ async def create(request: Request) -> Response:
     if body.stream:
         return _stream(request, asked, BEFORE_FIRST)
     if not body.background:
-        job = await _wait(request, job_id)
+        job = await wait_for_end(request, job_id)
     return JsonResponse(response_of(asked, job))
 
 
@@ -160,35 +152,11 @@ async def _load(
         job, payload = await queue.fetch_with_payload(job_id, owner=request.state.caller.visible_owner)
     except (JobNotFound, JobExpired):
         raise ids.not_found(ids.RESPONSE, param=param) from None
-    root_path = getattr(request.state, "root_path", "")
-    asked = Asked.of(job, payload, f"{request.url.scheme}://{request.url.netloc}{root_path}")
+    asked = Asked.of(job, payload, public_address(request))
     is_hidden = not asked.request.store and job.status.terminal and not delivering
     if job.kind != "chat" or is_hidden:
         raise ids.not_found(ids.RESPONSE, param=param)
     return job, asked
-
-
-async def _wait(request: Request, job_id: str) -> JobView:
-    """Wait for a job's end. A client that leaves cancels the job; the end of this process does not."""
-    queue: JobQueue = request.state.queue
-    connection = getattr(request.state, "connection", None) or ClientConnection()
-    waiting = asyncio.ensure_future(queue.wait(job_id, WAIT_SECONDS, until=lambda job: job.status.terminal))
-    connection.on_loss = waiting.cancel
-    try:
-        if connection.lost:
-            waiting.cancel()
-        job = await waiting
-    except asyncio.CancelledError:
-        waiting.cancel()
-        if not connection.lost:
-            raise  # the server ends
-        _cancel_later(queue, job_id)
-        raise ApiError("the client has left", code="client_closed_request", status=CLIENT_LEFT) from None
-    finally:
-        connection.on_loss = None
-    if not job.status.terminal:
-        raise ServerBusy("this process ends before the answer has come: repeat the request", retry_after_seconds=1)
-    return job
 
 
 def _stream(request: Request, asked: Asked, after: int, *, watching: bool = False) -> Response:
@@ -202,25 +170,5 @@ def _stream(request: Request, asked: Asked, after: int, *, watching: bool = Fals
         renderer=ResponseStream(asked, after=after),
     )
     if not watching and not asked.request.background:
-        parts = _cancelling_when_left(parts, queue, asked.job_id)
+        parts = cancelling_when_left(parts, queue, asked.job_id)
     return StreamedResponse(parts)
-
-
-async def _cancelling_when_left(parts: AsyncGenerator[bytes], queue: JobQueue, job_id: str) -> AsyncGenerator[bytes]:
-    """Yield the parts of a stream. Cancel the job if the client leaves before the end."""
-    ended = False
-    try:
-        async for part in parts:
-            yield part
-        ended = True
-    finally:
-        if not ended and not queue.notifier.closing:
-            _cancel_later(queue, job_id)
-        await parts.aclose()
-
-
-def _cancel_later(queue: JobQueue, job_id: str) -> None:
-    """Cancel a job in a task of its own, since the task of the request ends."""
-    task = asyncio.ensure_future(queue.cancel(job_id))
-    _cancelling.add(task)
-    task.add_done_callback(_cancelling.discard)

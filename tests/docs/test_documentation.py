@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi.routing import APIRoute
 
-from api.v1 import models, responses
+from api.v1 import chat_completions, models, responses
 from server import create_app
 from settings import Settings
 from settings.environment import is_removed
@@ -52,7 +52,7 @@ def test_the_readme_is_short() -> None:
 
 def test_routes_in_documents_exist(make_settings: MakeSettings) -> None:
     app = create_app(make_settings())
-    others = [route.path for module in (models, responses) for route in module.router.routes]
+    others = [route.path for module in (chat_completions, models, responses) for route in module.router.routes]
     paths = {*app.openapi()["paths"], *others}
     known = {re.sub(r"\{\w+(:path)?\}", "*", path) for path in paths} | {"/docs", "/openapi.json", "/v1"}
     named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\";]*)", USER_TEXT)

@@ -28,7 +28,7 @@ def _address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not-needed")
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=["ask", "background", "langchain"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=["ask", "background", "chat", "langchain"])
 def test_each_script_prints_the_answer(script: str) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
