@@ -42,7 +42,7 @@ log = logging.getLogger("rq.worker")
 # A step goes on with further documents for this long, then the jobs that wait have their turn.
 STEP_SECONDS = 1.0
 CHECK_SECONDS = 0.5
-# Measured at 10,000 chunks of a handbook: text, payload and the words' vectors. Vectors take 4 bytes a number.
+# An estimate: text, payload and the words' vectors of a chunk. Its own vector takes 4 bytes a number.
 TEXT_BYTES = 4_000
 # The length of the vectors of a model that is not known yet.
 DIMENSIONS = 1_536
