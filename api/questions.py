@@ -52,7 +52,7 @@ class Asking:
             after = [*after, *await self.documents.prerequisite_jobs(uploads, user_id=owner, wait=wait_for_uploads)]
         job = await self.queue.submit(
             "chat",
-            query.model_dump(mode="json"),
+            query.payload(),
             priority=priority,
             owner=self.caller.user_id,
             after=after,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -102,6 +102,10 @@ class Turn(Frozen):
     answer: str
 
 
+# Fields of a query that not every running worker knows during an upgrade.
+_LATER_FIELDS = ("history", "previous_job_id", "instructions", "request")
+
+
 class Query(Frozen):
     """A question in the form that workers read. With `everyone`, the documents of every user may answer.
 
@@ -127,6 +131,11 @@ class Query(Frozen):
     previous_job_id: str | None = None
     instructions: str | None = Field(None, max_length=MAX_INSTRUCTIONS_CHARS)
     request: ResponseRequest | None = None
+
+    def payload(self) -> dict[str, Any]:
+        """Return the query as a job carries it. Workers of the release before refuse fields that they do not know."""
+        unused = {field for field in _LATER_FIELDS if not getattr(self, field)}
+        return self.model_dump(mode="json", exclude=unused)
 
     @property
     def visible_owner(self) -> str | None:

@@ -167,7 +167,7 @@ def _job_parts(
 ) -> tuple[dict[str, Any], Callback]:
     """Return the payload and the callback of a question's job. Raises InvalidRequest that names the question."""
     try:
-        payload = question.as_query(settings, caller).model_dump(mode="json")
+        payload = question.as_query(settings, caller).payload()
         return payload, make_callback(settings, question.webhook_url, question.metadata)
     except InvalidRequest as error:
         problems = [(f"questions.{index}.{field}", message) for field, message in error.problems]

@@ -12,7 +12,7 @@ import pytest
 from index import main as index
 from queues import wiring
 from queues.worker import process_query
-from schemas import Usage
+from schemas import Query, Usage
 from server import create_app
 from settings import Settings
 from tests.api.test_watching import read
@@ -152,3 +152,11 @@ def test_events_tell_the_answer_while_it_is_written_and_its_checked_sources_at_t
     assert sources["unsupported"] == 1
     kinds = [kind for _, kind, _ in seen]
     assert kinds.index("token") < kinds.index("sources") < kinds.index("finished")
+
+
+def test_a_plain_question_carries_only_fields_that_workers_of_the_release_before_know() -> None:
+    plain = {"query", "k", "user_id", "everyone", "upload_ids", "names", "first_page", "last_page", "min_score"}
+    plain |= {"model", "temperature", "max_tokens", "conversation_id", "cache"}
+    assert Query(query="Why?").payload().keys() == plain
+    query = Query(query="Why?", instructions="Briefly.")
+    assert Query(**query.payload()) == query

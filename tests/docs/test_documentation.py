@@ -82,7 +82,7 @@ def test_variables_in_documents_exist() -> None:
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)(?:=[^`]*)?`", USER_TEXT))
     named -= {name for name in named if is_removed(name)}
     honoured = {f"{scheme}_PROXY" for scheme in ("HTTP", "HTTPS", "ALL", "NO")} | {"SSL_CERT_FILE", "SSL_CERT_DIR"}
-    assert named <= settings | compose | honoured | {"REDIS_URL", "RQ_REDIS_URL", "JOB_ID"}
+    assert named <= settings | compose | honoured | {"REDIS_URL", "RQ_REDIS_URL", "JOB_ID", "OLLAMA_CONTEXT_LENGTH"}
 
 
 def test_json_in_documents_is_json() -> None:
