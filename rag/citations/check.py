@@ -128,7 +128,7 @@ class Assessment:
             share = evidence.share(citation.claim)
             return _Support(share >= MIN_SHARE, share=share)
         span = self._locate(citation.n, citation.words)
-        stays = span is not None and evidence.states_numbers(citation.claim)
+        stays = span is not None and evidence.states_numbers(citation.claim, near=span)
         return _Support(stays, () if span is None else (span,))
 
     def _locate(self, n: int, words: str) -> tuple[int, int] | None:

@@ -12,6 +12,10 @@ from rag.citations.quotes import MAX_QUOTE_CHARS
 
 # A run of letters and digits. The separator of a decimal or of thousands belongs to its number.
 _RUN = re.compile(r"[^\W_]+(?:(?<=\d)[.,](?=\d)[^\W_]+)*")
+# What stands around the first and the last run.
+_AROUND = re.compile(r"\A[\W_]+|[\W_]+\Z")
+# A place within a run.
+_INSIDE_WORD = re.compile(r"(?<=[^\W_])[^\W_]|(?<=\d)[.,](?=\d)|(?<=\d[.,])\d")
 _ELLIPSIS = re.compile(r"\[?(?:\.{3}|…)\]?")
 
 
@@ -30,6 +34,8 @@ def locate_quotation(words: str, text: str) -> tuple[int, int] | None:
     Of a quotation with ellipses, all parts must follow each other; the span is that of the first part if the whole is
     too long for a quote.
     """
+    if (verbatim := _locate_verbatim(words, text)) is not None:
+        return verbatim
     letters = _letters(text)
     spans = []
     at = 0
@@ -45,6 +51,16 @@ def locate_quotation(words: str, text: str) -> tuple[int, int] | None:
         return None
     start, end = spans[0][0], spans[-1][1]
     return (start, end) if end - start <= MAX_QUOTE_CHARS else spans[0]
+
+
+def _locate_verbatim(words: str, text: str) -> tuple[int, int] | None:
+    """Return the span of whole words that the text has character for character: the cheap and usual case."""
+    words = _AROUND.sub("", words)
+    start = text.find(words) if words else -1
+    end = start + len(words)
+    if start < 0 or _INSIDE_WORD.match(text, start) or _INSIDE_WORD.match(text, end):
+        return None
+    return start, end
 
 
 # Each passage of an answer is searched for several quotations. 64 passages take about 2 MB.

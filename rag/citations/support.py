@@ -21,6 +21,7 @@ MIN_TERMS_FOR_NEARNESS = 3
 _LAST_SMALL_NUMBER = 12
 _NUMBER = re.compile(r"\d{1,3}(?: \d{3})+(?![\d.,'’]*\d)|\d+(?:[.,'’]\d+)*")
 _SEPARATED_NUMBER = re.compile(r"\d+(?:[.,'’ ]\d{3})*(?:[.,]\d+)?")
+_IN_NUMBERS = frozenset("0123456789.,' ")
 _SEPARATOR = re.compile(r"[.,'’ ]")
 _LIST_NUMBER = re.compile(r"\A\s*\d{1,3}[.)]\s")
 
@@ -48,13 +49,15 @@ class Evidence:
         """Return True if the passage holds nearly all of these words."""
         return len(self._extract_terms(words)) >= MIN_TERMS_FOR_NEARNESS and self.share(words) >= NEAR_SHARE
 
-    def states_numbers(self, claim: str) -> bool:
-        """Return True if the passage states all numbers of a claim.
+    def states_numbers(self, claim: str, *, near: tuple[int, int] | None = None) -> bool:
+        """Return True if the passage states all numbers of a claim. `near` is where they stand, most likely.
 
         A number of the question may be missing, as in `not 999 but 142`, if the passage states another one. So may a
         small number, if the passage has small numbers in words alone.
         """
         stated = read_numbers(_LIST_NUMBER.sub("", claim))
+        if near is not None and stated <= read_numbers(_with_whole_numbers(self._text, *near)):
+            return True
         missing = {number for number in stated if not self._states(number)}
         if not missing:
             return True
@@ -101,6 +104,19 @@ def read_numbers(text: str) -> frozenset[str]:
         is_separated = len(parts) > 1 and _SEPARATED_NUMBER.fullmatch(found)
         numbers += [".".join(parts)] if is_separated else [part.lstrip("0") or "0" for part in parts]
     return frozenset(numbers)
+
+
+def _with_whole_numbers(text: str, start: int, end: int) -> str:
+    """Return a part of a text, with the numbers that it cuts."""
+    while start > 0 and _may_be_in_number(text[start - 1]):
+        start -= 1
+    while end < len(text) and _may_be_in_number(text[end]):
+        end += 1
+    return text[start:end]
+
+
+def _may_be_in_number(char: str) -> bool:
+    return char in _IN_NUMBERS if char.isascii() else not char.isalpha()  # such as ², ½ and spaces of many kinds
 
 
 def significant_digits(number: str) -> str:
