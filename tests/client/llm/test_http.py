@@ -20,7 +20,7 @@ from fastapi.responses import StreamingResponse
 from client.llm import http
 from client.llm.deadline import Deadline, apply_deadline
 from client.llm.failures import CallFailure, NoConnection, StatusFailure
-from client.llm.http import PACE_SECONDS, Endpoint, close_session
+from client.llm.http import MANY_STREAMS, PACE_SECONDS, Endpoint, close_session
 from errors import JobCancelled, JobStopped, JobTimedOut
 from tests.support.models import run
 from tests.support.openai_stub import serving
@@ -73,6 +73,15 @@ def test_a_long_stream_is_read_at_the_pace_of_the_events() -> None:
     assert sum(count for _, count in reads) == 300
     assert reads[0] == (0.0, 1)
     assert reads[-1][0] <= times[-1] + PACE_SECONDS + 1e-6
+
+
+def test_among_many_streams_each_is_read_half_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_streams", set(range(MANY_STREAMS + 1)))
+    times = [n / 100 for n in range(300)]
+    reads = read(times)
+    assert len(reads) <= 3 / (2 * PACE_SECONDS) + 16
+    assert sum(count for _, count in reads) == 300
+    assert reads[0] == (0.0, 1)
 
 
 def test_a_stream_shorter_than_a_pace_is_read_at_once() -> None:
