@@ -18,7 +18,7 @@ from schemas import Priority
 from settings import Settings
 
 # No user: the job belongs to the deployment.
-OWNER: Final = "rag:index"
+OWNER: Final = "#index"
 
 
 def submit_step(valkey: Redis, job_id: str, settings: Settings) -> None:

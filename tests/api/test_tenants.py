@@ -54,6 +54,9 @@ OWN: set[Call] = {
     ("GET", "/webhooks/deliveries"),
 }
 
+# Calls about everybody's resources.
+OF_ADMINS: set[Call] = {("POST", "/uploads/reindex")}
+
 
 @dataclass
 class Alice:
@@ -172,6 +175,8 @@ def test_resources_of_another_user_are_not_found(world: World) -> None:
             if what in OWN:
                 assert answer.is_success, (what, answer.text)
                 assert not world.alice.mentioned(answer.text), what
+            elif what in OF_ADMINS:
+                assert answer.status_code == 403, (what, answer.text)
             else:
                 assert answer.status_code == 404, (what, answer.text)
                 # The message is the same as for a resource that does not exist.

@@ -473,7 +473,7 @@ def test_audit_knows_both_versions(by_words: Settings, by_meaning: Settings) -> 
     with opened(by_meaning) as services:
         version = building.begin_build(services)
         assert version is not None
-        building.run_step(services, silent)
+        building.run_step(services, silent, seconds=0)  # adds one document
         store = services.index.open(version).store
         assert list(check_consistency(services, reindex=list)) == []
         store.delete(first.upload_id, user_id="local")
