@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -147,6 +148,12 @@ def pdf(tmp_path: Path) -> Path:
             "The keeper's cottage has been a museum since 1974. Admission costs four crowns.",
         ],
     )
+
+
+@pytest.fixture(autouse=True)
+def _log_of_workers_is_seen() -> None:
+    """Undo what RQ does in each worker of this process: its log would reach no `caplog`."""
+    logging.getLogger("rq.worker").propagate = True
 
 
 @pytest.fixture(autouse=True)

@@ -158,7 +158,7 @@ class RagWorker(BaseWorker):
             maintenance.stop()
             with suppress(RedisError, OSError):
                 self.register_death()  # type: ignore[no-untyped-call]
-            self.valkey.close()
+            self._disconnect()
         return executor.jobs_done > 0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -235,6 +235,10 @@ class RagWorker(BaseWorker):
         self.birth_date = now()
         with suppress(RedisError, OSError):
             self.register_birth()  # type: ignore[no-untyped-call]
+
+    def _disconnect(self) -> None:
+        if self.valkey is not self.connection:
+            self.valkey.connection_pool.disconnect()  # `close` leaves the connections of a given pool open
 
     def _register_again(self) -> None:
         """Write this worker's record again, after it expired during an outage."""

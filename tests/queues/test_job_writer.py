@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -164,10 +163,8 @@ def test_a_refused_write_of_one_job_does_not_stop_the_others(valkey: Redis, capl
 
 
 def test_an_error_of_the_worker_itself_does_not_stop_the_thread(
-    valkey: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    valkey: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("rq.worker"), "propagate", True)  # RQ sets it to False in each worker
-
     def on_written(ref: ExecutionRef, _outcome: JobOutcome, _written: bool) -> None:
         if ref == first.ref:
             raise LookupError("a defect")
