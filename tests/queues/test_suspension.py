@@ -12,7 +12,7 @@ from redis import Redis
 from queues.ragworker.suspension import Suspension
 from settings import Settings
 from tests.queues.test_chat import variables
-from tests.support.jobs import STOP_SECONDS, ended, enqueue, status
+from tests.support.jobs import READY_TO_STOP, STOP_SECONDS, ended, enqueue
 from tests.support.processes import RQ, running, wait_until
 
 
@@ -22,7 +22,7 @@ def test_a_time_limit_that_passed_while_the_worker_was_stopped_fails_no_job(
     command = [RQ, "worker", "-w", "tests.support.jobs.PatientWorker", "--url", settings.queue_url, "rag_queries"]
     with running(command, tmp_path / "worker.log", **variables(settings)) as worker:
         job = enqueue(valkey, "time_out_once_stopped")
-        wait_until(lambda: status(job) == "started", seconds=60, what=lambda: worker.output)
+        wait_until(lambda: READY_TO_STOP in worker.output, seconds=60, what=lambda: worker.output)
         os.kill(worker.process.pid, signal.SIGSTOP)
         time.sleep(STOP_SECONDS + 1)
         os.kill(worker.process.pid, signal.SIGCONT)

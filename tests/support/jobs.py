@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -31,6 +32,7 @@ NAMES = (
     *("leave", "time_out_once_stopped"),
 )
 LEASE_SECONDS = 2
+READY_TO_STOP = "ready to be stopped"
 STOP_SECONDS = suspension.LONGEST_TICK_SECONDS + 1
 
 # What jobs have stopped waiting for: a port, or RELEASE.
@@ -137,6 +139,7 @@ def time_out_once_stopped() -> int:
     job = current_job()
     assert isinstance(job, RagWorkerJob)
     last = time.monotonic()
+    logging.getLogger("rq.worker").warning(READY_TO_STOP)
     while job.attempt == 1:
         time.sleep(0.02)
         if time.monotonic() - last > STOP_SECONDS:
