@@ -1,4 +1,4 @@
-"""Claims about passages: those that a check of citations may be tuned on, and those that are locked away."""
+"""Claims about passages: some are for tuning the check of citations, and the others are locked away."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ class Collections(Protocol):
         """Return the names of the collections of chunks that exist."""
 
     def remove(self, name: str) -> None:
-        """Delete a collection with all its points. Does nothing when there is none."""
+        """Delete a collection with all its points, if the collection exists."""
 
     def close(self) -> None:
         """Write everything to disk and release all collections."""

@@ -118,27 +118,26 @@ class ShardFolder:
 
     def remove(self, name: str) -> None:
         """Delete a shard with all that is stored in it. Raises StoreUnavailable as `open` does."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._handing_over)
-            self._changed.wait_for(lambda: name not in self._shards or not self._shards[name].operations)
-            self._close(name)
-            self._acquire()
-            try:
-                # Without its marker, half a shard is none: the next start goes on with the removal.
-                (self.path / name / COMPLETE).unlink(missing_ok=True)
-                shutil.rmtree(self.path / name, ignore_errors=True)
-            finally:
-                self._release_if_unused()
+        with self._holding_closed(name):
+            # A folder without its marker is no shard: after a crash here, the next start goes on with the removal.
+            (self.path / name / COMPLETE).unlink(missing_ok=True)
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def set_aside(self, name: str) -> Path:
         """Rename the folder of a shard, with all that is in it; return the new path. Raises as `open` does."""
+        with self._holding_closed(name):
+            return _set_aside(self.path / name)
+
+    @contextmanager
+    def _holding_closed(self, name: str) -> Iterator[None]:
+        """Wait for the operations of a shard, close the shard, and keep its folder from others in the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self._handing_over)
             self._changed.wait_for(lambda: name not in self._shards or not self._shards[name].operations)
             self._close(name)
             self._acquire()
             try:
-                return _set_aside(self.path / name)
+                yield
             finally:
                 self._release_if_unused()
 

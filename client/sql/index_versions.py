@@ -307,7 +307,7 @@ class IndexVersionRepository:
         return self._change(connection, condition, state=state, error=error, upload_id=None, attempts=0)
 
     def _change(self, connection: Connection, condition: ColumnElement[bool], **values: Any) -> bool:
-        """Change the versions that meet the condition. False if there is none."""
+        """Change the versions that meet the condition. False if no version meets the condition."""
         changed = update(IndexVersionRow).where(condition).values(values | {"changed_at": datetime.now(UTC)})
         return connection.execute(changed).rowcount > 0
 

@@ -31,10 +31,11 @@ from errors import (
     UploadGone,
 )
 from observability.wording import counted
+from queues.jobs.indexing import local_document
 from queues.wiring import Services
 from rag.ingest.chunking import CHUNK_TOKENS
 from rag.ingest.indexing import ProgressCallback, index_document
-from schemas import Document, Indexed, Progress, UploadStatus
+from schemas import Indexed, Progress, UploadStatus
 from settings import LEXICAL_MODEL
 
 log = logging.getLogger("rq.worker")
@@ -253,14 +254,7 @@ def _dropped(upload: NextUpload, version: IndexVersion, services: Services) -> b
 
 def _index(upload: NextUpload, version: IndexVersion, services: Services) -> Indexed:
     store = services.index.open(version).store
-    with services.files.local_path(upload.file_id) as path:
-        document = Document(
-            upload_id=upload.upload_id,
-            path=str(path),
-            name=upload.name,
-            user_id=upload.user_id,
-            media_type=upload.media_type,
-        )
+    with local_document(upload, services.files) as document:
         check = _checker(upload, version, services)
         return index_document(document, store, lambda _progress: None, limits=services.limits, check=check)
 

@@ -8,11 +8,13 @@ so that points never outlive the upload, whichever of the two jobs writes last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+from client.files.store import FileStore
 from client.llm.deadline import current_deadline
 from client.qdrant.store import VectorStore
+from client.sql.index_versions import NextUpload
 from client.sql.uploads import CANCELLED
 from errors import (
     AppError,
@@ -170,16 +172,22 @@ def _index(
         on_outage(outage)
         check()
 
-    with services.files.local_path(upload.file_id) as path:
-        document = Document(
+    with local_document(upload, services.files) as document:
+        return index_document(
+            document, store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
+        )
+
+
+@contextmanager
+def local_document(upload: Upload | NextUpload, files: FileStore) -> Iterator[Document]:
+    """Yield the document of an upload, with its file at a local path for as long."""
+    with files.local_path(upload.file_id) as path:
+        yield Document(
             upload_id=upload.upload_id,
             path=str(path),
             name=upload.name,
             user_id=upload.user_id,
             media_type=upload.media_type,
-        )
-        return index_document(
-            document, store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
         )
 
 

@@ -96,7 +96,7 @@ class Collections:
         return int(text) if text else None
 
     def remove(self, name: str) -> bool:
-        """Remove a collection. Returns False if there is none."""
+        """Remove a collection. Returns False if the collection does not exist."""
         if name not in self.names():
             return False
         if name in self._engines:
