@@ -13,13 +13,13 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from bench.answers.claims import FALSE, OTHER_SOURCE, REFUSAL, TRUE, Claim, read_claims
+from bench.answers.claims import FALSE, OTHER_PART, OTHER_SOURCE, REFUSAL, TRUE, Claim, read_claims
 from client.qdrant.bm25 import Bm25Encoder
 from rag.citations.check import Assessment, Verdicts
 from schemas import Chunk, Passage
 
 JUDGE_IS_RIGHT = 0.95
-ROWS = (("true", TRUE), ("false", FALSE), (OTHER_SOURCE, (OTHER_SOURCE,)), (REFUSAL, (REFUSAL,)))
+ROWS = (("true", TRUE), ("false", FALSE), *((kind, (kind,)) for kind in (OTHER_SOURCE, OTHER_PART, REFUSAL)))
 TERMS = Bm25Encoder().terms
 
 Check = Callable[[Claim], bool]
@@ -55,11 +55,16 @@ def judged(draw: random.Random) -> Check:
 
 def assess(claim: Claim, words: str) -> Assessment:
     """Return the check of a reply that makes one claim."""
+    passages = [_passage(text) for text in (claim.passage, claim.beside) if text]
+    return Assessment(f"{claim.text.rstrip('.')} [1{words}].", passages, claim.question, TERMS)
+
+
+def _passage(text: str) -> Passage:
     chunk = Chunk(
-        id="c", upload_id="u", user_id="local", name="a.pdf", index=0, page=1, page_label="1", start=0,
-        end=len(claim.passage), text=claim.passage,
+        id="c", upload_id="u", user_id="local", name="a.pdf", index=0, page=1, page_label="1", start=0, end=len(text),
+        text=text,
     )  # fmt: skip
-    return Assessment(f"{claim.text.rstrip('.')} [1{words}].", [Passage(chunk=chunk, score=1.0)], "", TERMS)
+    return Passage(chunk=chunk, score=1.0)
 
 
 def stays(assessment: Assessment, verdicts: Verdicts) -> bool:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rag.citations.exact import locate_quotation
+from rag.text.normalize import sentence_spans
+
 FOLDER = Path(__file__).parent
 TRUE = ("light", "heavy", "translated")
 FALSE = ("number", "negation", "exchange", "unit", "date")
 OTHER_SOURCE = "other source"
+OTHER_PART = "other part"
 REFUSAL = "refusal"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim of a kind, cited to a passage; `words` are those that a model would quote for it, from `words_of`."""
+    """A claim of a kind, cited to a passage. `words` are those that a model would quote for it.
+
+    `beside` is another passage that the model was given; empty for none. Refusals have a question.
+    """
 
     kind: str
     text: str
     words: str
     passage: str
+    beside: str = ""
+    question: str = ""
 
     @property
     def is_true(self) -> bool:
@@ -34,23 +43,39 @@ class Excerpt:
     language: str
     origin: str
     lines: list[str] = field(default_factory=list)
-    claims: list[tuple[str, str, str]] = field(default_factory=list)
+    claims: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def halves(self) -> tuple[str, str]:
+        """The text, cut at the end of the sentence nearest to its middle."""
+        text = self.text
+        cut = min((end for _, end in sentence_spans(text)), key=lambda end: abs(end - len(text) // 2))
+        return text[:cut], text[cut:]
+
 
 def read_claims(name: str) -> list[Claim]:
-    """Return the claims of a file; each true claim stands there again with another passage, as `other source`."""
+    """Return the claims of a file. Each true claim stands there again with another document, as `other source`.
+
+    It stands there a third time with the half of its passage that does not say it, beside the half that does, as
+    `other part`; unless the words for it reach into both.
+    """
     excerpts = read_excerpts(FOLDER / name)
     claims = []
     for number, excerpt in enumerate(excerpts):
         other = other_excerpt(excerpts, number).text
-        for kind, text, words in excerpt.claims:
-            claims.append(Claim(kind, text, words, excerpt.text))
-            if kind in TRUE:
-                claims.append(Claim(OTHER_SOURCE, text, words, other))
+        halves = excerpt.halves
+        for kind, text, words, question in excerpt.claims:
+            claims.append(Claim(kind, text, words, excerpt.text, question=question))
+            if kind not in TRUE:
+                continue
+            claims.append(Claim(OTHER_SOURCE, text, words, other))
+            saying = [locate_quotation(words, half) is not None for half in halves]
+            if sum(saying) == 1:
+                claims.append(Claim(OTHER_PART, text, words, halves[saying.index(False)], halves[saying.index(True)]))
     return claims
 
 
@@ -70,6 +95,6 @@ def read_excerpts(path: Path) -> list[Excerpt]:
             excerpts[-1].lines.append(line[2:])
         elif line and not line.startswith("#"):
             kind, _, rest = line.partition(": ")
-            claim, _, words = rest.partition(" //")
-            excerpts[-1].claims.append((kind, claim, words.strip()))
+            claim, words, question = (part.strip() for part in f"{rest} // //".split("//")[:3])
+            excerpts[-1].claims.append((kind, claim, words, question))
     return excerpts

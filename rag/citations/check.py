@@ -15,7 +15,7 @@ from rag.citations.exact import locate_quotation
 from rag.citations.marks import Mark, find_marks, render_marks
 from rag.citations.quotations import split_quotations
 from rag.citations.quotes import best_quote, join_sentences
-from rag.citations.support import ANSWER_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
+from rag.citations.support import ANSWER_SHARE, MIN_PARAPHRASE_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
@@ -53,16 +53,11 @@ Verdicts = Mapping[Citation, bool]
 
 @dataclass(frozen=True, slots=True)
 class _Support:
-    """How a passage supports a claim: where the quoted words stand, and the share of the claim's terms it holds."""
+    """How a passage supports a claim: where the quoted words stand, and whether the claim answers the question."""
 
     stays: bool = False
     spans: tuple[tuple[int, int], ...] = ()
-    share: float = 0.0
-
-    @property
-    def answers(self) -> bool:
-        """True if the claim alone shows that the reply answers: a refusal quotes nothing, and shares few terms."""
-        return self.stays and (bool(self.spans) or self.share >= ANSWER_SHARE)
+    answers: bool = False
 
 
 class Assessment:
@@ -75,6 +70,7 @@ class Assessment:
         self._evidence: dict[int, Evidence] = {}
         self._support: dict[Citation, _Support] = {}
         self._text, quotations = split_quotations(answer)
+        self._quotes = bool(quotations)
         self._groups = find_marks(self._text)
         words = {(quotation.end, n): quotation.words for quotation in quotations for n in quotation.numbers}
         claims = claims_of(self._text, self._groups, self._terms)
@@ -100,8 +96,8 @@ class Assessment:
     def conclude(self, verdicts: Verdicts) -> CheckedAnswer:
         """Return the answer without the citations that neither words nor the judge support.
 
-        A reply that quotes nothing, and shares few terms with its sources, is no answer, and cites nothing. If the
-        judge denies all citations, they stay: nothing is removed on its word alone.
+        A reply that says no more than the question, or in which a model that quotes quotes nothing, is no answer, and
+        cites nothing. If the judge denies all citations, they stay: nothing is removed on its word alone.
         """
         kept = {one for one, support in self._support.items() if support.stays or verdicts.get(one)}
         if not any(self._support[one].answers or verdicts.get(one) for one in kept):
@@ -125,11 +121,25 @@ class Assessment:
             return _Support()
         evidence = self._evidence_of(citation.n)
         if len(self._terms(citation.words)) < MIN_QUOTED_TERMS:
-            share = evidence.share(citation.claim)
-            return _Support(share >= MIN_SHARE, share=share)
+            return self._compare_terms(citation, evidence)
         span = self._locate(citation.n, citation.words)
         stays = span is not None and evidence.states_numbers(citation.claim, near=span)
-        return _Support(stays, () if span is None else (span,))
+        return _Support(stays, () if span is None else (span,), answers=stays)
+
+    def _compare_terms(self, citation: Citation, evidence: Evidence) -> _Support:
+        """Return how a passage supports a claim without a quotation: in its own words, or as a paraphrase.
+
+        A paraphrase is not supported if another passage has the claim in its own words.
+        """
+        share = evidence.share(citation.claim)
+        stays = share >= MIN_SHARE or (
+            evidence.paraphrase_share(citation.claim) >= MIN_PARAPHRASE_SHARE
+            and not any(
+                self._evidence_of(n).share(citation.claim) >= MIN_SHARE for n in range(1, len(self._passages) + 1)
+            )
+        )
+        answers = share >= ANSWER_SHARE or (stays and not self._quotes and evidence.adds(citation.claim))
+        return _Support(stays, answers=answers)
 
     def _locate(self, n: int, words: str) -> tuple[int, int] | None:
         """Return where a passage has the quoted words, or the sentences that have nearly all of them."""
@@ -147,7 +157,7 @@ class Assessment:
             sentence = self._text[start:end]
             for n in range(1, len(self._passages) + 1):
                 if self._evidence_of(n).resembles(sentence):
-                    yield Citation(n, sentence), _Support(stays=True, share=1.0)
+                    yield Citation(n, sentence), _Support(stays=True, answers=True)
 
     def _check_definitions(self, numbers: list[list[list[int]]], kept: Iterable[Citation]) -> int:
         """Keep the entries of a list of references, `[1]: a.pdf`, whose sources the answer cites elsewhere.
@@ -187,7 +197,8 @@ def check_citations(answer: str, passages: list[Passage], question: str, terms: 
     """Remove each mark whose passage does not exist or does not support the claim; quote the other cited passages.
 
     A citation that quotes its passage needs these words in the passage, exactly or nearly, and the claim's numbers. Any
-    other citation needs half of the claim's terms there, and its numbers.
+    other citation needs the claim's numbers there, and half of its terms; or, for a paraphrase, a fifth of its content
+    words, where no other passage has half of its terms.
     """
     return Assessment(answer, passages, question, terms).conclude({})
 

@@ -220,13 +220,26 @@ MODEL_OUTPUTS = {
         [],
         0,
     ),
+    "paraphrase": ("You get your tea at four o'clock [1].", "You get your tea at four o'clock [1].", [1], 0),
+    "paraphrase of another passage": (
+        "A scone costs you two crowns [2].",
+        "A scone costs you two crowns.",
+        [],
+        1,
+    ),
+    "invented quotation": (
+        "“Tea was cold and nobody came to drink it” [1].",
+        "“Tea was cold and nobody came to drink it”.",
+        [],
+        1,
+    ),
     "years in brackets": ("Tea [1887] is served at four [1].", "Tea is served at four [1].", [1], 1),
 }
 
 
 @each("model_text, text, cited, unsupported", MODEL_OUTPUTS)
 def test_unsupported_citations_are_removed(model_text: str, text: str, cited: list[int], unsupported: int) -> None:
-    checked = check_citations(model_text, [passage(TEA), passage(LAMP, page=2)], "When is tea?", TERMS)
+    checked = check_citations(model_text, [passage(TEA), passage(LAMP, page=2)], "When is tea served?", TERMS)
     assert (checked.text, [source.n for source in checked.sources], checked.unsupported) == (text, cited, unsupported)
 
 
