@@ -14,6 +14,7 @@ AppError
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
+│   ├── PageNotFound           404, a file has no such page, or no picture of the page
 │   ├── WebhookNotFound        404, an unknown endpoint or delivery
 │   ├── WebhookConflict        409, the state of an endpoint or delivery does not allow the request
 │   ├── WebhookUrlRefused      422, webhooks may not be sent to the URL
@@ -153,6 +154,11 @@ class JobExpired(RequestError):
 class UploadNotFound(RequestError):
     status = 404
     title = "Upload not found"
+
+
+class PageNotFound(RequestError):
+    status = 404
+    title = "Page not found"
 
 
 class UploadNotReady(RequestError):
@@ -311,7 +317,8 @@ class DocumentError(AppError):
     """A file that cannot be indexed.
 
     `reason` is one of `encrypted`, `broken`, `no_text`, `empty`, `unreadable_text`, `unknown_encoding`, `xfa_form`,
-    `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`, `unsupported`.
+    `too_large`, `too_long`, `not_a_pdf`, `timeout`, `not_found`, `unsupported`; for one
+    page also `no_page`, `no_picture`.
     """
 
     status = 422

@@ -23,7 +23,7 @@ from api.middleware.security_headers import HeadRequests, SecurityHeaders
 from api.plain_requests import PlainAnswers
 from api.pools import Pools
 from api.request_log import RequestLog
-from api.routes import batches, chat, events, health, index_versions, jobs, uploads, webhooks
+from api.routes import batches, chat, events, health, index_versions, jobs, pages, uploads, webhooks
 from api.v1 import bodies as v1_bodies
 from api.v1 import chat_completions as v1_chat
 from api.v1 import models as v1_models
@@ -37,6 +37,7 @@ from client.sql.database import Database
 from client.sql.index_versions import IndexVersionRepository
 from client.sql.uploads import UploadRepository
 from documents.index_builds import IndexBuilds
+from documents.page_views import PageViews
 from documents.service import DocumentService
 from errors import AppError
 from settings import VERSION, Settings
@@ -107,6 +108,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         index_versions,
         uploads,
+        pages,
         webhooks,
         health,
         v1_models,
@@ -168,6 +170,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             in_sql_thread=pools.sql.run,
             in_files_thread=pools.files.run,
         )
+        page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
         relay = open_relay(settings)
         async with AsyncExitStack() as stack:  # closes in reverse order
@@ -175,7 +178,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             stack.callback(pools.close)
             stack.push_async_callback(queue.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
-            await stack.enter_async_context(_reconciling(documents, builds))
+            await stack.enter_async_context(_reconciling(documents, builds, page_views))
             await asyncio.to_thread(database.prepare)
             await stack.enter_async_context(keys.refreshed())
             yield AppState(
@@ -184,6 +187,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 uploads=upload_repository,
                 files=files,
                 documents=documents,
+                page_views=page_views,
                 builds=builds,
                 webhooks=relay.store,
                 quotas=Quotas(settings, queue.valkey),
@@ -205,9 +209,9 @@ async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _reconciling(documents: DocumentService, builds: IndexBuilds) -> AsyncIterator[None]:
+async def _reconciling(documents: DocumentService, builds: IndexBuilds, page_views: PageViews) -> AsyncIterator[None]:
     """Run the task that looks for uploads, and builds of the index, whose job was lost."""
-    task = asyncio.create_task(_reconcile_forever(documents, builds))
+    task = asyncio.create_task(_reconcile_forever(documents, builds, page_views))
     try:
         yield
     finally:
@@ -216,11 +220,12 @@ async def _reconciling(documents: DocumentService, builds: IndexBuilds) -> Async
             await task
 
 
-async def _reconcile_forever(documents: DocumentService, builds: IndexBuilds) -> None:
+async def _reconcile_forever(documents: DocumentService, builds: IndexBuilds, page_views: PageViews) -> None:
     while True:
         await asyncio.sleep(RECONCILE_SECONDS)
         try:
             await documents.reconcile_unfinished()
             await builds.supervise()
+            await page_views.trim()
         except AppError as error:
             log.warning("uploads could not be checked for lost jobs: %s", error.detail)

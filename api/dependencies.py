@@ -20,6 +20,7 @@ from client.files.store import FileStore
 from client.rq_client import JobQueue
 from client.sql.uploads import UploadRepository
 from documents.index_builds import IndexBuilds
+from documents.page_views import PageViews
 from documents.service import DocumentService
 from errors import Forbidden
 from observability import logs
@@ -36,6 +37,7 @@ class AppState(TypedDict):
     uploads: UploadRepository
     files: FileStore
     documents: DocumentService
+    page_views: PageViews
     builds: IndexBuilds
     webhooks: WebhookStore
     authenticator: Authenticator
@@ -57,6 +59,7 @@ JobQueueDep = Annotated[JobQueue, _from_state("queue")]
 UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
 FileStoreDep = Annotated[FileStore, _from_state("files")]
 DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
+PageViewsDep = Annotated[PageViews, _from_state("page_views")]
 IndexBuildsDep = Annotated[IndexBuilds, _from_state("builds")]
 WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
 PoolsDep = Annotated[Pools, _from_state("pools")]

@@ -57,11 +57,13 @@ class Pools:
         self.sql = BoundedPool("database", threads=4, max_waiting=2_000)
         # Storing a file takes an fsync, or an upload to S3.
         self.files = BoundedPool("files", threads=4, max_waiting=1_000)
+        # Each thread has a reader process that draws or reads a page.
+        self.pages = BoundedPool("pages", threads=2, max_waiting=100)
         # A lookup takes up to two seconds where a resolver hangs: with these numbers the last waits eight.
         self.resolver = BoundedPool("resolver", threads=8, max_waiting=24)
         self.webhooks = BoundedPool("webhooks", threads=4, max_waiting=200)
 
     def close(self) -> None:
         """Close the pools."""
-        for pool in (self.sql, self.files, self.resolver, self.webhooks):
+        for pool in (self.sql, self.files, self.pages, self.resolver, self.webhooks):
             pool.close()

@@ -62,6 +62,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "max_text_mb",
         "extract_memory_mb",
         "extract_seconds",
+        "page_cache_mb",
         "ingestion_timeout_seconds",
     ),
     "Workers and jobs": ("worker_processes", "worker_concurrency", "job_timeout_seconds", "result_ttl_seconds"),

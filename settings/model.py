@@ -207,6 +207,12 @@ class Settings(EdgeSettings, QdrantSettings):
         description="CPU seconds for extracting the text of one file. Each page that was read adds 0.1 s, up to twice "
         "the value. The extraction ends after 2.5 times the value by the clock.",
     )
+    page_cache_mb: int = Field(
+        256,
+        ge=1,
+        le=1_048_576,
+        description="Maximum size of the pictures and texts of pages kept in DATA_DIR for viewing, in MiB.",
+    )
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Maximum run time of a job that indexes a file, in seconds."
     )
@@ -361,6 +367,11 @@ class Settings(EdgeSettings, QdrantSettings):
     def files_dir(self) -> Path:
         """Folder of uploaded files if FILE_STORE_URL is not set."""
         return self.data_dir / "files"
+
+    @property
+    def pages_dir(self) -> Path:
+        """Folder of the pictures and texts of pages that were viewed."""
+        return self.data_dir / "pages"
 
     @property
     def queue_url(self) -> str:

@@ -22,6 +22,7 @@ from api.dependencies import (
     FileStoreDep,
     IndexBuildsDep,
     JobQueueDep,
+    PageViewsDep,
     PoolsDep,
     QuotasDep,
     ScopedRoute,
@@ -327,10 +328,13 @@ async def upload_file(
 @router.delete(
     "/uploads/{upload_id}", dependencies=UPLOAD_SCOPE, status_code=202, responses=openapi_problems(404, 422, 503)
 )
-async def delete_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
+async def delete_upload(
+    upload_id: str, documents: DocumentServiceDep, views: PageViewsDep, owner: VisibleOwnerDep
+) -> UploadAccepted:
     """Delete an upload. No answer uses it from now on; a worker then removes its points, file and row."""
     removed = await documents.delete(upload_id, user_id=owner)
     _audit("upload_deleted", removed)
+    await views.forget(removed)
     return _accepted(AcceptedUpload(upload=removed, duplicate=False, queued=True))
 
 

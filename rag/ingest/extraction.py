@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from errors import DocumentError
 from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timeout_error
@@ -152,7 +152,7 @@ def _read_with(
     failure: DocumentError | None = None
     with reader_process() as process:
         process.send(_request(reader, path, limits, skip=skip, cpu_seconds_left=cpu_seconds_left))
-        for kind, body in _frames(process, limits, usage):
+        for kind, body in frames_of(process, limits, usage):
             if kind == b"H":
                 count = int(json.loads(body)["pages"])
                 failure = _too_many_pages(count, reader, limits)
@@ -161,12 +161,10 @@ def _read_with(
             elif kind == b"P":
                 number += 1
                 yield _page(number, body)
-            elif kind == b"F":
-                failure = _reported_failure(json.loads(body), limits)
             elif kind == b"E":
                 ended = True
-            else:
-                failure = failure or (None if ended else _crash(int(json.loads(body)["code"]), limits))
+            elif kind == b"F" or not ended:
+                failure = failure or to_error(kind, json.loads(body), limits)
     if failure is None:
         return
     if failure.reason in {"encrypted", "timeout", "too_long", "xfa_form"}:
@@ -203,7 +201,7 @@ def _page(number: int, body: bytes) -> Page:
     )
 
 
-def _frames(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
+def frames_of(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
     """Yield the kind and body of each frame up to the last, `X`, and add the frame's figures to the usage.
 
     Raises DocumentError `timeout` when the time to wait for all readers of the file is used up.
@@ -227,7 +225,10 @@ def _too_many_pages(count: int, reader: str, limits: ExtractionLimits) -> Docume
     return DocumentError("too_long", f"the file has {count} pages; at most {limits.max_pages} are taken (MAX_PAGES)")
 
 
-def _reported_failure(body: dict[str, str], limits: ExtractionLimits) -> DocumentError:
+def to_error(kind: bytes, body: dict[str, Any], limits: ExtractionLimits) -> DocumentError:
+    """Return the error that an `F` frame reports, or that an `X` frame without an `E` frame before it means."""
+    if kind == b"X":
+        return _crash(int(body["code"]), limits)
     if body["reason"] == "memory":
         return _too_much_memory(limits)
     return DocumentError(body["reason"], body["detail"])

@@ -9,7 +9,8 @@ and answers with frames on standard output. A frame is a length of four bytes, a
 
 - `H` the number of pages
 - `P` a page
-- `E` the end of the pages
+- `V` a part of the answer about one page: its picture, or its text with boxes
+- `E` the end of the pages or parts
 - `F` why the file cannot be read
 - `X` last, from the parent of the fork: its exit code, CPU seconds and peak memory
 """
@@ -51,8 +52,10 @@ def serve() -> None:
     _write(sys.stdout.fileno(), b"R", {})
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
+        if "task" in request:
+            import rag.ingest.page_view  # noqa: F401  with Pillow, which a fork would import again for each page
         if not hasattr(os, "fork"):
-            _read_file(request, sys.stdout.fileno())
+            _answer(request, sys.stdout.fileno())
             _write(sys.stdout.fileno(), b"X", {"code": 0, "cpu_seconds": 0.0, "peak_bytes": 0})
             return
         _read_in_fork(request)
@@ -67,7 +70,7 @@ def _read_in_fork(request: dict[str, Any]) -> None:
         try:
             os.close(reading)
             _set_limits(request)
-            _read_file(request, writing)
+            _answer(request, writing)
             code = 0
         finally:
             os._exit(code)
@@ -132,36 +135,56 @@ def _set_limits(request: dict[str, Any]) -> None:
             resource.setrlimit(which, (soft, hard))
         except (ValueError, OSError):  # macOS does not support RLIMIT_AS
             continue
-    os.nice(NICENESS)
+    if "task" not in request:  # somebody waits to see a page
+        os.nice(NICENESS)
 
 
 def _has_proc() -> bool:
     return Path("/proc/self/statm").exists()
 
 
-def _read_file(request: dict[str, Any], output: int) -> None:
-    """Read the file of a request and write its frames `H`, `P` and `E`, or `F`."""
+def _answer(request: dict[str, Any], output: int) -> None:
+    """Answer a request for a page or a file, or write an `F` frame that says why that cannot be done."""
     try:
-        count, pages = read_pages(
-            Path(request["path"]),
-            reader=request["reader"],
-            skip=request["skip"],
-            max_text_bytes=request["max_text_bytes"],
-        )
-        _write(output, b"H", {"pages": count})
-        if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
-            return
-        for done, page in enumerate(pages, start=1):
-            _write_page(output, page)
-            budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
-            _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
-        _write(output, b"E", {})
+        if "task" in request:
+            _write_view(request, output)
+        else:
+            _read_file(request, output)
     except DocumentError as error:
         _write(output, b"F", {"reason": error.reason, "detail": error.detail})
     except MemoryError:
         _write(output, b"F", {"reason": "memory", "detail": ""})
     except RecursionError:
         _write(output, b"F", {"reason": "broken", "detail": "the file is broken: it is nested without end"})
+
+
+def _write_view(request: dict[str, Any], output: int) -> None:
+    """Write the `V` frames and the `E` frame for one page."""
+    from rag.ingest.page_view import answer
+
+    view = answer(request)
+    for start in range(0, len(view), MAX_PAGE_BYTES):
+        part = view[start : start + MAX_PAGE_BYTES]
+        _write_all(output, _HEAD.pack(len(part), b"V") + part)
+    _write(output, b"E", {})
+
+
+def _read_file(request: dict[str, Any], output: int) -> None:
+    """Read the file of a request and write its frames `H`, `P` and `E`. Raises DocumentError."""
+    count, pages = read_pages(
+        Path(request["path"]),
+        reader=request["reader"],
+        skip=request["skip"],
+        max_text_bytes=request["max_text_bytes"],
+    )
+    _write(output, b"H", {"pages": count})
+    if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
+        return
+    for done, page in enumerate(pages, start=1):
+        _write_page(output, page)
+        budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
+        _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
+    _write(output, b"E", {})
 
 
 def _raise_cpu_limit(cpu_seconds: float) -> None:

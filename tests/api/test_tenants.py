@@ -83,6 +83,8 @@ class World:
         method, path = what
         ids = ids or self.alice.ids
         params = {"job_id": ids["job_id"]} if what == ("GET", "/job-status") else {}
+        if path.endswith("/boxes"):
+            params = {"quote": "lighthouse"}
         body: dict[str, object] = {}
         if what == ("POST", "/chat"):
             body = {"json": {"query": "Why?"}}
@@ -92,26 +94,26 @@ class World:
             body = {"files": {"file": (f"{uuid.uuid4()}.txt", b"text of somebody" + uuid.uuid4().bytes.hex().encode())}}
         if what == ("POST", "/webhooks"):
             body = {"json": {"url": "https://example.com/hook"}}
-        return self.api.request(method, path.format(**ids), params=params, headers=headers, **body)  # type: ignore[arg-type]
+        return self.api.request(method, path.format(page=1, **ids), params=params, headers=headers, **body)  # type: ignore[arg-type]
 
     def without_streams(self) -> list[Call]:
         return [what for what in self.calls if not what[1].endswith("/events")]
 
 
 @pytest.fixture
-def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis) -> Iterator[World]:
+def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis, pdf: Path) -> Iterator[World]:
     settings = make_settings(valkey_url=valkey_url, webhook_allow_private=True, webhook_allow_http=True)
     settings = settings.model_copy(update=TAKING_TOKENS)
     database = Database(settings)
     with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=20) as api:
         paths = api.get("/openapi.json").json()["paths"]
         calls = [(method.upper(), path) for path, methods in paths.items() for method in methods]
-        alice = _furnish(api, valkey, bearer(token("alice")))
+        alice = _furnish(api, valkey, pdf, bearer(token("alice")))
         yield World(api, alice, ApiKeyRepository(database), [what for what in calls if what not in OPEN])
     database.close()
 
 
-def _furnish(api: httpx.Client, valkey: Redis, headers: dict[str, str]) -> Alice:
+def _furnish(api: httpx.Client, valkey: Redis, pdf: Path, headers: dict[str, str]) -> Alice:
     """Give alice a resource of every kind."""
     endpoint = api.post("/webhooks", json={"url": "http://127.0.0.1:1999/hook"}, headers=headers).json()
     ended = api.post("/chat", params={"query": "Why?"}, headers=headers).json()["job_id"]
@@ -125,7 +127,7 @@ def _furnish(api: httpx.Client, valkey: Redis, headers: dict[str, str]) -> Alice
         "batch_id": api.post("/chat/batch", json={"questions": [{"query": "Why?"}]}, headers=headers).json()[
             "batch_id"
         ],
-        "upload_id": api.post("/uploads", files={"file": ("a.txt", b"text of alice")}, headers=headers).json()[
+        "upload_id": api.post("/uploads", files={"file": ("a.pdf", pdf.read_bytes())}, headers=headers).json()[
             "upload_id"
         ],
     }

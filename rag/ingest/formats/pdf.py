@@ -34,7 +34,7 @@ def read_pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
     """Open a PDF; return the number of its pages, and the pages after the first `skip`. Raises DocumentError."""
     from rag.ingest.formats import xfa
 
-    document = _open(path)
+    document = open_document(path)
     if xfa.is_shell(document):
         pages = xfa.read_xfa(document)
         return len(pages), iter(pages[skip:])
@@ -44,7 +44,8 @@ def read_pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
     return len(document), (reader.page(index) for index in range(skip, len(document)))
 
 
-def _open(path: Path) -> Any:
+def open_document(path: Path) -> Any:
+    """Open a PDF. Raises DocumentError."""
     import pypdfium2
 
     try:
@@ -56,6 +57,15 @@ def _open(path: Path) -> Any:
             raise DocumentError("encrypted", "the file is encrypted in a way that no reader here knows") from None
         reason = "its structure cannot be read" if error.err_code == _NOT_A_PDF else "it cannot be opened"
         raise DocumentError("broken", f"the PDF is broken: {reason}") from None
+
+
+def visible_page(path: Path, document: Any, index: int) -> Any:
+    """Return a page of an open PDF without the text that nobody sees."""
+    from rag.ingest.formats.pdf_hidden import UnseenText
+
+    page = document[index]
+    UnseenText(has_layers=_has_layers(path.read_bytes())).hide(page)
+    return page
 
 
 def _with_header(path: Path) -> Path | bytes:

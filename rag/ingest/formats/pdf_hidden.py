@@ -28,16 +28,16 @@ _ENOUGH_PAGES = 2
 _Bounds = tuple[float, float, float, float]  # left, bottom, right, top, in points
 
 
-def _direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
+def direct(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
     """Return a function of pdfium that is called three times as fast, because its arguments are not converted."""
     return PYFUNCTYPE(result, *arguments)(cast(function, c_void_p).value or 0)
 
 
-_get_object = _direct(pdfium.FPDFPage_GetObject, c_void_p, c_void_p, c_int)
-_render_mode = _direct(pdfium.FPDFTextObj_GetTextRenderMode, c_int, c_void_p)  # -1 unless a text
-_type = _direct(pdfium.FPDFPageObj_GetType, c_int, c_void_p)
-_fill = _direct(pdfium.FPDFPageObj_GetFillColor, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
-_count_marks = _direct(pdfium.FPDFPageObj_CountMarks, c_int, c_void_p)
+_get_object = direct(pdfium.FPDFPage_GetObject, c_void_p, c_void_p, c_int)
+_render_mode = direct(pdfium.FPDFTextObj_GetTextRenderMode, c_int, c_void_p)  # -1 unless a text
+_type = direct(pdfium.FPDFPageObj_GetType, c_int, c_void_p)
+_fill = direct(pdfium.FPDFPageObj_GetFillColor, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+_count_marks = direct(pdfium.FPDFPageObj_CountMarks, c_int, c_void_p)
 
 
 class UnseenText:
