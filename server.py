@@ -13,7 +13,8 @@ from starlette.types import ASGIApp
 
 from api import openapi, problems, swagger
 from api.dependencies import AppState
-from api.middleware.auth import Authentication, Authenticator
+from api.mcp import endpoint as mcp
+from api.middleware.auth import MCP_PATH, Authentication, Authenticator
 from api.middleware.body_budget import BodyBudget
 from api.middleware.body_limits import AddressCheck, BodyLimit
 from api.middleware.forwarding import Forwarding
@@ -116,6 +117,7 @@ def create_app(settings: Settings) -> FastAPI:
         v1_chat,
     ):
         app.include_router(module.router)
+    app.router.routes.extend(mcp.ROUTES)
     return app
 
 
@@ -125,6 +127,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(HeadRequests)
     larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
     larger_limits |= dict.fromkeys(("/v1/responses", "/v1/chat/completions"), v1_bodies.MAX_BODY_BYTES)
+    larger_limits[MCP_PATH] = mcp.MAX_BODY_BYTES
     largest = max(larger_limits.values())
     app.add_middleware(
         BodyBudget,
@@ -173,10 +176,12 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
         relay = open_relay(settings)
+        mcp_endpoint = mcp.McpEndpoint()
         async with AsyncExitStack() as stack:  # closes in reverse order
             stack.callback(upload_repository.close)
             stack.callback(pools.close)
             stack.push_async_callback(queue.close)
+            stack.push_async_callback(mcp_endpoint.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
             await stack.enter_async_context(_reconciling(documents, builds, page_views))
             await asyncio.to_thread(database.prepare)
@@ -193,6 +198,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 quotas=Quotas(settings, queue.valkey),
                 authenticator=Authenticator(settings, keys),
                 pools=pools,
+                mcp=mcp_endpoint,
             )
 
     return lifespan

@@ -43,6 +43,7 @@ class AppState(TypedDict):
     authenticator: Authenticator
     quotas: Quotas
     pools: Pools
+    mcp: object  # api.mcp.endpoint.McpEndpoint, which imports this module
 
 
 def _from_state(name: str) -> Any:

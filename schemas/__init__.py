@@ -103,7 +103,7 @@ class Turn(Frozen):
 
 
 # Fields of a query that not every running worker knows during an upgrade.
-_LATER_FIELDS = ("history", "previous_job_id", "instructions", "request")
+_LATER_FIELDS = ("history", "previous_job_id", "instructions", "request", "only")
 
 
 class Query(Frozen):
@@ -111,6 +111,9 @@ class Query(Frozen):
 
     `history` holds earlier turns, oldest first, and `previous_job_id` names the question whose turns come before those.
     `instructions` are wishes about the form of the answer. Workers do not read `request`.
+
+    `only` asks for no answer: for the `passages` that a search finds, best first, or for the `text` of the pages of the
+    named upload, from `first_page` on. Either is returned as the sources of an answer without a text.
     """
 
     query: QuestionText
@@ -131,6 +134,7 @@ class Query(Frozen):
     previous_job_id: str | None = None
     instructions: str | None = Field(None, max_length=MAX_INSTRUCTIONS_CHARS)
     request: ResponseRequest | None = None
+    only: Literal["passages", "text"] | None = None
 
     def payload(self) -> dict[str, Any]:
         """Return the query as a job carries it. Workers of the release before refuse fields that they do not know."""

@@ -42,6 +42,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"upload_limits", "questions"},
         {"routes"},
         {"v1"},
+        {"mcp"},
         {"openapi"},
     ],
 }

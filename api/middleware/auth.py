@@ -25,6 +25,9 @@ from settings import Settings
 
 # The greeting, the probes, the page that asks for the key, and the icon that browsers fetch by themselves.
 PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
+MCP_PATH: Final = "/mcp"
+# Where clients of /mcp read who issues its tokens (RFC 9728).
+MCP_METADATA_PATH: Final = "/.well-known/oauth-protected-resource/mcp"
 PUBLIC_FOLDER: Final = f"{STATIC_PATH}/"
 ANONYMOUS: Final = Caller()
 # Largest number of pairs of key and address that are remembered within a minute.
@@ -85,7 +88,11 @@ class Authentication:
             quota = await quotas.count_request(caller)
         except Unauthenticated as error:
             refusal = await self._limited(error, quotas, _client_address(scope))
-            await error_response(refusal)(scope, receive, send)
+            response = error_response(refusal)
+            if scope["path"] == MCP_PATH and refusal is error:
+                metadata = public_url(scope, MCP_METADATA_PATH)
+                response.headers["WWW-Authenticate"] = f'Bearer resource_metadata="{metadata}"'
+            await response(scope, receive, send)
             return
         except AppError as error:
             logs.audit("refused", status=error.status, client=_client_address(scope))
@@ -134,7 +141,13 @@ class _OncePerMinute:
 
 def is_public(path: str) -> bool:
     """Return True if everybody may call a path, without a key."""
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path == MCP_METADATA_PATH or path.startswith(PUBLIC_FOLDER)
+
+
+def public_url(scope: Scope, path: str) -> str:
+    """Return an address of this service as its clients know it."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "localhost")
+    return f"{scope['scheme']}://{host}{scope['state'].get('root_path', '')}{path}"
 
 
 def _client_address(scope: Scope) -> str:

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.middleware.auth import Authenticator
+from api.middleware.auth import MCP_PATH, Authenticator
 from api.problems import problem_response
 from api.request_log import SAFE_METHODS
 from errors import AppError
@@ -32,8 +32,9 @@ FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the o
 class BrowserGuard:
     """ASGI middleware that answers 421 to an unknown Host, and 403 to a foreign page that would change something.
 
-    The guard acts only while the service asks for no key: a foreign page has no key to send. `hosts` are further names
-    of this server besides the loopback names; None accepts every name. Pages of `origins` may call, as for CORS.
+    The guard acts only while the service asks for no key: a foreign page has no key to send. At /mcp it always refuses
+    foreign origins, as MCP demands. `hosts` are further names of this server besides the loopback names; None accepts
+    every name. Pages of `origins` may call, as for CORS.
     """
 
     def __init__(
@@ -49,10 +50,10 @@ class BrowserGuard:
         self._known_hosts: set[str] = set()  # Host headers that were found to be known
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not await _requires_key(scope):
+        if scope["type"] == "http" and ((keyless := not await _requires_key(scope)) or scope["path"] == MCP_PATH):
             headers: dict[bytes, bytes] = dict(scope["headers"])
             host = headers.get(b"host", b"").decode("latin-1")
-            if host not in self._known_hosts and not self._is_known_host(host):
+            if keyless and host not in self._known_hosts and not self._is_known_host(host):
                 await problem_response(421, "Misdirected request", UNKNOWN_HOST)(scope, receive, send)
                 return
             if scope["method"] not in SAFE_METHODS and self._is_foreign(headers, host):

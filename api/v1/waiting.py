@@ -36,7 +36,7 @@ async def wait_for_end(request: Request, job_id: str) -> JobView:
         waiting.cancel()
         if not connection.lost:
             raise  # the server ends
-        _cancel_later(queue, job_id)
+        cancel_later(queue, job_id)
         raise ApiError("the client has left", code="client_closed_request", status=CLIENT_LEFT) from None
     finally:
         connection.on_loss = None
@@ -54,11 +54,11 @@ async def cancelling_when_left(parts: AsyncGenerator[bytes], queue: JobQueue, jo
         ended = True
     finally:
         if not ended and not queue.notifier.closing:
-            _cancel_later(queue, job_id)
+            cancel_later(queue, job_id)
         await parts.aclose()
 
 
-def _cancel_later(queue: JobQueue, job_id: str) -> None:
+def cancel_later(queue: JobQueue, job_id: str) -> None:
     """Cancel a job in a task of its own, since the task of the request ends."""
     task = asyncio.ensure_future(queue.cancel(job_id))
     _cancelling.add(task)

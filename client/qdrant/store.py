@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from client.qdrant.base import Engine, FieldRange
@@ -14,6 +14,9 @@ from rag.ingest.chunking import chunk_id, indexed_text
 from rag.ingest.indexing import OutageCallback, give_up
 from rag.search.fusion import SearchResults
 from schemas import Chunk, SearchFilter
+
+# Chunks that are read at a time when all chunks of an upload are.
+READ_BATCH = 256
 
 
 class VectorStore:
@@ -81,6 +84,16 @@ class VectorStore:
         stored = self.engine.chunks(sorted(ids))
         neighbours = [stored[point_id] for point_id in sorted(stored)]
         return [chunk for chunk in neighbours if chunk and (chunk.user_id, chunk.upload_id) in uploads]
+
+    def chunks_of(self, upload_id: str, *, user_id: str, count: int) -> Iterator[Chunk]:
+        """Yield the stored chunks of an upload of `count` chunks, in their order. Raises NothingIndexed."""
+        for first in range(0, count, READ_BATCH):
+            ids = [chunk_id(upload_id, number, self.model) for number in range(first, min(first + READ_BATCH, count))]
+            stored = self.engine.chunks(ids)
+            for point_id in ids:
+                chunk = stored.get(point_id)
+                if chunk is not None and (chunk.user_id, chunk.upload_id) == (user_id, upload_id):
+                    yield chunk
 
     def delete(self, upload_id: str, *, user_id: str, from_index: int = 0) -> None:
         """Remove an upload's chunks, from chunk number `from_index` on. Does nothing when no chunk is stored."""

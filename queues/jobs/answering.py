@@ -14,6 +14,7 @@ from client.valkey.conversations import MAX_TURNS, Conversations
 from errors import ProviderError, UploadNotReady
 from observability import logs
 from queues.context import JobContext
+from queues.jobs.lookups import look_up
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import Draft, answer_query, cut_notice, finish_draft
@@ -40,7 +41,10 @@ async def answer_question(query: Query, job: JobContext, services: Services, set
     if settings.tokens_per_day is not None and job.valkey is not None:
         await asyncio.to_thread(_require_tokens, query.user_id, job.valkey, settings.tokens_per_day)
     seconds_queued = job.seconds_queued()
-    answer = await answer_in_context(query, job, services, settings)
+    if query.only is None:
+        answer = await answer_in_context(query, job, services, settings)
+    else:
+        answer = await look_up(query, services)
     if settings.tokens_per_day is not None and job.valkey is not None and answer.usage is not None:
         tokens = answer.usage.total_tokens
         await asyncio.to_thread(_count_tokens, tokens, query.user_id, job.valkey, settings.tokens_per_day)

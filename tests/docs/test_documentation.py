@@ -54,7 +54,7 @@ def test_routes_in_documents_exist(make_settings: MakeSettings) -> None:
     app = create_app(make_settings())
     others = [route.path for module in (chat_completions, models, responses) for route in module.router.routes]
     paths = {*app.openapi()["paths"], *others}
-    known = {re.sub(r"\{\w+(:path)?\}", "*", path) for path in paths} | {"/docs", "/openapi.json", "/v1"}
+    known = {re.sub(r"\{\w+(:path)?\}", "*", path) for path in paths} | {"/docs", "/openapi.json", "/v1", "/mcp"}
     named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\";]*)", USER_TEXT)
     named += re.findall(r"`(?:GET|POST|DELETE) (/[^\s?`]*)", USER_TEXT)
     assert len(named) > 30
