@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from client.sql.database import SEARCHABLE, Database, DuplicateRow, IndexVersionRow, UploadRow
 from client.sql.uploads import MAX_ERROR_CHARS
-from schemas import UploadStatus
+from schemas import Indexed, UploadStatus
 
 # So often an upload is tried whose building ends the worker.
 MAX_ATTEMPTS = 5
@@ -211,8 +211,11 @@ class IndexVersionRepository:
             return self.next_upload(version)
         return upload
 
-    def mark_built(self, version: IndexVersion, upload: NextUpload, *, chunks: int) -> bool:
-        """Note that an upload is in the version. False if its content has changed since `upload` was read."""
+    def mark_built(self, version: IndexVersion, upload: NextUpload, indexed: Indexed) -> bool:
+        """Note that an upload is in the version. False if its content has changed since `upload` was read.
+
+        The pages and warnings of the upload are those of this reading from now on.
+        """
         unchanged = and_(
             UploadRow.upload_id == upload.upload_id,
             UploadRow.file_id == upload.file_id,
@@ -220,7 +223,13 @@ class IndexVersionRepository:
             UploadRow.indexed_at == upload.indexed_at,
             UploadRow.status != UploadStatus.DELETING,
         )
-        values = {"built_version": version.version_id, "built_chunks": chunks, "build_error": None}
+        values = {
+            "built_version": version.version_id,
+            "built_chunks": indexed.chunks,
+            "build_error": None,
+            "pages": indexed.pages,
+            "warnings": [warning.model_dump() for warning in indexed.warnings],
+        }
         with self._database.writing() as connection:
             built = connection.execute(update(UploadRow).where(unchanged).values(values)).rowcount > 0
             self._change(connection, _as_read(version), upload_id=None, attempts=0)

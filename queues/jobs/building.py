@@ -235,7 +235,7 @@ def _add(upload: NextUpload, version: IndexVersion, services: Services) -> bool:
         if not isinstance(error, AppError):
             log.exception("upload %s could not be added to the new index", upload.upload_id)
         return True
-    return versions.mark_built(version, upload, chunks=indexed.chunks) or _dropped(upload, version, services)
+    return versions.mark_built(version, upload, indexed) or _dropped(upload, version, services)
 
 
 def _error_of(error: Exception) -> str:

@@ -21,7 +21,19 @@ from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
 from rag.ingest.chunking import chunk_pages
 from rag.search.fusion import SearchResults
-from schemas import Answer, Document, Page, Progress, Query, SearchFilter, Upload, UploadStatus, UploadTask
+from schemas import (
+    Answer,
+    Document,
+    Indexed,
+    Page,
+    PageWarning,
+    Progress,
+    Query,
+    SearchFilter,
+    Upload,
+    UploadStatus,
+    UploadTask,
+)
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support.openai_stub import DIMENSIONS, KEY, OpenAIStub
@@ -153,7 +165,8 @@ def test_an_upload_replaced_during_a_build_is_built_again(by_words: Settings, by
         assert services.index.versions.next_upload(version) is None, "its content is about to change"
         assert not services.index.versions.switch(version)
         index_upload(UploadTask(upload_id=first.upload_id), services, silent, job_id=None)
-        assert not services.index.versions.mark_built(version, taken, chunks=1), "the content is another"
+        read = Indexed(upload_id=taken.upload_id, name=taken.name, pages=1, chunks=1)
+        assert not services.index.versions.mark_built(version, taken, read), "the content is another"
         build(services)
         assert model_searched(services) == "words-64"
         assert "Orla Quint" in ask(services, "lighthouse").text
@@ -207,6 +220,25 @@ def test_a_refusing_provider_changes_nothing_and_is_named(
         build(services)
         assert model_searched(services) == "words-64"
         assert all(ask(services, place).answered for place in PLACES[:3])
+
+
+def test_a_build_notes_what_its_reading_warns_of(
+    by_words: Settings, by_meaning: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warning = PageWarning(page=1, reason="unreadable_text")
+
+    def index_document(*arguments: Any, **options: Any) -> Indexed:
+        return original(*arguments, **options).model_copy(update={"warnings": (warning,)})
+
+    [lighthouse] = indexed_by(by_words, "lighthouse")
+    assert lighthouse.warnings == ()
+    original = building.index_document
+    monkeypatch.setattr(building, "index_document", index_document)
+    with opened(by_meaning) as services:
+        building.begin_build(services)
+        build(services)
+        [built] = services.uploads.all()
+        assert built.warnings == (warning,)
 
 
 def test_a_document_that_cannot_be_built_keeps_the_old_index(by_words: Settings, by_meaning: Settings) -> None:
