@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
@@ -35,17 +36,21 @@ from auth.quotas import Quotas
 from client.files.store import open_file_store
 from client.rq_client import JobQueue
 from client.sql.database import Database
+from client.sql.deployment import DeploymentRepository
 from client.sql.index_versions import IndexVersionRepository
 from client.sql.uploads import UploadRepository
+from documents.deployment import require_own_queue_id
 from documents.index_builds import IndexBuilds
 from documents.page_views import PageViews
 from documents.service import DocumentService
-from errors import AppError
+from errors import AppError, SettingsError
 from settings import VERSION, Settings
 from settings.unencrypted import unencrypted_secrets
 from webhooks.relay import RelayThread, open_relay
 
 log = logging.getLogger("api")
+
+Check = Callable[[], Awaitable[object]]
 
 RECONCILE_SECONDS = 10.0
 # How many of the largest bodies one caller, and all callers together, may send at a time.
@@ -158,8 +163,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[AppState]:
-        for warning in unencrypted_secrets(settings):
-            log.warning(warning)
+        _warn_of_secrets(settings)
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)
         queue = JobQueue.from_settings(settings, settings.queue_url)
@@ -183,7 +187,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             stack.push_async_callback(queue.close)
             stack.push_async_callback(mcp_endpoint.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
-            await stack.enter_async_context(_reconciling(documents, builds, page_views))
+            check_queue = _queue_check(queue, DeploymentRepository(database), upload_repository, pools)
+            checks = (check_queue, documents.reconcile_unfinished, builds.supervise, page_views.trim)
+            stack.push_async_callback(_end, asyncio.create_task(_reconcile_forever(checks)))
             await asyncio.to_thread(database.prepare)
             await stack.enter_async_context(keys.refreshed())
             yield AppState(
@@ -214,24 +220,36 @@ async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
         await asyncio.to_thread(thread.stop)
 
 
-@asynccontextmanager
-async def _reconciling(documents: DocumentService, builds: IndexBuilds, page_views: PageViews) -> AsyncIterator[None]:
-    """Run the task that looks for uploads, and builds of the index, whose job was lost."""
-    task = asyncio.create_task(_reconcile_forever(documents, builds, page_views))
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
-async def _reconcile_forever(documents: DocumentService, builds: IndexBuilds, page_views: PageViews) -> None:
+async def _reconcile_forever(checks: Sequence[Check]) -> None:
+    """Make the checks: of lost jobs, of a foreign Valkey, of the room that pictures take."""
     while True:
         await asyncio.sleep(RECONCILE_SECONDS)
         try:
-            await documents.reconcile_unfinished()
-            await builds.supervise()
-            await page_views.trim()
+            for check in checks:
+                await check()
+        except SettingsError as error:
+            log.critical("the API stops: %s", error)
+            signal.raise_signal(signal.SIGTERM)  # a start finds the same, and says so
         except AppError as error:
             log.warning("uploads could not be checked for lost jobs: %s", error.detail)
+
+
+def _warn_of_secrets(settings: Settings) -> None:
+    for warning in unencrypted_secrets(settings):
+        log.warning(warning)
+
+
+def _queue_check(queue: JobQueue, deployment: DeploymentRepository, uploads: UploadRepository, pools: Pools) -> Check:
+    """Return a check that Valkey is still the deployment's own: another one may have taken the port over."""
+
+    async def check() -> None:
+        queue_id = await queue.deployment()
+        await pools.sql.run(require_own_queue_id, queue_id, deployment, uploads)
+
+    return check

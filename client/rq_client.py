@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio.client import Pipeline
 
@@ -29,6 +29,7 @@ from client.rq.submit import SUBMIT, Submission
 from client.valkey import keys
 from client.valkey.condition import ValkeyCondition, read_condition
 from client.valkey.connection import none_for_wrong_type, valkey_call
+from client.valkey.deployment import as_id
 from client.valkey.multiplexed import open_multiplexed
 from client.valkey.store_outage import incomplete_uploads, outage_since
 from errors import EventsUnreadable, JobExpired, JobNotFound, QueueUnavailable, TooManyJobs, rate_limit_headers
@@ -160,6 +161,11 @@ class JobQueue:
             ],
         )
         return [_submitted(job, kind) for job in jobs]
+
+    async def deployment(self) -> str | None:
+        """Return the id of the deployment whose Valkey this is; None if it has none. Raises QueueUnavailable."""
+        async with valkey_call():
+            return as_id(cast("bytes | None", await self.valkey.get(keys.DEPLOYMENT)))
 
     async def count_waiting(self, owner: str) -> int:
         """Count the owner's questions and documents that wait. Raises QueueUnavailable."""

@@ -1,7 +1,7 @@
-"""The id of a deployment, kept in SQL, Valkey and the vector store: nobody works on the data of another deployment.
+"""The id of a deployment, kept in SQL, Valkey, the vector store and the file store: nobody works on another's data.
 
 A process with another DATABASE_URL or DATA_DIR than the rest finds none of the documents in the list of uploads. It
-would answer that no document mentions them, end uploads as deleted, and, as `main.py audit`, remove all points.
+would answer that no document mentions them, end uploads as deleted, and, as `main.py audit`, remove points and files.
 """
 
 from __future__ import annotations
@@ -11,24 +11,33 @@ from contextlib import suppress
 
 from redis import Redis
 
+from client.files.store import FileStore
 from client.qdrant.store import VectorStore
 from client.sql.deployment import DeploymentRepository
 from client.sql.uploads import UploadRepository
 from client.valkey.deployment import read_deployment, write_deployment
-from errors import SettingsError, StoreUnavailable
+from errors import FileMissing, FilesUnavailable, SettingsError, StoreUnavailable
 
 VALKEY = "Valkey"
 QDRANT = "the vector store"
+FILES = "the file store"
+# The name of the file that holds the id.
+MARKER = "deployment"
 _ADVICE = (
     "every machine needs the same QDRANT_URL, VALKEY_URL, DATABASE_URL and FILE_STORE_URL, or the same DATA_DIR in "
-    "place of the last two; another deployment needs its own Valkey and Qdrant"
+    "place of the last two; another deployment needs its own Valkey, Qdrant and "
+    "file store"
 )
 
 
 def establish(
-    deployment: DeploymentRepository, uploads: UploadRepository, valkey: Redis | None, store: VectorStore
+    deployment: DeploymentRepository,
+    uploads: UploadRepository,
+    valkey: Redis | None,
+    store: VectorStore,
+    files: FileStore,
 ) -> None:
-    """Check that SQL, Valkey and the vector store belong together, and give an id to those that have none yet.
+    """Check that SQL, Valkey and both stores belong together, and give an id to those that have none yet.
 
     A database without an id takes part in a deployment only if it knows the points that are stored: else it may be the
     empty one of another DATA_DIR. A store that is away is checked when it is written to. `valkey` is None for a program
@@ -48,6 +57,8 @@ def establish(
         store_id = store.engine.deployment()
         if store_id not in {None, own_id} or (store_id is None and not _knows_points(store, uploads, if_none=True)):
             raise foreign(QDRANT)
+    with suppress(FilesUnavailable):
+        _claim_files(files, own_id)
     if valkey is not None and write_deployment(valkey, own_id) != own_id:
         raise foreign(VALKEY)
     with suppress(StoreUnavailable):
@@ -71,13 +82,26 @@ def require_own_queue(deployment: DeploymentRepository, uploads: UploadRepositor
         UploadsUnavailable, RedisError: they cannot be asked.
 
     """
-    queue_id = read_deployment(valkey)  # before SQL, as above
+    require_own_queue_id(read_deployment(valkey), deployment, uploads)
+
+
+def require_own_queue_id(queue_id: str | None, deployment: DeploymentRepository, uploads: UploadRepository) -> None:
+    """As `require_own_queue`, for the id that Valkey has; it was read before SQL is asked."""
     if queue_id is None:
         return
     own_id = deployment.read()
     # A database without an id is that of a restored backup, if it has uploads. A worker sees whether they match.
     if own_id != queue_id and (own_id is not None or next(uploads.all(), None) is None):
         raise foreign(VALKEY)
+
+
+def _claim_files(files: FileStore, own_id: str) -> None:
+    """Write the id into the file store, unless it has one. Raises SettingsError, FilesUnavailable."""
+    try:
+        if b"".join(files.read(MARKER)) != own_id.encode():
+            raise foreign(FILES)
+    except FileMissing:
+        files.put(MARKER, [own_id.encode()])
 
 
 def foreign(place: str) -> SettingsError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -36,6 +37,8 @@ from settings import LOCAL_MODEL, Settings, get_settings
 
 EMBEDDED_THREADS = 4
 SERVER_THREADS = 32
+# A Valkey that was found to belong to the deployment is not asked again for this long.
+CHECKED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,25 +170,26 @@ def _open_collections(settings: Settings, *, owner: bool, folder: Path | None) -
 
 
 def establish_deployment(services: Services, valkey: Redis | None) -> None:
-    """Check that SQL, Valkey and the vector store belong together; see documents.deployment."""
+    """Check that SQL, Valkey and both stores belong together; see documents.deployment."""
     global _checked
-    establish(services.deployment, services.uploads, valkey, services.store)
+    establish(services.deployment, services.uploads, valkey, services.store, services.files)
     services.index.own(services.deployment.read())
-    _checked = services
+    _checked = (services, time.monotonic())
 
 
 def check_deployment(valkey: Redis | None) -> None:
-    """Check once that the services of this process and Valkey belong together, if they can be asked now.
+    """Check that the services of this process and Valkey belong together, if they can be asked now.
 
-    Raises SettingsError.
+    Not for every job: another Valkey may have taken the port over, which is seldom. Raises SettingsError.
     """
     global _checked
     services = get_services()
-    if valkey is None or _checked is services:
+    checked, checked_at = _checked
+    if valkey is None or (checked is services and time.monotonic() - checked_at < CHECKED_SECONDS):
         return
     with suppress(RedisError, UploadsUnavailable):
         require_own_queue(services.deployment, services.uploads, valkey)
-        _checked = services
+        _checked = (services, time.monotonic())
 
 
 def preload(settings: Settings, *, langchain: bool = True) -> None:
@@ -230,7 +234,7 @@ async def close_loop() -> None:
 
 _lock = threading.Lock()
 _current: Services | None = None
-_checked: Services | None = None
+_checked: tuple[Services | None, float] = (None, 0.0)
 
 
 def get_services() -> Services:

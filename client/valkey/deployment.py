@@ -11,7 +11,11 @@ from client.valkey import keys
 
 def read_deployment(valkey: Redis) -> str | None:
     """Return the id; None for a Valkey that has none yet. Raises RedisError."""
-    stored = cast("bytes | None", valkey.get(keys.DEPLOYMENT))
+    return as_id(cast("bytes | None", valkey.get(keys.DEPLOYMENT)))
+
+
+def as_id(stored: bytes | None) -> str | None:
+    """Return the id that a Valkey keeps; None if it keeps none."""
     return stored.decode(errors="replace") if stored else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from qdrant_client import QdrantClient
 from redis import Redis
 
+import server
+from client.files.store import open_file_store
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.server import server_store
 from client.qdrant.store import VectorStore
@@ -19,12 +23,13 @@ from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
 from client.sql.uploads import UploadRepository
 from client.valkey import keys
-from documents.deployment import establish
+from documents.deployment import MARKER, establish
 from errors import SettingsError, StoreRefused
 from settings import Settings
 from tests.api.test_uploads import state, uploaded
 from tests.client.qdrant.test_stores import chunks
 from tests.conftest import MakeSettings
+from tests.support.openai_stub import serving
 from tests.support.processes import PYTHON, RQ, free_port, refused, running, wait_until
 from tests.support.qdrant_server import QdrantServer
 from tests.support.uploads import new_upload
@@ -39,7 +44,7 @@ class Machine:
     def __init__(self, settings: Settings, valkey: Redis, client: QdrantClient) -> None:
         database = Database(settings)
         self.deployment, self.uploads = DeploymentRepository(database), UploadRepository(database)
-        self._valkey, self._client = valkey, client
+        self._valkey, self._client, self.files = valkey, client, open_file_store(settings)
         self.store = self.open_store()
 
     def open_store(self) -> VectorStore:
@@ -48,7 +53,7 @@ class Machine:
     def start(self) -> str | None:
         """Do what a worker does when it starts; return the id of its deployment."""
         self.store = self.open_store()
-        establish(self.deployment, self.uploads, self._valkey, self.store)
+        establish(self.deployment, self.uploads, self._valkey, self.store, self.files)
         return self.deployment.read()
 
     def index(self, upload_id: str) -> None:
@@ -128,6 +133,37 @@ def test_nothing_is_written_into_the_collection_of_another_deployment(
     first.index("u1")
     with pytest.raises(StoreRefused, match="DATABASE_URL"):
         second.index("u2")
+
+
+def test_the_files_of_another_deployment_are_refused(
+    machines: tuple[Machine, Machine], make_settings: MakeSettings, valkey: Redis, tmp_path: Path
+) -> None:
+    first, _ = machines
+    made = first.start()
+    assert made
+    assert b"".join(first.files.read(MARKER)) == made.encode()
+    valkey.flushall()
+    another = Machine(make_settings(data_dir=tmp_path / "three"), valkey, QdrantClient(":memory:"))
+    another.files = first.files
+    with closing(another.uploads), pytest.raises(SettingsError, match="the file store belongs to another deployment"):
+        another.start()
+    assert first.start() == made
+
+
+def test_an_api_stops_when_the_valkey_of_another_deployment_answers_in_place_of_its_own(
+    make_settings: MakeSettings, valkey: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(valkey_url=valkey_url)
+    with closing(Database(settings)) as database:
+        DeploymentRepository(database).write("own")
+    monkeypatch.setattr(server, "RECONCILE_SECONDS", 0.05)
+    stopped = threading.Event()
+    monkeypatch.setattr(signal, "raise_signal", lambda _number: stopped.set())
+    with serving(server.create_app(settings)):
+        valkey.set(keys.DEPLOYMENT, "own")
+        assert not stopped.wait(0.3)
+        valkey.set(keys.DEPLOYMENT, "another")
+        assert stopped.wait(10)
 
 
 @pytest.fixture

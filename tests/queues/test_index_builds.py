@@ -20,6 +20,7 @@ from queues.jobs.indexing import index_upload, remove_upload
 from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
 from rag.ingest.chunking import chunk_pages
+from rag.ingest.indexing import index_document
 from rag.search.fusion import SearchResults
 from schemas import (
     Answer,
@@ -227,13 +228,12 @@ def test_a_build_notes_what_its_reading_warns_of(
 ) -> None:
     warning = PageWarning(page=1, reason="unreadable_text")
 
-    def index_document(*arguments: Any, **options: Any) -> Indexed:
-        return original(*arguments, **options).model_copy(update={"warnings": (warning,)})
+    def warned(*arguments: Any, **options: Any) -> Indexed:
+        return index_document(*arguments, **options).model_copy(update={"warnings": (warning,)})
 
     [lighthouse] = indexed_by(by_words, "lighthouse")
     assert lighthouse.warnings == ()
-    original = building.index_document
-    monkeypatch.setattr(building, "index_document", index_document)
+    monkeypatch.setattr(building, "index_document", warned)
     with opened(by_meaning) as services:
         building.begin_build(services)
         build(services)
