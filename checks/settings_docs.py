@@ -63,6 +63,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
         "extract_memory_mb",
         "extract_seconds",
         "page_cache_mb",
+        "ocr_languages",
         "ingestion_timeout_seconds",
     ),
     "Workers and jobs": ("worker_processes", "worker_concurrency", "job_timeout_seconds", "result_ttl_seconds"),

@@ -111,6 +111,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
             max_text_bytes=settings.max_text_mb * 1024 * 1024,
             memory_bytes=settings.extract_memory_mb * 1024 * 1024,
             cpu_seconds=settings.extract_seconds,
+            ocr_languages=settings.ocr_languages,
         ),
     )
 

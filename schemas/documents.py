@@ -21,7 +21,7 @@ class UploadStatus(StrEnum):
 
 
 class PageWarning(Frozen):
-    """Text of a page that is missing. `reason` is one of `unreadable_text`, `no_text`, `xfa_form`."""
+    """Text of a page that is missing. `reason` is one of `unreadable_text`, `no_text`, `ocr_failed`, `xfa_form`."""
 
     page: int
     reason: str
@@ -95,7 +95,8 @@ class Page(Frozen):
     """A page of a document. `number` counts from 1; `label` is the number printed on it, such as `iv`.
 
     `headings` are the offsets of the headings in the text, from files that mark them; None where the layout of the page
-    has to tell. `warning` says for programs why text of the page is missing, such as `unreadable_text`.
+    has to tell. `warning` says for programs why text of the page is missing, such as `unreadable_text`. `words` are the
+    places of words that were read by OCR, packed by rag/text/word_boxes.py.
     """
 
     number: int
@@ -103,6 +104,7 @@ class Page(Frozen):
     text: str
     headings: tuple[int, ...] | None = None
     warning: str = ""
+    words: bytes = b""
 
 
 class Chunk(Frozen):

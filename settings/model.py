@@ -213,6 +213,12 @@ class Settings(EdgeSettings, QdrantSettings):
         le=1_048_576,
         description="Maximum size of the pictures and texts of pages kept in DATA_DIR for viewing, in MiB.",
     )
+    ocr_languages: str = Field(
+        "eng",
+        pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$",
+        description="Languages of scans and images, in tesseract's names: eng+deu. Their packs, such as Debian's "
+        "tesseract-ocr-deu, must be installed; of several scripts the page's own is chosen. Each language takes time.",
+    )
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Maximum run time of a job that indexes a file, in seconds."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from errors import DocumentError
+from rag.ingest.formats.ocr import WALL_SECONDS as OCR_WALL_SECONDS
 from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timeout_error
 from rag.ingest.readers import PDF
 from schemas import Page
@@ -36,13 +38,15 @@ _MiB = 1024 * 1024
 class ExtractionLimits:
     """The resources that reading one file may take.
 
-    `cpu_seconds` is the budget that a reader starts with. Each page adds to it, up to `max_total_cpu_seconds`.
+    `cpu_seconds` is the budget that a reader starts with. Each page adds to it, up to `max_total_cpu_seconds`. OCR has
+    limits of its own for each page, in formats/ocr.py; `ocr_languages` are tesseract's names, joined by "+".
     """
 
     max_pages: int = 5_000
     max_text_bytes: int = 50 * _MiB
     memory_bytes: int = 512 * _MiB
     cpu_seconds: int = 10
+    ocr_languages: str = "eng"
 
     @property
     def max_total_cpu_seconds(self) -> int:
@@ -52,9 +56,13 @@ class ExtractionLimits:
 
 @dataclass(slots=True)
 class ResourceUsage:
-    """The resources that all readers of a file used together; `peak_bytes` is the largest peak among them."""
+    """The resources that all readers of a file used together; `peak_bytes` is the largest peak among them.
+
+    `ocr_seconds` are the CPU seconds of OCR, which are no part of `cpu_seconds`.
+    """
 
     cpu_seconds: float = 0.0
+    ocr_seconds: float = 0.0
     waited_seconds: float = 0.0
     peak_bytes: int = 0
 
@@ -185,6 +193,7 @@ def _request(
         "memory_bytes": limits.memory_bytes,
         "cpu_seconds": min(limits.cpu_seconds, cpu_seconds_left),
         "max_total_cpu_seconds": cpu_seconds_left,
+        "ocr_languages": limits.ocr_languages,
     }
 
 
@@ -198,21 +207,32 @@ def _page(number: int, body: bytes) -> Page:
         text=text.decode(errors="ignore"),
         headings=known.get("headings"),
         warning=str(known.get("warning", "")),
+        words=base64.b64decode(known.get("words", "")),
     )
 
 
 def frames_of(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
     """Yield the kind and body of each frame up to the last, `X`, and add the frame's figures to the usage.
 
-    Raises DocumentError `timeout` when the time to wait for all readers of the file is used up.
+    Raises DocumentError `timeout` when the time to wait for all readers of the file is used up. The time of OCR does
+    not count.
     """
+    by_ocr = False
+    ocr_seconds = 0.0
     while True:
         began = time.monotonic()
-        kind, body = process.read_frame(limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds)
-        usage.waited_seconds += time.monotonic() - began
+        left = limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds
+        kind, body = process.read_frame(left + OCR_WALL_SECONDS if by_ocr else left)
+        usage.waited_seconds += 0.0 if by_ocr else time.monotonic() - began
+        by_ocr = kind == b"O"
+        if kind in {b"O", b"E"}:
+            ocr_seconds = float(json.loads(body)["ocr_seconds"])
+        if by_ocr:
+            continue
         if kind == b"X":
             used = json.loads(body)
-            usage.cpu_seconds += used["cpu_seconds"]
+            usage.cpu_seconds += max(used["cpu_seconds"] - ocr_seconds, 0.0)
+            usage.ocr_seconds += ocr_seconds
             usage.peak_bytes = max(usage.peak_bytes, used["peak_bytes"])
         yield kind, body
         if kind == b"X":

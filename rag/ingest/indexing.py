@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from errors import DocumentError, StoreError, StoreUnavailable
+from observability.commands import script
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
+from rag.ingest.formats.ocr import is_installed
 from schemas import Chunk, Document, Indexed, Page, PageWarning, Progress, SearchFilter
 
 # The number of texts embedded in one call. OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000
@@ -78,7 +80,7 @@ def index_document(
         check()
     noted.check_readable()
     if not stored:
-        raise DocumentError("no_text", "no text was found: the pages may be scanned images")
+        raise DocumentError("no_text", _no_text(document.upload_id))
     if resuming:
         store.delete(document.upload_id, user_id=document.user_id, from_index=stored)
     count = store.count(document_filter)
@@ -117,6 +119,13 @@ class _Noted:
                 f"the text of {unreadable} of {unreadable + self._readable} pages with text is not language: "
                 "the fonts of the file do not say which letters they draw",
             )
+
+
+def _no_text(upload_id: str) -> str:
+    if is_installed():
+        return "no text was found, and OCR recognized none: check OCR_LANGUAGES"
+    again = f"{script('main.py')} reindex {upload_id}"
+    return f"no text was found: the pages may be scans; install tesseract-ocr for the workers, then run `{again}`"
 
 
 def _with_progress(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:

@@ -13,6 +13,7 @@ from errors import DocumentError
 from rag.ingest.boxes import align, runs
 from rag.ingest.formats import pdf, pdf_view, xfa
 from rag.ingest.formats.blocks import clean_text
+from rag.ingest.formats.ocr import Recognizer
 from rag.ingest.readers import read_pages
 
 
@@ -21,7 +22,14 @@ def answer(request: dict[str, Any]) -> bytes:
     path, index = Path(request["path"]), int(request["page"]) - 1
     if request["task"] == "picture":
         return _picture(path, index, width=request["width"], kind=request["kind"])
-    count, pages = read_pages(path, reader=request["reader"], skip=index, max_text_bytes=request["max_text_bytes"])
+    without_ocr = Recognizer("", lambda: None)  # what OCR found was stored when the page was indexed
+    count, pages = read_pages(
+        path,
+        reader=request["reader"],
+        skip=index,
+        max_text_bytes=request["max_text_bytes"],
+        recognizer=without_ocr,
+    )
     page = next(pages, None)
     if page is None:
         raise no_page(index, count)

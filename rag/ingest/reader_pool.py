@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 START_SECONDS = 20.0
 _HEAD = struct.Struct(">Ic")
 # The reader gets no other variables: the environment of the parent holds secrets.
-_ENVIRONMENT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "LANG")
+_ENVIRONMENT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "LANG", "TESSDATA_PREFIX")
 
 
 class ReaderFailed(Exception):

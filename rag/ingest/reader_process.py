@@ -8,15 +8,17 @@ Protocol: the process writes an `R` frame when it is ready. Then it takes one li
 and answers with frames on standard output. A frame is a length of four bytes, a letter and a body:
 
 - `H` the number of pages
+- `O` the next page is read by OCR, which takes longer; the CPU seconds of OCR so far
 - `P` a page
 - `V` a part of the answer about one page: its picture, or its text with boxes
-- `E` the end of the pages or parts
+- `E` the end of the pages or parts; the CPU seconds of OCR
 - `F` why the file cannot be read
 - `X` last, from the parent of the fork: its exit code, CPU seconds and peak memory
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -28,7 +30,9 @@ from typing import Any
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import PageText, clean_text
+from rag.ingest.formats.ocr import Recognizer
 from rag.ingest.readers import read_pages
+from rag.text.word_boxes import pack
 
 # Reading yields the CPU to answering: with as many readers as cores, answers took twice as long.
 NICENESS = 10
@@ -114,6 +118,8 @@ def _forward_frames(reading: int, child: int) -> None:
     except OSError:
         os.kill(child, 9)
         os.waitpid(child, 0)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, 9)  # the fork's own processes, and this one
         os._exit(1)
 
 
@@ -166,7 +172,7 @@ def _write_view(request: dict[str, Any], output: int) -> None:
     for start in range(0, len(view), MAX_PAGE_BYTES):
         part = view[start : start + MAX_PAGE_BYTES]
         _write_all(output, _HEAD.pack(len(part), b"V") + part)
-    _write(output, b"E", {})
+    _write(output, b"E", {"ocr_seconds": 0.0})
 
 
 def _read_file(request: dict[str, Any], output: int) -> None:
@@ -176,6 +182,7 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         reader=request["reader"],
         skip=request["skip"],
         max_text_bytes=request["max_text_bytes"],
+        recognizer=Recognizer(request["ocr_languages"], lambda: _write(output, b"O", {"ocr_seconds": _ocr_seconds()})),
     )
     _write(output, b"H", {"pages": count})
     if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
@@ -184,7 +191,7 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         _write_page(output, page)
         budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
         _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
-    _write(output, b"E", {})
+    _write(output, b"E", {"ocr_seconds": _ocr_seconds()})
 
 
 def _raise_cpu_limit(cpu_seconds: float) -> None:
@@ -211,8 +218,20 @@ def _write_page(output: int, page: PageText) -> None:
         head["headings"] = page.headings
     if page.warning:
         head["warning"] = page.warning
+    if page.words:
+        head["words"] = base64.b64encode(pack(page.words)).decode()
     data = json.dumps(head).encode()
     _write_all(output, _HEAD.pack(len(data) + 1 + len(body), b"P") + data + b"\n" + body)
+
+
+def _ocr_seconds() -> float:
+    """Return the CPU seconds of the processes that this process started for OCR."""
+    if not hasattr(os, "fork"):
+        return 0.0
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _write(output: int, kind: bytes, body: dict[str, Any]) -> None:

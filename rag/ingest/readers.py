@@ -14,6 +14,7 @@ from typing import Any
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import Block, PageText, pages_of_blocks, parts
+from rag.ingest.formats.ocr import Recognizer
 from rag.text.invisible import strip_invisible
 
 PDF = "application/pdf"
@@ -33,7 +34,9 @@ FILE_BYTES_PER_TEXT_BYTE = 4
 MAX_BLANK_CHARS = 10_000
 
 
-def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tuple[int, Iterator[PageText]]:
+def read_pages(
+    path: Path, *, reader: str, skip: int, max_text_bytes: int, recognizer: Recognizer
+) -> tuple[int, Iterator[PageText]]:
     """Open a file; return the number of its pages, and the pages after the first `skip`.
 
     `reader` is a media type or, for PDFs, `pdfium` or `pypdf`. Raises DocumentError, also while iterating.
@@ -41,7 +44,7 @@ def read_pages(path: Path, *, reader: str, skip: int, max_text_bytes: int) -> tu
     if reader == "pdfium":
         from rag.ingest.formats.pdf import read_pdfium
 
-        return read_pdfium(path, skip)
+        return read_pdfium(path, skip, recognizer)
     if reader == "pypdf":
         return _pypdf(path, skip)
     if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader not in _PACKED:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rag.text.invisible import strip_controls
+from rag.text.word_boxes import WordBox
 
 # A text without pages is split into parts of about this many characters.
 PART_CHARS = 20_000
@@ -33,13 +34,15 @@ class PageText:
 
     `label` is printed on the page, or says where a page of a file without pages is ("Sheet Q3, rows 2–40"); "" without
     a label. `headings` are the offsets of the headings in the text; None where the layout has to tell them.
-    `warning` is a reason, for programs, why text of this page is missing; "" without one.
+    `warning` is a reason, for programs, why text of this page is missing; "" without one. `words` says where the words
+    of a page stand that was read by OCR.
     """
 
     label: str
     text: str
     headings: tuple[int, ...] | None = None
     warning: str = ""
+    words: tuple[WordBox, ...] = ()
 
 
 def clean_text(text: str) -> str:

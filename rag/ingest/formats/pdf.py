@@ -1,19 +1,23 @@
-"""The text of a PDF, page by page: what a reader sees, by pdfium, or by pypdf where pdfium gives no language."""
+"""The text of a PDF, page by page: what is seen, by pdfium, by pypdf where pdfium gives no language, or by OCR."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import signal
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import PageText
 from rag.ingest.formats.legibility import is_legible
+from rag.ingest.formats.ocr import DPI, MAX_PIXELS, OCR_FAILED, OcrError, Picture, RecognizedText, Recognizer
+from rag.text.word_boxes import WordBox
 
 UNREADABLE, NO_TEXT, ATTACHMENTS = "unreadable_text", "no_text", "attachments"
 _PASSWORD, _NOT_A_PDF, _SECURITY = 4, 3, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_FORMAT, FPDF_ERR_SECURITY
@@ -25,12 +29,17 @@ _AGAIN_SECONDS = 0.2
 # A page without text is drawn in this size; it has ink if this share of it is not paper.
 _INK_SCALE = 0.25
 _MIN_INK_SHARE = 0.004
+# A page with less text is read by OCR where an image covers this share of the page, such as a scan with a stamp.
+_FEW_CHARS, _IMAGE_SHARE, _MAX_OBJECTS = 200, 0.5, 200
+# Of such a page OCR must find this many times the text.
+_MUCH_MORE = 2
+_POINTS_PER_INCH, _MIN_DPI = 72, 70  # tesseract guesses the resolution below its 70 dpi
 _HEADER_BYTES = 1024
 _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
 _MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
 
-def read_pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
+def read_pdfium(path: Path, skip: int, recognizer: Recognizer) -> tuple[int, Iterator[PageText]]:
     """Open a PDF; return the number of its pages, and the pages after the first `skip`. Raises DocumentError."""
     from rag.ingest.formats import xfa
 
@@ -38,7 +47,7 @@ def read_pdfium(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
     if xfa.is_shell(document):
         pages = xfa.read_xfa(document)
         return len(pages), iter(pages[skip:])
-    reader = _Reader(path, document)
+    reader = _Reader(path, document, recognizer)
     if not len(document):
         raise DocumentError("broken", "the PDF is broken: it has no pages that can be found")
     return len(document), (reader.page(index) for index in range(skip, len(document)))
@@ -79,12 +88,12 @@ def _with_header(path: Path) -> Path | bytes:
 class _Reader:
     """Reads the pages of one open file."""
 
-    def __init__(self, path: Path, document: Any) -> None:
+    def __init__(self, path: Path, document: Any, recognizer: Recognizer) -> None:
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_hidden import UnseenText
 
-        self._path, self._document = path, document
+        self._path, self._document, self._recognizer = path, document, recognizer
         self._second: Any | None = None
         if pdfium.FPDF_GetFormType(document.raw) != pdfium.FORMTYPE_NONE:
             document.init_forms()
@@ -96,23 +105,51 @@ class _Reader:
         import pypdfium2
 
         try:
-            text, extra, has_ink = self._read(index)
+            text, extra, is_picture = self._read(index)
             label = self._document.get_page_label(index)
         except (pypdfium2.PdfiumError, IndexError, ValueError):
             raise DocumentError("broken", f"the PDF is broken: page {index + 1} cannot be opened") from None
-        warning = ""
+        warning = NO_TEXT if is_picture and not text.strip() else ""
         if not is_legible(text):
             text = self._second_text(index)
-            if not text:
-                warning = UNREADABLE
-        elif has_ink:
-            warning = NO_TEXT
+            warning = "" if text else UNREADABLE
+        words: tuple[WordBox, ...] = ()
+        if (is_picture or warning) and self._recognizer.languages:
+            try:
+                recognized = self._recognize(index, shorter=text)
+            except OcrError:
+                warning = warning and OCR_FAILED
+            else:
+                if recognized is not None:
+                    text, words, warning = recognized.text, recognized.words, ""
         if extra:
             text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
-        return PageText(label, text, None, warning)
+        return PageText(label, text, None, warning, words)
+
+    def _recognize(self, index: int, *, shorter: str) -> RecognizedText | None:
+        """Return the text of a page by OCR; None if that is no language, or little more than what is known already.
+
+        Raises OcrError.
+        """
+        width, height = self._document.get_page_size(index)
+        scale = min(DPI / _POINTS_PER_INCH, math.sqrt(MAX_PIXELS / max(width * height, 1.0)))
+        recognized = self._recognizer.read(
+            lambda: self._draw(index, scale), dpi=round(max(scale * _POINTS_PER_INCH, _MIN_DPI))
+        )
+        if recognized is None or not is_legible(recognized.text):
+            return None
+        return recognized if len(recognized.text) > _MUCH_MORE * len(shorter.strip()) else None
+
+    def _draw(self, index: int, scale: float) -> Picture:
+        """Return the picture of a page without its notes and form fields, whose text is read already."""
+        bitmap = self._document[index].render(scale=scale, grayscale=True, may_draw_forms=False, draw_annots=False)
+        width, height, stride = bitmap.width, bitmap.height, bitmap.stride
+        data = memoryview(bitmap.buffer).cast("B")
+        rows = (data[row * stride : row * stride + width] for row in range(height))
+        return Picture(width, height, b"".join(rows))
 
     def _read(self, index: int) -> tuple[str, list[str], bool]:
-        """Return the text of a page, what it shows beside its text, and whether it is ink without text."""
+        """Return the text of a page, what it shows beside its text, and whether it is a picture of text."""
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_forms import PageNotes, attachment_names, drawn_words
@@ -125,7 +162,7 @@ class _Reader:
         if pdfium.FPDFPage_GetAnnotCount(page.raw):
             notes = PageNotes(page, text_page, self._form)
             extra, drawn = notes.lines(), notes.drawn
-        has_ink = not text.strip() and _has_ink(page)
+        is_picture = _is_picture(page, text.strip())
         text_page.close()
         page.close()
         if drawn:
@@ -133,7 +170,7 @@ class _Reader:
         if index == 0:
             names = attachment_names(self._document)
             extra += [f"Attached files: {', '.join(names)}"] if names else []
-        return text, extra, has_ink
+        return text, extra, is_picture
 
     def _second_text(self, index: int) -> str:
         """Return the text of a page by pypdf, "" where that is no better."""
@@ -169,6 +206,23 @@ def _has_layers(data: bytes) -> bool:
             return True  # encrypted, or packed in another way
         left -= len(text)
         if b"/OCProperties" in text or left <= 0:
+            return True
+    return False
+
+
+def _is_picture(page: Any, text: str) -> bool:
+    """Return True if a page shows something but text, or an image with a few words."""
+    import pypdfium2.raw as pdfium
+
+    if not text:
+        return _has_ink(page)
+    if len(text) >= _FEW_CHARS:
+        return False
+    width, height = page.get_size()
+    images = islice(page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=3), _MAX_OBJECTS)
+    for image in images:
+        left, bottom, right, top = image.get_bounds()
+        if (right - left) * (top - bottom) > _IMAGE_SHARE * width * height:
             return True
     return False
 

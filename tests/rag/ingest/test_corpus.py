@@ -11,7 +11,7 @@ import pytest
 from documents.media_types import detect
 from errors import DocumentError
 from rag.ingest.chunking import chunk_pages
-from rag.ingest.extraction import close_readers, read_document
+from rag.ingest.extraction import ExtractionLimits, close_readers, read_document
 from rag.ingest.indexing import _Noted
 from schemas import Document, Page, PageWarning
 from tests.support.corpus import Sample, office, pages, pdfs, texts, word
@@ -23,6 +23,8 @@ KINDS = {
     "pdf": pdfs.SAMPLES,
     "office": office.SAMPLES,
 }
+# test_ocr.py reads scans; here they are what they are on a machine without tesseract.
+WITHOUT_OCR = ExtractionLimits(ocr_languages="")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,7 +38,8 @@ def read(sample: Sample, path: Path) -> tuple[list[Page], str]:
     data = sample.make()
     path.write_bytes(data)
     try:
-        return list(read_document(path, media_type=detect(io.BytesIO(data), sample.name)).pages), ""
+        media_type = detect(io.BytesIO(data), sample.name)
+        return list(read_document(path, media_type=media_type, limits=WITHOUT_OCR).pages), ""
     except DocumentError as error:
         return [], error.reason if error.detail else "no sentence"
 

@@ -15,7 +15,7 @@ from tests.support.corpus import Sample
 from tests.support.hostile import one_page, pdf_of, stream
 
 _CATALOG, _PAGES = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
-_PROSE = (
+PROSE = (
     "The harbour office opens at nine in the morning and closes at five. "
     "Every ship that enters the harbour pays a fee for the night, and the keeper writes it into the ledger. "
     "When the tide is low, the larger vessels wait outside until the water has risen again over the bar. "
@@ -37,7 +37,7 @@ def drawn(draw: Callable[[Canvas], object], *more: Callable[[Canvas], object]) -
     return make
 
 
-def _lines(canvas: Canvas, text: str = _PROSE, *, top: int = 380) -> None:
+def _lines(canvas: Canvas, text: str = PROSE, *, top: int = 380) -> None:
     words = text.split()
     for number in range(0, len(words), 9):
         canvas.drawString(20, top - number * 2, " ".join(words[number : number + 9]))
@@ -231,15 +231,15 @@ SAMPLES = [
     Sample("blank page.pdf", drawn(_lines, lambda _canvas: None, _lines), ("The harbour office",)),
     Sample(
         "no map.pdf",
-        lambda: mapped(_PROSE.lower(), lambda char: chr(ord(char) % 31 + 1)),
+        lambda: mapped(PROSE.lower(), lambda char: chr(ord(char) % 31 + 1)),
         warnings={1: "unreadable_text"},
     ),
     Sample(
         "private map.pdf",
-        lambda: mapped(_PROSE.lower(), lambda char: chr(0xE000 + ord(char))),
+        lambda: mapped(PROSE.lower(), lambda char: chr(0xE000 + ord(char))),
         warnings={1: "unreadable_text"},
     ),
-    Sample("wrong map.pdf", lambda: mapped(_PROSE.lower(), _shifted), absent=("gsp",), warnings={1: "unreadable_text"}),
+    Sample("wrong map.pdf", lambda: mapped(PROSE.lower(), _shifted), absent=("gsp",), warnings={1: "unreadable_text"}),
     Sample("hebrew.pdf", _hebrew, ("הספינה יוצאת עם שחר",)),
     Sample("no header.pdf", _without_header, ("The harbour office opens at nine",)),
     Sample("deep page tree.pdf", _deep_page_tree, reason="broken"),

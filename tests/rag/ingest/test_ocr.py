@@ -1,0 +1,144 @@
+"""Scans are read by tesseract where it is installed, with the place of each word; without it, the reader says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from reportlab.lib.utils import ImageReader
+from reportlab.pdfgen.canvas import Canvas
+
+from rag.ingest.extraction import close_readers, read_document
+from rag.ingest.formats import ocr
+from rag.ingest.formats.ocr import OcrError, Picture, Recognizer
+from rag.text.word_boxes import UNITS, WordBox, pack, unpack
+from schemas import Page
+from tests.support.corpus.pdfs import PROSE, drawn, mapped
+from tests.support.scans import LINES, require_tesseract, scan
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_reader_left() -> Iterator[None]:
+    yield
+    close_readers()
+
+
+@pytest.fixture
+def no_tesseract(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Have programs looked for in an empty folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    close_readers()
+    monkeypatch.setenv("PATH", str(folder))
+    yield folder
+    close_readers()
+
+
+def scanned(turned: int) -> Callable[[Canvas], object]:
+    def draw(canvas: Canvas) -> None:
+        width, height = (200, 400) if turned == 90 else (400, 200)
+        canvas.drawImage(ImageReader(scan(turned=turned)), 0, 400 - height, width=width, height=height)
+
+    return draw
+
+
+def with_stamp(canvas: Canvas) -> None:
+    canvas.drawImage(ImageReader(scan()), 0, 0, width=400, height=250)
+    canvas.drawString(20, 300, "Copy 7")
+
+
+def text_of_its_own(canvas: Canvas) -> None:
+    canvas.drawString(20, 300, "The crane lifts forty tonnes.")
+
+
+def read(path: Path, data: bytes) -> list[Page]:
+    path.write_bytes(data)
+    return list(read_document(path).pages)
+
+
+def test_scanned_pages_among_others_are_read_and_the_place_of_each_word_is_kept(tmp_path: Path) -> None:
+    require_tesseract()
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0), scanned(90), with_stamp)())
+    assert [page.warning for page in pages] == [""] * 4
+    assert (pages[0].text.strip(), pages[0].words) == ("The crane lifts forty tonnes.", b"")
+    for page in pages[1:]:
+        assert " ".join(LINES) in " ".join(page.text.split())
+        words = unpack(page.words)
+        assert [page.text[word.start : word.end] for word in words] == page.text.split()
+        assert all(word.left < word.right <= UNITS and word.top < word.bottom <= UNITS for word in words)
+    assert "Copy 7" in pages[3].text
+    upright, turned = (
+        next(word for word in unpack(page.words) if page.text[word.start : word.end] == "seventeen")
+        for page in pages[1:3]
+    )
+    # The word stands at (60, 165) of 1,000 x 500 pixels, which fill the width of the page and half its height.
+    assert [upright.left, upright.top] == pytest.approx([600, 1650], abs=150)
+    # Turned by 90 degrees, what was at the left is at the bottom.
+    assert [turned.bottom, turned.left] == pytest.approx([9400, 1650], abs=150)
+
+
+def test_a_page_whose_fonts_have_no_map_is_read_as_a_picture(tmp_path: Path) -> None:
+    require_tesseract()
+    (page,) = read(tmp_path / "a.pdf", mapped(PROSE.lower(), lambda char: chr(0xE000 + ord(char))))
+    assert (page.warning, "every ship that enters the harbour" in " ".join(page.text.split())) == ("", True)
+
+
+@pytest.mark.usefixtures("no_tesseract")
+def test_without_tesseract_a_scan_is_warned_of(tmp_path: Path) -> None:
+    assert not ocr.is_installed()
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0))())
+    assert [(page.text.strip(), page.warning) for page in pages] == [
+        ("The crane lifts forty tonnes.", ""),
+        ("", "no_text"),
+    ]
+
+
+def test_a_page_that_tesseract_cannot_read_costs_that_page_only(no_tesseract: Path, tmp_path: Path) -> None:
+    program(no_tesseract, 'if [ "$1" = --list-langs ]; then echo eng; else exit 1; fi')
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0))())
+    assert [page.warning for page in pages] == ["", "ocr_failed"]
+
+
+def test_a_picture_that_is_slow_to_draw_or_to_recognize_is_given_up(
+    no_tesseract: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ocr, "CPU_SECONDS", 1)
+    recognizer = Recognizer("eng", lambda: None)
+    program(no_tesseract, 'if [ "$1" = --list-langs ]; then echo eng; else while :; do :; done; fi')
+    with pytest.raises(OcrError):
+        recognizer.read(lambda: Picture(1, 1, b"x"), dpi=200)
+    program(no_tesseract, "read -r line; exit 0")
+    with pytest.raises(OcrError):
+        recognizer.read(draw_for_ever, dpi=200)
+
+
+def draw_for_ever() -> Picture:
+    while True:
+        pass
+
+
+def program(folder: Path, script: str) -> None:
+    """Write a stand-in for tesseract."""
+    path = folder / "tesseract"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_languages_of_several_scripts_are_chosen_by_the_script_of_the_page(no_tesseract: Path) -> None:
+    """A stand-in says that the page is Cyrillic, and gives its arguments as the text."""
+    row = r"1\t1\t0\t0\t0\t0\t0\t0\t9\t9\t-1\t\n5\t1\t1\t1\t1\t1\t1\t1\t2\t2\t90\t%s\n"
+    program(
+        no_tesseract,
+        'if [ "$1" = --list-langs ]; then printf "eng\\nrus\\nukr\\nosd\\n"; exit; fi\nwhile read -r _; do :; done\n'
+        f'case "$*" in *"psm 0"*) echo "Script: Cyrillic";; *) printf "head\\n{row}" "$4";; esac',
+    )
+    recognized = Recognizer("eng+rus+ukr+deu", lambda: None).read(lambda: Picture(9, 9, bytes(81)), dpi=200)
+    assert recognized is not None
+    assert (recognized.text, recognized.words) == ("rus+ukr", (WordBox(0, 7, 1111, 1111, 3333, 3333),))
+
+
+def test_words_are_packed_and_unpacked() -> None:
+    words = [WordBox(0, 5, 1, 2, 3, 4), WordBox(70_000, 70_001, 0, 0, UNITS, UNITS)]
+    assert unpack(pack(words)) == words
+    assert unpack(b"") == []
