@@ -19,7 +19,7 @@ dev: $(VENV)/installed
 demo: $(VENV)/installed
 	@$(BIN)/python -m bench.demo
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev $(VENV)/clients/installed
 	$(BIN)/pytest $(PYTEST_FLAGS)
 
 # The tests of stores, worker, uploads and index.py on the Qdrant server that QDRANT_URL names, with QDRANT_API_KEY if it has a
@@ -31,7 +31,7 @@ test-server: $(VENV)/installed-dev
 	TEST_QDRANT_URL="$(QDRANT_URL)" TEST_QDRANT_API_KEY="$(QDRANT_API_KEY)" $(BIN)/pytest $(PYTEST_FLAGS) $(SERVER_TESTS)
 
 # Lines and branches that the tests run, in this process and in those they start; pyproject.toml has the least allowed.
-coverage: $(VENV)/installed-dev
+coverage: $(VENV)/installed-dev $(VENV)/clients/installed
 	$(BIN)/pytest $(PYTEST_FLAGS) --cov
 
 check: $(VENV)/installed-dev
@@ -105,6 +105,16 @@ lock: $(VENV)/installed-dev
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-local.in -o requirements-local.txt
 	$(COMPILE) requirements-dashboard.in -o requirements-dashboard.txt
+	$(COMPILE) tests/clients/requirements.in -o tests/clients/requirements.txt
+
+# Programs of others that ask the service in tests, apart from ours: their packages exclude each other. Node is optional.
+$(VENV)/clients/installed: tests/clients/requirements.txt tests/clients/package-lock.json | $(VENV)/installed-dev
+	@echo "installing other people's clients for the tests"
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(VENV)/clients
+	@$(BIN)/uv pip install -q --require-hashes --python $(VENV)/clients/bin/python -r tests/clients/requirements.txt
+	@cp tests/clients/package.json tests/clients/package-lock.json $(VENV)/clients
+	@! command -v npm > /dev/null || (cd $(VENV)/clients && npm ci --silent --no-audit --no-fund)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) .venv-bench

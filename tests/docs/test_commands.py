@@ -41,7 +41,8 @@ NOT_RUN = {
     "tests/docs/test_langchain.py on qdrant-client's local mode",
     r"from http\.server": "run by tests/webhooks/test_webhooks.py",
     r"import asyncio\n\nfrom mcp": "run by tests/api/mcp/test_tools.py",
-    r"from openai|from langchain_openai": "run by tests/api/v1/test_client_documents.py",
+    r"from openai|from langchain_openai|from agents|import litellm|llm ": "run by "
+    "tests/api/v1/test_client_documents.py",
 }
 # Pattern of a curl command → what its response holds.
 RESPONSES = {
