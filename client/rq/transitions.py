@@ -169,7 +169,7 @@ class JobTransitions:
 
     def __init__(self, valkey: Redis, worker: str, *, lease_seconds: int = LEASE_SECONDS) -> None:
         self.valkey = valkey
-        self._worker = worker
+        self.worker = worker
         self._lease_seconds = lease_seconds
         self._worker_key = keys.worker(worker)
         self._process = holder.current()
@@ -182,7 +182,7 @@ class JobTransitions:
     def take(self, queue: str, execution_ids: Sequence[str], *, idle: bool = True) -> TakeResult:
         """Take one job for each execution id, or fewer when fewer wait. A suspect is taken alone, if `idle`."""
         unix = time.time()
-        arguments = [queue, self._worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS]
+        arguments = [queue, self.worker, rq_timestamp(), unix, self._lease_seconds, REGISTRY_SECONDS]
         arguments += [self._process, int(idle), *execution_ids]
         script_keys = [keys.queue(queue), self._worker_key]
         suspended, jobs, dropped, suspect_waits = _TAKE.call(self.valkey, script_keys, arguments)
@@ -225,7 +225,7 @@ class JobTransitions:
     def heartbeat(self, executions: Sequence[ExecutionRef]) -> HeartbeatResult:
         """Renew the worker's record and the leases of its executions."""
         arguments: list[Any] = [rq_timestamp(), time.time(), self._lease_seconds, REGISTRY_SECONDS, WORKER_SECONDS]
-        arguments += ["busy" if executions else "idle", self._worker, self._process]
+        arguments += ["busy" if executions else "idle", self.worker, self._process]
         for execution in executions:
             arguments += [execution.queue, execution.job_id, execution.execution_id, execution.started_at]
         known, *places = _HEARTBEAT.call(self.valkey, [self._worker_key], arguments)
@@ -247,7 +247,7 @@ class JobTransitions:
         """
         recovered = []
         meta = PlainSerializer.dumps({"failure": DIED})
-        result = _result_fields(Result.Type.FAILED, "exc_string", encode_exception(ABANDONED), self._worker)
+        result = _result_fields(Result.Type.FAILED, "exc_string", encode_exception(ABANDONED), self.worker)
         for job_id, execution_id in executions:
             arguments = [queue, job_id, execution_id, rq_timestamp(), time.time(), MAX_DEATHS, DEFAULT_TTL_SECONDS]
             arguments += [dead, int(alone), meta, *result]
@@ -283,7 +283,7 @@ class JobTransitions:
     def start_stock_execution(self, queue: str, job_id: str) -> StockExecution:
         """Claim a job that a stock worker already executes under this name, and give its execution a lease."""
         parent = os.getppid()
-        arguments = [queue, job_id, self._worker, self._lease_seconds, self._process, parent, holder.name_of(parent)]
+        arguments = [queue, job_id, self.worker, self._lease_seconds, self._process, parent, holder.name_of(parent)]
         execution_id, attempt, pid = _START_STOCK_EXECUTION.call(self.valkey, (), arguments)
         return StockExecution(execution_id.decode(), int(attempt), int(pid) if pid.isdigit() else 0)
 
@@ -319,7 +319,7 @@ class JobTransitions:
             *(execution.queue, execution.job_id, execution.execution_id),
             *(outcome.status, rq_timestamp(), unix, outcome.ttl_seconds),
             *(outcome.meta or b"", "failed_job_count" if failed else "successful_job_count", outcome.seconds),
-            *_result_fields(kind, field, outcome.result, self._worker),
+            *_result_fields(kind, field, outcome.result, self.worker),
             *("execution_id", execution.execution_id, "execution_started_at", execution.started_at),
             *("execution_ended_at", unix),
         ]

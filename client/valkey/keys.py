@@ -170,6 +170,14 @@ STORE_OUTAGE: Final = "rag:store:away"
 # How many uploads lack chunks in it; gone while none does.
 STORE_INCOMPLETE: Final = "rag:store:incomplete"
 
+# --- Workers ---
+
+
+def drain(queue: str) -> str:
+    """Return the key that exists while a worker runs empty for the next job of a queue: queues.ragworker.drain."""
+    return f"rag:drain:{queue}"
+
+
 # --- Webhooks ---
 
 # Outbox entries whose job has not ended, by the time they were written: a sorted set of job ids.

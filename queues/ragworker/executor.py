@@ -34,6 +34,7 @@ from observability import logs
 from queues.context import set_current_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.draft_spool import DraftSpool
+from queues.ragworker.drain import Drain
 from queues.ragworker.execution import Execution, InvalidJobRecord, open_execution, ttl_seconds
 from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.loop import JobLoop, canceller
@@ -88,6 +89,7 @@ class Executor:
         self._writer = JobWriter(transitions, self._on_written, on_draft_written=spool.discard)
         self._suspension = Suspension()
         self._store_pause = StorePause(transitions.valkey, store_answers, limits)
+        self._drain = Drain(transitions.valkey, transitions.worker)
         self._executions: dict[str, Execution] = {}  # the running executions, by execution id
         self._suspects: set[str] = set()  # the running executions that have to run alone
         self._lock = threading.Lock()
@@ -190,16 +192,18 @@ class Executor:
         unconfirmed: set[str] = set()
         while not self._stopping.is_set() and self._jobs_left != 0:
             try:
-                if self._suspects:
+                if self._suspects or self._drain.stops(queue):
                     self._stopping.wait(SUSPECT_SECONDS)
                     continue
                 if self._store_pause.stops(queue):
+                    self._drain.end(queue)
                     self._store_pause.wait(PAUSE_SECONDS)
                     continue
                 if unconfirmed:
                     self._transitions.hand_back_unconfirmed(queue, unconfirmed)
                     unconfirmed.clear()
                 if not self._burst and not self._transitions.wait_for_job(queue, WAIT_SECONDS):
+                    self._drain.end(queue)
                     continue
                 if not self._take(queue, unconfirmed) and self._burst and not self.busy:
                     return
@@ -223,7 +227,7 @@ class Executor:
                 return True
             execution_ids = [uuid4().hex for _ in range(self._jobs_allowed(slots))]
             unconfirmed.update(execution_ids)
-            idle = self._capacity.used == slots
+            idle = self._capacity.used == slots or self._drain.is_over(queue)
             result = self._transitions.take(queue, execution_ids, idle=idle)
             unconfirmed.difference_update(execution_ids)
             for job_id, reason in result.dropped:
@@ -234,9 +238,12 @@ class Executor:
                 self._start_job(taken)
         finally:
             self._capacity.release(queue, slots - used)
+        if not result.suspect_waits:
+            self._drain.end(queue)
         if result.suspended:
             self._stopping.wait(PAUSE_SECONDS)
         elif result.suspect_waits:
+            self._drain.go_on(queue)
             self._stopping.wait(SUSPECT_SECONDS)
         elif self._burst and not result.jobs:
             self._stopping.wait(0.01)

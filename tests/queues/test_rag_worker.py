@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import httpx
+import pytest
 from redis import Redis
 from rq import Queue
 from rq.command import PUBSUB_CHANNEL_TEMPLATE, send_shutdown_command, send_stop_job_command
@@ -18,6 +19,9 @@ from rq.results import Result
 from rq.suspension import resume, suspend
 
 from client.rq.serializer import PlainSerializer
+from client.rq.transitions import SUSPECT_LOSSES
+from client.valkey import keys
+from queues.ragworker import drain
 from queues.ragworker.worker import SAME_SIGNAL_SECONDS, RagWorker, queue_limits
 from settings import Settings
 from tests.conftest import MakeSettings
@@ -272,6 +276,33 @@ def test_a_flood_on_one_queue_starves_no_other(valkey: Redis, valkey_url: str, m
         job.refresh()  # type: ignore[no-untyped-call]
     before = [job for job in waiting if job.ended_at < delivery.started_at]  # type: ignore[operator]
     assert len(before) < len(waiting) / 2
+
+
+def test_a_job_that_has_to_run_alone_does_not_wait_until_the_other_queues_are_empty(
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "DRAIN_SECONDS", 2.0)
+
+    def enqueue_suspect() -> Job:
+        suspend(valkey)
+        suspect = enqueue(valkey, "nothing", queue="rag_documents")
+        valkey.hset(suspect.key, "losses", SUSPECT_LOSSES)
+        resume(valkey)
+        return suspect
+
+    with working(make_settings(valkey_url=valkey_url, worker_concurrency=4), "rag_queries", "rag_documents"):
+        busy = [enqueue(valkey, "sleep", 0.1 + 0.05 * (n % 3)) for n in range(100)]
+        wait_until(lambda: len(started(valkey)) == 4)
+        assert ended(enqueue_suspect()) == ["finished"]
+        assert valkey.llen("rq:queue:rag_queries") > 0
+        # A job that does not end holds it up no longer than DRAIN_SECONDS.
+        busy += [enqueue(valkey, "wait", at_front=True)]
+        busy += [enqueue(valkey, "sleep", 0.1) for n in range(100)]
+        assert ended(enqueue_suspect()) == ["finished"]
+        assert valkey.llen("rq:queue:rag_queries") > 0
+        assert not valkey.exists(keys.drain("rag_documents"))
+        jobs.release()
+        assert set(ended(*busy)) == {"finished"}
 
 
 def test_a_killed_workers_jobs_run_again_elsewhere(valkey: Redis, settings: Settings, tmp_path: Path) -> None:
