@@ -14,6 +14,7 @@ AppError
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
+│   ├── NoKeyNeeded            409, a session of a server that asks for no key
 │   ├── PageNotFound           404, a file has no such page, or no picture of the page
 │   ├── WebhookNotFound        404, an unknown endpoint or delivery
 │   ├── WebhookConflict        409, the state of an endpoint or delivery does not allow the request
@@ -154,6 +155,11 @@ class JobExpired(RequestError):
 class UploadNotFound(RequestError):
     status = 404
     title = "Upload not found"
+
+
+class NoKeyNeeded(RequestError):
+    status = 409
+    title = "No key needed"
 
 
 class PageNotFound(RequestError):

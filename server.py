@@ -22,10 +22,11 @@ from api.middleware.forwarding import Forwarding
 from api.middleware.load_shedding import LoadShedding
 from api.middleware.origin_guard import BrowserGuard, Cors
 from api.middleware.security_headers import HeadRequests, SecurityHeaders
+from api.page_files import PageFiles
 from api.plain_requests import PlainAnswers
 from api.pools import Pools
 from api.request_log import RequestLog
-from api.routes import batches, chat, events, health, index_versions, jobs, pages, uploads, webhooks
+from api.routes import batches, chat, events, health, index_versions, jobs, page, pages, sessions, uploads, webhooks
 from api.v1 import bodies as v1_bodies
 from api.v1 import chat_completions as v1_chat
 from api.v1 import models as v1_models
@@ -33,7 +34,8 @@ from api.v1 import responses as v1_responses
 from api.v1.errors import OpenAIErrors
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
 from auth.quotas import Quotas
-from client.files.store import open_file_store
+from auth.sessions import SessionStore
+from client.files.store import FileStore, open_file_store
 from client.rq_client import JobQueue
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
@@ -117,6 +119,8 @@ def create_app(settings: Settings) -> FastAPI:
         pages,
         webhooks,
         health,
+        sessions,
+        page,
         v1_models,
         v1_responses,
         v1_chat,
@@ -167,16 +171,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)
         queue = JobQueue.from_settings(settings, settings.queue_url)
-        pools, keys = Pools(), ApiKeyCache(ApiKeyRepository(database))
-        documents = DocumentService(
-            upload_repository,
-            files,
-            queue,
-            max_waiting=settings.max_queued_jobs,
-            max_stored_mb=settings.max_stored_mb,
-            in_sql_thread=pools.sql.run,
-            in_files_thread=pools.files.run,
-        )
+        pools, api_keys, sessions = Pools(), ApiKeyRepository(database), SessionStore(queue.valkey)
+        keys = ApiKeyCache(api_keys)
+        documents = _open_documents(settings, upload_repository, files, queue, pools)
         page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
         relay = open_relay(settings)
@@ -202,12 +199,29 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 builds=builds,
                 webhooks=relay.store,
                 quotas=Quotas(settings, queue.valkey),
-                authenticator=Authenticator(settings, keys),
+                authenticator=Authenticator(settings, keys, sessions),
+                api_keys=api_keys,
+                sessions=sessions,
+                page_files=PageFiles(),
                 pools=pools,
                 mcp=mcp_endpoint,
             )
 
     return lifespan
+
+
+def _open_documents(
+    settings: Settings, uploads: UploadRepository, files: FileStore, queue: JobQueue, pools: Pools
+) -> DocumentService:
+    return DocumentService(
+        uploads,
+        files,
+        queue,
+        max_waiting=settings.max_queued_jobs,
+        max_stored_mb=settings.max_stored_mb,
+        in_sql_thread=pools.sql.run,
+        in_files_thread=pools.files.run,
+    )
 
 
 @asynccontextmanager

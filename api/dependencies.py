@@ -14,8 +14,11 @@ from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
 
 from api.middleware.auth import Authenticator
+from api.page_files import PageFiles
 from api.pools import Pools
+from auth.api_keys import ApiKeyRepository
 from auth.quotas import Quotas
+from auth.sessions import SessionStore
 from client.files.store import FileStore
 from client.rq_client import JobQueue
 from client.sql.uploads import UploadRepository
@@ -41,6 +44,9 @@ class AppState(TypedDict):
     builds: IndexBuilds
     webhooks: WebhookStore
     authenticator: Authenticator
+    api_keys: ApiKeyRepository
+    sessions: SessionStore
+    page_files: PageFiles
     quotas: Quotas
     pools: Pools
     mcp: object  # api.mcp.endpoint.McpEndpoint, which imports this module
@@ -63,6 +69,10 @@ DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
 PageViewsDep = Annotated[PageViews, _from_state("page_views")]
 IndexBuildsDep = Annotated[IndexBuilds, _from_state("builds")]
 WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
+AuthenticatorDep = Annotated[Authenticator, _from_state("authenticator")]
+ApiKeyRepositoryDep = Annotated[ApiKeyRepository, _from_state("api_keys")]
+SessionStoreDep = Annotated[SessionStore, _from_state("sessions")]
+PageFilesDep = Annotated[PageFiles, _from_state("page_files")]
 PoolsDep = Annotated[Pools, _from_state("pools")]
 QuotasDep = Annotated[Quotas, _from_state("quotas")]
 CallerDep = Annotated[Caller, _from_state("caller")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.middleware.auth import is_public
+from api.middleware.auth import SESSION_COOKIE, is_public
 from api.problems import Problem, openapi_problems
 from api.routes import chat
 
@@ -27,7 +27,9 @@ def _add_authentication(document: dict[str, Any], *, required: bool) -> None:
         "Bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token (JWT)."},
         "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key."},
     }
-    schemes: list[dict[str, list[str]]] = [{"Bearer": []}, {"X-API-Key": []}]
+    session = {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "A session of a browser."}
+    document["components"]["securitySchemes"]["Session"] = session
+    schemes: list[dict[str, list[str]]] = [{"Bearer": []}, {"X-API-Key": []}, {"Session": []}]
     refusals = {str(status): response for status, response in openapi_problems(401, 403, 429).items()}
     for path, methods in document["paths"].items():
         if not is_public(path):

@@ -112,6 +112,7 @@ class ApiKeyCache:
         self._keys = keys
         self._version: str | None = None
         self._by_hash: dict[str, tuple[ApiKey, Caller]] = {}
+        self._by_id: dict[str, tuple[ApiKey, Caller]] = {}
         self._failure: AppError | None = None
 
     @asynccontextmanager
@@ -145,6 +146,12 @@ class ApiKeyCache:
         key, caller = cached
         return caller if key.is_valid(datetime.now(UTC)) else None
 
+    async def caller_of(self, key_id: str) -> Caller | None:
+        """Return the caller whose key has this id; None if the key is unknown or invalid. Raises as `caller`."""
+        self._require_read()
+        key, caller = self._by_id.get(key_id, (None, None))
+        return caller if key is not None and key.is_valid(datetime.now(UTC)) else None
+
     def _require_read(self) -> None:
         if self._version is None:
             raise self._failure or UploadsUnavailable("the keys have not been read yet", retry_after_seconds=1)
@@ -167,6 +174,7 @@ class ApiKeyCache:
         if version != self._version:
             keys = self._keys.all()
             self._by_hash = {key.sha256: (key, _caller(key)) for key in keys}
+            self._by_id = {known[0].key_id: known for known in self._by_hash.values()}
             self._version = version
 
 

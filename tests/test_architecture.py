@@ -35,7 +35,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"run", "preload"},
     ],
     "api": [
-        {"request_log", "swagger", "pools", "client_connection"},
+        {"request_log", "swagger", "pools", "client_connection", "page_files", "same_origin"},
         {"problems"},
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests", "multipart_forms"},

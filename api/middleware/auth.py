@@ -13,22 +13,31 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.page_files import PUBLIC_PATH
 from api.problems import error_response
+from api.request_log import SAFE_METHODS
+from api.same_origin import is_same_origin
 from api.swagger import STATIC_PATH
 from auth.api_keys import PREFIX, ApiKeyCache
 from auth.jwt import JwtVerifier
 from auth.quotas import Quotas
-from errors import AppError, QueueUnavailable, TooManyRequests, Unauthenticated
+from auth.sessions import SessionStore
+from errors import AppError, Forbidden, QueueUnavailable, TooManyRequests, Unauthenticated
 from observability import logs
 from schemas import Caller
 from settings import Settings
 
-# The greeting, the probes, the page that asks for the key, and the icon that browsers fetch by themselves.
-PUBLIC: Final = frozenset({"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico"})
+# The greeting, the probes, the page that asks for the key, the exchange of a key for a session, and the icon that
+# browsers fetch by themselves.
+PUBLIC: Final = frozenset(
+    {"/", "/health", "/ready", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/favicon.ico", "/session"}
+)
 MCP_PATH: Final = "/mcp"
 # Where clients of /mcp read who issues its tokens (RFC 9728).
 MCP_METADATA_PATH: Final = "/.well-known/oauth-protected-resource/mcp"
-PUBLIC_FOLDER: Final = f"{STATIC_PATH}/"
+PUBLIC_FOLDERS: Final = (f"{STATIC_PATH}/", PUBLIC_PATH)
+# The cookie of a session.
+SESSION_COOKIE: Final = "rag_session"
 ANONYMOUS: Final = Caller()
 # Largest number of pairs of key and address that are remembered within a minute.
 MAX_LOGGED_PAIRS = 10_000
@@ -45,7 +54,8 @@ _GET_A_KEY = (
 class Authenticator:
     """Finds out who sent a request."""
 
-    def __init__(self, settings: Settings, keys: ApiKeyCache) -> None:
+    def __init__(self, settings: Settings, keys: ApiKeyCache, sessions: SessionStore) -> None:
+        self._sessions = sessions
         self._always_required = settings.auth_required or settings.takes_tokens
         self._keys = keys
         self._tokens = JwtVerifier(settings)
@@ -54,11 +64,16 @@ class Authenticator:
         """Return True if callers must authenticate. Raises UploadsUnavailable."""
         return self._always_required or await self._keys.has_keys()
 
-    async def authenticate(self, headers: list[tuple[bytes, bytes]]) -> Caller:
-        """Return the caller. Raises Unauthenticated, IdentityUnavailable, UploadsUnavailable."""
+    async def authenticate(self, headers: list[tuple[bytes, bytes]], method: str = "GET") -> Caller:
+        """Return the caller: by a key or token in a header, else by the cookie of a session.
+
+        Raises Unauthenticated, Forbidden, IdentityUnavailable, UploadsUnavailable, QueueUnavailable.
+        """
         if not await self.requires_key():
             return ANONYMOUS
         credential = _credential(headers)
+        if credential is None and (session := session_token(headers)):
+            return await self._caller_of_session(session, dict(headers), method)
         if credential is None:
             raise Unauthenticated(f"this server asks for a key: {_SEND_A_KEY}; {_GET_A_KEY}", reason=NO_KEY)
         if self._tokens.enabled and not credential.startswith(PREFIX):
@@ -66,6 +81,16 @@ class Authenticator:
         caller = await self._keys.caller(credential)
         if caller is None:
             raise Unauthenticated(f"the key is wrong, expired or revoked: get another; {_GET_A_KEY}", reason="key")
+        return caller
+
+    async def _caller_of_session(self, session: str, headers: Mapping[bytes, bytes], method: str) -> Caller:
+        """Return the caller of a session. Other pages of the user's browser cannot change anything by the cookie."""
+        if method not in SAFE_METHODS and not is_same_origin(headers):
+            raise Forbidden("a session changes things only for the page of this server: send a key in a header instead")
+        key_id = await self._sessions.key_id(session)
+        caller = await self._keys.caller_of(key_id) if key_id else None
+        if caller is None:
+            raise Unauthenticated("the session has ended: sign in again with a key", reason=NO_KEY)
         return caller
 
 
@@ -83,11 +108,11 @@ class Authentication:
         authenticator: Authenticator = scope["state"]["authenticator"]
         quotas: Quotas = scope["state"]["quotas"]
         try:
-            caller = scope["state"]["caller"] = await authenticator.authenticate(scope["headers"])
+            caller = scope["state"]["caller"] = await authenticator.authenticate(scope["headers"], scope["method"])
             logs.add_context(user_id=caller.user_id, key_id=caller.key_id or None)
             quota = await quotas.count_request(caller)
         except Unauthenticated as error:
-            refusal = await self._limited(error, quotas, _client_address(scope))
+            refusal = await self._limited(error, quotas, client_address(scope))
             response = error_response(refusal)
             if scope["path"] == MCP_PATH and refusal is error:
                 metadata = public_url(scope, MCP_METADATA_PATH)
@@ -95,10 +120,10 @@ class Authentication:
             await response(scope, receive, send)
             return
         except AppError as error:
-            logs.audit("refused", status=error.status, client=_client_address(scope))
+            logs.audit("refused", status=error.status, client=client_address(scope))
             await error_response(error, scope["state"]["settings"])(scope, receive, send)
             return
-        address = _client_address(scope)
+        address = client_address(scope)
         if caller.key_id and self._logged.add(caller.key_id, address):
             logs.audit("key_used", key_id=caller.key_id, user_id=caller.user_id, client=address)
         await self._app(scope, receive, send if quota is None else _adding_headers(quota.headers(), send))
@@ -141,7 +166,7 @@ class _OncePerMinute:
 
 def is_public(path: str) -> bool:
     """Return True if everybody may call a path, without a key."""
-    return path in PUBLIC or path == MCP_METADATA_PATH or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path == MCP_METADATA_PATH or path.startswith(PUBLIC_FOLDERS)
 
 
 def public_url(scope: Scope, path: str) -> str:
@@ -150,7 +175,8 @@ def public_url(scope: Scope, path: str) -> str:
     return f"{scope['scheme']}://{host}{scope['state'].get('root_path', '')}{path}"
 
 
-def _client_address(scope: Scope) -> str:
+def client_address(scope: Scope) -> str:
+    """Return the address of the client, after trusted proxies; "" where it is not known."""
     return scope["client"][0] if scope.get("client") else ""
 
 
@@ -164,6 +190,17 @@ def _adding_headers(added: Mapping[str, str], send: Send) -> Send:
         await send(message)
 
     return send_with_headers
+
+
+def session_token(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """Return the token in the cookie of a session; None without the cookie."""
+    for name, value in headers:
+        if name == b"cookie":
+            for cookie in value.decode("latin-1").split(";"):
+                key, _, token = cookie.strip().partition("=")
+                if key == SESSION_COOKIE and token:
+                    return token
+    return None
 
 
 def _credential(headers: list[tuple[bytes, bytes]]) -> str | None:

@@ -19,12 +19,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.middleware.auth import MCP_PATH, Authenticator
 from api.problems import problem_response
 from api.request_log import SAFE_METHODS
+from api.same_origin import is_foreign
 from errors import AppError
 from settings import is_loopback
 
 # The Host headers that are remembered as known: names with ports.
 MAX_KNOWN_HOSTS = 100
-_FOREIGN_SITES = {b"cross-site", b"same-site"}
 UNKNOWN_HOST = "this server is not known by that name: use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS"
 FOREIGN_ORIGIN = "web pages of other origins may not call this server: add the origin to CORS_ORIGINS"
 
@@ -56,7 +56,7 @@ class BrowserGuard:
             if keyless and host not in self._known_hosts and not self._is_known_host(host):
                 await problem_response(421, "Misdirected request", UNKNOWN_HOST)(scope, receive, send)
                 return
-            if scope["method"] not in SAFE_METHODS and self._is_foreign(headers, host):
+            if scope["method"] not in SAFE_METHODS and is_foreign(headers, origins=self._origins):
                 await problem_response(403, "Forbidden", FOREIGN_ORIGIN)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -73,15 +73,6 @@ class BrowserGuard:
         if known and len(self._known_hosts) < MAX_KNOWN_HOSTS:
             self._known_hosts.add(host)
         return known
-
-    def _is_foreign(self, headers: dict[bytes, bytes], host: str) -> bool:
-        """Return True if the request comes from a page whose origin may not call."""
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin in self._origins or "*" in self._origins:
-            return False
-        if origin:
-            return origin not in {f"http://{host}", f"https://{host}"}
-        return headers.get(b"sec-fetch-site") in _FOREIGN_SITES
 
 
 class Cors(CORSMiddleware):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import IndexBuildsDep, JobQueueDep, SettingsDep
+from api.dependencies import IndexBuildsDep, JobQueueDep, PageFilesDep, SettingsDep
+from api.page_files import INDEX
 from api.problems import openapi_problems, problem_response
 from api.routes.index_versions import IndexView, index_view
 from client.files import data_dir
@@ -64,10 +65,11 @@ class Ready(BaseModel):
     )
 
 
-@router.get("/")
-async def greeting() -> Greeting:
-    """Confirm that the server runs."""
-    return Greeting()
+@router.get("/", response_model=Greeting, responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}})
+async def greeting(request: Request, files: PageFilesDep) -> Greeting | Response:
+    """Confirm that the server runs; to a browser, which accepts text/html, return the page."""
+    page = files.response(request, INDEX) if "text/html" in request.headers.get("accept", "") else None
+    return page or Greeting()
 
 
 @router.get("/favicon.ico", include_in_schema=False, status_code=204)

@@ -158,6 +158,14 @@ def provider_dialect(digest: str) -> str:
     return f"rag:provider:dialect:{digest}"
 
 
+# --- Sessions ---
+
+
+def session(digest: str) -> str:
+    """Return the key of a browser's session, the id of its API key; `digest` is the hash of the session's token."""
+    return f"rag:session:{digest}"
+
+
 # --- The deployment ---
 
 # Its id, as SQL and the Qdrant server have it too.

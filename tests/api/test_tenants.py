@@ -29,7 +29,7 @@ from tests.support.openai_stub import serving
 from tests.support.processes import wait_until
 
 Call = tuple[str, str]
-OPEN = {("GET", "/"), ("GET", "/health"), ("GET", "/ready")}
+OPEN = {("GET", "/"), ("GET", "/health"), ("GET", "/ready"), ("POST", "/session"), ("DELETE", "/session")}
 ASK: set[Call] = {
     ("POST", "/chat"),
     ("POST", "/chat/batch"),
