@@ -14,6 +14,8 @@ AppError
 │   ├── BatchNotFound          404
 │   ├── JobExpired             410
 │   ├── UploadNotFound         404
+│   ├── KeyNotFound            404, an unknown API key
+│   ├── AdminKeyMissing        409, the first key must have the scope admin
 │   ├── NoKeyNeeded            409, a session of a server that asks for no key
 │   ├── PageNotFound           404, a file has no such page, or no picture of the page
 │   ├── WebhookNotFound        404, an unknown endpoint or delivery
@@ -155,6 +157,16 @@ class JobExpired(RequestError):
 class UploadNotFound(RequestError):
     status = 404
     title = "Upload not found"
+
+
+class KeyNotFound(RequestError):
+    status = 404
+    title = "Key not found"
+
+
+class AdminKeyMissing(RequestError):
+    status = 409
+    title = "Admin key missing"
 
 
 class NoKeyNeeded(RequestError):

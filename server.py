@@ -26,7 +26,22 @@ from api.page_files import PageFiles
 from api.plain_requests import PlainAnswers
 from api.pools import Pools
 from api.request_log import RequestLog
-from api.routes import batches, chat, events, health, index_versions, jobs, page, pages, sessions, uploads, webhooks
+from api.routes import (
+    batches,
+    chat,
+    events,
+    health,
+    index_versions,
+    jobs,
+    keys,
+    page,
+    pages,
+    sessions,
+    stats,
+    uploads,
+    webhooks,
+)
+from api.routes import settings as settings_route
 from api.v1 import bodies as v1_bodies
 from api.v1 import chat_completions as v1_chat
 from api.v1 import models as v1_models
@@ -121,6 +136,9 @@ def create_app(settings: Settings) -> FastAPI:
         health,
         sessions,
         page,
+        keys,
+        settings_route,
+        stats,
         v1_models,
         v1_responses,
         v1_chat,
@@ -171,8 +189,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         database = Database(settings)
         upload_repository, files = UploadRepository(database), open_file_store(settings)
         queue = JobQueue.from_settings(settings, settings.queue_url)
-        pools, api_keys, sessions = Pools(), ApiKeyRepository(database), SessionStore(queue.valkey)
-        keys = ApiKeyCache(api_keys)
+        pools, api_keys, session_store = Pools(), ApiKeyRepository(database), SessionStore(queue.valkey)
+        key_cache = ApiKeyCache(api_keys)
         documents = _open_documents(settings, upload_repository, files, queue, pools)
         page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
@@ -188,7 +206,7 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             checks = (check_queue, documents.reconcile_unfinished, builds.supervise, page_views.trim)
             stack.push_async_callback(_end, asyncio.create_task(_reconcile_forever(checks)))
             await asyncio.to_thread(database.prepare)
-            await stack.enter_async_context(keys.refreshed())
+            await stack.enter_async_context(key_cache.refreshed())
             yield AppState(
                 settings=settings,
                 queue=queue,
@@ -199,9 +217,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 builds=builds,
                 webhooks=relay.store,
                 quotas=Quotas(settings, queue.valkey),
-                authenticator=Authenticator(settings, keys, sessions),
+                authenticator=Authenticator(settings, key_cache, session_store),
                 api_keys=api_keys,
-                sessions=sessions,
+                sessions=session_store,
                 page_files=PageFiles(),
                 pools=pools,
                 mcp=mcp_endpoint,

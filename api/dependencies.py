@@ -31,6 +31,8 @@ from schemas import Caller, KeyScope
 from settings import Settings
 from webhooks.store import WebhookStore
 
+_PROXY_HEADERS = ("x-forwarded-for", "x-forwarded-host", "forwarded", "via")
+
 
 class AppState(TypedDict):
     """The objects that live as long as the app. Each request reads them from `request.state`."""
@@ -112,6 +114,21 @@ def require_scope(*scopes: KeyScope) -> Any:
 
 # The dependencies of a route that a caller with either scope may use.
 ANY_SCOPE = [require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
+
+
+async def _require_operator(request: Request, caller: CallerDep, settings: SettingsDep) -> None:
+    """Admit admins; while no key is asked for, admit this machine, if no reverse proxy has sent the request on."""
+    if caller.has_scope(KeyScope.ADMIN):
+        return
+    anonymous = not await request.state.authenticator.requires_key()
+    if anonymous and settings.on_loopback and not any(name in request.headers for name in _PROXY_HEADERS):
+        return
+    logs.audit("refused", status=Forbidden.status, needs=[KeyScope.ADMIN])
+    raise Forbidden("only an admin may do this: send a key with the scope admin")
+
+
+# The dependencies of a route of whoever runs the service.
+OPERATOR = [Depends(_require_operator)]
 
 
 class ScopedRoute(APIRoute):

@@ -49,13 +49,20 @@ OWN: set[Call] = {
     ("POST", "/webhooks"),
     ("GET", "/webhooks/secret"),
     ("GET", "/jobs"),
+    ("GET", "/stats"),
     ("GET", "/uploads"),
     ("GET", "/webhooks"),
     ("GET", "/webhooks/deliveries"),
 }
 
 # Calls about everybody's resources.
-OF_ADMINS: set[Call] = {("POST", "/uploads/reindex")}
+OF_ADMINS: set[Call] = {
+    ("POST", "/uploads/reindex"),
+    ("GET", "/keys"),
+    ("POST", "/keys"),
+    ("DELETE", "/keys/{key_id}"),
+    ("GET", "/settings"),
+}
 
 
 @dataclass
@@ -92,6 +99,8 @@ class World:
             body = {"json": {"questions": [{"query": "Why?"}]}}
         if what == ("POST", "/uploads"):
             body = {"files": {"file": (f"{uuid.uuid4()}.txt", b"text of somebody" + uuid.uuid4().bytes.hex().encode())}}
+        if what == ("POST", "/keys"):
+            body = {"json": {"name": "another"}}
         if what == ("POST", "/webhooks"):
             body = {"json": {"url": "https://example.com/hook"}}
         return self.api.request(method, path.format(page=1, **ids), params=params, headers=headers, **body)  # type: ignore[arg-type]
@@ -108,7 +117,9 @@ def world(make_settings: MakeSettings, valkey_url: str, valkey: Redis, pdf: Path
     with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=20) as api:
         paths = api.get("/openapi.json").json()["paths"]
         calls = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+        spare, _ = ApiKeyRepository(database).create("spare", user_id="alice", scopes=DEFAULT_SCOPES)
         alice = _furnish(api, valkey, pdf, bearer(token("alice")))
+        alice.ids["key_id"] = spare.key_id
         yield World(api, alice, ApiKeyRepository(database), [what for what in calls if what not in OPEN])
     database.close()
 
@@ -223,6 +234,7 @@ ABSENT = {
     "job_id": "ffffffff-0000-4000-8000-000000000001",
     "batch_id": "01a00000-0000-7000-8000-000000000002",
     "upload_id": "01a00000-0000-7000-8000-000000000003",
+    "key_id": "01a00000-0000-7000-8000-000000000004",
 }
 
 
