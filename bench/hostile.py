@@ -16,7 +16,7 @@ from pathlib import Path
 from errors import DocumentError
 from rag.ingest import extraction
 from rag.ingest.extraction import ExtractionLimits, ResourceUsage, close_readers, read_document
-from rag.ingest.readers import PDF
+from rag.ingest.media_types import PDF
 from tests.support.hostile_pdfs import STRUCTURES
 from tests.support.hostile_streams import STREAMS
 from tests.support.hostile_texts import TEXTS

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from documents.discovery import find_documents
-from documents.media_types import detect
 from errors import DocumentError, InvalidRequest
 from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
@@ -22,6 +21,7 @@ from rag.eval.metrics import Outcome, Question, pages_found, read_questions, sum
 from rag.eval.report import figures, html_report
 from rag.ingest.extraction import file_errors
 from rag.ingest.indexing import index_document
+from rag.ingest.media_types import detect
 from schemas import MAX_K, Answer, Document, Indexed, Progress, Query
 from settings import Settings, load_settings
 

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from documents.media_types import detect
 from errors import DocumentError
+from rag.ingest.formats.ocr import is_installed
+from rag.ingest.media_types import IMAGES, detect
 
 MAX_NAMED = 5
+_NO_OCR = "an image, and tesseract-ocr is not installed"
 _NOT_A_FILE = "neither a file nor a folder"
 _REASONS = {"unsupported": "not a document", "not_a_pdf": "not a PDF", "empty": "empty"}
 
@@ -101,12 +103,12 @@ def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
         return _os_reason(error)
     try:
         with Path(entry.path).open("rb") as file:
-            detect(file, entry.name)
+            kind = detect(file, entry.name)
     except DocumentError as error:
         return _REASONS.get(error.reason, error.reason)
     except OSError:
         return None  # indexing the file will fail with the reason
-    return None
+    return _NO_OCR if kind in IMAGES and not is_installed() else None
 
 
 def _os_reason(error: OSError) -> str:

@@ -13,8 +13,8 @@ from documents.threads import InThread
 from errors import DocumentError, PageNotFound
 from rag.ingest.boxes import Box, boxes_of, find_quote
 from rag.ingest.extraction import ExtractionLimits
+from rag.ingest.media_types import PDF
 from rag.ingest.page_views import PageView, page_picture, page_view
-from rag.ingest.readers import PDF
 from schemas import Upload
 from settings import VERSION, Settings
 

@@ -21,7 +21,6 @@ from client.rq.records import PROCESS_PDF, REMOVE_UPLOAD
 from client.rq_client import JobQueue, too_many_jobs
 from client.sql.uploads import CANCELLED, UploadRepository
 from documents.incoming import MeasuredFile, clean_name
-from documents.media_types import detect
 from documents.threads import InThread
 from errors import (
     AppError,
@@ -34,6 +33,7 @@ from errors import (
     UploadNotReady,
     rate_limit_headers,
 )
+from rag.ingest.media_types import detect
 from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
 
 # A row younger than this may be between its commit and the submission of its job.

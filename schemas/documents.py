@@ -21,10 +21,15 @@ class UploadStatus(StrEnum):
 
 
 class PageWarning(Frozen):
-    """Text of a page that is missing. `reason` is one of `unreadable_text`, `no_text`, `ocr_failed`, `xfa_form`."""
+    """Text of a page that is missing. `reason` is one of `unreadable_text`, `no_text`, `ocr_failed`, `xfa_form`.
+
+    For a file inside the upload that cannot be read, it is a reason for which an upload fails; `page_label` names the
+    file.
+    """
 
     page: int
     reason: str
+    page_label: str = ""
 
 
 class Upload(Frozen):
@@ -96,7 +101,8 @@ class Page(Frozen):
 
     `headings` are the offsets of the headings in the text, from files that mark them; None where the layout of the page
     has to tell. `warning` says for programs why text of the page is missing, such as `unreadable_text`. `words` are the
-    places of words that were read by OCR, packed by rag/text/word_boxes.py.
+    places of words that were read by OCR, packed by rag/text/word_boxes.py. `begins`: a file inside the
+    file begins here.
     """
 
     number: int
@@ -105,6 +111,7 @@ class Page(Frozen):
     headings: tuple[int, ...] | None = None
     warning: str = ""
     words: bytes = b""
+    begins: bool = False
 
 
 class Chunk(Frozen):

@@ -58,7 +58,7 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
     index = 0
     section = ""
     for page, page_lines, opening in _with_opening(body_lines(pages)):
-        pieces, section = _pieces(page.text, page_lines, section)
+        pieces, section = _pieces(page.text, page_lines, "" if page.begins else section)
         for number, part in enumerate(_packed(pieces)):
             start, end = part[0].start, part[-1].end
             yield Chunk(

@@ -9,14 +9,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from errors import DocumentError
 from rag.ingest.formats.ocr import WALL_SECONDS as OCR_WALL_SECONDS
+from rag.ingest.media_types import CONTAINERS, PDF
 from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timeout_error
-from rag.ingest.readers import PDF
 from schemas import Page
 
 __all__ = ["DocumentPages", "ExtractionLimits", "ResourceUsage", "close_readers", "file_errors", "read_document"]
@@ -29,6 +29,8 @@ MAX_CPU_FACTOR = 2
 # The wall-clock seconds to wait for all readers of a file, as a multiple of `cpu_seconds`: 25 s by default. More than
 # MAX_CPU_FACTOR, because a process on a busy machine waits for the CPU, too.
 WAIT_FACTOR = 2.5
+# A file that holds files may take this multiple of the time.
+CONTAINER_FACTOR = 6
 _CPU_SIGNALS: Final = (-24, -9)  # SIGXCPU, and SIGKILL at the hard limit
 _FAULT_SIGNALS: Final = (-signal.SIGSEGV, -signal.SIGFPE)
 _MiB = 1024 * 1024
@@ -69,7 +71,10 @@ class ResourceUsage:
 
 @dataclass(frozen=True, slots=True)
 class DocumentPages:
-    """The pages of an open file. `pages` can be iterated once and holds one page in memory at a time."""
+    """The pages of an open file. `pages` can be iterated once and holds one page in memory at a time.
+
+    Of a file that holds files, `page_count` is the number of these: there are at least as many pages.
+    """
 
     page_count: int
     pages: Iterator[Page]
@@ -104,6 +109,8 @@ def read_document(
 
     """
     limits = limits or ExtractionLimits()
+    if media_type in CONTAINERS:
+        limits = replace(limits, cpu_seconds=limits.cpu_seconds * CONTAINER_FACTOR)
     _check_head(path, media_type)
     items = _read(path, media_type, limits, usage or ResourceUsage())
     count = next(items)
@@ -127,13 +134,11 @@ def _read(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
                         count = item
                         yield count
                     continue
-                if done == count:  # the second reader finds more pages than the first one counted
+                if done == count and reader == "pypdf":  # the second reader finds more pages than the first one counted
                     break
                 done += 1
                 text_bytes += len(item.text.encode())
-                if text_bytes > limits.max_text_bytes:
-                    limit = limits.max_text_bytes // _MiB
-                    raise DocumentError("too_large", f"the file holds more than {limit} MiB of text (MAX_TEXT_MB)")
+                _check_size(done, text_bytes, limits, media_type)
                 yield item
         except ReaderFailed as failed:
             # `too_large` tells the user more than the error of the second reader.
@@ -143,6 +148,15 @@ def _read(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
             return
     if failure is not None:
         raise failure
+
+
+def _check_size(pages: int, text_bytes: int, limits: ExtractionLimits, media_type: str) -> None:
+    """Raise DocumentError for too many pages so far, or too much text."""
+    if media_type in CONTAINERS and pages > limits.max_pages:
+        raise _too_long(f"more than {limits.max_pages}", limits)
+    if text_bytes > limits.max_text_bytes:
+        limit = limits.max_text_bytes // _MiB
+        raise DocumentError("too_large", f"the file holds more than {limit} MiB of text (MAX_TEXT_MB)")
 
 
 def _read_with(
@@ -207,6 +221,7 @@ def _page(number: int, body: bytes) -> Page:
         text=text.decode(errors="ignore"),
         headings=known.get("headings"),
         warning=str(known.get("warning", "")),
+        begins=bool(known.get("begins")),
         words=base64.b64decode(known.get("words", "")),
     )
 
@@ -242,6 +257,10 @@ def frames_of(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceU
 def _too_many_pages(count: int, reader: str, limits: ExtractionLimits) -> DocumentError | None:
     if count <= limits.max_pages or reader not in PDF_READERS:
         return None
+    return _too_long(str(count), limits)
+
+
+def _too_long(count: str, limits: ExtractionLimits) -> DocumentError:
     return DocumentError("too_long", f"the file has {count} pages; at most {limits.max_pages} are taken (MAX_PAGES)")
 
 

@@ -12,6 +12,7 @@ from observability.commands import script
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
 from rag.ingest.formats.ocr import is_installed
+from rag.text.page_names import is_place
 from schemas import Chunk, Document, Indexed, Page, PageWarning, Progress, SearchFilter
 
 # The number of texts embedded in one call. OpenAI takes 2,048 texts and 300,000 tokens; 64 chunks are about 15,000
@@ -89,7 +90,7 @@ def index_document(
     return Indexed(
         upload_id=document.upload_id,
         name=document.name,
-        pages=document_pages.page_count,
+        pages=max(document_pages.page_count, noted.count),
         chunks=stored,
         warnings=tuple(noted.warnings[:MAX_WARNINGS]),
     )
@@ -101,12 +102,15 @@ class _Noted:
     def __init__(self, pages: Iterable[Page]) -> None:
         self._pages = pages
         self._readable = 0
+        self.count = 0
         self.warnings: list[PageWarning] = []
 
     def __iter__(self) -> Iterator[Page]:
         for page in self._pages:
+            self.count += 1
             if page.warning:
-                self.warnings.append(PageWarning(page=page.number, reason=page.warning))
+                label = page.label if is_place(page.label) else ""
+                self.warnings.append(PageWarning(page=page.number, reason=page.warning, page_label=label))
             self._readable += page.warning != UNREADABLE and bool(page.text.strip())
             yield page
 
@@ -131,6 +135,7 @@ def _no_text(upload_id: str) -> str:
 def _with_progress(pages: Iterable[Page], total: int, report: ProgressCallback) -> Iterator[Page]:
     """Yield the pages; report a page as done when the next page is requested."""
     for done, page in enumerate(pages):
+        total = max(total, done + 1)  # a file that holds files has more pages than files
         report(Progress(stage="indexing", done=done, total=total))
         yield page
     report(Progress(stage="indexing", done=total, total=total))

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from errors import DocumentError
 from rag.ingest.boxes import Run
 from rag.ingest.extraction import PDF_READERS, ExtractionLimits, ResourceUsage, frames_of, to_error
+from rag.ingest.media_types import PDF
 from rag.ingest.reader_pool import ReaderFailed, reader_process
-from rag.ingest.readers import PDF
 from schemas import Frozen
 
 PictureKind = Literal["webp", "png"]

@@ -218,6 +218,8 @@ def _write_page(output: int, page: PageText) -> None:
         head["headings"] = page.headings
     if page.warning:
         head["warning"] = page.warning
+    if page.begins:
+        head["begins"] = True
     if page.words:
         head["words"] = base64.b64encode(pack(page.words)).decode()
     data = json.dumps(head).encode()

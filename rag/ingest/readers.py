@@ -13,20 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, PageText, pages_of_blocks, parts
+from rag.ingest.formats.blocks import Block, File, PageText, pages_of_blocks, parts
 from rag.ingest.formats.ocr import Recognizer
+from rag.ingest.media_types import (
+    CONTAINERS,
+    CSV,
+    DOCX,
+    EPUB,
+    HTML,
+    IMAGES,
+    JSON,
+    JSON_LINES,
+    MARKDOWN,
+    ODS,
+    PDF,
+    PPTX,
+    TSV,
+    XLS,
+    XLSX,
+)
 from rag.text.invisible import strip_invisible
-
-PDF = "application/pdf"
-DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-XLS = "application/vnd.ms-excel"
-ODS = "application/vnd.oasis.opendocument.spreadsheet"
-PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
-CSV = "text/csv"
-TSV = "text/tab-separated-values"
-HTML = "text/html"
-MARKDOWN = "text/markdown"
 
 # A text file may be larger than its text by this factor: UTF-16 doubles the size, markup adds to it.
 FILE_BYTES_PER_TEXT_BYTE = 4
@@ -49,13 +55,39 @@ def read_pages(
         return _pypdf(path, skip)
     if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader not in _PACKED:
         raise DocumentError("too_large", "the file holds more text than is allowed (MAX_TEXT_MB)")
-    if reader in _BLOCKS:
-        pages = list(pages_of_blocks(_BLOCKS[reader](path)))
-    else:
-        pages = list(_PAGES.get(reader, _plain)(path))
+    if reader in CONTAINERS:
+        from rag.ingest.formats.members import Members
+
+        members = Members(lambda kind, file: _member_pages(kind, file, recognizer), size=path.stat().st_size)
+        count, streamed = members.open(reader, path)
+        return count, islice(streamed, skip, None)
+    if reader in IMAGES:
+        from rag.ingest.formats.images import read_image
+
+        count, streamed = read_image(path, recognizer)
+        return count, islice(streamed, skip, None)
+    pages = list(_pages_of(reader, path))
     if not any(page.text for page in pages):
         raise DocumentError("empty", "the file holds no text")
     return len(pages), iter(pages[skip:])
+
+
+def _member_pages(kind: str, file: File, recognizer: Recognizer) -> Iterator[PageText]:
+    """Yield the pages of a file inside another."""
+    if kind == PDF:
+        from rag.ingest.formats.pdf import read_pdfium
+
+        yield from read_pdfium(file, 0, recognizer)[1]
+    elif kind in IMAGES:
+        from rag.ingest.formats.images import read_image
+
+        yield from read_image(file, recognizer)[1]
+    else:
+        yield from _pages_of(kind, file)
+
+
+def _pages_of(kind: str, file: File) -> Iterator[PageText]:
+    return pages_of_blocks(_BLOCKS[kind](file)) if kind in _BLOCKS else _PAGES.get(kind, _plain)(file)
 
 
 def _pypdf(path: Path, skip: int) -> tuple[int, Iterator[PageText]]:
@@ -97,7 +129,7 @@ def _langchain_documents(path: Path) -> Iterator[Any]:
         raise DocumentError("broken", "the PDF is broken: its pages cannot be read") from None
 
 
-def _plain(path: Path) -> Iterator[PageText]:
+def _plain(path: File) -> Iterator[PageText]:
     from rag.ingest.formats.encodings import decode
 
     text = decode(path.read_bytes())
@@ -106,55 +138,76 @@ def _plain(path: Path) -> Iterator[PageText]:
     return (PageText("", part) for part in parts(text))
 
 
-def _markdown(path: Path) -> list[Block]:
+def _markdown(path: File) -> list[Block]:
     from rag.ingest.formats.html import read_markdown
 
     return read_markdown(path)
 
 
-def _html(path: Path) -> list[Block]:
+def _html(path: File) -> list[Block]:
     from rag.ingest.formats.html import read_html
 
     return read_html(path)
 
 
-def _docx(path: Path) -> list[Block]:
+def _docx(path: File) -> list[Block]:
     from rag.ingest.formats.docx import read_docx
 
     return read_docx(path)
 
 
-def _workbook(path: Path) -> Iterator[PageText]:
+def _workbook(path: File) -> Iterator[PageText]:
     from rag.ingest.formats.sheets import read_workbook
 
     return read_workbook(path)
 
 
-def _csv(path: Path) -> Iterator[PageText]:
+def _csv(path: File) -> Iterator[PageText]:
     from rag.ingest.formats.sheets import read_separated
 
     return read_separated(path)
 
 
-def _tsv(path: Path) -> Iterator[PageText]:
+def _tsv(path: File) -> Iterator[PageText]:
     from rag.ingest.formats.sheets import read_separated
 
     return read_separated(path, delimiter="\t")
 
 
-def _slides(path: Path) -> Iterator[PageText]:
+def _slides(path: File) -> Iterator[PageText]:
     from rag.ingest.formats.slides import read_slides
 
     return read_slides(path)
 
 
-_PACKED = (DOCX, XLSX, XLS, ODS, PPTX)
-_PAGES: dict[str, Callable[[Path], Iterator[PageText]]] = {
+def _epub(path: File) -> Iterator[PageText]:
+    from rag.ingest.formats.epub import read_epub
+
+    return read_epub(path)
+
+
+def _json(path: File) -> Iterator[PageText]:
+    from rag.ingest.formats.records import read_json
+
+    return read_json(path)
+
+
+def _json_lines(path: File) -> Iterator[PageText]:
+    from rag.ingest.formats.records import read_json_lines
+
+    return read_json_lines(path)
+
+
+_PACKED = (DOCX, XLSX, XLS, ODS, PPTX, EPUB, *CONTAINERS, *IMAGES)
+_PAGES: dict[str, Callable[[File], Iterator[PageText]]] = {
     XLSX: _workbook,
     XLS: _workbook,
     ODS: _workbook,
     CSV: _csv,
     TSV: _tsv,
     PPTX: _slides,
+    EPUB: _epub,
+    JSON: _json,
+    JSON_LINES: _json_lines,
 }
-_BLOCKS: dict[str, Callable[[Path], list[Block]]] = {DOCX: _docx, HTML: _html, MARKDOWN: _markdown}
+_BLOCKS: dict[str, Callable[[File], list[Block]]] = {DOCX: _docx, HTML: _html, MARKDOWN: _markdown}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 MAX_LABEL_CHARS = 20
-# What the labels of files without pages begin with: "Sheet Q3, rows 2–41", "Slide 4", "Rows 2–41".
-_PLACES = ("Sheet ", "Slide ", "Rows ")
+# What the labels of files without pages begin with: "Sheet Q3, rows 2–41", "Slide 4", "File minutes.pdf, page 2".
+_PLACES = ("Sheet ", "Slide ", "Rows ", "Section ", "Records ", "File ", "Message ")
 _PAGE_WORD = re.compile(r"^(?:page|p\.|pg\.)\s*", re.IGNORECASE)
 # A word such as "iv" or "Cover", or a number with perhaps a word before it and a letter after it: "12", "A-3", "5b".
 # Any other label is a remnant of the program that wrote the file, such as "0page".

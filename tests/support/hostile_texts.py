@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 
-from documents.media_types import DOCX, HTML, MARKDOWN, PLAIN, XLSX
+from rag.ingest.media_types import DOCX, HTML, MARKDOWN, PLAIN, XLSX
 from tests.support.corpus import office
 from tests.support.hostile_pdfs import COSTLY, MENDED, READ
 

@@ -29,9 +29,11 @@ def scan(*lines: str, turned: int = 0) -> Image.Image:
     return image.rotate(turned, expand=True, fillcolor=255)
 
 
-def encoded(image: Image.Image, kind: str, *more: Image.Image) -> bytes:
+def encoded(image: Image.Image, kind: str, *more: Image.Image, **options: bool) -> bytes:
     """Return a picture, and perhaps more of them, as a file such as PNG or TIFF."""
     out = io.BytesIO()
-    frames = {"save_all": True, "append_images": more} if more else {}
-    image.save(out, kind, **frames)
+    if more:
+        image.save(out, kind, save_all=True, append_images=more, **options)
+    else:
+        image.save(out, kind, **options)
     return out.getvalue()

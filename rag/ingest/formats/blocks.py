@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import BinaryIO, Literal
 
 from rag.text.invisible import strip_controls
 from rag.text.word_boxes import WordBox
@@ -16,6 +18,21 @@ _UNSTORABLE = re.compile("[\ud800-\udfff]")
 # Kinds of blocks that stand close together: a line feed separates two of the same kind, a blank line other blocks.
 _CLOSE = ("row", "item")
 
+
+@dataclass(frozen=True, slots=True)
+class InnerFile:
+    """A file inside another file, in memory. It is read like a path."""
+
+    data: bytes
+
+    def read_bytes(self) -> bytes:
+        return self.data
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:  # noqa: ARG002  as of Path
+        return io.BytesIO(self.data)
+
+
+File = Path | InnerFile
 Kind = Literal["text", "heading", "row", "item"]
 
 
@@ -35,7 +52,7 @@ class PageText:
     `label` is printed on the page, or says where a page of a file without pages is ("Sheet Q3, rows 2–40"); "" without
     a label. `headings` are the offsets of the headings in the text; None where the layout has to tell them.
     `warning` is a reason, for programs, why text of this page is missing; "" without one. `words` says where the words
-    of a page stand that was read by OCR.
+    of a page stand that was read by OCR. `begins`: a file inside the file begins here, so no section goes on.
     """
 
     label: str
@@ -43,6 +60,7 @@ class PageText:
     headings: tuple[int, ...] | None = None
     warning: str = ""
     words: tuple[WordBox, ...] = ()
+    begins: bool = False
 
 
 def clean_text(text: str) -> str:
@@ -82,6 +100,11 @@ def parts(text: str) -> Iterator[str]:
                     break
         yield text[start:end]
         start = end
+
+
+def opened(file: File) -> Path | BinaryIO:
+    """Return what libraries open that take a path or an open file."""
+    return file if isinstance(file, Path) else file.open("rb")
 
 
 def one_line(text: str) -> str:

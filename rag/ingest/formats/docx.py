@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from rag.ingest.formats.blocks import Block, one_line
+from rag.ingest.formats.blocks import Block, File, one_line
 from rag.ingest.formats.docx_styles import Numbering, Styles
 from rag.ingest.formats.package import Package, attribute, child, is_on, local, value_of
 from rag.ingest.formats.tables import MAX_CELL_CHARS, table_blocks
@@ -46,7 +45,7 @@ _BOX: Final = "txbxContent"
 _FIRST_ROW: Final = 0x20  # the bit of tblLook
 
 
-def read_docx(path: Path) -> list[Block]:
+def read_docx(path: File) -> list[Block]:
     """Return the blocks of a DOCX file: headers, body, footers. Raises DocumentError."""
     package = Package(path, "DOCX file")
     name = package.main_part()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Final
 
-from rag.ingest.formats.blocks import Block, one_line
+from rag.ingest.formats.blocks import Block, File, one_line
 from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.tables import MAX_CELL_CHARS, table_blocks
 
@@ -45,12 +44,12 @@ MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
 MAX_START = 100_000
 
 
-def read_html(path: Path) -> list[Block]:
+def read_html(path: File) -> list[Block]:
     """Return the blocks of an HTML file."""
     return html_blocks(decode_html(path.read_bytes()))
 
 
-def read_markdown(path: Path) -> list[Block]:
+def read_markdown(path: File) -> list[Block]:
     """Return the blocks of a Markdown file."""
     return markdown_blocks(decode(path.read_bytes()))
 

@@ -6,11 +6,11 @@ import posixpath
 import zipfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from errors import DocumentError
+from rag.ingest.formats.blocks import File, opened
 
 # The size of one unpacked part. As a tree, a part takes about ten times its size.
 MAX_PART_BYTES = 64 * 1024 * 1024
@@ -20,11 +20,11 @@ MAX_PARTS = 20_000
 class Package:
     """An open zip package."""
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, file: File, kind: str) -> None:
         """`kind` names the format in errors, such as "DOCX file"."""
         self.kind = kind
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._zip = zipfile.ZipFile(opened(file))
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
             raise self.broken("it is no zip archive") from None
         infos = self._zip.infolist()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import PageText
+from rag.ingest.formats.blocks import File, PageText, opened
 from rag.ingest.formats.legibility import is_legible
 from rag.ingest.formats.ocr import DPI, MAX_PIXELS, OCR_FAILED, OcrError, Picture, RecognizedText, Recognizer
 from rag.text.word_boxes import WordBox
@@ -39,7 +39,7 @@ _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
 _MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
 
-def read_pdfium(path: Path, skip: int, recognizer: Recognizer) -> tuple[int, Iterator[PageText]]:
+def read_pdfium(path: File, skip: int, recognizer: Recognizer) -> tuple[int, Iterator[PageText]]:
     """Open a PDF; return the number of its pages, and the pages after the first `skip`. Raises DocumentError."""
     from rag.ingest.formats import xfa
 
@@ -53,7 +53,7 @@ def read_pdfium(path: Path, skip: int, recognizer: Recognizer) -> tuple[int, Ite
     return len(document), (reader.page(index) for index in range(skip, len(document)))
 
 
-def open_document(path: Path) -> Any:
+def open_document(path: File) -> Any:
     """Open a PDF. Raises DocumentError."""
     import pypdfium2
 
@@ -68,7 +68,7 @@ def open_document(path: Path) -> Any:
         raise DocumentError("broken", f"the PDF is broken: {reason}") from None
 
 
-def visible_page(path: Path, document: Any, index: int) -> Any:
+def visible_page(path: File, document: Any, index: int) -> Any:
     """Return a page of an open PDF without the text that nobody sees."""
     from rag.ingest.formats.pdf_hidden import UnseenText
 
@@ -77,18 +77,18 @@ def visible_page(path: Path, document: Any, index: int) -> Any:
     return page
 
 
-def _with_header(path: Path) -> Path | bytes:
+def _with_header(path: File) -> Path | bytes:
     """Return the file, or its bytes behind the header that the file lacks."""
     with path.open("rb") as file:
         if b"%PDF-" in file.read(_HEADER_BYTES):
-            return path
+            return path if isinstance(path, Path) else path.read_bytes()
     return b"%PDF-1.7\n" + path.read_bytes()
 
 
 class _Reader:
     """Reads the pages of one open file."""
 
-    def __init__(self, path: Path, document: Any, recognizer: Recognizer) -> None:
+    def __init__(self, path: File, document: Any, recognizer: Recognizer) -> None:
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_hidden import UnseenText
@@ -189,7 +189,7 @@ class _Reader:
             from pypdf import PdfReader
 
             logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-            self._second = PdfReader(self._path)
+            self._second = PdfReader(opened(self._path))
         return self._second
 
 

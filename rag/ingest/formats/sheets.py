@@ -6,11 +6,10 @@ import csv
 import datetime
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened, pages_of_blocks
 from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, is_figure, row_line
 
@@ -22,12 +21,12 @@ _SAMPLE_LINES = 20
 _MAX_CAPTION_ROWS = 5
 
 
-def read_workbook(path: Path) -> Iterator[PageText]:
+def read_workbook(path: File) -> Iterator[PageText]:
     """Yield the pages of the visible sheets of a workbook. Raises DocumentError."""
     import python_calamine
 
     try:
-        workbook = python_calamine.load_workbook(path)
+        workbook = python_calamine.load_workbook(opened(path))
         visible = python_calamine.SheetVisibleEnum.Visible
         table = python_calamine.SheetTypeEnum.WorkSheet
         sheets = [one.name for one in workbook.sheets_metadata if one.visible == visible and one.typ == table]
@@ -42,7 +41,7 @@ def read_workbook(path: Path) -> Iterator[PageText]:
         raise DocumentError("broken", "the workbook is broken: its sheets cannot be read") from None
 
 
-def read_separated(path: Path, *, delimiter: str = "") -> Iterator[PageText]:
+def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
     """Yield the pages of a file of values that are separated by commas, semicolons, tabs or bars."""
     text = decode(path.read_bytes())
     csv.field_size_limit(MAX_FIELD_CHARS)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from rag.ingest.formats.blocks import Block, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks
 from rag.ingest.formats.package import Package, attribute, child, local
 from rag.ingest.formats.tables import table_blocks
 
@@ -14,7 +13,7 @@ _TITLES: Final = ("title", "ctrTitle")
 _NOT_TEXT: Final = ("sldNum", "dt", "sldImg", "hdr", "ftr")
 
 
-def read_slides(path: Path) -> Iterator[PageText]:
+def read_slides(path: File) -> Iterator[PageText]:
     """Yield the slides that are shown. Raises DocumentError."""
     package = Package(path, "PPTX file")
     name = package.main_part()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from documents.media_types import detect
 from errors import DocumentError
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, close_readers, read_document
 from rag.ingest.indexing import _Noted
+from rag.ingest.media_types import detect
 from schemas import Document, Page, PageWarning
-from tests.support.corpus import Sample, office, pages, pdfs, texts, word
+from tests.support.corpus import Sample, folders, office, pages, pdfs, texts, word
 
 KINDS = {
     "text": texts.SAMPLES,
@@ -22,6 +22,7 @@ KINDS = {
     "docx": word.SAMPLES,
     "pdf": pdfs.SAMPLES,
     "office": office.SAMPLES,
+    "folders": folders.SAMPLES,
 }
 # test_ocr.py reads scans; here they are what they are on a machine without tesseract.
 WITHOUT_OCR = ExtractionLimits(ocr_languages="")

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from docx import Document as DocxDocument
 
-from documents.media_types import DOCX, HTML, MARKDOWN, PDF, PLAIN, detect
 from errors import DocumentError, UnsupportedFile
 from rag.ingest import extraction, reader_pool
 from rag.ingest.extraction import ExtractionLimits, ResourceUsage, close_readers, read_document
+from rag.ingest.media_types import DOCX, HTML, MARKDOWN, PDF, PLAIN, detect
 from rag.ingest.reader_pool import ReaderFailed
 from tests.support import hostile
 from tests.support.pdfs import write_pdf

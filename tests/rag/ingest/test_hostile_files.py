@@ -24,7 +24,7 @@ from rag.ingest.extraction import (
     close_readers,
     read_document,
 )
-from rag.ingest.readers import PDF
+from rag.ingest.media_types import PDF
 from settings import Settings
 from tests.support.hostile_pdfs import STRUCTURES, actions
 from tests.support.hostile_streams import STREAMS, shared, shared_work

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from errors import DocumentError
 from rag.ingest.extraction import close_readers, read_document
 from rag.ingest.formats import ocr
 from rag.ingest.formats.ocr import OcrError, Picture, Recognizer
+from rag.ingest.media_types import PDF, detect
 from rag.text.word_boxes import UNITS, WordBox, pack, unpack
 from schemas import Page
 from tests.support.corpus.pdfs import PROSE, drawn, mapped
-from tests.support.scans import LINES, require_tesseract, scan
+from tests.support.scans import LINES, encoded, require_tesseract, scan
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -52,9 +56,9 @@ def text_of_its_own(canvas: Canvas) -> None:
     canvas.drawString(20, 300, "The crane lifts forty tonnes.")
 
 
-def read(path: Path, data: bytes) -> list[Page]:
+def read(path: Path, data: bytes, media_type: str = PDF) -> list[Page]:
     path.write_bytes(data)
-    return list(read_document(path).pages)
+    return list(read_document(path, media_type=media_type).pages)
 
 
 def test_scanned_pages_among_others_are_read_and_the_place_of_each_word_is_kept(tmp_path: Path) -> None:
@@ -82,6 +86,62 @@ def test_a_page_whose_fonts_have_no_map_is_read_as_a_picture(tmp_path: Path) -> 
     require_tesseract()
     (page,) = read(tmp_path / "a.pdf", mapped(PROSE.lower(), lambda char: chr(0xE000 + ord(char))))
     assert (page.warning, "every ship that enters the harbour" in " ".join(page.text.split())) == ("", True)
+
+
+def animated() -> bytes:
+    return encoded(scan(), "GIF", scan("Another frame of words"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "expected"),
+    [
+        ("image/png", lambda: encoded(on_glass(scan()), "PNG"), [LINES]),
+        ("image/jpeg", lambda: encoded(scan(turned=90), "JPEG"), [LINES]),
+        ("image/tiff", lambda: encoded(scan(), "TIFF", scan("The second page")), [LINES, ("The second page",)]),
+        ("image/webp", lambda: encoded(scan().convert("RGB"), "WEBP", lossless=True), [LINES]),
+        ("image/bmp", lambda: encoded(scan().resize((500, 250)), "BMP"), [LINES]),
+        ("image/gif", animated, [LINES, ("Another frame of words",)]),
+    ],
+)
+def test_each_frame_of_an_image_is_a_page(
+    kind: str, data: Callable[[], bytes], expected: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    require_tesseract()
+    assert detect(io.BytesIO(data()), "file") == kind
+    pages = read(tmp_path / "file", data(), kind)
+    assert [" ".join(page.text.split()) for page in pages] == [" ".join(lines) for lines in expected]
+    assert [page.warning for page in pages] == [""] * len(expected)
+
+
+def on_glass(image: Image.Image) -> Image.Image:
+    """Return a picture whose white is transparent, over black."""
+    glass = Image.new("RGBA", image.size, (0, 0, 0, 0))
+    glass.putalpha(ImageOps.invert(image))
+    return glass
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (encoded(Image.new("1", (20_000, 20_000)), "PNG"), "too_large"),
+        (encoded(scan(), "PNG")[:2_000], "broken"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 100, "broken"),
+        (
+            encoded(Image.new("1", (9, 9)), "TIFF", *[Image.new("1", (9, 9))] * 501),
+            "too_long",
+        ),
+    ],
+)
+def test_images_that_cannot_be_read_are_refused_with_the_reason(data: bytes, reason: str, tmp_path: Path) -> None:
+    require_tesseract()
+    with pytest.raises(DocumentError) as caught:
+        read(tmp_path / "file", data, detect(io.BytesIO(data), "file"))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.usefixtures("no_tesseract")
+def test_without_tesseract_an_image_is_warned_of(tmp_path: Path) -> None:
+    assert [page.warning for page in read(tmp_path / "file", encoded(scan(), "PNG"), "image/png")] == ["no_text"]
 
 
 @pytest.mark.usefixtures("no_tesseract")

@@ -21,8 +21,8 @@ from reportlab.pdfgen.canvas import Canvas
 from errors import DocumentError
 from rag.ingest.boxes import Box, PlacedChar, align, boxes_of, find_quote, runs
 from rag.ingest.extraction import ExtractionLimits, read_document
+from rag.ingest.media_types import PDF
 from rag.ingest.page_views import page_picture, page_view
-from rag.ingest.readers import PDF
 
 LIMITS = ExtractionLimits(cpu_seconds=20)
 # A word with this mark before it is part of the quote.

@@ -10,7 +10,7 @@ from pathlib import Path
 import docx
 from reportlab.pdfgen.canvas import Canvas
 
-from rag.ingest.readers import DOCX, HTML, PDF
+from rag.ingest.media_types import DOCX, HTML, PDF
 from tests.support.injected.orders import CALLS, ENCODED, FENCES, LANGUAGES, ORDER, SEND, TURNS, UNSEEN, WORDS, WRITINGS
 
 QUESTION = "When is tea served?"

@@ -1,0 +1,104 @@
+"""Images (PNG, JPEG, TIFF, WebP, BMP, GIF): each frame is a page, read by OCR."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from errors import DocumentError
+from rag.ingest.formats.blocks import File, PageText
+from rag.ingest.formats.legibility import is_legible
+from rag.ingest.formats.ocr import DPI, MAX_PIXELS, OCR_FAILED, OcrError, Picture, Recognizer
+from rag.ingest.formats.pdf import NO_TEXT
+
+# An image of more pixels is not unpacked: it takes 300 MB in colour.
+MAX_IMAGE_PIXELS = 100_000_000
+MAX_FRAMES = 500
+# Words on screens are half as high as those of scans, which is what tesseract has learned.
+_SCREEN_DPI, _MAX_SCREEN_SIDE = 120, 2_000
+
+
+def read_image(file: File, recognizer: Recognizer) -> tuple[int, Iterator[PageText]]:
+    """Open an image; return the number of its frames, and a page for each. Raises DocumentError."""
+    image = _open(file)
+    frames = getattr(image, "n_frames", 1)
+    if frames > MAX_FRAMES:
+        raise DocumentError("too_long", f"the image has {frames} frames; at most {MAX_FRAMES} are taken")
+    return frames, _pages(image, frames, recognizer)
+
+
+def _open(file: File) -> Any:
+    from PIL import Image
+
+    warnings.simplefilter("ignore")  # Pillow warns of bombs, which are refused here
+    try:
+        # From memory: the forks that draw frames would move each other's place in an open file.
+        image = Image.open(io.BytesIO(file.read_bytes()), formats=("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF"))
+        pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = MAX_IMAGE_PIXELS + 1
+    except (OSError, ValueError, SyntaxError):
+        raise DocumentError("broken", "the image is broken: it cannot be opened") from None
+    if pixels > MAX_IMAGE_PIXELS:
+        raise DocumentError("too_large", f"the image has more than {MAX_IMAGE_PIXELS // 1_000_000} million pixels")
+    return image
+
+
+def _pages(image: Any, frames: int, recognizer: Recognizer) -> Iterator[PageText]:
+    failed = 0
+    before = ""
+    for number in range(frames):
+        if not recognizer.languages:
+            yield PageText("", "", None, NO_TEXT)
+            continue
+        try:
+            recognized = recognizer.read(partial(_draw, image, number), dpi=_dpi(image))
+        except OcrError:
+            failed += 1
+            if failed == frames:
+                raise DocumentError("broken", "the image cannot be read: it is broken, or too costly") from None
+            yield PageText("", "", None, OCR_FAILED)
+            continue
+        # The frames of an animation show the same text again and again.
+        if recognized is None or not is_legible(recognized.text) or recognized.text == before:
+            yield PageText("", "", None, NO_TEXT if recognized is None or recognized.text != before else "")
+        else:
+            before = recognized.text
+            yield PageText("", recognized.text, None, "", recognized.words)
+
+
+def _is_of_screen(image: Any) -> bool:
+    resolution = image.info.get("dpi", (0, 0))
+    return max(image.size) <= _MAX_SCREEN_SIDE and float(resolution[0] or 0) < _SCREEN_DPI
+
+
+def _dpi(image: Any) -> int:
+    resolution = float(image.info.get("dpi", (0, 0))[0] or 0)
+    return DPI if _is_of_screen(image) or not 70 <= resolution <= 600 else round(resolution)  # noqa: PLR2004
+
+
+def _draw(image: Any, number: int) -> Picture:
+    """Return a frame in grey, upright, on white paper."""
+    from PIL import Image, ImageOps
+
+    enlarged = 2 if _is_of_screen(image) else 1
+    image.seek(number)
+    frame = ImageOps.exif_transpose(image)
+    if frame.width * frame.height > MAX_IMAGE_PIXELS:
+        raise MemoryError
+    if frame.has_transparency_data:
+        frame = frame.convert("RGBA")
+        paper = Image.new("RGBA", frame.size, "white")
+        paper.alpha_composite(frame)
+        frame = paper
+    frame = ImageOps.autocontrast(frame) if frame.mode.startswith("I") else frame
+    frame = frame.convert("L")
+    scale = min(enlarged, math.sqrt(MAX_PIXELS / max(frame.width * frame.height, 1)))
+    if scale != 1:
+        size = max(round(frame.width * scale), 1), max(round(frame.height * scale), 1)
+        frame = frame.resize(size, Image.Resampling.LANCZOS)
+    return Picture(frame.width, frame.height, frame.tobytes())

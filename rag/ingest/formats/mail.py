@@ -1,0 +1,127 @@
+"""Mail (EML, MBOX): the fields of its head, its text, and its attachments as files of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import Message
+from typing import Any, Final
+
+from errors import DocumentError
+from rag.ingest.formats.blocks import Block, InnerFile, one_line
+from rag.ingest.formats.encodings import decode
+from rag.ingest.formats.html import decode_html, html_blocks
+
+_FIELDS: Final = ("Subject", "From", "To", "Cc", "Date")
+# The separator of messages in an MBOX file: "From ", an address, a date with its year.
+_SEPARATOR = re.compile(rb"^From .{1,200}\d{4}[^\n]{0,20}\r?\n", re.MULTILINE)
+MAX_FIELD_CHARS = 1_000
+# Names for attachments that have none.
+_ENDINGS: Final = {"message/rfc822": ".eml", "text/calendar": ".ics", "text/plain": ".txt", "text/html": ".html"}
+
+
+class Mail:
+    """A message: `subject`, its text as blocks, and its attachments."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises DocumentError for bytes that are no mail."""
+        self._message = message_from_bytes(data, policy=policy.default)
+        if not self._message.keys():
+            raise DocumentError("broken", "the mail is broken: it has no fields")
+        self.subject = _field(self._message, "Subject")
+        self._bodies: list[Any] = []
+        self._files: list[tuple[str, Any]] = []
+        self._sort(self._message)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the fields of the head, the text, and the names of attachments."""
+        for name in _FIELDS:
+            value = _field(self._message, name)
+            if value:
+                yield Block(f"{name}: {value}", "row")
+        if self._files:
+            yield Block(f"Attachments: {', '.join(name for name, _ in self._files)}", "row")
+        for part in self._bodies:
+            data = part.get_payload(decode=True) or b""
+            charset = _safely(part.get_content_charset) or ""
+            if part.get_content_subtype() == "html":
+                text = _decoded(data, charset) if charset else decode_html(data)
+                yield from html_blocks(text)
+            else:
+                yield Block(_decoded(data, charset))
+
+    def attachments(self) -> Iterator[tuple[str, InnerFile]]:
+        """Yield the name and the bytes of each attachment. One at a time is decoded."""
+        for name, part in self._files:
+            if part.get_content_type() == "message/rfc822":
+                inner = part.get_payload()
+                data = inner[0].as_bytes() if isinstance(inner, list) and inner else b""
+            else:
+                data = part.get_payload(decode=True) or b""
+            yield name, InnerFile(data)
+
+    def _sort(self, root: Message) -> None:
+        """Sort the parts into texts and attachments. Of the same text as HTML and plain, the plain one is taken."""
+        waiting: list[Any] = [root]
+        while waiting:
+            part = waiting.pop()
+            kind = part.get_content_type()
+            if part.get_content_maintype() == "multipart" and isinstance(part.get_payload(), list):
+                inner = part.get_payload()
+                if kind == "multipart/alternative":
+                    inner = [_best(inner)] if inner else []
+                waiting += reversed(inner)
+                continue
+            name = one_line(str(_safely(part.get_filename) or ""))
+            is_file = name or part.get_content_disposition() == "attachment"
+            if kind in {"text/plain", "text/html"} and not is_file:
+                self._bodies.append(part)
+            elif kind.startswith("image/") and (part.get("Content-ID") or not is_file):
+                continue  # a picture in the text, such as a logo
+            else:
+                self._files.append((name or _unnamed(part, len(self._files) + 1), part))
+
+
+def messages(data: bytes) -> list[bytes]:
+    """Return the messages of an MBOX file."""
+    starts = [match.span() for match in _SEPARATOR.finditer(data)]
+    ends = [start for start, _ in starts[1:]] + [len(data)]
+    return [data[start:end] for (_, start), end in zip(starts, ends, strict=True)]
+
+
+def _best(parts: list[Any]) -> Any:
+    """Return the plain text among alternatives if it says something, else the last part, which is the richest."""
+    for part in parts:
+        payload = part.get_payload(decode=True) if part.get_content_type() == "text/plain" else None
+        if payload and payload.strip():
+            return part
+    return parts[-1]
+
+
+def _unnamed(part: Any, number: int) -> str:
+    kind = part.get_content_type()
+    inner = part.get_payload()
+    subject = _field(inner[0], "Subject") if kind == "message/rfc822" and isinstance(inner, list) and inner else ""
+    return (subject or f"attachment {number}") + _ENDINGS.get(kind, "")
+
+
+def _field(message: Any, name: str) -> str:
+    return one_line(str(_safely(lambda: message.get(name)) or ""))[:MAX_FIELD_CHARS]
+
+
+def _safely(read: Any) -> Any:
+    """Return what a function returns; None where the email package fails on malformed fields."""
+    try:
+        return read()
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # noqa: BLE001  the package fails in many ways
+        return None
+
+
+def _decoded(data: bytes, charset: str) -> str:
+    try:
+        return decode(data, declared=charset)
+    except DocumentError:
+        return data.decode(errors="replace")

@@ -1,0 +1,214 @@
+"""The media type of a file, by its content. The name decides between kinds of text; only a PDF may be named .pdf."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zipfile
+from typing import BinaryIO
+
+from errors import DocumentError, UnsupportedFile
+
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+XLS = "application/vnd.ms-excel"
+ODS = "application/vnd.oasis.opendocument.spreadsheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+CSV = "text/csv"
+TSV = "text/tab-separated-values"
+HTML = "text/html"
+MARKDOWN = "text/markdown"
+PLAIN = "text/plain"
+EPUB = "application/epub+zip"
+MAIL = "message/rfc822"
+MBOX = "application/mbox"
+JSON = "application/json"
+JSON_LINES = "application/jsonl"
+ZIP = "application/zip"
+PNG, JPEG, TIFF, WEBP, BMP, GIF = "image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"
+IMAGES = (PNG, JPEG, TIFF, WEBP, BMP, GIF)
+# Files that hold files: each of these is read by its own kind.
+CONTAINERS = (ZIP, MAIL, MBOX)
+MEDIA_TYPES = (
+    *(PDF, DOCX, PPTX, XLSX, XLS, ODS, EPUB, CSV, TSV, JSON, JSON_LINES, HTML, MARKDOWN, PLAIN),
+    *(*CONTAINERS, *IMAGES),
+)
+ACCEPTED_KINDS = (
+    "PDF, DOCX, PPTX, XLSX, XLS, ODS, EPUB, CSV, TSV, JSON, JSONL, HTML, Markdown, plain text, mail (EML, MBOX), "
+    "images (PNG, JPEG, TIFF, WebP, BMP, GIF) and ZIP"
+)
+_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+# The first part of an OpenDocument file is its media type, unpacked.
+_OPEN_DOCUMENT = re.compile(rb"^PK\x03\x04.{26}mimetype(?P<type>application/[\w.+-]{1,80}?)PK", re.DOTALL)
+_IMAGE_STARTS = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PNG),
+    (re.compile(rb"\xff\xd8\xff"), JPEG),
+    (re.compile(rb"II\*\0|MM\0\*"), TIFF),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WEBP),
+    (re.compile(rb"GIF8[79]a"), GIF),
+    # The header's size tells a bitmap from a text that begins with "BM".
+    (re.compile(rb"BM.{4}\0\0\0\0.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL), BMP),
+)
+_MAIL_FIELD = re.compile(
+    rb"^(From|To|Subject|Date|Message-ID|Received|MIME-Version|Return-Path)[ \t]*:", re.IGNORECASE | re.MULTILINE
+)
+# A text without the ending of a mail is a mail if its head has so many of these fields.
+_MIN_MAIL_FIELDS = 4
+_MAIN_PARTS = {"word/document.xml": DOCX, "xl/workbook.xml": XLSX, "ppt/presentation.xml": PPTX}
+
+# Parts of zips that are programs.
+_PROGRAM_PARTS = frozenset(("META-INF/MANIFEST.MF", "AndroidManifest.xml", "META-INF/"))
+
+HEAD_BYTES = 64 * 1024
+# Readers look for the header in the first KiB (PDF 1.7, implementation note 13).
+PDF_HEADER_BYTES = 1024
+# Only the directory of a zip is read, at most this many bytes: ten thousand names. Python needs ten times the memory.
+ZIP_LIST_BYTES = 1024 * 1024
+_UNICODE_MARKS = (
+    *(codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+)
+# In UTF-16 without a mark, this share of every other byte is zero where the text is Latin.
+_MIN_ZERO_SHARE = 0.7
+# What may precede the first tag. Matched piece by piece: one pattern with a star around it tries twenty comments in a
+# row in a million ways, and does not end on forty.
+_BEFORE_HTML = re.compile(rb"\s+|<\?xml[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
+_HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNORECASE)
+# Formats whose bytes are text, but not text for reading.
+_TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
+_PDF_OBJECT = re.compile(rb"\b\d{1,7} \d{1,5} obj\b.{0,2000}?\bendobj\b", re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_TEXT_SUFFIXES = (
+    ".txt",
+    ".text",
+    ".md",
+    ".markdown",
+    ".html",
+    ".htm",
+    ".csv",
+    ".tsv",
+    ".log",
+    ".rst",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+)
+
+
+def detect(file: BinaryIO, name: str) -> str:
+    """Return the media type of a file, read from its start. The file is left at its beginning.
+
+    Raises:
+        UnsupportedFile: `unsupported` for a kind that is not accepted, `not_a_pdf` for another kind named .pdf.
+        DocumentError: the file is empty.
+
+    """
+    file.seek(0)
+    head = file.read(HEAD_BYTES)
+    lowered = name.lower()
+    try:
+        if not head:
+            raise DocumentError("empty", "the file is empty")
+        if b"%PDF-" in head[:PDF_HEADER_BYTES]:
+            return PDF
+        if lowered.endswith(".pdf") and _PDF_OBJECT.search(head):
+            return PDF  # the header is missing
+        if lowered.endswith(".pdf"):
+            raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
+        if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+            return _zip_type(file, head)
+        for start, kind in _IMAGE_STARTS:
+            if start.match(head):
+                return kind
+        if head.startswith(_OLE) and lowered.endswith((".xls", ".xlsx")):
+            return XLS
+        return _text_type(head, lowered)
+    finally:
+        file.seek(0)
+
+
+def _zip_type(file: BinaryIO, head: bytes) -> str:
+    open_document = _OPEN_DOCUMENT.match(head)
+    if open_document and open_document["type"].decode() in {ODS, EPUB}:
+        return open_document["type"].decode()
+    try:
+        with zipfile.ZipFile(_BoundedReader(file)) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
+        names = set()
+    for part, media_type in _MAIN_PARTS.items():
+        if {"[Content_Types].xml", part} <= names:
+            return media_type
+    if names and not open_document and not names & _PROGRAM_PARTS and "[Content_Types].xml" not in names:
+        return ZIP
+    raise _unsupported()
+
+
+class _BoundedReader:
+    """A file whose `read` raises OSError after ZIP_LIST_BYTES."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._remaining_bytes = ZIP_LIST_BYTES
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        limit = self._remaining_bytes + 1
+        data = self._file.read(limit if size < 0 else min(size, limit))
+        self._remaining_bytes -= len(data)
+        if self._remaining_bytes < 0:
+            raise OSError("the list of files is too long")
+        return data
+
+
+def _text_type(head: bytes, name: str) -> str:
+    mail = _mail_type(head, name)
+    if mail is not None:
+        return mail
+    if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
+        raise _unsupported()
+    if _starts_as_html(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
+        return HTML
+    kinds = {".md": MARKDOWN, ".markdown": MARKDOWN, ".csv": CSV, ".tsv": TSV, ".json": JSON}
+    kinds |= {".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
+    return next((kind for ending, kind in kinds.items() if name.endswith(ending)), PLAIN)
+
+
+def _mail_type(head: bytes, name: str) -> str | None:
+    """Return the kind of mail that a file is; None for any other file. A mail may hold bytes of any kind."""
+    fields = {field.lower() for field in _MAIL_FIELD.findall(head.partition(b"\n\n")[0].partition(b"\r\n\r\n")[0])}
+    if head.startswith(b"From ") and len(fields) > 1:
+        return MBOX
+    if name.endswith((".eml", ".mbox")):
+        return (MAIL if name.endswith(".eml") else MBOX) if fields else None
+    return MAIL if len(fields) >= _MIN_MAIL_FIELDS and not name.endswith(_TEXT_SUFFIXES) else None
+
+
+def _starts_as_html(head: bytes) -> bool:
+    at = 0
+    while before := _BEFORE_HTML.match(head, at):
+        at = before.end()
+    return _HTML_START.match(head, at) is not None
+
+
+def _is_text(head: bytes, name: str) -> bool:
+    if head.startswith(_UNICODE_MARKS):
+        return True
+    if _CONTROL.search(head):
+        return name.endswith(_TEXT_SUFFIXES) and _is_unmarked_utf16(head)
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return name.endswith(_TEXT_SUFFIXES)  # an older encoding: only the name shows that it is text
+    return True
+
+
+def _is_unmarked_utf16(head: bytes) -> bool:
+    sample = head[: 4096 & -2]
+    odd, even = sample[1::2].count(0), sample[::2].count(0)
+    return max(odd, even) > _MIN_ZERO_SHARE * len(sample) / 2 and min(odd, even) == 0
+
+
+def _unsupported() -> UnsupportedFile:
+    return UnsupportedFile("unsupported", f"files of this kind are not accepted, only {ACCEPTED_KINDS}")
