@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag schemas settings 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
+.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-responses bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -72,6 +72,10 @@ bench-hostile: $(VENV)/installed-dev
 
 bench-watching: $(VENV)/installed-dev
 	$(BIN)/python -m bench.watching
+
+# CPU of a question through /v1 beside one through /chat.
+bench-responses: $(VENV)/installed-dev
+	$(BIN)/python -m bench.responses
 
 # What one user's flood costs the others; FAIR_FLAGS="--at-once 32 --waiting 10000" and more: python -m bench.fair -h
 bench-fair: $(VENV)/installed-dev

@@ -87,6 +87,11 @@ def problem_response(
     return JSONResponse(content, status_code=status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
 
 
+def openai_error(message: str, *, type_: str, param: str | None, code: str) -> dict[str, Any]:
+    """Return the body of an error under /v1, which is no problem document."""
+    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
+
+
 def error_response(error: AppError, settings: Settings | None = None) -> Response:
     """Make the response of an error, with the headers that belong to its kind.
 

@@ -11,11 +11,12 @@ import asyncio
 from typing import Any, ClassVar
 
 from httptools import HttpParserError
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.client_connection import ClientConnection
 from api.middleware.security_headers import COMMON
-from api.problems import problem_response
+from api.problems import openai_error, problem_response
 from settings import Settings
 from settings.stop_times import API_GRACE_SECONDS
 
@@ -24,6 +25,8 @@ MAX_URL_BYTES = 50_000
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
 KEEP_ALIVE_SECONDS = 5
+# Errors of these addresses have the shape of OpenAI's.
+OPENAI_PREFIX = b"/v1/"
 
 _PROBLEMS = {
     400: ("Bad request", "this is not a valid HTTP request"),
@@ -178,7 +181,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self._linger()
 
     def _problem(self, status: int) -> bytes:
-        response = problem_response(status, *_PROBLEMS[status], headers={"Connection": "close"})
+        title, detail = _PROBLEMS[status]
+        closing = {"Connection": "close"}
+        if self.url.startswith(OPENAI_PREFIX):
+            body = openai_error(detail, type_="invalid_request_error", param=None, code="invalid_request_error")
+            response = JSONResponse(body, status_code=status, headers=closing)
+        else:
+            response = problem_response(status, title, detail, headers=closing)
         headers = [*self.server_state.default_headers, *COMMON, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(response.body)])

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from api.problems import openai_error
 from api.v1 import ids
-from api.v1.errors import ApiError, error_body, translate
+from api.v1.errors import ApiError, translate
 from api.v1.response_objects import Asked, citations
 from api.v1.unchecked_text import UncheckedText
 from errors import AppError
@@ -73,7 +74,7 @@ class CompletionStream:
         """Return what becomes of the end of the job."""
         if job.status is not JobStatus.FINISHED:
             error = failed(job.failure or Failure(code="internal", detail="the job failed"))
-            return _sse(error_body(error.detail, type_="server_error", param=None, code=error.code))
+            return _sse(openai_error(error.detail, type_="server_error", param=None, code=error.code))
         answer = Answer.model_validate(job.result)
         last = {
             "content": "" if self._text.given else answer.text,

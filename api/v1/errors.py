@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dependencies import ScopedRoute
-from api.problems import MEDIA_TYPE
+from api.problems import MEDIA_TYPE, openai_error
 from errors import RequestError
 
 PREFIX: Final = "/v1/"
@@ -63,11 +63,6 @@ def invalid(problem: ValidationError) -> RequestValidationError:
     return RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in problem.errors()])
 
 
-def error_body(message: str, *, type_: str, param: str | None, code: str) -> dict[str, Any]:
-    """Return the body of an error."""
-    return {"error": {"message": message, "type": type_, "param": param, "code": code}}
-
-
 class OpenAIRoute(ScopedRoute):
     """A route of /v1: checks scopes before the body is read, and answers an ApiError with its code."""
 
@@ -80,7 +75,7 @@ class OpenAIRoute(ScopedRoute):
                 return await handle(request)
             except ApiError as error:
                 kind = _CODES.get(error.answer_status, _SERVER_ERROR)[1]
-                body = error_body(error.detail, type_=kind, param=error.param, code=error.code)
+                body = openai_error(error.detail, type_=kind, param=error.param, code=error.code)
                 return JSONResponse(body, status_code=error.answer_status)
 
         return handle_errors
@@ -140,7 +135,7 @@ def translate(problem: Mapping[str, Any], status: int) -> tuple[int, dict[str, A
     if status in {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}:
         code = _NOT_FOUND.get(problem["title"], code)
     fields = problem.get("errors") or [{"field": None}]
-    return answered, error_body(problem["detail"], type_=kind, param=fields[0]["field"], code=code)
+    return answered, openai_error(problem["detail"], type_=kind, param=fields[0]["field"], code=code)
 
 
 def _headers(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:

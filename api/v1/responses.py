@@ -53,12 +53,11 @@ async def create(request: Request) -> Response:
     asking = Asking(state.settings, queue, state.documents, state.quotas, state.caller)
     idempotency, job_id = await repeated_request(request, {"kind": "response", **given}, queue)
     job_id = await asking.submit(query, idempotency=idempotency, job_id=job_id, wait_for_uploads=True, after=after)
-    job, asked = await _load(request, job_id, delivering=True)
-    if body.stream:
-        return _stream(request, asked, BEFORE_FIRST)
-    if not body.background:
+    if not body.stream and not body.background:
         job = await wait_for_end(request, job_id)
-    return JsonResponse(response_of(asked, job))
+        return JsonResponse(response_of(Asked.of_query(job, query, public_address(request)), job))
+    job, asked = await _load(request, job_id, delivering=True)
+    return _stream(request, asked, BEFORE_FIRST) if body.stream else JsonResponse(response_of(asked, job))
 
 
 @router.get("/responses/{response_id}")

@@ -15,7 +15,7 @@ from api.v1.errors import ApiError
 from server import create_app
 from settings import Settings
 from tests.api.v1.clients import client_of
-from tests.support.callers import TAKING_TOKENS, token
+from tests.support.callers import TAKING_TOKENS, bearer, token
 from tests.support.openai_stub import serving
 
 
@@ -50,6 +50,21 @@ def test_an_unknown_address_and_a_wrong_method(api: httpx.Client) -> None:
 
 def test_a_body_over_the_limit(api: httpx.Client) -> None:
     assert_error(api.post("/v1/nothing", content=b"x" * 70_000), 413, "request_too_large")
+
+
+def test_a_head_over_the_limits(api: httpx.Client) -> None:
+    assert_error(api.get("/v1/models", headers={"x-a": "b" * 40_000}), 431, "invalid_request_error")
+    assert_error(api.get("/v1/" + "a" * 50_000), 414, "invalid_request_error")
+
+
+def test_a_websocket_is_refused_like_the_request_that_asks_for_it(settings: Settings) -> None:
+    """The refusal must not depend on whether a caller has a key: no WebSocket is open to all."""
+    upgrade = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    upgrade |= {"sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+    with serving_with(settings, **TAKING_TOKENS) as api:
+        assert_error(api.get("/v1/responses", headers=upgrade), 401, "invalid_api_key")
+        assert_error(api.get("/v1/responses", headers=upgrade | bearer(token("ann"))), 405, "invalid_request_error")
+        assert api.get("/mcp", headers=upgrade).status_code == 401
 
 
 def test_an_address_that_is_not_utf8(api: httpx.Client) -> None:
