@@ -97,7 +97,7 @@ def embedded(size: int) -> None:
             store.close()
             started = time.perf_counter()
             store = embedded_store(Path(folder), model="bench", dense=dense, bm25=Bm25Encoder())
-            store.search(words.question(), dense.vector(), SearchFilter(user_id="local"), CANDIDATES)
+            store.search(words.question(), dense.vector(), [SearchFilter(user_id="local")], CANDIDATES)
             print(f"{'':>22}opened, searched and closed in {1000 * (time.perf_counter() - started):.0f} ms")
         finally:
             store.close()
@@ -144,7 +144,7 @@ def measure(name: str, store: VectorStore, words: Words, vectors: RandomVectors,
         again, _ = retrieve(store, questions, chosen, terms)
         started = time.process_time()
         for question, vector in questions.items():
-            store.search(question, vector, chosen, CANDIDATES)
+            store.search(question, vector, [chosen], CANDIDATES)
         search = 1000 * (time.process_time() - started) / len(questions)
         figures = (cpu, again, search, quantile(times, 0.5), quantile(times, 0.95))
         print(f"{label:>35}" + "".join(f"{figure:>15.2f}" for figure in figures))

@@ -7,12 +7,13 @@ are still being removed. Points without a row are never found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from client.sql.uploads import UploadRepository
 from errors import IndexSwitched
 from rag.search.fusion import SearchResults
-from rag.search.retriever import Store
+from rag.search.searches import Store
 from schemas import Chunk, SearchFilter
 
 
@@ -29,17 +30,26 @@ class AccessFilter:
         self._index_version = index_version
 
     def search(
-        self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
-    ) -> SearchResults:
-        """As Store.search. Counts the documents that are not searched yet, unless the filter names uploads."""
-        scope = self._uploads.search_scope(search_filter.user_id)
+        self, question: str, vector: list[float] | None, filters: Sequence[SearchFilter], limit: int
+    ) -> list[SearchResults]:
+        """As Store.search, with filters of one user. Counts the documents that are not searched yet.
+
+        None is counted for a filter that names uploads: such a question is refused until all of them are searched.
+        """
+        [user_id] = {search_filter.user_id for search_filter in filters}
+        scope = self._uploads.search_scope(user_id)
         if scope.index_version != self._index_version:
             raise IndexSwitched
-        search_filter = search_filter.model_copy(update={"hidden": scope.hidden})
-        results = self._store.search(question, vector, search_filter, limit)
-        allowed = results.of_uploads(self._uploads.searchable(search_filter.user_id, results.uploads))
-        named = search_filter.upload_ids is not None  # such a question is refused until all of them are searched
-        return replace(allowed, not_searched=0 if named else scope.not_searched)
+        filters = [search_filter.model_copy(update={"hidden": scope.hidden}) for search_filter in filters]
+        found = self._store.search(question, vector, filters, limit)
+        uploads = self._uploads.searchable(user_id, set().union(*(results.uploads for results in found)))
+        return [
+            replace(
+                results.of_uploads(uploads),
+                not_searched=0 if search_filter.upload_ids is not None else scope.not_searched,
+            )
+            for search_filter, results in zip(filters, found, strict=True)
+        ]
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
         """As Store.neighbours, unfiltered: neighbours belong to the uploads of the chunks, which `search` allowed."""

@@ -45,14 +45,17 @@ class PointFilter:
 
 @dataclass(frozen=True, slots=True)
 class VectorQuery:
-    """One search: the `limit` points whose vector named `using` is nearest to `vector`.
+    """One search: of the points of `where`, the `limit` points whose vector named `using` is nearest to `vector`.
 
+    Inverse document frequencies are those of the points of `corpus`; None means all points of the collection.
     `with_vector` asks for the vectors of the hits instead of their chunks.
     """
 
     using: str
     vector: list[float] | SparseVector
     limit: int
+    where: PointFilter = PointFilter()
+    corpus: PointFilter | None = None
     with_vector: bool = False
 
 
@@ -102,7 +105,7 @@ class Engine(Protocol):
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk | None]:
         """Return the chunks of the points that exist, by id; None for a point that is no chunk."""
 
-    def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
+    def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """Run all queries in one batch; return the hits of each, best first."""
 
     def delete(self, where: PointFilter) -> None:

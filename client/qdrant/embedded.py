@@ -104,11 +104,10 @@ class EmbeddedEngine:
         with self.shard.open() as shard:
             return self._chunks(shard, ids)
 
-    def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
+    def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search."""
-        query_filter = _filter(where)
         with self.shard.open() as shard:
-            batches = shard.query_batch(qdrant.QueryBatchRequest([_request(query, query_filter) for query in queries]))
+            batches = shard.query_batch(qdrant.QueryBatchRequest([_request(query) for query in queries]))
             found = [[(str(point.id), point) for point in points] for points in batches]
             chunks = self._chunks(
                 shard,
@@ -211,11 +210,13 @@ def _payloads(shard: qdrant.EdgeShard, ids: Sequence[str]) -> dict[str, Mapping[
     return {str(record.id): record.payload or {} for record in records}
 
 
-def _request(query: VectorQuery, query_filter: qdrant.Filter) -> qdrant.QueryRequest:
+def _request(query: VectorQuery) -> qdrant.QueryRequest:
+    idf = None if query.corpus is None else qdrant.IdfParams(corpus=_filter(query.corpus))
     return qdrant.QueryRequest(
         limit=query.limit,
         query=qdrant.Query.Nearest(query.vector, using=query.using),
-        filter=query_filter,
+        filter=_filter(query.where),
+        params=None if idf is None else qdrant.SearchParams(idf=idf),
         with_payload=False,  # the chunks come from the cache
         with_vector=[query.using] if query.with_vector else False,
     )

@@ -19,6 +19,7 @@ from client.qdrant.points import (
     USER_FIELD,
 )
 from rag.search.fusion import SearchResults
+from rag.search.names import joined_words
 from schemas import Passage, SearchFilter
 
 # The inverse document frequency is looked up for at most this many terms of a question, which seldom has more than 15.
@@ -48,34 +49,48 @@ def points_of_upload(user_id: str, upload_id: str, place: FieldMatch | FieldRang
     return PointFilter(upload if place is None else (*upload, place))
 
 
-def plan(question: str, vector: list[float] | None, bm25: Bm25Encoder, limit: int) -> list[VectorQuery]:
+def plan(
+    question: str, vector: list[float] | None, search_filter: SearchFilter, bm25: Bm25Encoder, limit: int
+) -> list[VectorQuery]:
     """Return the searches for a question: by its words in chunks, pages and documents, by each term, and by meaning.
 
     `vector` is the embedding of the question, None where search is lexical only. A question of stop words alone
     without a vector has no searches.
     """
+    where, corpus = points_matching(search_filter), corpus_of(search_filter)
     words = bm25.query_vector(question)
     queries = []
     if words.indices:
+        # A name that runs words together, such as BESTBUY_2022.pdf, is found by the words of a question joined.
+        named = bm25.query_vector(f"{question} {' '.join(joined_words(question))}")
         queries += [
-            VectorQuery(SPARSE_VECTOR, words, limit),
-            VectorQuery(PAGE_VECTOR, words, limit),
-            VectorQuery(OPENING_VECTOR, words, MAX_DOCUMENTS),
+            VectorQuery(SPARSE_VECTOR, words, limit, where, corpus),
+            VectorQuery(PAGE_VECTOR, words, limit, where, corpus),
+            VectorQuery(OPENING_VECTOR, named, MAX_DOCUMENTS, where, corpus),
             *(
-                VectorQuery(SPARSE_VECTOR, SparseVector([term], [1.0]), 1, with_vector=True)
+                VectorQuery(SPARSE_VECTOR, SparseVector([term], [1.0]), 1, where, corpus, with_vector=True)
                 for term in sorted(words.indices)[:MAX_TERMS]
             ),
         ]
     if vector is not None:
-        queries.append(VectorQuery(DENSE_VECTOR, vector, limit))
+        queries.append(VectorQuery(DENSE_VECTOR, vector, limit, where))
     return queries
+
+
+def corpus_of(search_filter: SearchFilter) -> PointFilter:
+    """Return the filter of the points over which document frequencies are counted: all pages of what is searched.
+
+    A word that is rare among all documents may be in every chunk of one, such as the name of a company in its report.
+    Counting takes 0.1 to 0.4 ms of CPU a question, with 100 to 10,000 chunks.
+    """
+    return points_matching(search_filter.model_copy(update={"first_page": None, "last_page": None}))
 
 
 def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]]) -> SearchResults:
     """Combine the hits of all searches of a question."""
     sparse: list[Passage] = []
     pages: list[Passage] = []
-    documents: dict[str, float] = {}
+    openings: list[Passage] = []
     idf: dict[int, float] = {}
     dense = None
     for query, hits in zip(queries, hits_by_query, strict=True):
@@ -86,10 +101,10 @@ def gather(queries: Sequence[VectorQuery], hits_by_query: Sequence[Sequence[Hit]
         elif query.using == PAGE_VECTOR:
             pages = _passages(hits)
         elif query.using == OPENING_VECTOR:
-            documents = {passage.chunk.upload_id: passage.score for passage in _passages(hits)}
+            openings = _passages(hits)
         else:
             dense = _passages(hits)
-    return SearchResults(sparse=sparse, dense=dense, pages=pages, documents=documents, idf=idf)
+    return SearchResults(sparse=sparse, dense=dense, pages=pages, openings=openings, idf=idf)
 
 
 def _passages(hits: Sequence[Hit]) -> list[Passage]:

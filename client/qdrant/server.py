@@ -151,15 +151,13 @@ class ServerEngine:
         """As Engine.chunks."""
         return {id_: chunk_of(id_, payload) for id_, payload in self.payloads(ids).items()}
 
-    def search(self, queries: Sequence[VectorQuery], where: PointFilter) -> list[list[Hit]]:
+    def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search, in one request."""
         with _store_errors():
             if not queries:
                 self._client.get_collection(self._collection)
                 return []
-            query_filter = _filter(where)
-            requests = [_request(query, query_filter) for query in queries]
-            responses = self._client.query_batch_points(self._collection, requests)
+            responses = self._client.query_batch_points(self._collection, [_request(query) for query in queries])
         points = [point for response in responses for point in response.points]
         payloads = {str(point.id): point.payload for point in points if point.payload is not None}
         chunks = {id_: chunk_of(id_, payload) for id_, payload in payloads.items()}
@@ -292,11 +290,13 @@ def _vector(vector: list[float] | SparseVector) -> list[float] | models.SparseVe
     return vector
 
 
-def _request(query: VectorQuery, query_filter: models.Filter) -> models.QueryRequest:
+def _request(query: VectorQuery) -> models.QueryRequest:
+    idf = None if query.corpus is None else models.IdfCorpusParams(corpus=_filter(query.corpus))
     return models.QueryRequest(
         query=models.NearestQuery(nearest=_vector(query.vector)),
         using=query.using,
-        filter=query_filter,
+        filter=_filter(query.where),
+        params=None if idf is None else models.SearchParams(idf=idf),
         limit=query.limit,
         with_payload=not query.with_vector,
         with_vector=[query.using] if query.with_vector else False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain, islice
 
 from client.qdrant.base import Engine, FieldRange
 from client.qdrant.bm25 import Bm25Encoder
@@ -66,14 +67,15 @@ class VectorStore:
         return self._dense.embed_query(question) if self._dense else None
 
     def search(
-        self, question: str, vector: list[float] | None, search_filter: SearchFilter, limit: int
-    ) -> SearchResults:
+        self, question: str, vector: list[float] | None, filters: Sequence[SearchFilter], limit: int
+    ) -> list[SearchResults]:
         """Run all searches of a question in one batch, each for up to `limit` chunks. Raises NothingIndexed.
 
-        `vector` is the result of `embed` for the question.
+        `vector` is the result of `embed` for the question. Returns the results of each filter.
         """
-        queries = plan(question, vector, self._bm25, limit)
-        return gather(queries, self.engine.search(queries, points_matching(search_filter)))
+        plans = [plan(question, vector, search_filter, self._bm25, limit) for search_filter in filters]
+        hits = iter(self.engine.search(list(chain.from_iterable(plans))))
+        return [gather(queries, list(islice(hits, len(queries)))) for queries in plans]
 
     def neighbours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Return the chunks before and after each chunk in its upload, ordered by id. Raises NothingIndexed."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from statistics import fmean
 from typing import TypeVar
 
-from rag.ingest.chunking import title_from_name
+from rag.search.names import name_fits
 from rag.search.neighbours import page_key
 from rag.search.relevance import TermExtractor
 from schemas import Chunk, Passage
@@ -23,22 +25,28 @@ class SearchResults:
 
     `sparse` holds the chunks found by words (BM25), `dense` the chunks found by embedding; `dense` is None when search
     is lexical only. `pages` holds the first chunk of each page that was found by the words of the whole page.
-    `documents` maps an upload id to the BM25 score of the document's first pages. `idf` maps each term of the
-    question that some chunk contains to its inverse document frequency in the collection. `not_searched` is the number
-    of documents that are still being indexed, and so were not searched.
+    `openings` holds the first chunk of each document that was found by the words of its first pages. `idf` maps each
+    term of the question that some chunk contains to its inverse document frequency among the chunks that were searched.
+    `not_searched` is the number of documents that are still being indexed, and so were not searched.
     """
 
     sparse: list[Passage] = field(default_factory=list)
     dense: list[Passage] | None = None
     pages: list[Passage] = field(default_factory=list)
-    documents: Mapping[str, float] = field(default_factory=dict)
+    openings: list[Passage] = field(default_factory=list)
     idf: Mapping[int, float] = field(default_factory=dict)
     not_searched: int = 0
 
     @property
+    def names(self) -> dict[str, str]:
+        """The name of each document with a result, by upload id."""
+        found = (passage for ranking in (*_rankings(self), self.openings) for passage in ranking)
+        return {passage.chunk.upload_id: passage.chunk.name for passage in found}
+
+    @property
     def uploads(self) -> set[str]:
         """The ids of all uploads with a result."""
-        return {passage.chunk.upload_id for ranking in _rankings(self) for passage in ranking} | set(self.documents)
+        return set(self.names)
 
     def of_uploads(self, uploads: Collection[str]) -> SearchResults:
         """Return the results that belong to these uploads."""
@@ -46,7 +54,7 @@ class SearchResults:
             sparse=_from_uploads(self.sparse, uploads),
             dense=None if self.dense is None else _from_uploads(self.dense, uploads),
             pages=_from_uploads(self.pages, uploads),
-            documents={upload: score for upload, score in self.documents.items() if upload in uploads},
+            openings=_from_uploads(self.openings, uploads),
             idf=self.idf,
             not_searched=self.not_searched,
         )
@@ -56,30 +64,31 @@ class SearchResults:
 class FusionWeights:
     """The weight of each ranking. Each ranking's scores are first normalized to 0 to 1.
 
-    Tuned on 76 questions about a speech, searched among five documents. Page hit@1 and MRR:
-
-    - words alone 86 %, 0.914; whole pages alone 80 %, 0.885; both 87 %, 0.919;
-    - embeddings alone (all-MiniLM-L6-v2) 71 %, 0.824; embeddings and words 92 %, 0.947;
-    - all three 91 %, 0.945, and the right page is among the first five for every question;
-    - all three fused by rank (RRF, k = 60) 86 %, 0.917; Qdrant's DBSF gives the same as the weighted sum.
-
-    On 74 other PDFs `pages` raised hit@5 from 71 to 82 %, and `document` = 0.4 raised it from 34 to 48 % where the
-    documents resemble each other. Where they differ, as on the speech, `document` costs nothing (MRR 0.943).
+    `document` weighs how well a document fits, `name` how well its name does where a question names documents.
+    Chosen on five kinds of document: a speech, a manual, filings, papers, annual reports; with 250 questions, and as
+    many held out. `make bench-retrieval` compares the rankings.
     """
 
-    dense: float = 0.5
-    sparse: float = 0.5
-    pages: float = 0.5
+    dense: float = 1.0
+    sparse: float = 1.0
+    pages: float = 0.25
     document: float = 0.4
+    name: float = 1.0
 
 
 def fuse(
-    question: str, results: SearchResults, terms: TermExtractor, weights: FusionWeights = FusionWeights()
+    question: str,
+    results: SearchResults,
+    terms: TermExtractor,
+    weights: FusionWeights = FusionWeights(),
+    *,
+    named: Mapping[str, float] | None = None,
 ) -> list[Passage]:
     """Return all chunks of the results, best first, with scores from 0 to 1.
 
     A fused score is the weighted mean of the normalized scores; a chunk that a search did not return scores 0 there.
-    Unlike ranks (RRF), scores keep by how much the best chunk leads.
+    Unlike ranks (RRF), scores keep by how much the best chunk leads. `named` holds how well the names of documents fit
+    the question, where all the results are of documents that it names.
     """
     chunks = {passage.chunk.id: passage.chunk for ranking in _rankings(results) for passage in ranking}
     sparse = _normalize_scores({p.chunk.id: p.score for p in results.sparse})
@@ -95,12 +104,12 @@ def fuse(
         / total
         for id_, chunk in chunks.items()
     }
-    priors = _document_priors(question, results, chunks, scores, terms)
+    if named is not None:
+        priors, weight = named, weights.name
+    else:
+        priors, weight = _document_priors(question, results, chunks, scores, terms), weights.document
     if len(priors) > 1:
-        scores = {
-            id_: (score + weights.document * priors[chunks[id_].upload_id]) / (1 + weights.document)
-            for id_, score in scores.items()
-        }
+        scores = {id_: (score + weight * priors[chunks[id_].upload_id]) / (1 + weight) for id_, score in scores.items()}
     fused = [Passage(chunks[id_], score) for id_, score in scores.items()]
     # Chunks with equal scores are ordered by upload and index, so that both engines return the same ranking.
     return sorted(fused, key=lambda p: (-round(p.score, 6), p.chunk.upload_id, p.chunk.index))
@@ -115,22 +124,40 @@ def _document_priors(
 ) -> dict[str, float]:
     """Return how well each document fits the question, by upload id, normalized to 0 to 1.
 
-    The mean of three scores from 0 to 1: the share of the title's terms that are in the question, the score of the
-    document's first pages, and the fused score of the document's best chunk.
+    The mean of three scores from 0 to 1: how well its name fits, the score of its first pages, and the fused score of
+    its best chunk.
     """
-    question_terms = terms(question)
     names = {chunk.upload_id: chunk.name for chunk in chunks.values()}
-    openings = _normalize_scores({upload: results.documents.get(upload, 0.0) for upload in names})
+    fits = name_fits(question, names, terms)
+    found = {passage.chunk.upload_id: passage.score for passage in results.openings}
+    openings = _normalize_scores({upload: found.get(upload, 0.0) for upload in names})
     best_scores = dict.fromkeys(names, 0.0)
     for id_, score in scores.items():
         upload = chunks[id_].upload_id
         best_scores[upload] = max(best_scores[upload], score)
-    priors = {}
-    for upload, name in names.items():
-        title_terms = terms(title_from_name(name))
-        title_score = len(title_terms & question_terms) / len(title_terms) if title_terms else 0.0
-        priors[upload] = (title_score + openings[upload] + best_scores[upload]) / 3
-    return _normalize_scores(priors)
+    return _normalize_scores(
+        {upload: (fits.get(upload, 0.0) + openings[upload] + best_scores[upload]) / 3 for upload in names}
+    )
+
+
+def join_results(parts: Sequence[SearchResults]) -> SearchResults:
+    """Return the results of separate searches as one; the IDF of a term is the mean of its IDFs."""
+    idf: dict[int, list[float]] = {}
+    for part in parts:
+        for term, value in part.idf.items():
+            idf.setdefault(term, []).append(value)
+    return SearchResults(
+        sparse=_best_first(part.sparse for part in parts),
+        dense=None if parts[0].dense is None else _best_first(part.dense or () for part in parts),
+        pages=_best_first(part.pages for part in parts),
+        openings=_best_first(part.openings for part in parts),
+        idf={term: fmean(values) for term, values in idf.items()},
+        not_searched=max(part.not_searched for part in parts),
+    )
+
+
+def _best_first(rankings: Iterable[Iterable[Passage]]) -> list[Passage]:
+    return sorted(chain.from_iterable(rankings), key=lambda passage: -passage.score)
 
 
 def _from_uploads(passages: list[Passage], uploads: Collection[str]) -> list[Passage]:

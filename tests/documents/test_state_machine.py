@@ -131,7 +131,7 @@ class UploadMachine(RuleBasedStateMachine):
             searched = self.services.index.searched()
             version = searched.version.version_id
             store = AccessFilter(searched.store, self.services.uploads, index_version=version)
-            found = store.search("lighthouse lamp diary sentence", None, SearchFilter(user_id="local"), 50)
+            [found] = store.search("lighthouse lamp diary sentence", None, [SearchFilter(user_id="local")], 50)
             assert not found.uploads & self.deleted
 
     def teardown(self) -> None:

@@ -472,7 +472,7 @@ def test_a_question_in_flight_during_the_switch_is_searched_again(
         store = services.store
         searching = store.search
 
-        def search_during_the_switch(*arguments: Any) -> SearchResults:
+        def search_during_the_switch(*arguments: Any) -> list[SearchResults]:
             found = searching(*arguments)
             build(services)  # and the old collection is gone before the neighbours are read
             return found

@@ -240,11 +240,19 @@ def _vector(value: Any) -> list[float] | SparseVector:
 def _query(body: dict[str, Any]) -> VectorQuery:
     query = body["query"]
     vector = _vector(query.get("nearest", query))
-    return VectorQuery(body["using"], vector, body["limit"], with_vector=bool(body.get("with_vector")))
+    idf = (body.get("params") or {}).get("idf")
+    return VectorQuery(
+        body["using"],
+        vector,
+        body["limit"],
+        _filter(body.get("filter")),
+        None if idf is None else _filter(idf["corpus"]),
+        with_vector=bool(body.get("with_vector")),
+    )
 
 
 def _search(engine: EmbeddedEngine, searches: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    found = engine.search([_query(one) for one in searches], _filter(searches[0].get("filter")))
+    found = engine.search([_query(one) for one in searches])
     payloads = engine.payloads([hit.id for hits in found for hit in hits])
     return [[_point(hit, one, payloads) for hit in hits] for hits, one in zip(found, searches, strict=True)]
 

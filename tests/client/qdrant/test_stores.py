@@ -76,7 +76,7 @@ def chunks(upload: str = "u1", texts: list[str] = TEXTS, user: str = "local", mo
 
 def search(store: VectorStore, question: str, search_filter: SearchFilter, k: int) -> list[Passage]:
     """Return the `k` chunks that fit a question best."""
-    results = store.search(question, store.embed(question), search_filter, max(CANDIDATES, k))
+    [results] = store.search(question, store.embed(question), [search_filter], max(CANDIDATES, k))
     return fuse(question, results, Bm25Encoder().terms)[:k]
 
 

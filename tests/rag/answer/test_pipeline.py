@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +29,12 @@ class FixedStore:
     passages: list[Passage]
     filters: list[SearchFilter] = field(default_factory=list)
 
-    def search(self, question: str, _vector: list[float] | None, chosen: SearchFilter, _limit: int) -> SearchResults:
-        self.filters.append(chosen)
-        return SearchResults(sparse=self.passages, idf=dict.fromkeys(Bm25Encoder().terms(question), 1.0))
+    def search(
+        self, question: str, _vector: list[float] | None, filters: Sequence[SearchFilter], _limit: int
+    ) -> list[SearchResults]:
+        self.filters.extend(filters)
+        idf = dict.fromkeys(Bm25Encoder().terms(question), 1.0)
+        return [SearchResults(sparse=self.passages, idf=idf) for _ in filters]
 
     def neighbours(self, _chunks: list[Chunk]) -> list[Chunk]:
         return []

@@ -39,6 +39,12 @@ REPORTS = {
     "Fennwick_2022_annual_report.pdf": ["Fennwick annual report 2022", "Net revenue for FY2022 was 455 million."],
     "Oakham_2022_annual_report.pdf": ["Oakham annual report 2022", "Net revenue for FY2022 was 93 million."],
 }
+MILLS = [
+    "Form for the year, by A. Ruddock",
+    "Risks: rain, rust and rats.",
+    "Net revenue was 93 million.",
+    "The flour is milled of wheat of the valley. Flour and wheat are stored in silos.",
+]
 QUESTIONS = [
     "How long does the battery last?",
     "What was the net revenue of Oakham in fiscal 2022?",
@@ -112,13 +118,13 @@ def test_all_engines_return_the_same_ranking_and_idf(open_store: Open, search_fi
     for store in stores:
         store.upsert(all_chunks())
     for question in QUESTIONS:
-        results = [store.search(question, store.embed(question), search_filter, 50) for store in stores]
+        results = [store.search(question, store.embed(question), [search_filter], 50)[0] for store in stores]
         expected = results[0]
         for other in results[1:]:
             assert {t: round(w, 3) for t, w in other.idf.items()} == {t: round(w, 3) for t, w in expected.idf.items()}
-            assert {u: round(s, 3) for u, s in other.documents.items()} == {
-                u: round(s, 3) for u, s in expected.documents.items()
-            }
+            assert [(p.chunk.name, round(p.score, 3)) for p in other.openings] == [
+                (p.chunk.name, round(p.score, 3)) for p in expected.openings
+            ]
             assert ranked_pages(other, question) == ranked_pages(expected, question)
 
 
@@ -126,7 +132,7 @@ class TestContract:
     def test_filters_hold_in_every_search(self, store: VectorStore) -> None:
         search_filter = SearchFilter(user_id="local", names=("handbook.pdf",), first_page=5, last_page=6)
         question = "How long does the battery of the lamp last at medium brightness?"
-        results = store.search(question, store.embed(question), search_filter, 50)
+        [results] = store.search(question, store.embed(question), [search_filter], 50)
         assert results.dense is not None
         for passages in (results.sparse, results.dense, results.pages):
             assert passages
@@ -137,6 +143,30 @@ class TestContract:
         assert (best.name, best.page) == ("Oakham_2022_annual_report.pdf", 2)
         best = search(store, "Fennwick revenue 2021", MINE, 3)[0].chunk
         assert (best.name, best.page) == ("Fennwick_2021_annual_report.pdf", 2)
+
+    def test_idf_is_that_of_what_is_searched(self, store: VectorStore) -> None:
+        [oakham] = Bm25Encoder().terms("Oakham")
+        only = SearchFilter(user_id="local", names=("Oakham_2022_annual_report.pdf",))
+        page = only.model_copy(update={"first_page": 2, "last_page": 2})
+        everywhere, inside, on_page = store.search("Oakham revenue", None, [MINE, only, page], 10)
+        assert inside.idf[oakham] < 0.5 < everywhere.idf[oakham]  # the name is in every chunk of its document
+        assert on_page.idf == pytest.approx(inside.idf)
+        assert on_page.sparse[0].score == pytest.approx(inside.sparse[0].score)
+
+    def test_pages_and_documents_that_the_question_names_come_first(self, store: VectorStore) -> None:
+        store.upsert(chunks_of("HAZELGRAINMILLS_2022_10K.pdf", MILLS, model=store.model))
+        retriever = Retriever(store, Bm25Encoder().terms)
+
+        def pages(question: str, k: int = 3) -> list[tuple[str, int]]:
+            found = asyncio.run(retriever.retrieve(Query(query=question, k=k))).passages
+            return [(passage.chunk.name, passage.chunk.page) for passage in found]
+
+        mills = "HAZELGRAINMILLS_2022_10K.pdf"
+        assert pages("What was the net revenue of Hazel Grain Mills?")[0] == (mills, 3)
+        assert pages("What does page 2 say of the net revenue of Hazel Grain Mills?")[0] == (mills, 2)
+        assert pages("What is on page 2 of Hazel Grain Mills?")[0] == (mills, 2)
+        assert pages("Who wrote of the flour and the wheat?", k=2) == [(mills, 4), (mills, 1)]
+        assert (mills, 1) not in pages("How much flour and wheat is there?", k=2)
 
     def test_a_found_chunk_equals_the_stored_chunk(self, store: VectorStore) -> None:
         stored = {chunk.id: chunk.model_dump() for chunk in all_chunks(store.model)}
@@ -159,7 +189,7 @@ class TestContract:
         self, store: VectorStore
     ) -> None:
         terms = Bm25Encoder().terms
-        results = store.search("lamp flicker zzz", None, MINE, 10)
+        [results] = store.search("lamp flicker zzz", None, [MINE], 10)
         [lamp], [flicker], [unknown] = terms("lamp"), terms("flicker"), terms("zzz")
         assert unknown not in results.idf
         assert results.idf[flicker] > results.idf[lamp] > 0
@@ -168,7 +198,7 @@ class TestContract:
         empty = open_store("embedded" if isinstance(store.engine, EmbeddedEngine) else "langchain")
         for question in ("museum", "the of"):
             with pytest.raises(NothingIndexed):
-                empty.search(question, None, MINE, 5)
+                empty.search(question, None, [MINE], 5)
 
 
 def test_langchain_reads_the_collection() -> None:

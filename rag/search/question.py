@@ -1,0 +1,65 @@
+"""What a question asks for: the words to search by, and the places it names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# How an answer is wished for, and where: no passage is found by these words.
+_FORM = re.compile(
+    r"""
+    \(?\b(?:answer|output|response|date)?\s*format\s*:[^\n.?!;)]*\)?          # Format: YYYY-MM-DD
+    | (?:^|(?<=[.?!:;(\n]))\s*(?:please\s+)?(?:answer|respond|reply)\s+(?:only\s+)?(?:in|as|with|using)\b[^.?!:;)\n]*
+    | \b(?:please\s+)?(?:give|provide)\s+(?:a|an|the|your)\s+(?:response|answer)(?:\s+to\s+th(?:e|is)\s+question)?
+    | \bby\s+relying\s+on\s+the\s+details\s+shown\b
+    | \b(?:in|from|of|by|to|on|with)\s+(?:this|the\s+(?:given|provided|attached|uploaded|above))\s+
+      (?:document|file|pdf|text|report|paper|article|page|passage)s?\b
+    | \b(?:in|from|of|by|to)\s+the\s+(?:document|file|pdf)s?\b
+    | \bYYYY\b(?:[-/.]?\bMM\b)?(?:[-/.]?\bDD\b)?
+    | \b(?:as\s+)?an?\s+integer\b
+    | \b(?:rounded|round)\s+(?:your\s+answer\s+)?to\s+(?:the\s+nearest\s+)?\w+(?:\s+decimal(?:\s+place)?s?)?\b
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_PAGE = re.compile(
+    r"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slide)\s*(\d{1,5})(?:\s*(?:-|–|to|and)\s*(\d{1,5}))?\b", re.IGNORECASE
+)
+# What stands on the first page: of such a question its words say little.
+_FIRST_PAGE = re.compile(
+    r"\b(?:titled?|authors?|authored|wrote|written\s+by|published|publication|publisher|dated|"
+    r"(?:date|subject|version|edition)\s+of\s+th(?:e|is))\b",
+    re.IGNORECASE,
+)
+_MARKS = re.compile(r"\s*[(\[]\s*[)\]]|\s+(?=[.?!,;:])")
+_WORD = re.compile(r"[^\W_]")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedQuestion:
+    """A question as it is searched for.
+
+    `asked` is the question, `text` the question without the form of the answer and without places. `pages` are the
+    first and the last page that it names; None for none. `asks_first_page`: about a title, an author, a date.
+    """
+
+    asked: str
+    text: str
+    pages: tuple[int, int] | None = None
+    asks_first_page: bool = False
+
+
+def read_question(question: str) -> SearchedQuestion:
+    """Return what to search for. A question of nothing but form is searched for as it is."""
+    without_form = _FORM.sub(" ", question)
+    place = _PAGE.search(without_form)
+    pages = None
+    if place is not None:
+        first = int(place[1])
+        pages = (first, max(first, int(place[2] or first)))
+    text = " ".join(_MARKS.sub("", _PAGE.sub(" ", without_form)).split())
+    return SearchedQuestion(
+        asked=question,
+        text=text if _WORD.search(text) else question,
+        pages=pages,
+        asks_first_page=bool(_FIRST_PAGE.search(question)),
+    )

@@ -1,0 +1,103 @@
+"""The searches of one question: of everything, of the documents that it names, and of the page that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from rag.search.fusion import SearchResults, fuse, join_results
+from rag.search.names import MAX_NAMED, named_documents
+from rag.search.question import SearchedQuestion
+from rag.search.relevance import TermExtractor
+from schemas import Chunk, Passage, SearchFilter
+
+# What the score of a chunk is multiplied with when the question names another document or page.
+OTHERS = 0.25
+# Words of the context lines of chunks, one of which every chunk of a page has: a search by them finds the whole page.
+PLACE_WORDS = "page slide sheet rows"
+
+
+class Store(Protocol):
+    """Searches chunks by words and by embedding. Raises NothingIndexed and other StoreErrors."""
+
+    def search(
+        self, question: str, vector: list[float] | None, filters: Sequence[SearchFilter], limit: int
+    ) -> list[SearchResults]: ...
+    def neighbours(self, chunks: list[Chunk]) -> list[Chunk]: ...
+
+
+def search(
+    store: Store,
+    terms: TermExtractor,
+    question: SearchedQuestion,
+    vector: list[float] | None,
+    search_filter: SearchFilter,
+    limit: int,
+) -> tuple[SearchResults, list[Passage]]:
+    """Return the results of all searches, and their chunks, fused and best first, with scores from 0 to 1.
+
+    Chunks of documents and pages that the question names come before others.
+    """
+    [results] = store.search(question.text, vector, [search_filter], limit)
+    ranked = fuse(question.text, results, terms)
+    named = named_documents(question.asked, results.names, terms)
+    if named:
+        results = _search_named(store, question, vector, search_filter, limit, named, results)
+        ranked = _before(fuse(question.text, results, terms, named=named), ranked)
+    if question.pages is not None:
+        on_page = _search_pages(store, question, question.pages, vector, _within(search_filter, named), limit)
+        best = [Passage(found.chunk, (1 + found.score) / 2) for found in fuse(question.text, on_page, terms)]
+        ranked = _before(best, ranked)
+    return results, ranked
+
+
+def first_page(store: Store, question: SearchedQuestion, search_filter: SearchFilter, upload: str) -> list[Passage]:
+    """Return the chunks of the first page of an upload, best first."""
+    return _search_pages(store, question, (1, 1), None, _within(search_filter, [upload]), 1).sparse
+
+
+def _search_named(
+    store: Store,
+    question: SearchedQuestion,
+    vector: list[float] | None,
+    search_filter: SearchFilter,
+    limit: int,
+    named: dict[str, float],
+    results: SearchResults,
+) -> SearchResults:
+    """Search up to MAX_NAMED documents each by itself, with its own IDF; more of them together."""
+    groups = [[upload] for upload in named] if len(named) <= MAX_NAMED else [list(named)]
+    filters = [_within(search_filter, group) for group in groups]
+    parts = store.search(question.text, vector, filters, limit)
+    return replace(join_results(parts), not_searched=results.not_searched)
+
+
+def _search_pages(
+    store: Store,
+    question: SearchedQuestion,
+    pages: tuple[int, int],
+    vector: list[float] | None,
+    search_filter: SearchFilter,
+    limit: int,
+) -> SearchResults:
+    """Search pages from the first to the last of `pages`; nothing where the filter excludes them."""
+    first = max(pages[0], search_filter.first_page or 1)
+    last = min(pages[1], search_filter.last_page or pages[1])
+    if first > last:
+        return SearchResults(dense=None if vector is None else [])
+    on_page = search_filter.model_copy(update={"first_page": first, "last_page": last})
+    [results] = store.search(f"{question.text} {PLACE_WORDS}", vector, [on_page], limit)
+    return results
+
+
+def _within(search_filter: SearchFilter, uploads: Sequence[str] | dict[str, float]) -> SearchFilter:
+    """Return the filter for these uploads alone; the filter itself if there are none."""
+    return search_filter.model_copy(update={"upload_ids": tuple(uploads)}) if uploads else search_filter
+
+
+def _before(first: list[Passage], others: list[Passage]) -> list[Passage]:
+    """Return the chunks of both rankings, best first, the scores of the others times OTHERS."""
+    found = {passage.chunk.id for passage in first}
+    rest = [Passage(other.chunk, OTHERS * other.score) for other in others if other.chunk.id not in found]
+    return sorted([*first, *rest], key=lambda passage: -passage.score)
