@@ -193,6 +193,9 @@ class Source(Frozen):
     start: int = Field(0, description="Where the quote begins in the text of the page, in characters.")
     end: int = Field(0, description="Where the quote ends in the text of the page, in characters.")
     section: str = Field("", description="Heading above the passage.")
+    highlight: tuple[int, int] | None = Field(
+        None, description="Where the sentence that fits the question best begins and ends in `quote`, if it is a part."
+    )
     verified: bool | Literal["unchecked"] = Field("unchecked", description="Whether VERIFY_MODEL affirms the claims.")
 
 
@@ -205,6 +208,7 @@ class Usage(Frozen):
     reasoning_tokens: int | None = Field(None, description="`completion_tokens` for thinking, if need be estimated.")
 
 
+Confidence = Literal["high", "medium", "low"]
 Incomplete = Literal["max_tokens"]  # the model reached its limit of tokens
 
 
@@ -254,6 +258,7 @@ class Answer(Frozen):
     if the conversation changed it. `unsupported` counts citations removed because their source does not support them.
     `times` holds seconds: queue, embed, search, rerank, model, verify. `incomplete` says why the model's text was cut.
     `not_searched` counts the user's documents that the search left out, since they were still being indexed.
+    `confidence` says how well the best passage fits, in an answer without a model; None in one of a model.
     """
 
     text: str
@@ -268,6 +273,7 @@ class Answer(Frozen):
     rewritten: str | None = None
     incomplete: Incomplete | None = None
     not_searched: int = 0
+    confidence: Confidence | None = None
 
 
 WAITING_FOR_STORE = "waiting for the vector store"

@@ -22,6 +22,7 @@ from observability import logs
 from observability.wording import counted
 from schemas import (
     Answer,
+    Confidence,
     Incomplete,
     Indexed,
     JobStatus,
@@ -103,6 +104,9 @@ class JobResult(BaseModel):
     )
     not_searched: int | None = Field(
         None, description="Number of your documents that were still being indexed, so that they were not searched."
+    )
+    confidence: Confidence | None = Field(
+        None, description="How well the best passage fits, in an answer without a model; the passages are quoted."
     )
     usage: Usage | None = Field(None, description="Tokens used, as the model provider counted them.")
     times: dict[str, float] | None = Field(None, description="Seconds in each stage.")

@@ -18,7 +18,7 @@ from schemas import Answer, Chunk, Completion, Passage, Progress, Query, SearchF
 from tests.rag.citations.test_check import LAMP, TEA, TERMS, passage
 from tests.support.tables import each
 
-NOTHING_FOUND, _, QUOTED_HEADER, CUT, NOT_SEARCHED, NOT_ANSWERED = phrases("")
+NOTHING_FOUND, _, QUOTED_HEADER, CUT, NOT_SEARCHED, NOT_ANSWERED, MAY_NOT_ANSWER = phrases("")
 USAGE = Usage(prompt_tokens=7, completion_tokens=3, total_tokens=10)
 
 
@@ -211,7 +211,10 @@ def test_a_quoted_answer_is_labelled_and_gives_pages() -> None:
     answer = ask("How long does the lamp take to turn once?", passage(LAMP, page=12, name="light.pdf"), passage(TEA))
     assert answer.text.startswith(QUOTED_HEADER)
     assert answer.text.endswith("[1] — light.pdf, page 12")
-    assert [source.quote for source in answer.sources] == ["The lamp turns once in twelve seconds."]
+    [source] = answer.sources
+    assert (source.quote, answer.confidence) == (LAMP, "high")
+    assert source.highlight is not None
+    assert source.quote[slice(*source.highlight)] == "The lamp turns once in twelve seconds."
     assert answer.usage is None
 
 
@@ -235,6 +238,23 @@ def test_stop_words_are_not_named_as_missing() -> None:
     assert ask("How much?", passage(TEA)).text == NOTHING_FOUND
     # Japanese puts no spaces between words.
     assert ask("竜は何匹いますか", passage(TEA)).text.endswith("見つかりませんでした。")
+
+
+def test_a_name_or_a_number_that_stands_nowhere_is_declined() -> None:
+    found = passage(LAMP), passage(TEA, page=2)
+    for question in ("How often does the lamp of Bergen turn?", "How often does the lamp turn in 1911?"):
+        answer = ask(question, *found)
+        assert (answer.answered, answer.confidence) == (False, None)
+        assert answer.text.startswith(
+            f"{NOTHING_FOUND} No document mentions: {question.split()[-2 if 'Bergen' in question else -1].strip('?')}"
+        )
+    assert ask("How Often Does The Lamp Turn?", *found).answered
+
+
+def test_a_quoted_answer_that_fits_badly_says_so() -> None:
+    answer = ask("Does the keeper have dragons?", passage(LAMP), passage(TEA, page=2))
+    assert (answer.answered, answer.confidence) == (True, "low")
+    assert answer.text.startswith(f"{QUOTED_HEADER} {MAY_NOT_ANSWER}\n\n“The lamp")
 
 
 def test_a_passage_with_hardly_any_term_of_the_question_is_not_quoted() -> None:

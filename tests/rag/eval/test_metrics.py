@@ -97,9 +97,9 @@ def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: Make
     assert summary.contains_expected is not None
     assert summary.contains_expected >= 0.68
     assert summary.refused is not None
-    assert summary.refused >= 0.86
+    assert summary.refused >= 0.72
     assert summary.wrongly_refused is not None
-    assert summary.wrongly_refused <= 0.18
+    assert summary.wrongly_refused <= 0.07
 
 
 def test_documents_of_every_kind_are_indexed_and_other_files_are_named(
