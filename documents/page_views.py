@@ -13,7 +13,7 @@ from documents.threads import InThread
 from errors import DocumentError, PageNotFound
 from rag.ingest.boxes import Box, boxes_of, find_quote
 from rag.ingest.extraction import ExtractionLimits
-from rag.ingest.media_types import PDF
+from rag.ingest.media_types import IMAGES, PDF
 from rag.ingest.page_views import PageView, page_picture, page_view
 from schemas import Upload
 from settings import VERSION, Settings
@@ -44,13 +44,14 @@ class PageViews:
             max_text_bytes=settings.max_text_mb * 1024 * 1024,
             memory_bytes=settings.extract_memory_mb * 1024 * 1024,
             cpu_seconds=min(settings.extract_seconds, PAGE_SECONDS),
+            ocr_languages=settings.ocr_languages,
         )
         self._in_files_thread = in_files_thread
         self._in_pages_thread = in_pages_thread
 
     def has_pictures(self, upload: Upload) -> bool:
         """Return True if pages of the upload can be drawn."""
-        return upload.media_type == PDF
+        return upload.media_type in (PDF, *IMAGES)
 
     def picture_name(self, upload: Upload, number: int, *, width: int, kind: PictureKind) -> str:
         """Return a name that no other picture of the upload has, and that changes with the picture."""
@@ -64,7 +65,7 @@ class PageViews:
     async def picture(self, upload: Upload, number: int, *, width: int, kind: PictureKind) -> bytes:
         """Return the picture of a page, `width` pixels wide, or less for a page of extreme shape."""
         if not self.has_pictures(upload):
-            raise PageNotFound("there are pictures of the pages of PDFs only: ask for …/text, the text of the page")
+            raise PageNotFound("there are pictures of PDFs and images only: ask for …/text, the text of the page")
         name = self.picture_name(upload, number, width=width, kind=kind)
         data = await self._in_files_thread(self._cache.get, upload.upload_id, name)
         if data is not None:
@@ -89,7 +90,7 @@ class PageViews:
 
     def _draw(self, upload: Upload, number: int, width: int, kind: PictureKind, name: str) -> bytes:
         with _missing_pages(), self._files.local_path(upload.file_id) as path:
-            data = page_picture(path, number, width=width, kind=kind, limits=self._limits)
+            data = page_picture(path, number, media_type=upload.media_type, width=width, kind=kind, limits=self._limits)
         self._cache.put(upload.upload_id, name, data)
         return data
 

@@ -87,7 +87,10 @@ async def page_picture(
     format: Annotated[PictureKind, Query(description="Format of the picture.")] = "webp",  # noqa: A002  the parameter's name
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Return the picture of a page of a PDF. A page of extreme shape is drawn with fewer pixels than asked for."""
+    """Return the picture of a page of a PDF, or of an image.
+
+    A page of extreme shape is drawn with fewer pixels than asked for.
+    """
     upload = await _find(documents, upload_id, owner)
     tag = f'"{views.picture_name(upload, page, width=width, kind=format)}"'
     if _is_current(if_none_match, tag):

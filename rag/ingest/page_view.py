@@ -11,24 +11,26 @@ from typing import Any
 
 from errors import DocumentError
 from rag.ingest.boxes import align, runs
-from rag.ingest.formats import pdf, pdf_view, xfa
+from rag.ingest.formats import images, pdf, pdf_view, xfa
 from rag.ingest.formats.blocks import clean_text
 from rag.ingest.formats.ocr import Recognizer
+from rag.ingest.media_types import IMAGES
 from rag.ingest.readers import read_pages
+from rag.text.word_boxes import UNITS, WordBox
 
 
-def answer(request: dict[str, Any]) -> bytes:
+def answer(request: dict[str, Any], recognizer: Recognizer) -> bytes:
     """Return a picture, or the fields of a PageView as JSON. Raises DocumentError, `no_page` without such a page."""
     path, index = Path(request["path"]), int(request["page"]) - 1
     if request["task"] == "picture":
-        return _picture(path, index, width=request["width"], kind=request["kind"])
-    without_ocr = Recognizer("", lambda: None)  # what OCR found was stored when the page was indexed
+        draw = _image if request["reader"] in IMAGES else _picture
+        return draw(path, index, width=request["width"], kind=request["kind"])
     count, pages = read_pages(
         path,
         reader=request["reader"],
         skip=index,
         max_text_bytes=request["max_text_bytes"],
-        recognizer=without_ocr,
+        recognizer=recognizer,
     )
     page = next(pages, None)
     if page is None:
@@ -37,12 +39,28 @@ def answer(request: dict[str, Any]) -> bytes:
     view["text"] = clean_text(page.text)
     if request["reader"] == "pdfium":
         view |= _layout(path, index, view["text"])
+    elif request["reader"] in IMAGES:
+        view |= dict(zip(("width", "height"), images.size(path, index), strict=True))
+    if page.words and "width" in view:
+        view["runs"] = [_word_run(word, view["width"], view["height"]) for word in page.words]
     return json.dumps(view).encode()
 
 
 def no_page(index: int, count: int) -> DocumentError:
     """Return the error for a page that the file does not have."""
     return DocumentError("no_page", f"the file has no page {index + 1}: it has {count}")
+
+
+def _word_run(word: WordBox, width: float, height: float) -> list[float]:
+    """Return a word that was read by OCR as a run. Its characters share its width evenly."""
+    left, right = word.left * width / UNITS, word.right * width / UNITS
+    count = word.end - word.start
+    edges = [round(left + (right - left) * at / count, 1) for at in range(count + 1)]
+    return [word.start, round(word.top * height / UNITS, 1), round(word.bottom * height / UNITS, 1), *edges]
+
+
+def _image(path: Path, index: int, *, width: int, kind: str) -> bytes:
+    return pdf_view.encoded(images.picture(path, index, width=width), kind)
 
 
 def _picture(path: Path, index: int, *, width: int, kind: str) -> bytes:

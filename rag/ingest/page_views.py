@@ -33,10 +33,13 @@ class PageView(Frozen):
     runs: tuple[Run, ...] = ()
 
 
-def page_picture(path: Path, number: int, *, width: int, kind: PictureKind, limits: ExtractionLimits) -> bytes:
-    """Return the picture of a page of a PDF, at most `width` pixels wide. Raises DocumentError."""
+def page_picture(
+    path: Path, number: int, *, media_type: str, width: int, kind: PictureKind, limits: ExtractionLimits
+) -> bytes:
+    """Return the picture of a page of a PDF or an image, at most `width` pixels wide. Raises DocumentError."""
+    question = {"task": "picture", "page": number, "reader": media_type, "width": width, "kind": kind}
     try:
-        return _ask(path, {"task": "picture", "page": number, "width": width, "kind": kind}, limits)
+        return _ask(path, question, limits)
     except ReaderFailed as failed:
         raise failed.error from None
 
@@ -63,6 +66,7 @@ def _ask(path: Path, question: Mapping[str, Any], limits: ExtractionLimits) -> b
         "memory_bytes": limits.memory_bytes,
         "cpu_seconds": limits.cpu_seconds,
         "max_total_cpu_seconds": limits.cpu_seconds,
+        "ocr_languages": limits.ocr_languages,
     }
     answer = bytearray()
     failure: DocumentError | None = None

@@ -168,11 +168,11 @@ def _write_view(request: dict[str, Any], output: int) -> None:
     """Write the `V` frames and the `E` frame for one page."""
     from rag.ingest.page_view import answer
 
-    view = answer(request)
+    view = answer(request, _recognizer(request, output))
     for start in range(0, len(view), MAX_PAGE_BYTES):
         part = view[start : start + MAX_PAGE_BYTES]
         _write_all(output, _HEAD.pack(len(part), b"V") + part)
-    _write(output, b"E", {"ocr_seconds": 0.0})
+    _write(output, b"E", {"ocr_seconds": _ocr_seconds()})
 
 
 def _read_file(request: dict[str, Any], output: int) -> None:
@@ -182,7 +182,7 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         reader=request["reader"],
         skip=request["skip"],
         max_text_bytes=request["max_text_bytes"],
-        recognizer=Recognizer(request["ocr_languages"], lambda: _write(output, b"O", {"ocr_seconds": _ocr_seconds()})),
+        recognizer=_recognizer(request, output),
     )
     _write(output, b"H", {"pages": count})
     if request["reader"] in {"pdfium", "pypdf"} and count > request["max_pages"]:
@@ -192,6 +192,10 @@ def _read_file(request: dict[str, Any], output: int) -> None:
         budget = request["cpu_seconds"] + CPU_SECONDS_PER_PAGE * done
         _raise_cpu_limit(min(budget, request["max_total_cpu_seconds"]))
     _write(output, b"E", {"ocr_seconds": _ocr_seconds()})
+
+
+def _recognizer(request: dict[str, Any], output: int) -> Recognizer:
+    return Recognizer(request["ocr_languages"], lambda: _write(output, b"O", {"ocr_seconds": _ocr_seconds()}))
 
 
 def _raise_cpu_limit(cpu_seconds: float) -> None:

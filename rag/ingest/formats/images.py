@@ -83,22 +83,58 @@ def _dpi(image: Any) -> int:
 
 def _draw(image: Any, number: int) -> Picture:
     """Return a frame in grey, upright, on white paper."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     enlarged = 2 if _is_of_screen(image) else 1
+    frame = _upright(image, number)
+    frame = ImageOps.autocontrast(frame) if frame.mode.startswith("I") else frame
+    frame = frame.convert("L")
+    frame = _scaled(frame, min(enlarged, math.sqrt(MAX_PIXELS / max(frame.width * frame.height, 1))))
+    return Picture(frame.width, frame.height, frame.tobytes())
+
+
+def size(file: File, number: int) -> tuple[float, float]:
+    """Return the width and height of a frame as it is shown, in pixels. Raises DocumentError."""
+    frame = _shown(file, number)
+    return float(frame.width), float(frame.height)
+
+
+def picture(file: File, number: int, *, width: int) -> Any:
+    """Return a frame in colour, at most `width` pixels wide. Raises DocumentError."""
+    frame = _shown(file, number).convert("RGB")
+    return _scaled(frame, min(width / frame.width, math.sqrt(MAX_PIXELS / (frame.width * frame.height)), 1.0))
+
+
+def _shown(file: File, number: int) -> Any:
+    image = _open(file)
+    if number >= getattr(image, "n_frames", 1):
+        raise DocumentError("no_page", f"the file has no page {number + 1}")
+    try:
+        return _upright(image, number)
+    except (OSError, ValueError, SyntaxError):
+        raise DocumentError("broken", "the image is broken") from None
+
+
+def _upright(image: Any, number: int) -> Any:
+    """Return a frame as it is shown: turned as the camera says, without transparency."""
+    from PIL import Image, ImageOps
+
     image.seek(number)
     frame = ImageOps.exif_transpose(image)
     if frame.width * frame.height > MAX_IMAGE_PIXELS:
         raise MemoryError
-    if frame.has_transparency_data:
-        frame = frame.convert("RGBA")
-        paper = Image.new("RGBA", frame.size, "white")
-        paper.alpha_composite(frame)
-        frame = paper
-    frame = ImageOps.autocontrast(frame) if frame.mode.startswith("I") else frame
-    frame = frame.convert("L")
-    scale = min(enlarged, math.sqrt(MAX_PIXELS / max(frame.width * frame.height, 1)))
-    if scale != 1:
-        size = max(round(frame.width * scale), 1), max(round(frame.height * scale), 1)
-        frame = frame.resize(size, Image.Resampling.LANCZOS)
-    return Picture(frame.width, frame.height, frame.tobytes())
+    if not frame.has_transparency_data:
+        return frame
+    frame = frame.convert("RGBA")
+    paper = Image.new("RGBA", frame.size, "white")
+    paper.alpha_composite(frame)
+    return paper
+
+
+def _scaled(frame: Any, scale: float) -> Any:
+    from PIL import Image
+
+    if scale == 1:
+        return frame
+    new = max(round(frame.width * scale), 1), max(round(frame.height * scale), 1)
+    return frame.resize(new, Image.Resampling.LANCZOS)

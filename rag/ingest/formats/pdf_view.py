@@ -7,8 +7,9 @@ import sys
 from ctypes import addressof, c_double, c_int, c_uint, c_void_p
 from typing import Any, Final
 
+import PIL.Image
 import PIL.PngImagePlugin
-import PIL.WebPImagePlugin  # noqa: F401  the kinds of pictures that are written
+import PIL.WebPImagePlugin
 import pypdfium2
 import pypdfium2.raw as pdfium
 
@@ -49,6 +50,11 @@ def picture(document: Any, index: int, *, width: int, kind: str) -> bytes:
         image = page.render(scale=scale, rev_byteorder=True).to_pil()
     except (pypdfium2.PdfiumError, ValueError):
         raise _broken(index) from None
+    return encoded(image, kind)
+
+
+def encoded(image: PIL.Image.Image, kind: str) -> bytes:
+    """Return a picture as `webp` or `png`."""
     output = io.BytesIO()
     options = {"quality": _QUALITY, "method": _EFFORT} if kind == "webp" else {"compress_level": 6}
     image.save(output, format=kind.upper(), **options)

@@ -12,10 +12,12 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from errors import DocumentError
-from rag.ingest.extraction import close_readers, read_document
+from rag.ingest.boxes import boxes_of
+from rag.ingest.extraction import ExtractionLimits, close_readers, read_document
 from rag.ingest.formats import ocr
 from rag.ingest.formats.ocr import OcrError, Picture, Recognizer
 from rag.ingest.media_types import PDF, detect
+from rag.ingest.page_views import page_picture, page_view
 from rag.text.word_boxes import UNITS, WordBox, pack, unpack
 from schemas import Page
 from tests.support.corpus.pdfs import PROSE, drawn, mapped
@@ -80,6 +82,28 @@ def test_scanned_pages_among_others_are_read_and_the_place_of_each_word_is_kept(
     assert [upright.left, upright.top] == pytest.approx([600, 1650], abs=150)
     # Turned by 90 degrees, what was at the left is at the bottom.
     assert [turned.bottom, turned.left] == pytest.approx([9400, 1650], abs=150)
+
+
+@pytest.mark.parametrize(("kind", "data"), [(PDF, drawn(scanned(0))), ("image/tiff", lambda: encoded(scan(), "TIFF"))])
+def test_a_quote_of_a_scan_is_found_on_its_picture(kind: str, data: Callable[[], bytes], tmp_path: Path) -> None:
+    """The text of the view is the text of the index, and the box of a word covers its ink."""
+    require_tesseract()
+    path = tmp_path / "file"
+    (page,) = read(path, data(), kind)
+    limits = ExtractionLimits()
+    view = page_view(path, 1, media_type=kind, limits=limits)
+    assert view.text == page.text
+    assert view.width is not None
+    start = page.text.index("seventeen")
+    (box,) = boxes_of(view.runs, start, start + len("seventeen"))
+    webp = page_picture(path, 1, media_type=kind, width=1_000, kind="webp", limits=limits)
+    scale = 1_000 / view.width
+    picture = ImageOps.invert(Image.open(io.BytesIO(webp)).convert("L"))
+    left, top, right, bottom = (edge * scale for edge in box)
+    inside = picture.crop((left - 3, top - 3, right + 3, bottom + 3))
+    ink = inside.getbbox()
+    assert ink is not None
+    assert ink[2] - ink[0] == pytest.approx(inside.width, abs=12)
 
 
 def test_a_page_whose_fonts_have_no_map_is_read_as_a_picture(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_boxes_cover_a_quote_and_nothing_else(
     boxes = boxes_of(view.runs, *span)
     assert lines in {None, len(boxes)}, boxes
     assert view.width
-    data = page_picture(path, 2, width=round(view.width * SCALE), kind="png", limits=LIMITS)
+    data = page_picture(path, 2, media_type=PDF, width=round(view.width * SCALE), kind="png", limits=LIMITS)
     picture = PIL.Image.open(io.BytesIO(data)).convert("RGB")
     assert abs(picture.height - (view.height or 0) * SCALE) <= 1
     red_ink, _, blue_ink = picture.split()
@@ -167,7 +167,7 @@ def test_what_cannot_be_shown_has_a_reason(tmp_path: Path, content: bytes | None
     if content:
         path.write_bytes(content)
     for ask in (
-        lambda: page_picture(path, 3, width=200, kind="webp", limits=LIMITS),
+        lambda: page_picture(path, 3, media_type=PDF, width=200, kind="webp", limits=LIMITS),
         lambda: page_view(path, 3, media_type=PDF, limits=LIMITS),
     ):
         with pytest.raises(DocumentError) as error:
@@ -180,5 +180,5 @@ def test_a_page_of_a_hundred_metres_is_drawn_smaller(tmp_path: Path) -> None:
     canvas = Canvas(str(path), pagesize=(100, 14_000), invariant=True)
     canvas.drawString(10, 10, "strip")
     canvas.save()
-    picture = PIL.Image.open(io.BytesIO(page_picture(path, 1, width=2_400, kind="webp", limits=LIMITS)))
+    picture = PIL.Image.open(io.BytesIO(page_picture(path, 1, media_type=PDF, width=2_400, kind="webp", limits=LIMITS)))
     assert picture.width * picture.height <= 8_100_000
