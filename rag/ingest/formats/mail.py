@@ -38,8 +38,8 @@ class Mail:
         """Yield the fields of the head, the text, and the names of attachments."""
         for name in _FIELDS:
             value = _field(self._message, name)
-            if value:
-                yield Block(f"{name}: {value}", "row")
+            if value:  # the subject is the section of what stands below it
+                yield Block(f"{name}: {value}", "heading" if name == "Subject" else "row")
         if self._files:
             yield Block(f"Attachments: {', '.join(name for name, _ in self._files)}", "row")
         for part in self._bodies:

@@ -146,6 +146,7 @@ SAMPLES = [
             "The fee is 35 euros.",
         ),
         ("Content-Type", "MIME"),
+        headings=("Subject: Gebühren für März",),
     ),
     Sample(
         "alternatives.eml",
