@@ -7,7 +7,7 @@ CODE := api auth cli client documents observability queues rag schemas settings 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-responses bench-retrieval bench-watching bench-fair bench-model-change load chaos local lock clean
+.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-responses bench-retrieval bench-watching bench-fair bench-model-change bench-page load chaos local lock clean
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -83,6 +83,10 @@ bench-fair: $(VENV)/installed-dev
 
 bench-model-change: $(VENV)/installed-dev $(VENV)/installed-local
 	$(BIN)/python -m bench.model_change $(BENCH_FLAGS)
+
+# What the page loads, and how long a user waits for it, in Chromium. BENCH_FLAGS="--pictures docs/page.webp" draws its screens.
+bench-page: $(VENV)/installed-dev
+	$(BIN)/python -m bench.page $(BENCH_FLAGS)
 
 # Real questions, and the queues alone; PARTS="real no-op" runs these parts, BENCH_FLAGS="--in-flight 128 --seconds 10".
 bench-queue: $(VENV)/installed-dev

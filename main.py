@@ -240,6 +240,7 @@ def _banner(settings: Settings, url: str) -> str:
         else f"{settings.chat_model}, {settings.dense_model or 'lexical search'}"
     )
     return f"""
+  page     http://{host}:{settings.port}
   API      http://{host}:{settings.port}   Swagger: http://{host}:{settings.port}/docs
   model    {model}{_ollama() if settings.offline else ""}
   queue    {shown}{"" if settings.valkey_url else f"   embedded, in {settings.valkey_dir}"}

@@ -15,6 +15,8 @@ from starlette.responses import Response
 from settings import ROOT
 
 FOLDER: Final = ROOT / "page"
+# The document that the page offers to somebody who has none.
+SAMPLE: Final = ROOT / "samples" / "handbook.pdf"
 PUBLIC_PATH: Final = "/page/"
 INDEX: Final = "index.html"
 # Nothing from elsewhere, nothing inline, no form that would put a key into an address.
@@ -35,8 +37,9 @@ _TYPES: Final = {
     ".webp": "image/webp",
     ".ico": "image/x-icon",
     ".woff2": "font/woff2",
+    ".pdf": "application/pdf",
 }
-_PACKED: Final = {".png", ".webp", ".ico", ".woff2"}
+_PACKED: Final = {".png", ".webp", ".ico", ".woff2", ".pdf"}
 _HEAD: Final = b"<head>"
 
 
@@ -72,7 +75,7 @@ class PageFiles:
         return Response(file.body, headers=headers, media_type=file.media_type)
 
     def _file(self, name: str, root_path: str) -> _PageFile | None:
-        path = self._folder / name
+        path = SAMPLE if name == SAMPLE.name else self._folder / name
         parts = name.split("/")
         if path.suffix not in _TYPES or any(part.startswith(".") or not part for part in parts) or "\\" in name:
             return None

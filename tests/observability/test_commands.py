@@ -45,4 +45,5 @@ def test_rq_worker_knows_the_path_option(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_the_address_that_main_prints_can_be_opened(host: str, shown: str, make_settings: MakeSettings) -> None:
     printed = banner(make_settings(host=host, port=8123), "redis://127.0.0.1:1")
+    assert f"page     http://{shown}:8123\n" in printed
     assert f"http://{shown}:8123/docs\n" in printed

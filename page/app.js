@@ -1,0 +1,80 @@
+// The frame: navigation, the screen of the address, and what lies over every screen.
+
+import "./ask.js";
+import "./viewer.js";
+import { loadLibrary } from "./library.js";
+import { computed, effect, h, signal } from "./reactive.js";
+import { link, route } from "./route.js";
+import { takeDrops, tray } from "./sending.js";
+import { askForKey } from "./session.js";
+import { complain, icon, overlays } from "./ui.js";
+
+// The screens after the first are loaded when they are first opened.
+const SCREENS = {
+  ask: ["Ask", async () => {}],
+  documents: ["Documents", () => import("./documents.js")],
+  activity: ["Activity", () => import("./activity.js")],
+  admin: ["Admin", () => import("./admin.js")],
+};
+
+function navigation() {
+  const entry = ([name, [title]]) =>
+    h(
+      "a",
+      { href: link(name), "aria-current": () => (route.value.screen === name ? "page" : null) },
+      icon(name),
+      h("span", {}, title),
+    );
+  return h("nav", { "aria-label": "Screens" }, Object.entries(SCREENS).map(entry));
+}
+
+async function start() {
+  const main = h("main", { id: "main", tabindex: "-1" });
+  const session = signal(0);
+  document.body.append(
+    h(
+      "a",
+      { class: "skip", href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) },
+      "Skip to the content",
+    ),
+    h(
+      "header",
+      { class: "top" },
+      h(
+        "a",
+        { class: "brand", href: link("ask") },
+        h("span", { class: "logo", "aria-hidden": "true" }),
+        h("span", {}, "Ask your documents"),
+      ),
+      navigation(),
+    ),
+    tray(),
+    main,
+    takeDrops(),
+    ...overlays(),
+  );
+  const screen = computed(() => (SCREENS[route.value.screen] ? route.value.screen : "ask"));
+  effect(() => {
+    session.value;
+    const name = screen.value;
+    document.title = `${SCREENS[name][0]} · Ask your documents`;
+    SCREENS[name][1]().then(
+      () => screen.peek() === name && show(main, name),
+      () => complain(new Error("The server cannot be reached. Reload this page when it runs.")),
+    );
+  });
+  askForKey(() => {
+    session.value += 1;
+    loadLibrary().catch(() => {});
+  });
+  await loadLibrary().catch((problem) => problem.status !== 401 && complain(problem));
+}
+
+function show(main, name) {
+  const swap = () => main.replaceChildren(document.createElement(`rag-${name}`));
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches || !main.firstChild;
+  if (document.startViewTransition && !still) document.startViewTransition(swap);
+  else swap();
+}
+
+start();

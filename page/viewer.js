@@ -1,0 +1,359 @@
+// A page of a document as a picture, with the quotes of an answer marked on it. Kinds without pictures show their text.
+
+import { add, computed, effect, h, onCleanup, scope, signal } from "./reactive.js";
+import { get, url } from "./api.js";
+import { sourcesOf } from "./conversations.js";
+import { change, CLOSED, route } from "./route.js";
+import { findInDocument, hitOffsets } from "./find.js";
+import { counted, icon, iconButton, openDialog } from "./ui.js";
+
+const WIDTHS = [640, 960, 1280, 1920, 2400];
+const ZOOMS = [1, 1.25, 1.5, 2, 3];
+const REMEMBERED = 40;
+const remembered = new Map();
+
+/** Returns what `load` promises, once for each key; a failure is not remembered. */
+function once(key, load) {
+  if (!remembered.has(key)) {
+    const promise = load();
+    remembered.set(key, promise);
+    promise.catch(() => remembered.delete(key));
+    if (remembered.size > REMEMBERED) remembered.delete(remembered.keys().next().value);
+  }
+  return remembered.get(key);
+}
+
+const pagePath = (id, page) => `uploads/${encodeURIComponent(id)}/pages/${page}`;
+const pageText = (id, page) => once(`text ${id} ${page}`, () => get(`${pagePath(id, page)}/text`));
+const quoteBoxes = (id, { page, start, end, quote }) =>
+  once(`boxes ${id} ${page} ${start} ${end}`, () =>
+    get(`${pagePath(id, page)}/boxes`, { start, end, quote: quote.length <= 2000 ? quote : null }),
+  );
+const upload = (id) => once(`upload ${id}`, () => get(`uploads/${encodeURIComponent(id)}`));
+
+/** Gets the picture and the boxes of a source before they are asked for. */
+export async function prepare(source) {
+  const id = source.upload_id;
+  const document = await upload(id).catch(() => null);
+  if (!document || !hasPictures(document)) return;
+  quoteBoxes(id, source).catch(() => {});
+  const picture = new Image();
+  once(
+    `picture ${id} ${source.page}`,
+    () => (setPicture(picture, id, source.page, paneWidth()), picture.decode()),
+  ).catch(() => {});
+}
+
+const hasPictures = (document) => document.media_type === "application/pdf";
+
+function setPicture(image, id, page, width) {
+  image.sizes = `${Math.round(width)}px`;
+  image.srcset = WIDTHS.map((one) => `${url(pagePath(id, page), { width: one })} ${one}w`).join(", ");
+}
+
+const paneWidth = () => (innerWidth >= 1000 ? innerWidth * 0.46 : innerWidth) - 34;
+
+class Viewer extends HTMLElement {
+  connectedCallback() {
+    [, this.end] = scope(() => this.build());
+  }
+
+  disconnectedCallback() {
+    this.end();
+  }
+
+  build() {
+    this.zoom = signal(1);
+    this.document = signal(null);
+    this.pages = signal(null);
+    this.hits = signal([]);
+    this.needle = signal("");
+    this.sources = signal([]);
+    this.heading = h("h2", { dir: "auto", tabindex: "-1" }, "Document");
+    this.stage = h("div", { class: "stage", tabindex: "0", role: "region", "aria-label": "Page" });
+    this.quote = h("div", { class: "quote-bar" });
+    this.append(this.header(), this.tools(), this.quote, this.stage);
+    this.addEventListener("keydown", (event) => this.onKey(event));
+    const id = computed(() => route.value.params.view);
+    const job = computed(() => route.value.params.job);
+    effect(() => this.loadDocument(id.value));
+    effect(() => this.loadSources(job.value));
+    effect(() => this.showQuote());
+    effect(() => this.showPage());
+    onCleanup(() => this.abort?.abort());
+    queueMicrotask(() => this.heading.focus({ preventScroll: true }));
+  }
+
+  header() {
+    const close = iconButton("close", "Close the document", () => change(CLOSED));
+    const zoom = (step) => () =>
+      (this.zoom.value = ZOOMS[Math.min(Math.max(ZOOMS.indexOf(this.zoom.peek()) + step, 0), ZOOMS.length - 1)]);
+    return h(
+      "header",
+      {},
+      this.heading,
+      iconButton("minus", "Smaller", zoom(-1)),
+      iconButton("plus", "Larger", zoom(1)),
+      close,
+    );
+  }
+
+  tools() {
+    const number = h("input", {
+      type: "number",
+      min: "1",
+      "aria-label": "Page number",
+      value: () => route.value.params.page ?? 1,
+      onchange: (event) => this.turnTo(Number(event.target.value)),
+    });
+    const search = h("input", {
+      type: "search",
+      placeholder: "Find in document",
+      "aria-label": "Find in the document",
+      oninput: () => this.find(search.value),
+      onkeydown: (event) => event.key === "Enter" && this.nextHit(event.shiftKey ? -1 : 1),
+    });
+    return h(
+      "div",
+      { class: "tools" },
+      h(
+        "span",
+        { class: "pager" },
+        iconButton("previous", "Previous page (left arrow)", () => this.turn(-1)),
+        number,
+        h("span", {}, () => (this.pages.value ? `of ${this.pages.value}` : "")),
+        iconButton("next", "Next page (right arrow)", () => this.turn(1)),
+      ),
+      h(
+        "span",
+        { class: "find" },
+        icon("search"),
+        search,
+        h("span", { class: "hits", role: "status" }, () => this.hitsSentence()),
+      ),
+    );
+  }
+
+  get place() {
+    const { view, page, n } = route.value.params;
+    return { id: view, page: Math.max(Number(page) || 1, 1), n: Number(n) || null };
+  }
+
+  turn(step) {
+    this.turnTo(this.place.page + step);
+  }
+
+  turnTo(page) {
+    const last = this.pages.peek() ?? Infinity;
+    if (page >= 1 && page <= last) change({ page, n: null }, { replace: true });
+  }
+
+  onKey(event) {
+    const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
+    if (event.key === "Escape") change(CLOSED);
+    else if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    else if (event.key === "ArrowRight" || event.key === "ArrowLeft") this.turn(event.key === "ArrowRight" ? 1 : -1);
+    else if (event.key === "n" || event.key === "p") this.turnQuote(event.key === "n" ? 1 : -1);
+    else return;
+    event.preventDefault();
+  }
+
+  async loadDocument(id) {
+    this.pages.value = null;
+    this.document.value = null;
+    this.hits.value = [];
+    if (!id) return;
+    try {
+      this.document.value = await upload(id);
+      this.heading.textContent = this.document.peek().name;
+    } catch (problem) {
+      this.heading.textContent = problem.status === 404 ? "This document was deleted" : "Document";
+      this.stage.replaceChildren(h("p", { class: "empty" }, problem.message));
+    }
+  }
+
+  async loadSources(jobId) {
+    this.sources.value = jobId ? await sourcesOf(jobId).catch(() => []) : [];
+  }
+
+  turnQuote(step) {
+    const sources = this.sources.peek();
+    if (!sources.length) return;
+    const at = sources.findIndex((one) => one.n === this.place.n);
+    const source = sources[(at + step + sources.length) % sources.length];
+    change({ view: source.upload_id, page: source.page, n: source.n }, { replace: true });
+  }
+
+  showQuote() {
+    const { n } = this.place;
+    const sources = this.sources.value;
+    const source = sources.find((one) => one.n === n);
+    this.quote.replaceChildren();
+    this.quote.hidden = !sources.length;
+    if (!sources.length) return;
+    const at = sources.indexOf(source);
+    add(this.quote, [
+      h(
+        "p",
+        { class: "quote", dir: "auto", "aria-live": "polite" },
+        source
+          ? `[${source.n}] ${source.quote.replace(/\s+/g, " ").trim()}`
+          : `${counted(sources.length, "quote")} in this answer`,
+      ),
+      iconButton("previous", "Previous quote (p)", () => this.turnQuote(-1)),
+      h("span", { class: "count" }, source ? `${at + 1} / ${sources.length}` : ""),
+      iconButton("next", "Next quote (n)", () => this.turnQuote(1)),
+    ]);
+  }
+
+  async showPage() {
+    const { id, page, n } = this.place;
+    const source = this.sources.value.find((one) => one.n === n && one.upload_id === id && one.page === page);
+    const zoom = this.zoom.value;
+    const needle = this.needle.value;
+    if (this.document.value?.upload_id !== id) return;
+    const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
+    const current = () => turn === this.turnNumber;
+    if (this.shownPage !== `${id} ${page}`) this.drawPicture(id, page);
+    this.figure.style.width = `${zoom * 100}%`;
+    const width = this.stage.clientWidth * zoom || paneWidth();
+    if (this.image) setPicture(this.image, id, page, width);
+    this.loadLayer(id, page, current, { source, needle });
+    if (!source) return this.marks.replaceChildren();
+    try {
+      const found = await quoteBoxes(id, source);
+      if (current()) this.drawBoxes(found);
+    } catch {
+      if (current()) this.marks.replaceChildren();
+    }
+  }
+
+  drawPicture(id, page) {
+    this.shownPage = `${id} ${page}`;
+    this.marks = h("div", { class: "marks", "aria-hidden": "true" });
+    this.layer = h("div", { class: "layer", dir: "auto" });
+    // A picture of another kind of file does not exist: its passage is shown instead.
+    this.image = hasPictures(this.document.peek()) ? h("img", { alt: `Page ${page}` }) : null;
+    this.image?.addEventListener("load", () => this.figure.classList.add("loaded"));
+    this.figure = h("figure", {}, this.image, this.marks, this.layer);
+    this.stage.replaceChildren(this.figure);
+    this.stage.scrollTo(0, 0);
+  }
+
+  drawBoxes({ boxes, width, height }) {
+    const marks = boxes.map((box) => {
+      const mark = h("span", { class: "mark" });
+      place(mark, [box.left, box.top, box.right, box.bottom], width, height);
+      return mark;
+    });
+    this.marks.replaceChildren(...marks);
+    marks[0]?.scrollIntoView({ block: "center", inline: "nearest" });
+  }
+
+  /** Lays the words over the picture, invisible, so that they can be selected, read aloud and found. */
+  async loadLayer(id, page, current, { source, needle }) {
+    let text;
+    try {
+      text = await pageText(id, page);
+    } catch (problem) {
+      if (current()) this.stage.replaceChildren(h("p", { class: "empty" }, problem.message));
+      this.shownPage = null;
+      return;
+    }
+    if (!current()) return;
+    this.pages.value = text.pages;
+    if (text.picture) drawLayer(this.layer, text, needle);
+    else this.drawText(text, source, needle);
+  }
+
+  drawText(page, source, needle) {
+    const characters = Array.from(page.text);
+    const [start, end] = source ? [source.start, source.end] : [0, 0];
+    const passage = source ? h("mark", {}, characters.slice(start, end).join("")) : null;
+    const rest = [characters.slice(0, start).join(""), passage, characters.slice(end).join("")];
+    const article = h("article", { class: "plain", dir: "auto" }, source ? rest : withHits(page.text, needle));
+    this.figure.replaceChildren(article);
+    this.figure.classList.add("loaded", "text-only");
+    passage?.scrollIntoView({ block: "center" });
+  }
+
+  find(needle) {
+    this.abort?.abort();
+    this.hits.value = [];
+    this.needle.value = needle.trim();
+    if (!needle.trim()) return;
+    this.abort = new AbortController();
+    this.searching = findInDocument(needle.trim(), {
+      pages: () => this.pages.peek() ?? 1,
+      text: (page) => pageText(this.place.id, page),
+      onHits: (hits) => (this.hits.value = hits),
+      signal: this.abort.signal,
+    });
+    this.searching.then(() => this.hits.peek().length && this.nextHit(0));
+  }
+
+  nextHit(step) {
+    const pages = this.hits.peek().map((hit) => hit.page);
+    if (!pages.length) return;
+    const { page } = this.place;
+    const after =
+      step < 0
+        ? (pages.findLast((one) => one < page) ?? pages.at(-1))
+        : (pages.find((one) => (step ? one > page : one >= page)) ?? pages[0]);
+    this.turnTo(after);
+  }
+
+  hitsSentence() {
+    if (!this.needle.value) return "";
+    const count = this.hits.value.reduce((sum, hit) => sum + hit.count, 0);
+    return count ? `${count} on ${counted(this.hits.value.length, "page")}` : "none";
+  }
+}
+
+function place(node, [left, top, right, bottom], width, height) {
+  const percent = (part, whole) => `${((100 * part) / whole).toFixed(3)}%`;
+  Object.assign(node.style, {
+    left: percent(left, width),
+    top: percent(top, height),
+    width: percent(right - left, width),
+    height: percent(bottom - top, height),
+  });
+}
+
+/** Draws runs of characters as invisible text, each as wide as on the picture. */
+function drawLayer(layer, { text, runs, width, height }, needle) {
+  const characters = Array.from(text);
+  const found = needle ? hitOffsets(text, needle) : [];
+  const nodes = [];
+  for (const [start, top, bottom, ...xs] of runs) {
+    const words = characters.slice(start, start + xs.length - 1).join("");
+    const box = [Math.min(...xs), top, Math.max(...xs), bottom];
+    const run = h("span", {}, words);
+    place(run, box, width, height);
+    run.style.fontSize = `${((100 * (bottom - top)) / width).toFixed(3)}cqw`;
+    nodes.push(run);
+    for (const [from, to] of found) {
+      const [first, last] = [Math.max(from - start, 0), Math.min(to - start, xs.length - 1)];
+      if (first >= last) continue;
+      const hit = h("span", { class: "hit" });
+      place(hit, [Math.min(xs[first], xs[last]), top, Math.max(xs[first], xs[last]), bottom], width, height);
+      nodes.push(hit);
+    }
+  }
+  layer.replaceChildren(...nodes);
+}
+
+function withHits(text, needle) {
+  if (!needle) return [text];
+  const characters = Array.from(text);
+  const parts = [];
+  let at = 0;
+  for (const [from, to] of hitOffsets(text, needle)) {
+    if (from < at) continue;
+    parts.push(characters.slice(at, from).join(""), h("mark", {}, characters.slice(from, to).join("")));
+    at = to;
+  }
+  return [...parts, characters.slice(at).join("")];
+}
+
+customElements.define("rag-viewer", Viewer);

@@ -1,0 +1,121 @@
+"""The page for everybody: axe's rules, keyboard, screen readers, small screens, right to left."""
+
+from __future__ import annotations
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.page.conftest import ANSWER, PATIENCE_MS, QUESTION, Service, Watched
+from tests.support.openai_stub import Behaviour
+
+SMALL: ViewportSize = {"width": 320, "height": 640}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Browser, watched: Watched, service: Service, handbook_id: str, scheme: str) -> None:
+    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce") as context:
+        context.set_default_timeout(PATIENCE_MS)
+        watched.watch(context)
+        page = context.new_page()
+        page.goto(service.url)
+        page.get_by_label("Question", exact=True).fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.get_by_role("list", name="Sources").get_by_role("button").first.click()
+        expect(page.locator(".mark").first).to_be_visible()
+        _check(page)
+        page.get_by_role("button", name="Settings", exact=True).click()
+        _check(page)
+        for screen in (f"documents?view={handbook_id}", "documents", "activity", "admin"):
+            page.goto(f"{service.url}#/{screen}")
+            page.reload()
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            expect(page.locator("li").first).to_be_visible()
+            _check(page)
+    watched.check()
+
+
+def _check(page: Page) -> None:
+    results = Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_asking_and_reading_a_source_by_keyboard_alone(page: Page, service: Service) -> None:
+    page.goto(service.url)
+    expect(page.get_by_label("Question", exact=True)).to_be_focused()
+    page.keyboard.type(QUESTION)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    for _ in range(30):
+        page.keyboard.press("Shift+Tab")
+        if page.evaluate("document.activeElement.matches('.card')"):
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator(".mark").first).to_be_visible()
+    expect(page.get_by_role("heading", name="handbook.pdf")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".card").first).to_be_focused()
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_screen_readers_hear_sentences(page: Page, service: Service, model: Behaviour) -> None:
+    model.pause_seconds = 0.02
+    page.goto(service.url)
+    page.evaluate(
+        """() => {
+            window.heard = [];
+            const added = (changes) => changes.flatMap((one) => [...one.addedNodes]);
+            const note = (changes) => window.heard.push(...added(changes).map((node) => node.textContent));
+            const region = document.querySelector("[aria-live=polite][role=log]");
+            new MutationObserver(note).observe(region, { childList: true });
+        }"""
+    )
+    page.get_by_label("Question", exact=True).fill("How long does a full charge take, spoken aloud?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    heard = page.evaluate("window.heard")
+    assert heard[0] == "A full charge takes three hours and twenty minutes."
+    assert heard[1] == "The ring turns green when it is full."
+    assert heard[-1].endswith("The answer is complete, with 1 source.")
+    assert len(heard) <= ANSWER.count(".")
+    expect(page.locator(".turns [aria-live]")).to_have_count(0)
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_a_small_screen_does_not_scroll_sideways(browser: Browser, service: Service, watched: Watched) -> None:
+    with browser.new_context(viewport=SMALL, reduced_motion="reduce") as context:
+        context.set_default_timeout(PATIENCE_MS)
+        watched.watch(context)
+        page = context.new_page()
+        page.goto(service.url)
+        page.get_by_label("Question", exact=True).fill(QUESTION)
+        page.keyboard.press("Enter")
+        page.get_by_role("list", name="Sources").get_by_role("button").first.click()
+        expect(page.locator(".mark").first).to_be_in_viewport()
+        _check_width(page)
+        for screen in ("documents", "activity", "admin"):
+            page.goto(f"{service.url}#/{screen}")
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            _check_width(page)
+    watched.check()
+
+
+def _check_width(page: Page) -> None:
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll("html, body, main, .column, .scroller, .stage")]
+            .filter((one) => one.scrollWidth > one.clientWidth + 1)
+            .map((one) => one.outerHTML.slice(0, 80))"""
+    )
+    assert wide == []
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_text_from_right_to_left(page: Page, service: Service, model: Behaviour) -> None:
+    model.answer = 'الشحن الكامل يستغرق ثلاث ساعات [1 "A full charge takes three hours and twenty minutes"].'
+    page.goto(service.url)
+    page.get_by_label("Question", exact=True).fill("كم يستغرق شحن المصباح full charge؟")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answer p").first).to_be_visible()
+    for part in (".question", ".answer p"):
+        assert page.locator(part).first.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
