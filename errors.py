@@ -149,6 +149,16 @@ class BatchNotFound(RequestError):
     title = "Batch not found"
 
 
+class CollectionNotFound(RequestError):
+    status = 404
+    title = "Collection not found"
+
+
+class ConversationNotFound(RequestError):
+    status = 404
+    title = "Conversation not found"
+
+
 class JobExpired(RequestError):
     status = 410
     title = "Job expired"

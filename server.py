@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -41,20 +42,30 @@ from api.routes import (
     uploads,
     webhooks,
 )
+from api.routes import conversations as conversation_routes
+from api.routes import me as me_route
 from api.routes import settings as settings_route
 from api.v1 import bodies as v1_bodies
 from api.v1 import chat_completions as v1_chat
+from api.v1 import compaction as v1_compaction
+from api.v1 import conversations as v1_conversations
+from api.v1 import files as v1_files
 from api.v1 import models as v1_models
 from api.v1 import responses as v1_responses
+from api.v1 import store_files as v1_store_files
+from api.v1 import vector_stores as v1_vector_stores
+from api.v1 import webhook_endpoints as v1_webhooks
 from api.v1.errors import OpenAIErrors
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
 from auth.quotas import Quotas
 from auth.sessions import SessionStore
 from client.files.store import FileStore, open_file_store
 from client.rq_client import JobQueue
+from client.sql.conversations import ConversationRepository
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
 from client.sql.index_versions import IndexVersionRepository
+from client.sql.stores import VectorStoreRepository
 from client.sql.uploads import UploadRepository
 from documents.deployment import require_own_queue_id
 from documents.index_builds import IndexBuilds
@@ -133,6 +144,8 @@ def create_app(settings: Settings) -> FastAPI:
         uploads,
         pages,
         webhooks,
+        conversation_routes,
+        me_route,
         health,
         sessions,
         page,
@@ -140,8 +153,14 @@ def create_app(settings: Settings) -> FastAPI:
         settings_route,
         stats,
         v1_models,
+        v1_compaction,
         v1_responses,
         v1_chat,
+        v1_files,
+        v1_conversations,
+        v1_webhooks,
+        v1_vector_stores,
+        v1_store_files,
     ):
         app.include_router(module.router)
     app.router.routes.extend(mcp.ROUTES)
@@ -152,13 +171,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Add the layers that a request passes before its route. The layer added last sees a request first."""
     app.add_middleware(PlainAnswers, routes=[chat.PLAIN_ROUTE, *jobs.PLAIN_ROUTES, events.PLAIN_ROUTE])
     app.add_middleware(HeadRequests)
-    larger_limits = {"/uploads": settings.max_upload_mb * 1024 * 1024, "/chat/batch": batches.MAX_BODY_BYTES}
-    larger_limits |= dict.fromkeys(("/v1/responses", "/v1/chat/completions"), v1_bodies.MAX_BODY_BYTES)
+    larger_limits = dict.fromkeys(("/uploads", "/v1/files"), settings.max_upload_mb * 1024 * 1024)
+    larger_limits["/chat/batch"] = batches.MAX_BODY_BYTES
+    larger_limits["/v1/"] = v1_bodies.MAX_BODY_BYTES
     larger_limits[MCP_PATH] = mcp.MAX_BODY_BYTES
     largest = max(larger_limits.values())
     app.add_middleware(
         BodyBudget,
-        paths=larger_limits,
+        larger_limits=larger_limits,
         # The processes know nothing of each other: each takes its share, and at least one body.
         caller_bytes=max(1, BODIES_OF_CALLER // settings.api_processes) * largest,
         total_bytes=max(1, BODIES_OF_ALL // settings.api_processes) * largest,
@@ -193,9 +213,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
         key_cache = ApiKeyCache(api_keys)
         documents = _open_documents(settings, upload_repository, files, queue, pools)
         page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
+        conversations = ConversationRepository(database)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
-        relay = open_relay(settings)
-        mcp_endpoint = mcp.McpEndpoint()
+        relay, mcp_endpoint = open_relay(settings), mcp.McpEndpoint()
         async with AsyncExitStack() as stack:  # closes in reverse order
             stack.callback(upload_repository.close)
             stack.callback(pools.close)
@@ -203,7 +223,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
             stack.push_async_callback(mcp_endpoint.close)
             await stack.enter_async_context(_relaying(RelayThread(relay)))
             check_queue = _queue_check(queue, DeploymentRepository(database), upload_repository, pools)
-            checks = (check_queue, documents.reconcile_unfinished, builds.supervise, page_views.trim)
+            forget = partial(pools.sql.run, conversations.remove_unused, unused_seconds=settings.result_ttl_seconds)
+            checks: list[Check] = [check_queue, documents.reconcile_unfinished, documents.delete_expired, forget]
+            checks += [builds.supervise, page_views.trim]
             stack.push_async_callback(_end, asyncio.create_task(_reconcile_forever(checks)))
             await asyncio.to_thread(database.prepare)
             await stack.enter_async_context(key_cache.refreshed())
@@ -211,6 +233,8 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 settings=settings,
                 queue=queue,
                 uploads=upload_repository,
+                stores=VectorStoreRepository(database),
+                conversations=conversations,
                 files=files,
                 documents=documents,
                 page_views=page_views,

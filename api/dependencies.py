@@ -21,6 +21,8 @@ from auth.quotas import Quotas
 from auth.sessions import SessionStore
 from client.files.store import FileStore
 from client.rq_client import JobQueue
+from client.sql.conversations import ConversationRepository
+from client.sql.stores import VectorStoreRepository
 from client.sql.uploads import UploadRepository
 from documents.index_builds import IndexBuilds
 from documents.page_views import PageViews
@@ -40,6 +42,8 @@ class AppState(TypedDict):
     settings: Settings
     queue: JobQueue
     uploads: UploadRepository
+    stores: VectorStoreRepository
+    conversations: ConversationRepository
     files: FileStore
     documents: DocumentService
     page_views: PageViews
@@ -65,6 +69,8 @@ def _from_state(name: str) -> Any:
 
 SettingsDep = Annotated[Settings, _from_state("settings")]
 JobQueueDep = Annotated[JobQueue, _from_state("queue")]
+ConversationRepositoryDep = Annotated[ConversationRepository, _from_state("conversations")]
+VectorStoreRepositoryDep = Annotated[VectorStoreRepository, _from_state("stores")]
 UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
 FileStoreDep = Annotated[FileStore, _from_state("files")]
 DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]

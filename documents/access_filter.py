@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from client.sql.scopes import SearchScope
 from client.sql.uploads import UploadRepository
 from errors import IndexSwitched
 from rag.search.fusion import SearchResults
@@ -40,16 +41,27 @@ class AccessFilter:
         scope = self._uploads.search_scope(user_id)
         if scope.index_version != self._index_version:
             raise IndexSwitched
-        filters = [search_filter.model_copy(update={"hidden": scope.hidden}) for search_filter in filters]
+        resolved = [self._of_stores(search_filter, scope) for search_filter in filters]
+        filters = [search_filter for search_filter, _not_searched in resolved]
         found = self._store.search(question, vector, filters, limit)
         uploads = self._uploads.searchable(user_id, set().union(*(results.uploads for results in found)))
         return [
-            replace(
-                results.of_uploads(uploads),
-                not_searched=0 if search_filter.upload_ids is not None else scope.not_searched,
-            )
-            for search_filter, results in zip(filters, found, strict=True)
+            replace(results.of_uploads(uploads), not_searched=not_searched)
+            for (_filter, not_searched), results in zip(resolved, found, strict=True)
         ]
+
+    def _of_stores(self, search_filter: SearchFilter, scope: SearchScope) -> tuple[SearchFilter, int]:
+        """Return a filter with the documents of its vector stores, and how many documents it does not search yet.
+
+        Qdrant's filter takes 0.4 ms for one upload among 20,000 chunks, 2.8 for 100, 20 for 1,000, 188 for 5,000.
+        """
+        search_filter = search_filter.model_copy(update={"hidden": scope.hidden})
+        if search_filter.store_ids is None:
+            return search_filter, 0 if search_filter.upload_ids is not None else scope.not_searched
+        members = self._uploads.members(search_filter.user_id, search_filter.store_ids, search_filter.filters)
+        upload_ids = (*(search_filter.upload_ids or ()), *members.attributes)
+        unresolved = {"store_ids": None, "filters": None}
+        return search_filter.model_copy(update={"upload_ids": upload_ids, **unresolved}), members.not_searched
 
     def neighbours(self, chunks: list[Chunk]) -> list[Chunk]:
         """As Store.neighbours, unfiltered: neighbours belong to the uploads of the chunks, which `search` allowed."""

@@ -21,6 +21,7 @@ from client.rq.records import PROCESS_PDF, REMOVE_UPLOAD
 from client.rq_client import JobQueue, too_many_jobs
 from client.sql.uploads import CANCELLED, UploadRepository
 from documents.incoming import MeasuredFile, clean_name
+from documents.refusals import MIB, not_found, not_ready, storage_full
 from documents.threads import InThread
 from errors import (
     AppError,
@@ -28,10 +29,7 @@ from errors import (
     JobNotFound,
     QueueUnavailable,
     TooManyJobs,
-    TooManyRequests,
     UploadNotFound,
-    UploadNotReady,
-    rate_limit_headers,
 )
 from rag.ingest.media_types import detect
 from schemas import JobStatus, JobView, Upload, UploadStatus, UploadTask
@@ -43,9 +41,6 @@ LOCAL_SECONDS = 600.0
 # `reconcile_unfinished` leaves alone the uploads, and the questions that wait for uploads, changed within this time.
 UNCHANGED_SECONDS = 30.0
 RECONCILE_BATCH = 100
-MIB = 1024 * 1024
-# Retry-After when a user's storage is full: only a delete frees space, so waiting seldom helps.
-FULL_SECONDS = 3_600
 INDEXING = frozenset({UploadStatus.QUEUED, UploadStatus.PROCESSING})
 UNFINISHED = INDEXING | {UploadStatus.DELETING}
 
@@ -121,14 +116,16 @@ class DocumentService:
         user_id: str = "local",
         on_duplicate: OnDuplicate = OnDuplicate.SKIP,
         upload_id: str | None = None,
+        **details: Any,
     ) -> AcceptedUpload:
         """Store a file and queue the job that indexes the file. If `upload_id` exists, that upload gets the new file.
 
-        Raises DocumentError for a file of a kind that is not accepted.
+        `details` are further fields of the upload. Raises DocumentError for a file of a kind that is not accepted.
         """
         new = await self._in_files_thread(
             self._store, file, name=clean_name(name), user_id=user_id, upload_id=upload_id
         )
+        new = new.model_copy(update=details)
         existing = await self._in_sql_thread(self._uploads.get, new.upload_id, user_id=user_id)
         if existing is not None and existing.status is UploadStatus.DELETING:
             new = new.model_copy(update={"upload_id": new_id()})
@@ -157,13 +154,13 @@ class DocumentService:
             stored = await self._in_sql_thread(self._uploads.stored_bytes, user_id)
             free = max(0, self._max_stored_mb * MIB - stored)
             if size_bytes > free:
-                raise _storage_full(self._max_stored_mb, free)
+                raise storage_full(self._max_stored_mb, free)
 
     async def reindex(self, upload_id: str, *, user_id: str | None = "local") -> Upload:
         """Index an upload again, unless it is queued or being indexed already. Raises UploadNotFound."""
         upload = await self.get(upload_id, user_id=user_id)
         if upload.status is UploadStatus.DELETING:
-            raise _not_found()
+            raise not_found()
         if upload.status in INDEXING:
             return upload
         return await self._requeue(upload, limited=True)
@@ -172,10 +169,10 @@ class DocumentService:
         """Delete an upload: no later answer uses it; a job removes points, file and row. Raises UploadNotFound."""
         job_id = new_id()
         if not _is_uuid(upload_id):
-            raise _not_found()
+            raise not_found()
         marked = await self._in_sql_thread(self._uploads.mark_deleting, upload_id, user_id=user_id, job_id=job_id)
         if marked is None:
-            raise _not_found()
+            raise not_found()
         if marked.job_id == job_id and self._queue is not None:
             with suppress(QueueUnavailable):  # the row names the job: `reconcile` submits it once the queue is back
                 await self._submit(marked)
@@ -203,11 +200,11 @@ class DocumentService:
         for upload_id in upload_ids:
             upload = await self._get_reconciled(upload_id, user_id=user_id)
             if upload.status is UploadStatus.DELETING:
-                raise _not_found()
+                raise not_found()
             if wait and upload.status in INDEXING and upload.job_id is not None:
                 jobs.append(upload.job_id)
             elif upload.indexed_at is None:
-                raise _not_ready(upload, wait=wait)
+                raise not_ready(upload, wait=wait)
         return jobs
 
     async def reconcile_unfinished(self) -> None:
@@ -223,6 +220,12 @@ class DocumentService:
             await self.reconcile(upload)
         if self._queue is not None:
             await self._queue.release_stranded(waiting_seconds=UNCHANGED_SECONDS)
+
+    async def delete_expired(self) -> None:
+        """Delete uploads whose time has come."""
+        for upload_id in await self._in_sql_thread(self._uploads.expired):
+            with suppress(UploadNotFound):
+                await self.delete(upload_id, user_id=None)
 
     async def reconcile(self, upload: Upload) -> Reconciled:
         """Bring an upload in line with its job: submit a lost job again, record a failure that the row does not show.
@@ -253,15 +256,15 @@ class DocumentService:
             return upload
         reconciled = (await self.reconcile(upload)).upload
         if reconciled is None:
-            raise _not_found()
+            raise not_found()
         return reconciled
 
     async def _get(self, upload_id: str, *, user_id: str | None) -> Upload:
         if not _is_uuid(upload_id):
-            raise _not_found()
+            raise not_found()
         upload = await self._in_sql_thread(self._uploads.get, upload_id, user_id=user_id)
         if upload is None:
-            raise _not_found()
+            raise not_found()
         return upload
 
     def _store(self, file: BinaryIO, *, name: str, user_id: str, upload_id: str | None) -> Upload:
@@ -364,20 +367,6 @@ def _failure_of(job: JobView) -> tuple[str, str]:
     return "timeout" if job.failure.code == "job_timed_out" else job.failure.code, job.failure.detail
 
 
-def _storage_full(max_stored_mb: int, free_bytes: int) -> TooManyRequests:
-    return TooManyRequests(
-        f"a user may store {max_stored_mb} MiB (MAX_STORED_MB), of which {free_bytes} bytes are free: "
-        "delete an upload first",
-        retry_after_seconds=FULL_SECONDS,
-        headers=rate_limit_headers(
-            "stored-bytes",
-            f'q={max_stored_mb * MIB};qu="content-bytes"',
-            remaining=free_bytes,
-            reset_seconds=FULL_SECONDS,
-        ),
-    )
-
-
 def _seconds_since(then: datetime) -> float:
     return (datetime.now(UTC) - then).total_seconds()
 
@@ -387,14 +376,3 @@ def _is_uuid(text: str) -> bool:
         return str(uuid.UUID(text)) == text
     except ValueError:
         return False
-
-
-def _not_ready(upload: Upload, *, wait: bool) -> UploadNotReady:
-    if upload.status is UploadStatus.FAILED:
-        return UploadNotReady(f"the upload {upload.upload_id} could not be indexed: {upload.error}")
-    hint = "ask again once it is ready" if wait else "ask with after_upload, or again once it is ready"
-    return UploadNotReady(f"the upload {upload.upload_id} is {upload.status}: {hint}")
-
-
-def _not_found() -> UploadNotFound:
-    return UploadNotFound("there is no such upload: GET /uploads lists yours")

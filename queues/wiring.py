@@ -22,6 +22,7 @@ from client.qdrant.base import Collections
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.health import vector_store_condition
 from client.qdrant.store import VectorStore
+from client.sql.conversations import ConversationRepository
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
 from client.sql.index_versions import IndexVersionRepository
@@ -56,6 +57,7 @@ class Services:
     bm25: Bm25Encoder
     deployment: DeploymentRepository
     uploads: UploadRepository
+    conversations: ConversationRepository
     files: FileStore
     limits: ExtractionLimits
 
@@ -105,6 +107,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         bm25=bm25,
         deployment=DeploymentRepository(database),
         uploads=uploads,
+        conversations=ConversationRepository(database),
         files=open_file_store(settings),
         limits=ExtractionLimits(
             max_pages=settings.max_pages,

@@ -95,7 +95,7 @@ def deliver_webhook(payload: dict[str, Any]) -> dict[str, Any]:
 
 async def _answer(payload: dict[str, Any], job: JobContext) -> dict[str, Any]:
     answer = await answer_question(Query.model_validate(payload), job, get_services(), get_settings())
-    return answer.model_dump(mode="json")
+    return answer.payload()
 
 
 async def _answer_and_close(payload: dict[str, Any], job: JobContext) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from schemas.attribute_filters import AttributeValue
 from schemas.base import Frozen as Frozen
 from schemas.documents import Chunk as Chunk
 from schemas.documents import Document as Document
@@ -103,7 +104,9 @@ class Turn(Frozen):
 
 
 # Fields of a query that not every running worker knows during an upgrade.
-_LATER_FIELDS = ("history", "previous_job_id", "instructions", "request", "only")
+_LATER_FIELDS = (
+    *("history", "previous_job_id", "instructions", "request", "only", "store_ids", "filters", "ranker", "passages"),
+)
 
 
 class Query(Frozen):
@@ -114,6 +117,10 @@ class Query(Frozen):
 
     `only` asks for no answer: for the `passages` that a search finds, best first, or for the `text` of the pages of the
     named upload, from `first_page` on. Either is returned as the sources of an answer without a text.
+
+    `store_ids`: search the documents of these vector stores, and the uploads that are named; `filters` choose among the
+    documents by their attributes, as schemas.attribute_filters checks them. `ranker` "none" leaves the endpoint of
+    RERANK_URL out. `passages`: the answer lists what was found.
     """
 
     query: QuestionText
@@ -135,6 +142,10 @@ class Query(Frozen):
     instructions: str | None = Field(None, max_length=MAX_INSTRUCTIONS_CHARS)
     request: ResponseRequest | None = None
     only: Literal["passages", "text"] | None = None
+    store_ids: tuple[str, ...] | None = Field(None, min_length=1)
+    filters: dict[str, Any] | None = None
+    ranker: Literal["none"] | None = None
+    passages: bool = False
 
     def payload(self) -> dict[str, Any]:
         """Return the query as a job carries it. Workers of the release before refuse fields that they do not know."""
@@ -155,6 +166,8 @@ class Query(Frozen):
             names=self.names,
             first_page=self.first_page,
             last_page=self.last_page,
+            store_ids=self.store_ids,
+            filters=self.filters,
         )
 
 
@@ -169,7 +182,8 @@ class SearchFilter(Frozen):
     """The chunks that a search may find. A field that is None does not restrict the search.
 
     `user_id` has no default, so that no caller searches everybody's documents by leaving the argument out. Chunks of
-    the `hidden` uploads are never found.
+    the `hidden` uploads are never found. `store_ids` and `filters` are those of a query: no engine knows them, so they
+    are turned into `upload_ids` before.
     """
 
     user_id: str | None
@@ -178,6 +192,20 @@ class SearchFilter(Frozen):
     first_page: int | None = None
     last_page: int | None = None
     hidden: tuple[str, ...] = ()
+    store_ids: tuple[str, ...] | None = None
+    filters: dict[str, Any] | None = None
+
+
+class FoundPassage(Frozen):
+    """A passage that a question found, with the attributes of its document in a vector store."""
+
+    upload_id: str
+    name: str
+    page: int
+    page_label: str
+    text: str
+    score: float
+    attributes: dict[str, AttributeValue] = {}  # noqa: RUF012  pydantic copies it
 
 
 class Source(Frozen):
@@ -258,7 +286,8 @@ class Answer(Frozen):
     if the conversation changed it. `unsupported` counts citations removed because their source does not support them.
     `times` holds seconds: queue, embed, search, rerank, model, verify. `incomplete` says why the model's text was cut.
     `not_searched` counts the user's documents that the search left out, since they were still being indexed.
-    `confidence` says how well the best passage fits, in an answer without a model; None in one of a model.
+    `confidence` says how well the best passage fits, in an answer without a model; None in one of a model. `passages`
+    are what was found, where the question asks for them.
     """
 
     text: str
@@ -274,6 +303,11 @@ class Answer(Frozen):
     incomplete: Incomplete | None = None
     not_searched: int = 0
     confidence: Confidence | None = None
+    passages: tuple[FoundPassage, ...] = ()
+
+    def payload(self) -> dict[str, Any]:
+        """Return the answer as a job's result. An API of the release before refuses a field that it does not know."""
+        return self.model_dump(mode="json", exclude=set() if self.passages else {"passages"})
 
 
 WAITING_FOR_STORE = "waiting for the vector store"

@@ -37,7 +37,8 @@ class Upload(Frozen):
 
     `job_id` is the present or the last job of the upload; None if index.py does the work. `indexed_at` is the last time
     at which the upload became ready; None before the first. Search finds the chunks only if `indexed_at` is set and no
-    delete has begun. The chunks are then in the version `index_version` of the index.
+    delete has begun. The chunks are then in the version `index_version` of the index. `purpose` is what a client under
+    /v1 says the file is for. After `expires_at` the upload is deleted; None for never.
     """
 
     upload_id: str
@@ -60,6 +61,8 @@ class Upload(Frozen):
     started_at: datetime | None = None
     indexed_at: datetime | None = None
     index_version: int | None = None
+    purpose: str = "assistants"
+    expires_at: datetime | None = None
 
 
 class UploadTask(Frozen):

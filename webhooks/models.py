@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,11 +22,20 @@ _NAMESPACE: Final = uuid.UUID("8f0d1d0e-59a6-5f0b-9a55-0a5ad2a7b9c4")
 
 
 class EventType(StrEnum):
-    """The events that webhooks report."""
+    """The events that webhooks report. Those of responses have OpenAI's body, and only an endpoint that names them."""
 
     FINISHED = "job.finished"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
+    RESPONSE_COMPLETED = "response.completed"
+    RESPONSE_INCOMPLETE = "response.incomplete"
+    RESPONSE_FAILED = "response.failed"
+    RESPONSE_CANCELLED = "response.cancelled"
+
+    @property
+    def of_response(self) -> bool:
+        """True for OpenAI's events."""
+        return self.startswith("response.")
 
 
 class DeliveryStatus(StrEnum):
@@ -37,7 +47,10 @@ class DeliveryStatus(StrEnum):
 
 
 class Endpoint(Frozen):
-    """A registered receiver. Empty `events` mean all; `disabled_at` is set when the receiver answers 410."""
+    """A registered receiver. Empty `events` mean those of jobs; `disabled_at` is set when the receiver answers 410.
+
+    `old_secret` signs beside `secret` until `old_secret_until`. Processes of the release before know neither.
+    """
 
     endpoint_id: str
     owner: str
@@ -47,10 +60,24 @@ class Endpoint(Frozen):
     events: tuple[EventType, ...] = ()
     created_at: datetime
     disabled_at: datetime | None = None
+    old_secret: str | None = Field(None, repr=False)
+    old_secret_until: datetime | None = None
 
     def accepts(self, event: EventType) -> bool:
         """Return True if the endpoint is enabled and registered for the event."""
-        return self.disabled_at is None and (not self.events or event in self.events)
+        wanted = event in self.events if self.events else not event.of_response
+        return self.disabled_at is None and wanted
+
+    def secrets(self, now: float) -> tuple[str, ...]:
+        """Return the secrets that sign at a time in Unix seconds."""
+        if self.old_secret is None or self.old_secret_until is None or now >= self.old_secret_until.timestamp():
+            return (self.secret,)
+        return (self.secret, self.old_secret)
+
+    def record(self) -> str:
+        """Return the endpoint as it is stored."""
+        unused = {"old_secret", "old_secret_until"} if self.old_secret is None else set()
+        return self.model_dump_json(exclude=unused)
 
 
 class Attempt(Frozen):
@@ -118,6 +145,30 @@ class Message(Frozen):
             shortened = {name: value for name, value in data.items() if name not in {"result", "sources", "links"}}
             body = payload.model_copy(update={"data": shortened | {"truncated": True}}).model_dump_json()
         return cls(message_id=f"msg_{stable_id(job.job_id, kind)}", type=kind, body=body)
+
+    @classmethod
+    def of_response(cls, job: JobView) -> Self | None:
+        """Make OpenAI's message about an ended question; None for another job, and for a search without an answer."""
+        if job.kind != "chat" or (job.result is not None and not job.result.get("text")):
+            return None
+        incomplete = job.result is not None and job.result.get("incomplete") is not None
+        finished = EventType.RESPONSE_INCOMPLETE if incomplete else EventType.RESPONSE_COMPLETED
+        kind = finished if job.status is JobStatus.FINISHED else EventType(f"response.{job.status.value}")
+        ended_at = job.ended_at or datetime.now(UTC)
+        return cls.about_response(job.job_id, kind, created_at=ended_at)
+
+    @classmethod
+    def about_response(cls, job_id: str, kind: EventType, *, created_at: datetime) -> Self:
+        """Make OpenAI's message about a response. `job_id`: its job."""
+        event_id = stable_id(job_id, kind)
+        body = {
+            "id": f"evt_{event_id}",
+            "object": "event",
+            "created_at": int(created_at.timestamp()),
+            "type": kind.value,
+            "data": {"id": f"resp_{job_id.replace('-', '')}"},
+        }
+        return cls(message_id=f"msg_{event_id}", type=kind, body=json.dumps(body))
 
 
 class _Payload(Frozen):

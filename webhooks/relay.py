@@ -110,10 +110,11 @@ class OutboxRelay:
         if not job.status.terminal:
             return 0
         now = self._clock()
-        message = Message.of(job, entry.metadata)
-        deliveries = self._deliveries(entry, message, now)
-        if deliveries:
-            self.store.add_deliveries(deliveries, now=now, message=message)
+        deliveries: list[Delivery] = []
+        for message in (Message.of(job, entry.metadata), Message.of_response(job)):
+            if message is not None and (made := self._deliveries(entry, message, now)):
+                self.store.add_deliveries(made, now=now, message=message)
+                deliveries += made
         # Deleted last: if this process dies before, the next sweep finds the entry again.
         self._drop_entry(entry.job_id)
         return len(deliveries)
@@ -122,12 +123,13 @@ class OutboxRelay:
         """Make a delivery for each endpoint of the owner that accepts the event, and for each other URL of the job."""
         endpoints = [endpoint for endpoint in self.store.endpoints(entry.owner) if endpoint.accepts(message.type)]
         registered = {endpoint.url for endpoint in endpoints}
+        urls = () if message.type.of_response else entry.urls
         return [
             *(
                 self._delivery(entry, message, now, url=endpoint.url, endpoint_id=endpoint.endpoint_id)
                 for endpoint in endpoints
             ),
-            *(self._delivery(entry, message, now, url=url) for url in entry.urls if url not in registered),
+            *(self._delivery(entry, message, now, url=url) for url in urls if url not in registered),
         ]
 
     @staticmethod

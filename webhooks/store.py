@@ -110,12 +110,12 @@ class WebhookStore:
             self.valkey.set(key, new_secret(), nx=True)
             return cast("bytes", self.valkey.get(key)).decode()
 
-    def secret_for(self, delivery: Delivery) -> str:
-        """Return the secret that signs a delivery: of the owner's endpoint with that URL, else the owner's default."""
+    def secrets_for(self, delivery: Delivery, *, now: float) -> tuple[str, ...]:
+        """Return the secrets that sign a delivery: of the owner's endpoint with that URL, else the owner's default."""
         for endpoint in self.endpoints(delivery.owner):
             if delivery.endpoint_id in {endpoint.endpoint_id, ""} and endpoint.url == delivery.url:
-                return endpoint.secret
-        return self.default_secret(delivery.owner)
+                return endpoint.secrets(now)
+        return (self.default_secret(delivery.owner),)
 
     def add_callback(self, job_id: str, *, owner: str, callback: Callback) -> None:
         """Add a callback to a job that is already on its queue, or has just ended."""
@@ -193,7 +193,7 @@ class WebhookStore:
         Returns False if the owner has that many already, or the endpoint to replace was deleted.
         """
         script_keys = [keys.endpoint(endpoint.endpoint_id), keys.endpoints(endpoint.owner), keys.endpoints(None)]
-        arguments = [endpoint.endpoint_id, endpoint.model_dump_json(), "" if max_endpoints is None else max_endpoints]
+        arguments = [endpoint.endpoint_id, endpoint.record(), "" if max_endpoints is None else max_endpoints]
         with translated_errors():
             return bool(_SAVE_ENDPOINT.call(self.valkey, script_keys, arguments))
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.middleware.body_limits import BodyRefused, declared_bytes
+from api.middleware.body_limits import BodyRefused, body_limit, declared_bytes
 from api.problems import error_response
 from errors import AppError, ServerBusy, TooManyRequests
 from schemas import Caller
@@ -17,22 +17,24 @@ RETRY_AFTER_SECONDS = 5
 
 
 class BodyBudget:
-    """ASGI middleware that refuses a body of `paths` beyond the bytes that may be held: 429 for a caller, 503 for all.
+    """ASGI middleware that refuses a body beyond the bytes that may be held: 429 for a caller, 503 for all.
+
+    Only bodies of paths with `larger_limits` count: see `body_limit`.
 
     A body counts from the head of its request to the end of the response: its declared size, or what has come so far
     if that is more. Must stand behind Authentication and BodyLimit, which answers when a body grows beyond the budget.
     """
 
-    def __init__(self, app: ASGIApp, *, paths: Collection[str], caller_bytes: int, total_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, larger_limits: Mapping[str, int], caller_bytes: int, total_bytes: int) -> None:
         self._app = app
-        self._paths = frozenset(paths)
+        self._larger_limits = larger_limits
         self._caller_bytes = caller_bytes
         self._total_bytes = total_bytes
         self._held: Counter[str] = Counter()
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the answer to a request: without a coroutine of our own, which every open stream would keep."""
-        if scope["type"] != "http" or scope["path"] not in self._paths:
+        if scope["type"] != "http" or body_limit(self._larger_limits, scope["path"]) is None:
             return self._app(scope, receive, send)
         return self._call_counting(scope, receive, send)
 

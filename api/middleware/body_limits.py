@@ -34,7 +34,7 @@ class BodyPace:
 class BodyLimit:
     """ASGI middleware that answers 413 to a body over the limit, declared or streamed, and 408 to a slow body.
 
-    `larger_limits` maps each path that accepts larger bodies to its limit, in bytes.
+    `larger_limits`: as for `body_limit`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BodyLimit:
         return self._call_limited(scope, receive, send)
 
     async def _call_limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        max_bytes = self._larger_limits.get(scope["path"], self._max_bytes)
+        max_bytes = body_limit(self._larger_limits, scope["path"]) or self._max_bytes
         limited_receive = _LimitedReceive(receive, max_bytes, self._pace)
 
         async def tracking_send(message: Message) -> None:
@@ -76,6 +76,16 @@ class BodyLimit:
                 if isinstance(error, RequestTimedOut):
                     response.headers["Connection"] = "close"
                 await response(scope, receive, send)
+
+
+def body_limit(larger_limits: Mapping[str, int], path: str) -> int | None:
+    """Return the limit of the bodies that a path accepts, in bytes; None for the usual limit.
+
+    A key of `larger_limits` is a path, or the beginning of paths if it ends in `/`.
+    """
+    if path in larger_limits:
+        return larger_limits[path]
+    return next((limit for key, limit in larger_limits.items() if key.endswith("/") and path.startswith(key)), None)
 
 
 class _LimitedReceive:

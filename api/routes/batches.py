@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import chain
 from typing import Annotated, Any
 
@@ -12,13 +12,16 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.callbacks import make_callback
+from api.collections import stores_of
 from api.dependencies import (
     CallerDep,
     DocumentServiceDep,
     JobQueueDep,
+    PoolsDep,
     QuotasDep,
     ScopedRoute,
     SettingsDep,
+    VectorStoreRepositoryDep,
     VisibleOwnerDep,
     require_scope,
 )
@@ -85,6 +88,8 @@ async def ask_many(
     documents: DocumentServiceDep,
     caller: CallerDep,
     quotas: QuotasDep,
+    stores: VectorStoreRepositoryDep,
+    pools: PoolsDep,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> BatchAccepted:
     """Put up to 1,000 questions on the queue, each with the options of `POST /chat`.
@@ -93,7 +98,9 @@ async def ask_many(
     """
     _require_independent(body.questions)
     # Every question is checked before anything is queued or reserved: a refused batch leaves nothing behind.
-    jobs = [_job_parts(index, question, settings, caller) for index, question in enumerate(body.questions)]
+    names = [question.collection for question in body.questions if question.collection is not None]
+    collections = await stores_of(names, stores=stores, pools=pools, user_id=caller.user_id)
+    jobs = [_job_parts(index, one, settings, caller, collections) for index, one in enumerate(body.questions)]
     idempotency, batch_id, job_ids = None, new_id(), [new_id() for _ in body.questions]
     if idempotency_key is not None:
         fields = {"kind": "batch", **body.model_dump(mode="json")}
@@ -163,11 +170,16 @@ def _require_independent(questions: list[ChatRequest]) -> None:
 
 
 def _job_parts(
-    index: int, question: ChatRequest, settings: Settings, caller: Caller
+    index: int,
+    question: ChatRequest,
+    settings: Settings,
+    caller: Caller,
+    collections: Mapping[str, tuple[str, ...]],
 ) -> tuple[dict[str, Any], Callback]:
     """Return the payload and the callback of a question's job. Raises InvalidRequest that names the question."""
     try:
-        payload = question.as_query(settings, caller).payload()
+        store_ids = None if question.collection is None else collections[question.collection]
+        payload = question.as_query(settings, caller, store_ids=store_ids).payload()
         return payload, make_callback(settings, question.webhook_url, question.metadata)
     except InvalidRequest as error:
         problems = [(f"questions.{index}.{field}", message) for field, message in error.problems]

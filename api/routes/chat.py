@@ -11,13 +11,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, StringC
 
 import schemas
 from api.callbacks import Metadata, WebhookUrl, make_callback
+from api.collections import ChosenCollection, stores_of
 from api.dependencies import (
     CallerDep,
     DocumentServiceDep,
     JobQueueDep,
+    PoolsDep,
     QuotasDep,
     ScopedRoute,
     SettingsDep,
+    VectorStoreRepositoryDep,
     require_scope,
 )
 from api.plain_requests import PlainRequest, PlainResponse, PlainRoute
@@ -68,6 +71,7 @@ class _QuestionOptions(QuestionSettings):
         description="A name that you make up. The questions of a conversation are answered in order, and each is "
         "understood in the light of the earlier ones.",
     )
+    collection: ChosenCollection = None
     webhook_url: WebhookUrl = None
 
 
@@ -80,14 +84,20 @@ class ChatRequest(_QuestionOptions):
     upload_id: str | UploadIds | None = Field(None, description="Search only this upload, or these.")
     metadata: Metadata = Field(default_factory=dict)
 
-    def as_query(self, settings: Settings, caller: Caller) -> schemas.Query:
-        """Return the question in the form that workers read. Raises InvalidRequest for a model that is not allowed."""
+    def as_query(
+        self, settings: Settings, caller: Caller, *, store_ids: tuple[str, ...] | None = None
+    ) -> schemas.Query:
+        """Return the question in the form that workers read. Raises InvalidRequest for a model that is not allowed.
+
+        `store_ids`: the vector stores of the collection.
+        """
         return schemas.Query(
             query=self.query,
             k=self.k,
             user_id=caller.user_id,
             everyone=caller.visible_owner is None,
             upload_ids=self.upload_ids,
+            store_ids=store_ids,
             conversation_id=self.conversation_id,
             **self.query_fields(settings),
         )
@@ -139,6 +149,8 @@ async def ask(
     documents: DocumentServiceDep,
     caller: CallerDep,
     quotas: QuotasDep,
+    stores: VectorStoreRepositoryDep,
+    pools: PoolsDep,
     response: Response,
     parameters: Annotated[ChatParameters, Query()],
     body: Annotated[ChatRequest | None, Body()] = None,
@@ -146,6 +158,7 @@ async def ask(
 ) -> Accepted:
     """Put a question on the queue. Send it as query parameters or as a JSON body; with both, the body counts."""
     question = body or parameters.as_request()
+    name, user = question.collection, caller.user_id
     job_id = await _accept(
         question,
         settings=settings,
@@ -154,6 +167,7 @@ async def ask(
         caller=caller,
         quotas=quotas,
         idempotency_key=idempotency_key,
+        store_ids=None if name is None else (await stores_of([name], stores=stores, pools=pools, user_id=user))[name],
     )
     response.headers["Location"] = f"/job-status/{job_id}"
     return Accepted(job_id=job_id)
@@ -162,7 +176,7 @@ async def ask(
 async def ask_plainly(request: PlainRequest) -> PlainResponse | None:
     """Answer a question that comes as a JSON body or as single query parameters; None for every other request."""
     question = _plain_question(request)
-    if question is None:
+    if question is None or question.collection is not None:
         return None
     state = request.state
     job_id = await _accept(
@@ -207,11 +221,12 @@ async def _accept(
     caller: Caller,
     quotas: Quotas,
     idempotency_key: str | None = None,
+    store_ids: tuple[str, ...] | None = None,
 ) -> str:
     """Put a question on the queue and return its job's id."""
     callback = make_callback(settings, question.webhook_url, question.metadata)
     return await Asking(settings, queue, documents, quotas, caller).submit(
-        question.as_query(settings, caller),
+        question.as_query(settings, caller, store_ids=store_ids),
         idempotency=None if idempotency_key is None else _idempotency(idempotency_key, question, caller),
         priority=question.priority,
         wait_for_uploads=question.after_upload,

@@ -35,7 +35,10 @@ EVENT_SCHEMA = {
     "properties": {
         "id": {"type": "string", "description": "To be sent as Last-Event-ID by a reader that connects again."},
         "event": {
-            "enum": ["queued", "started", "progress", "token", "sources", "finished", "failed", "cancelled", "error"],
+            "enum": [
+                *("queued", "started", "progress", "passages", "token", "sources"),
+                *("finished", "failed", "cancelled", "error"),
+            ],
         },
         "data": {
             "type": "string",
@@ -45,6 +48,12 @@ EVENT_SCHEMA = {
                     {"title": "queued", "type": "object", "properties": {"position": {"type": ["integer", "null"]}}},
                     {"title": "started", "type": "object", "properties": {"attempt": {"type": "integer"}}},
                     {"$ref": "#/components/schemas/Progress"},
+                    {
+                        "title": "passages",
+                        "description": "What was found; only for questions under /v1 that ask for it.",
+                        "type": "object",
+                        "properties": {"passages": {"type": "array", "items": {"type": "object"}}},
+                    },
                     {"title": "token", "type": "object", "properties": {"text": {"type": "string"}}},
                     {
                         "title": "sources",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import datetime
 from io import BytesIO
 from typing import Annotated, cast
-from urllib.parse import quote
 
-from fastapi import APIRouter, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, Query, Response, UploadFile
 from fastapi import File as FormFile
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 import schemas
-from api.callbacks import WebhookUrl, make_callback
+from api.collections import add_to_collection
 from api.dependencies import (
     ANY_SCOPE,
     DocumentServiceDep,
@@ -26,19 +24,21 @@ from api.dependencies import (
     PoolsDep,
     QuotasDep,
     ScopedRoute,
-    SettingsDep,
     UploadRepositoryDep,
     UserIdDep,
+    VectorStoreRepositoryDep,
     VisibleOwnerDep,
     WebhookStoreDep,
     require_scope,
 )
+from api.downloads import file_response
 from api.multipart_forms import MAX_FIELD_BYTES, MAX_FIELDS, MAX_FILES
 from api.pools import Pools
 from api.problems import openapi_problems
 from api.routes.chat import IdempotencyKeyHeader
 from api.routes.index_versions import IndexVersionView, version_view
 from api.upload_limits import UploadRoute
+from api.upload_options import UploadOptions, read_options
 from client.rq.idempotency import IdempotentRequest
 from client.rq.ids import new_id
 from client.rq.outbox import Callback
@@ -46,7 +46,7 @@ from client.rq_client import JobQueue
 from client.sql.index_versions import IndexVersion
 from documents.incoming import clean_name
 from documents.media_types import MEDIA_TYPES, detect
-from documents.service import UNFINISHED, AcceptedUpload, DocumentService, OnDuplicate
+from documents.service import UNFINISHED, AcceptedUpload, DocumentService
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
 from schemas import KeyScope, UploadStatus
@@ -63,13 +63,6 @@ STORED_PREFIX = "taken:"
 DUPLICATE_MARK = "*"
 # A file, as OpenAPI describes it.
 BINARY = {"type": "string", "format": "binary"}
-
-OnDuplicateParam = Annotated[
-    OnDuplicate,
-    Query(
-        description="What to do with a file uploaded before: `skip` it, `replace` the name of that upload, `keep` both."
-    ),
-]
 
 
 class UploadAccepted(BaseModel):
@@ -121,6 +114,7 @@ class UploadView(BaseModel):
     )
     searched: bool = Field(description="True if questions find the upload now, also while it is indexed again.")
     index: IndexVersionView | None = Field(None, description="The version of the index in which questions find it.")
+    expires_at: datetime | None = Field(None, description="When the upload is deleted; left out for never.")
 
 
 class UploadPage(BaseModel):
@@ -144,26 +138,22 @@ _accepting = APIRouter(route_class=UploadRoute, tags=["uploads"])
 async def upload(
     documents: DocumentServiceDep,
     webhooks: WebhookStoreDep,
-    settings: SettingsDep,
+    stores: VectorStoreRepositoryDep,
     user_id: UserIdDep,
     quotas: QuotasDep,
     queue: JobQueueDep,
     pools: PoolsDep,
     response: Response,
+    options: Annotated[UploadOptions, Depends(read_options)],
     file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
-    on_duplicate: OnDuplicateParam = OnDuplicate.SKIP,
-    form_on_duplicate: Annotated[OnDuplicate | None, Form(alias="on_duplicate")] = None,
-    webhook_url: Annotated[WebhookUrl, Query()] = None,
-    form_webhook_url: Annotated[WebhookUrl, Form(alias="webhook_url")] = None,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> UploadsAccepted:
     """Accept one or several files and have workers index them. If one file has an unsupported type, all are refused."""
-    files, choice = file, form_on_duplicate or on_duplicate
-    callback = make_callback(settings, form_webhook_url or webhook_url, {})
+    files, choice, callback = file, options.on_duplicate, options.callback
     await pools.files.run(_check_types, files)
     idempotency = None
     if idempotency_key is not None:
-        fields = await pools.files.run(_request_fields, files, choice, callback)
+        fields = await pools.files.run(_request_fields, files, options)
         idempotency = IdempotentRequest.of(idempotency_key, fields, user_id=user_id)
         if earlier := await _find_earlier(idempotency, queue, documents):
             return _all_accepted(earlier, response)
@@ -180,10 +170,13 @@ async def upload(
     except Exception:
         await quotas.give_back_uploads(user_id, len(files) - len(accepted))
         raise
+    if options.collection is not None:
+        upload_ids = [item.upload.upload_id for item in accepted]
+        await add_to_collection(options.collection, upload_ids, stores=stores, pools=pools, user_id=user_id)
     if idempotency is not None:
         await queue.idempotency.replace(idempotency, _format_stored(accepted))
     for item in accepted:
-        _audit("upload_repeated" if item.duplicate else "upload_added", item.upload)
+        audit_upload("upload_repeated" if item.duplicate else "upload_added", item.upload)
     if callback.url:
         await _add_callback(accepted, callback, webhooks, pools)
     return _all_accepted(accepted, response)
@@ -200,7 +193,7 @@ def _all_accepted(accepted: list[AcceptedUpload], response: Response) -> Uploads
     return UploadsAccepted(uploads=views, **views[0].model_dump())
 
 
-def _request_fields(files: list[UploadFile], on_duplicate: OnDuplicate, callback: Callback) -> dict[str, object]:
+def _request_fields(files: list[UploadFile], options: UploadOptions) -> dict[str, object]:
     """Return the fields by which two requests are the same: names and hashes of the files, and the options."""
     names_and_hashes = []
     for file in files:
@@ -210,8 +203,9 @@ def _request_fields(files: list[UploadFile], on_duplicate: OnDuplicate, callback
     return {
         "kind": "upload",
         "files": names_and_hashes,
-        "on_duplicate": on_duplicate,
-        "callback": callback.model_dump(),
+        "on_duplicate": options.on_duplicate,
+        "callback": options.callback.model_dump(),
+        **({} if options.collection is None else {"collection": options.collection}),
     }
 
 
@@ -312,17 +306,7 @@ async def upload_file(
     upload_id: str, documents: DocumentServiceDep, files: FileStoreDep, pools: PoolsDep, owner: VisibleOwnerDep
 ) -> StreamingResponse:
     """Download the uploaded file, byte for byte."""
-    upload = await documents.get(upload_id, user_id=owner)
-    chunks: Iterator[bytes] = await pools.files.run(files.read, upload.file_id)
-    headers = {
-        # A browser must save the file, never show it: an uploaded page must not run as a page of this server.
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.name, safe='')}",
-        "Content-Length": str(upload.bytes),
-        "ETag": f'"{upload.sha256}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox",
-    }
-    return StreamingResponse(chunks, media_type=upload.media_type, headers=headers)
+    return await file_response(await documents.get(upload_id, user_id=owner), files, pools)
 
 
 @router.delete(
@@ -333,7 +317,7 @@ async def delete_upload(
 ) -> UploadAccepted:
     """Delete an upload. No answer uses it from now on; a worker then removes its points, file and row."""
     removed = await documents.delete(upload_id, user_id=owner)
-    _audit("upload_deleted", removed)
+    audit_upload("upload_deleted", removed)
     await views.forget(removed)
     return _accepted(AcceptedUpload(upload=removed, duplicate=False, queued=True))
 
@@ -347,11 +331,11 @@ async def delete_upload(
 async def reindex_upload(upload_id: str, documents: DocumentServiceDep, owner: VisibleOwnerDep) -> UploadAccepted:
     """Index an upload again. Answers use the upload meanwhile. An upload that is being indexed stays as it is."""
     queued = await documents.reindex(upload_id, user_id=owner)
-    _audit("upload_reindexed", queued)
+    audit_upload("upload_reindexed", queued)
     return _accepted(AcceptedUpload(upload=queued, duplicate=False, queued=True))
 
 
-def _audit(event: str, upload: schemas.Upload) -> None:
+def audit_upload(event: str, upload: schemas.Upload) -> None:
     """Write a change of an upload to the audit log. The log context adds the caller to every line of a request."""
     logs.audit(
         event,
@@ -389,5 +373,5 @@ def _accepted(accepted: AcceptedUpload) -> UploadAccepted:
 def _view(upload: schemas.Upload, versions: dict[int, IndexVersion]) -> UploadView:
     searched = upload.indexed_at is not None and upload.status is not UploadStatus.DELETING
     version = versions.get(upload.index_version or 0) if searched else None
-    fields = upload.model_dump(exclude={"user_id", "file_id", "index_version"})
+    fields = upload.model_dump(exclude={"user_id", "file_id", "index_version", "purpose"})
     return UploadView(**fields, searched=searched, index=None if version is None else version_view(version))

@@ -38,7 +38,9 @@ class EndpointRequest(BaseModel):
 
     url: str = Field(max_length=MAX_URL_CHARS, description="Where to POST: https, on a public host.")
     description: Annotated[str, StringConstraints(max_length=256), AfterValidator(check_text)] = ""
-    events: list[EventType] = Field([], max_length=len(EventType), description="The events to send; empty for all.")
+    events: list[EventType] = Field(
+        [], max_length=len(EventType), description="The events to send; empty for those of jobs."
+    )
 
 
 class EndpointView(BaseModel):
@@ -100,7 +102,7 @@ async def register(
     response: Response,
 ) -> NewEndpoint:
     """Register an endpoint that receives a webhook when a job ends. Only this response shows its secret."""
-    await pools.resolver.run(_check_url, body.url, address_policy(settings))
+    await pools.resolver.run(check_webhook_url, body.url, address_policy(settings))
     endpoint = Endpoint(
         endpoint_id=str(uuid7()),
         owner=user_id,
@@ -206,7 +208,7 @@ def endpoint_deliveries(
     return _delivery_list(webhooks.deliveries("endpoint", endpoint_id, owner=owner, offset=offset, limit=limit))
 
 
-def _check_url(url: str, policy: AddressPolicy) -> None:
+def check_webhook_url(url: str, policy: AddressPolicy) -> None:
     """Refuse a URL to which no webhook may be sent. A host that does not resolve yet is accepted."""
     try:
         resolve_addresses(parse_url(url, policy), policy, timeout_seconds=RESOLVE_SECONDS)

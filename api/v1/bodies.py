@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -61,6 +62,35 @@ class Asked:
 
 def read_items(items: Sequence[Any], *, param: str) -> Asked:
     """Read messages, oldest first; the last message of the user is the question. Raises ApiError."""
+    asked, place = _read_messages(items, param=param)
+    asked.question = check_question(asked.question, param=place or param)
+    return asked
+
+
+def read_turns(items: Sequence[Any], *, param: str) -> Asked:
+    """As read_items, for messages that need not end with a question."""
+    return _read_messages(items, param=param)[0]
+
+
+def compaction_item(item_id: str, turns: Sequence[Turn]) -> dict[str, Any]:
+    """Return an item that stands for turns, and is read as such. The text is not secret: it is the client's own."""
+    content = urlsafe_b64encode(orjson.dumps([[turn.question, turn.answer] for turn in turns])).decode()
+    return {"id": item_id, "type": "compaction", "encrypted_content": content}
+
+
+def _compacted(item: Mapping[str, Any]) -> list[Turn]:
+    """Return the turns of such an item; none of another item, or of one that another service made."""
+    if item["type"] != "compaction":
+        return []
+    try:
+        turns = orjson.loads(urlsafe_b64decode(item.get("encrypted_content") or ""))
+        return [Turn(job_id="", question=question[:MAX_QUERY_CHARS], answer=answer) for question, answer in turns]
+    except (ValueError, TypeError):  # also ValidationError
+        return []
+
+
+def _read_messages(items: Sequence[Any], *, param: str) -> tuple[Asked, str]:
+    """Return what messages say, and where the last message of the user stands, which is not answered yet."""
     asked = Asked()
     place, pending = "", ""
     for number, item in enumerate(items):
@@ -69,6 +99,7 @@ def read_items(items: Sequence[Any], *, param: str) -> Asked:
             raise _wrong(at, "must be an object with a role and content")
         kind = item.get("type", "message")
         if kind in _UNUSED_ITEMS:
+            asked.turns += _compacted(item)
             continue
         if kind != "message":
             raise unsupported(f"{at}.type", "only messages can be answered: this service calls no functions")
@@ -86,8 +117,31 @@ def read_items(items: Sequence[Any], *, param: str) -> Asked:
             asked.turns.append(Turn(job_id="", question=pending[:MAX_QUERY_CHARS], answer=text))
             pending = ""
     asked.turns = asked.turns[-MAX_HISTORY:]
-    asked.question = check_question(pending, param=place or param)
-    return asked
+    asked.question = pending
+    return asked, place
+
+
+def check_items(items: Sequence[Any], *, param: str) -> None:
+    """Check items that are kept and not answered now. Raises ApiError."""
+    for number, item in enumerate(items):
+        at = f"{param}[{number}]"
+        if not isinstance(item, dict):
+            raise _wrong(at, "must be an object with a role and content")
+        kind = item.get("type", "message")
+        if kind in _UNUSED_ITEMS:
+            continue
+        if kind != "message":
+            raise unsupported(f"{at}.type", "only messages are kept: this service calls no functions")
+        if item.get("role") not in {"user", "assistant", *_WISHES}:
+            raise _wrong(f"{at}.role", "must be user, assistant, system or developer")
+        _checked_text(_text(item.get("content"), at, Asked()), param=f"{at}.content")
+
+
+def _checked_text(text: str, *, param: str) -> str:
+    try:
+        return check_text(text)
+    except ValueError as error:
+        raise _wrong(param, str(error)) from None
 
 
 def check_question(text: str, *, param: str) -> str:
@@ -97,10 +151,7 @@ def check_question(text: str, *, param: str) -> str:
         raise _wrong(param, "the last message must be a question of the user, and not be empty")
     if len(question) > MAX_QUERY_CHARS:
         raise _too_long(param, len(question), MAX_QUERY_CHARS)
-    try:
-        return check_text(question)
-    except ValueError as error:
-        raise _wrong(param, str(error)) from None
+    return _checked_text(question, param=param)
 
 
 def _text(content: Any, at: str, asked: Asked) -> str:

@@ -14,11 +14,12 @@ from api.routes.events import follow
 from api.v1.bodies import read_body, read_items
 from api.v1.chat_objects import Asker, CompletionStream, completion
 from api.v1.errors import OpenAIRoute, unsupported
-from api.v1.models import DEFAULT_MODEL, chosen_model
+from api.v1.models import DEFAULT_MODEL, chosen_model, store_of_model
 from api.v1.repeats import repeated_request
 from api.v1.response_objects import Asked
 from api.v1.response_requests import MAX_ASKED_TOKENS, MAX_ITEMS, MAX_TOOLS, check_tool_choice
 from api.v1.sending import JsonResponse, StreamedResponse, public_address
+from api.v1.store_lookups import require_stores
 from api.v1.waiting import cancelling_when_left, wait_for_end
 from client.rq.event_stream import BEFORE_FIRST_ID
 from client.rq_client import JobQueue
@@ -58,13 +59,15 @@ class CreateChatCompletion(BaseModel):
         """Return the question in the form that workers read. Raises ApiError."""
         self._refuse_unsupported()
         asked = read_items(self.messages, param="messages")
+        store, model = store_of_model(self.model)
         tokens = self.max_completion_tokens or self.max_tokens
         return schemas.Query(
             query=asked.question,
             user_id=caller.user_id,
             everyone=caller.visible_owner is None,
             upload_ids=tuple(dict.fromkeys(asked.upload_ids)) or None,
-            model=chosen_model(self.model, settings),
+            model=chosen_model(model, settings),
+            store_ids=None if store is None else (store,),
             temperature=self.temperature,
             max_tokens=tokens and min(tokens, MAX_ANSWER_TOKENS),
             history=tuple(asked.turns),
@@ -89,6 +92,7 @@ async def create(request: Request) -> Response:
     state = request.state
     queue: JobQueue = state.queue
     query = body.as_query(state.settings, state.caller)
+    await require_stores(request, query.store_ids or (), param="model")
     asking = Asking(state.settings, queue, state.documents, state.quotas, state.caller)
     idempotency, job_id = await repeated_request(request, {"kind": "chat completion", **given}, queue)
     job_id = await asking.submit(query, idempotency=idempotency, job_id=job_id, wait_for_uploads=True)

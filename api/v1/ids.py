@@ -1,4 +1,4 @@
-"""The ids of /v1: a prefix, and the 32 hexadecimal digits of the id of a job or an upload, which can be read back."""
+"""The ids of /v1: a prefix, and the 32 hexadecimal digits of one of our ids, which can be read back."""
 
 from __future__ import annotations
 
@@ -12,9 +12,21 @@ CHAT_COMPLETION: Final = "chatcmpl-"
 MESSAGE: Final = "msg_"
 FILE_SEARCH: Final = "fs_"
 FILE: Final = "file-"
+VECTOR_STORE: Final = "vs_"
+FILE_BATCH: Final = "vsfb_"
+CONVERSATION: Final = "conv_"
+WEBHOOK_ENDPOINT: Final = "we_"
 
 _DIGITS = re.compile(r"[0-9a-f]{32}")
-_KINDS: Final = {RESPONSE: "response", CHAT_COMPLETION: "chat completion", FILE: "file"}
+_KINDS: Final = {
+    RESPONSE: "response",
+    CHAT_COMPLETION: "chat completion",
+    FILE: "file",
+    VECTOR_STORE: "vector store",
+    FILE_BATCH: "file batch",
+    CONVERSATION: "conversation",
+    WEBHOOK_ENDPOINT: "webhook endpoint",
+}
 
 
 def to_theirs(prefix: str, our_id: str) -> str:
@@ -23,7 +35,7 @@ def to_theirs(prefix: str, our_id: str) -> str:
 
 
 def to_ours(prefix: str, their_id: str, *, param: str) -> str:
-    """Return the id of a job or an upload. Raises ApiError: 400 for another prefix, 404 for an id never given."""
+    """Return our id. Raises ApiError: 400 for another prefix, 404 for an id never given."""
     kind = _KINDS[prefix]
     if not their_id.startswith(prefix):
         raise ApiError(f"{param}: the id of a {kind} begins with {prefix}", code="invalid_request_error", param=param)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from api.dependencies import ANY_SCOPE, SettingsDep
+from api.v1 import ids
 from api.v1.errors import ApiError, OpenAIRoute
+from api.v1.lists import MAX_LISTED
+from api.v1.store_lookups import require_stores
 from settings import Settings
 
 # Outside of the OpenAPI document: its errors are problem documents, and OpenAI describes these routes.
@@ -20,6 +23,14 @@ DEFAULT_MODEL: Final = "rag"
 def model_names(settings: Settings) -> tuple[str, ...]:
     """Return the names that a request may give as its `model`."""
     return tuple(dict.fromkeys([DEFAULT_MODEL, *settings.allowed_models]))
+
+
+def store_of_model(name: str) -> tuple[str | None, str]:
+    """Return the vector store that the name of a model asks, as `rag:vs_…` does, and the model. Raises ApiError."""
+    prefix, _, store_id = name.partition(":")
+    if prefix != DEFAULT_MODEL or not store_id.startswith(ids.VECTOR_STORE):
+        return None, name
+    return ids.to_ours(ids.VECTOR_STORE, store_id, param="model"), DEFAULT_MODEL
 
 
 def chosen_model(name: str, settings: Settings) -> str | None:
@@ -37,15 +48,23 @@ def chosen_model(name: str, settings: Settings) -> str | None:
 
 
 @router.get("/models")
-async def models(settings: SettingsDep) -> dict[str, Any]:
-    """List the names."""
-    return {"object": "list", "data": [_model(name) for name in model_names(settings)]}
+async def models(request: Request, settings: SettingsDep) -> dict[str, Any]:
+    """List the names; each vector store of the caller is one."""
+    state = request.state
+    stores, _ = await state.pools.sql.run(
+        state.stores.listed, state.caller.user_id, limit=MAX_LISTED, after=None, before=None, ascending=False
+    )
+    of_stores = [f"{DEFAULT_MODEL}:{ids.to_theirs(ids.VECTOR_STORE, store.store_id)}" for store in stores]
+    return {"object": "list", "data": [_model(name) for name in [*model_names(settings), *of_stores]]}
 
 
 @router.get("/models/{name:path}")
-async def model(name: str, settings: SettingsDep) -> dict[str, Any]:
+async def model(name: str, request: Request, settings: SettingsDep) -> dict[str, Any]:
     """Return one name; names of models may hold a slash."""
-    chosen_model(name, settings)
+    store_id, chosen = store_of_model(name)
+    chosen_model(chosen, settings)
+    if store_id is not None:
+        await require_stores(request, [store_id], param="model")
     return _model(name)
 
 

@@ -52,6 +52,15 @@ async def repeated_request(
     return None, job_id
 
 
+async def reserve_id(request: Request, fields: Mapping[str, Any]) -> str:
+    """Return the id of what a request creates; of a repeated request, the id that the first one got."""
+    queue: JobQueue = request.state.queue
+    idempotency, reserved = await repeated_request(request, fields, queue)
+    if idempotency is not None:
+        return await queue.idempotency.reserve(idempotency, new_id())
+    return reserved or new_id()
+
+
 async def _is_usable(job_id: str, queue: JobQueue) -> bool:
     """Return False for a job that was cancelled, as when its client left; True also for one never submitted."""
     try:

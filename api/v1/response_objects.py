@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
 from api.v1 import ids
-from schemas import Answer, Failure, JobStatus, JobView, Query, ResponseRequest, Source, Usage
+from schemas import Answer, Failure, FoundPassage, JobStatus, JobView, Query, ResponseRequest, Source, Usage
 
 _STATUSES = {
     JobStatus.QUEUED: "queued",
@@ -143,30 +144,42 @@ def usage(counted: Usage) -> dict[str, Any]:
 def output(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
     """Return the items of an answer: the search, if the request gave the tool, and the message."""
     status = "completed" if answer.incomplete is None else "incomplete"
-    items = [search_item(asked, "completed", answer)] if asked.searches_files else []
+    items = [search_item(asked, "completed", answer.passages)] if asked.searches_files else []
     return [*items, message(asked.message_id, status, [text_part(answer.text, citations(asked, answer))])]
 
 
-def search_item(asked: Asked, status: str, answer: Answer | None = None) -> dict[str, Any]:
-    """Return the item of the search."""
-    shown = answer is not None and FILE_SEARCH_RESULTS in asked.request.include
+def search_item(asked: Asked, status: str, found: Sequence[FoundPassage] = ()) -> dict[str, Any]:
+    """Return the item of the search. `found` is shown if the request asked for it."""
+    shown = status == "completed" and FILE_SEARCH_RESULTS in asked.request.include
     return {
         "id": ids.to_theirs(ids.FILE_SEARCH, asked.job_id),
         "type": "file_search_call",
         "status": status,
         "queries": [asked.question],
-        "results": [_search_result(source) for source in answer.sources] if answer is not None and shown else None,
+        "results": [_search_result(passage) for passage in found] if shown else None,
     }
 
 
-def _search_result(source: Source) -> dict[str, Any]:
+def _search_result(passage: FoundPassage) -> dict[str, Any]:
     return {
-        "file_id": ids.to_theirs(ids.FILE, source.upload_id),
-        "filename": source.name,
-        "score": source.score,
-        "text": source.quote,
-        "attributes": {"page": source.page},
+        "file_id": ids.to_theirs(ids.FILE, passage.upload_id),
+        "filename": passage.name,
+        "score": passage.score,
+        "text": passage.text,
+        "attributes": {"page": passage.page, **passage.attributes},
     }
+
+
+def input_item(item_id: str, item: dict[str, Any]) -> dict[str, Any]:
+    """Return an item that a client sent, with the members that OpenAI's types require."""
+    if item.get("type", "message") != "message":
+        return item | {"id": item_id}
+    content = item.get("content") or ""
+    kind = "output_text" if item.get("role") == "assistant" else "input_text"
+    parts: list[dict[str, Any]] = [{"type": kind, "text": content}] if isinstance(content, str) else content
+    unannotated: dict[str, Any] = {"annotations": [], "logprobs": []}
+    shown = [unannotated | part if part["type"] == "output_text" else part for part in parts]
+    return {"type": "message", "status": "completed"} | item | {"id": item_id, "content": shown}
 
 
 def message(message_id: str, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -10,9 +10,11 @@ import schemas
 from api.callbacks import MetadataKey, MetadataValue
 from api.v1 import ids
 from api.v1.bodies import Asked, check_question, read_items
-from api.v1.errors import ApiError, unsupported
-from api.v1.models import DEFAULT_MODEL, chosen_model
-from schemas import DEFAULT_K, MAX_ANSWER_TOKENS, MAX_K, Caller, ResponseRequest
+from api.v1.errors import unsupported
+from api.v1.file_search import FileSearch
+from api.v1.models import DEFAULT_MODEL, chosen_model, store_of_model
+from api.v1.response_objects import FILE_SEARCH_RESULTS
+from schemas import MAX_ANSWER_TOKENS, Caller, ResponseRequest
 from settings import Settings
 
 MAX_ITEMS = 1_000
@@ -20,8 +22,6 @@ MAX_TOOLS = 128
 MAX_PAIRS = 16
 MIN_OUTPUT_TOKENS = 16
 MAX_ASKED_TOKENS = 2**31
-# The vector store that always exists: every document that the caller may search.
-EVERY_DOCUMENT: Final = "vs_all"
 # Asked for, and without effect: sent back as they came.
 ECHOED = (
     *("top_p", "truncation", "service_tier", "parallel_tool_calls", "max_tool_calls", "reasoning"),
@@ -33,6 +33,10 @@ _Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAI
 
 def _or_empty(value: object) -> object:
     return {} if value is None else value
+
+
+class _ConversationId(BaseModel):
+    id: str
 
 
 class CreateResponse(BaseModel):
@@ -47,7 +51,7 @@ class CreateResponse(BaseModel):
     stream: bool | None = None
     store: bool | None = None
     previous_response_id: str | None = None
-    conversation: Any = None
+    conversation: str | _ConversationId | None = None
     prompt: Any = None
     tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -67,18 +71,10 @@ class CreateResponse(BaseModel):
     prompt_cache_key: str | None = None
     user: str | None = None
 
-
-class _RankingOptions(BaseModel):
-    ranker: str | None = None
-    score_threshold: float | None = Field(None, ge=0, le=1)
-    hybrid_search: Any = None
-
-
-class _FileSearch(BaseModel):
-    vector_store_ids: Annotated[list[str], Field(min_length=1, max_length=10)]
-    max_num_results: int | None = Field(None, ge=1, le=MAX_K)
-    filters: Any = None
-    ranking_options: _RankingOptions | None = None
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that the response is a part of."""
+        return self.conversation.id if isinstance(self.conversation, _ConversationId) else self.conversation
 
 
 def make_query(body: CreateResponse, settings: Settings, caller: Caller) -> schemas.Query:
@@ -87,23 +83,27 @@ def make_query(body: CreateResponse, settings: Settings, caller: Caller) -> sche
     asked = _read_input(body)
     if body.instructions:
         asked.wishes.insert(0, body.instructions)
+    store, model = store_of_model(body.model)
     search = _file_search(body)
-    options = (search and search.ranking_options) or _RankingOptions()
+    options: dict[str, Any] = {} if search is None else search.query_options()
+    if store is not None:
+        options.setdefault("store_ids", (store,))
     previous = body.previous_response_id
     return schemas.Query(
         query=asked.question,
-        k=(search and search.max_num_results) or DEFAULT_K,
-        min_score=options.score_threshold,
         user_id=caller.user_id,
         everyone=caller.visible_owner is None,
         upload_ids=tuple(dict.fromkeys(asked.upload_ids)) or None,
-        model=chosen_model(body.model, settings),
+        model=chosen_model(model, settings),
         temperature=body.temperature,
         max_tokens=body.max_output_tokens and min(body.max_output_tokens, MAX_ANSWER_TOKENS),
+        conversation_id=body.conversation_id,
         history=tuple(asked.turns),
         previous_job_id=previous and ids.to_ours(ids.RESPONSE, previous, param="previous_response_id"),
         instructions=asked.instructions,
         request=_remembered(body),
+        passages=search is not None and FILE_SEARCH_RESULTS in (body.include or ()),
+        **options,
     )
 
 
@@ -117,6 +117,8 @@ def _remembered(body: CreateResponse) -> ResponseRequest:
     """Return what GET /v1/responses/{id} repeats of the request."""
     message = {"type": "message", "role": "user", "content": body.input} if isinstance(body.input, str) else None
     given = body.model_dump(mode="json", include=set(ECHOED), exclude_none=True)
+    if body.conversation_id is not None:
+        given["conversation"] = {"id": body.conversation_id}
     return ResponseRequest(
         model=body.model,
         input=(message,) if message else tuple(body.input),
@@ -135,35 +137,20 @@ def _shown_tool(tool: dict[str, Any]) -> dict[str, Any]:
     return {"strict": None, "parameters": None, "description": None} | tool
 
 
-def _file_search(body: CreateResponse) -> _FileSearch | None:
+def _file_search(body: CreateResponse) -> FileSearch | None:
     """Return the tool that searches files; None without it. Raises ApiError, ValidationError."""
     for number, tool in enumerate(body.tools or ()):
-        if tool.get("type") != "file_search":
-            continue
-        at = f"tools[{number}]"
-        search = _FileSearch.model_validate(tool)
-        for store_id in search.vector_store_ids:
-            if store_id != EVERY_DOCUMENT:
-                message = f"there is no vector store with this id: {EVERY_DOCUMENT} has all your documents"
-                param = f"{at}.vector_store_ids"
-                raise ApiError(message, code="vector_store_not_found", param=param, status=404)
-        if search.filters is not None:
-            raise unsupported(f"{at}.filters", "files have no attributes to filter by: leave filters out")
-        options = search.ranking_options or _RankingOptions()
-        if options.hybrid_search is not None:
-            raise unsupported(f"{at}.ranking_options.hybrid_search", "weights cannot be chosen: leave them out")
-        if options.ranker == "none":
-            raise unsupported(f"{at}.ranking_options.ranker", "the ranker cannot be left out: use auto")
-        return search
+        if tool.get("type") == "file_search":
+            search = FileSearch.model_validate(tool)
+            search.check(f"tools[{number}].")
+            return search
     return None
 
 
 def _refuse_unsupported(body: CreateResponse) -> None:
     """Raise ApiError for what OpenAI answers and this service does not."""
-    if body.conversation is not None:
-        if body.previous_response_id is not None:
-            raise unsupported("conversation", "conversation and previous_response_id exclude each other: send one")
-        raise unsupported("conversation", "conversations are not kept: send previous_response_id")
+    if body.conversation is not None and body.previous_response_id is not None:
+        raise unsupported("conversation", "conversation and previous_response_id exclude each other: send one")
     if body.prompt is not None:
         raise unsupported("prompt", "prompts are not stored here: send instructions")
     if (body.top_logprobs or 0) > 0:

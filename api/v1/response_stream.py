@@ -23,7 +23,7 @@ from api.v1.response_objects import (
 )
 from api.v1.unchecked_text import UncheckedText
 from errors import AppError
-from schemas import Answer, Event, JobStatus, JobView
+from schemas import Answer, Event, FoundPassage, JobStatus, JobView
 
 BEFORE_FIRST: Final = -1
 
@@ -38,6 +38,7 @@ class ResponseStream:
         self._created = False
         self._started = False
         self._search_status = "none"
+        self._found: Sequence[FoundPassage] = ()
         self._attempt = 0  # messages that were given up
         self._message_open = False
         self._text = UncheckedText()
@@ -70,6 +71,8 @@ class ResponseStream:
             yield from self._give_up_message()
         elif event.type == "progress" and event.data.get("stage") not in {None, "searching"}:
             yield from self._end_search()
+        elif event.type == "passages":
+            self._found = [FoundPassage.model_validate(passage) for passage in event.data["passages"]]  # type: ignore[attr-defined]
         elif event.type == "token":
             yield from self._start()
             yield from self._token(str(event.data.get("text", "")))
@@ -84,7 +87,8 @@ class ResponseStream:
             yield kind, {"response": response_of(self._asked, job)}
             return
         answer = Answer.model_validate(job.result)
-        yield from self._end_search(answer)
+        self._found = answer.passages
+        yield from self._end_search()
         yield from self._end_message(answer)
         kind = "response.completed" if answer.incomplete is None else "response.incomplete"
         yield kind, {"response": response_of(self._asked, job)}
@@ -112,11 +116,11 @@ class ResponseStream:
             yield "response.file_search_call.in_progress", place
             yield "response.file_search_call.searching", place
 
-    def _end_search(self, answer: Answer | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _end_search(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if self._search_status != "searching":
             return
         self._search_status = "completed"
-        item = search_item(self._asked, "completed", answer)
+        item = search_item(self._asked, "completed", self._found)
         yield "response.file_search_call.completed", {"output_index": 0, "item_id": item["id"]}
         yield "response.output_item.done", {"output_index": 0, "item": item}
 

@@ -5,7 +5,7 @@ A response is a job of POST /chat under OpenAI's names.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
@@ -15,12 +15,15 @@ from api.questions import Asking
 from api.routes.events import follow
 from api.v1 import ids
 from api.v1.bodies import read_body
+from api.v1.conversations import load_conversation
 from api.v1.errors import ApiError, OpenAIRoute, invalid
+from api.v1.lists import Limit, Order, page_of
 from api.v1.repeats import repeated_request
-from api.v1.response_objects import Asked, response_of
+from api.v1.response_objects import Asked, input_item, response_of
 from api.v1.response_requests import CreateResponse, make_query
 from api.v1.response_stream import BEFORE_FIRST, ResponseStream
 from api.v1.sending import JsonResponse, StreamedResponse, public_address
+from api.v1.store_lookups import require_stores
 from api.v1.waiting import cancelling_when_left, wait_for_end
 from client.rq.event_stream import BEFORE_FIRST_ID
 from client.rq_client import JobQueue
@@ -33,8 +36,6 @@ router = APIRouter(
     prefix="/v1", route_class=OpenAIRoute, dependencies=[require_scope(KeyScope.QUERY)], include_in_schema=False
 )
 
-MAX_LISTED: Final = 100
-
 
 @router.post("/responses")
 async def create(request: Request) -> Response:
@@ -46,6 +47,9 @@ async def create(request: Request) -> Response:
         query = make_query(body, state.settings, state.caller)
     except ValidationError as error:
         raise invalid(error) from None
+    await require_stores(request, query.store_ids or (), param="tools.vector_store_ids")
+    if query.conversation_id is not None:
+        await load_conversation(request, query.conversation_id, param="conversation", own=True)
     after = []
     if query.previous_job_id is not None:
         await _load(request, query.previous_job_id, param="previous_response_id")
@@ -104,13 +108,14 @@ async def delete(response_id: str, request: Request) -> Response:
 async def input_items(
     response_id: str,
     request: Request,
-    order: Literal["asc", "desc"] = "desc",
+    order: Order = "desc",
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = 20,
+    limit: Limit = 20,
 ) -> Response:
     """List the items that the request sent, the last first."""
     job, asked = await _load(request, _job_id(response_id))
-    items = [_input_item(job.job_id, number, item) for number, item in enumerate(asked.request.input)]
+    name = ids.to_theirs(ids.MESSAGE, job.job_id)
+    items = [input_item(f"{name}_in{number}", item) for number, item in enumerate(asked.request.input)]
     if order == "desc":
         items.reverse()
     if after is not None:
@@ -118,25 +123,16 @@ async def input_items(
         if not places:
             raise ApiError("after: no item has this id", code="invalid_request_error", param="after")
         items = items[places[0] + 1 :]
-    page = items[:limit]
-    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
-    listed = {"object": "list", "data": page, "first_id": first, "last_id": last}
-    return JsonResponse(listed | {"has_more": len(items) > limit})
-
-
-def _input_item(job_id: str, number: int, item: dict[str, Any]) -> dict[str, Any]:
-    """Return an item with the members that OpenAI's types require."""
-    item_id = f"{ids.to_theirs(ids.MESSAGE, job_id)}_in{number}"
-    shown = {"id": item_id, "type": "message", "status": "completed"} | item
-    if isinstance(item.get("content"), str):
-        kind = "output_text" if item.get("role") == "assistant" else "input_text"
-        extra: dict[str, Any] = {"annotations": [], "logprobs": []} if kind == "output_text" else {}
-        shown["content"] = [{"type": kind, "text": item["content"], **extra}]
-    return shown
+    return JsonResponse(page_of(items[:limit], more=len(items) > limit))
 
 
 def _job_id(response_id: str) -> str:
     return ids.to_ours(ids.RESPONSE, response_id, param="response_id")
+
+
+async def load_response(request: Request, response_id: str, *, param: str) -> tuple[JobView, Asked]:
+    """Return the job and the request of a response. Raises ApiError for an id that names none of the caller's."""
+    return await _load(request, ids.to_ours(ids.RESPONSE, response_id, param=param), param=param)
 
 
 async def _load(
@@ -153,7 +149,7 @@ async def _load(
         raise ids.not_found(ids.RESPONSE, param=param) from None
     asked = Asked.of(job, payload, public_address(request))
     is_hidden = not asked.request.store and job.status.terminal and not delivering
-    if job.kind != "chat" or is_hidden:
+    if job.kind != "chat" or is_hidden or payload.get("only") is not None:
         raise ids.not_found(ids.RESPONSE, param=param)
     return job, asked
 

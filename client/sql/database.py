@@ -17,6 +17,7 @@ from sqlalchemy import (
     Dialect,
     Engine,
     Index,
+    Integer,
     String,
     Text,
     TypeDecorator,
@@ -35,7 +36,7 @@ from settings import Settings
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0006"
+REVISION = "0008"
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 15.0
 CONNECT_SECONDS = 5
@@ -47,9 +48,10 @@ _MIGRATION_LOCK = 5_210_471_187
 SEARCHABLE = text("(indexed_at IS NOT NULL AND status <> 'deleting')")
 HIDDEN = text("(status = 'deleting' OR (status = 'processing' AND indexed_at IS NULL))")
 PENDING = text("(indexed_at IS NULL AND status IN ('queued', 'processing'))")
+EXPIRING = text("expires_at IS NOT NULL")
 
 
-class _UtcTime(TypeDecorator[datetime]):
+class UtcTime(TypeDecorator[datetime]):
     """A time with its zone. SQLite drops zones, so times are stored in UTC."""
 
     impl = DateTime(timezone=True)
@@ -94,10 +96,12 @@ class UploadRow(Base):
     reason: Mapped[str | None] = mapped_column(String(40))
     error: Mapped[str | None] = mapped_column(Text)
     warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default="[]")
-    created_at: Mapped[datetime] = mapped_column(_UtcTime)
-    updated_at: Mapped[datetime] = mapped_column(_UtcTime)
-    started_at: Mapped[datetime | None] = mapped_column(_UtcTime)
-    indexed_at: Mapped[datetime | None] = mapped_column(_UtcTime)
+    purpose: Mapped[str] = mapped_column(String(20), server_default="assistants")
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    indexed_at: Mapped[datetime | None] = mapped_column(UtcTime)
     index_version: Mapped[int | None]
     built_version: Mapped[int | None]
     built_chunks: Mapped[int | None]
@@ -111,6 +115,7 @@ class UploadRow(Base):
         Index("uploads_searchable", "user_id", "indexed_at", sqlite_where=SEARCHABLE, postgresql_where=SEARCHABLE),
         Index("uploads_hidden", "user_id", "upload_id", sqlite_where=HIDDEN, postgresql_where=HIDDEN),
         Index("uploads_pending", "user_id", sqlite_where=PENDING, postgresql_where=PENDING),
+        Index("uploads_expiring", "expires_at", sqlite_where=EXPIRING, postgresql_where=EXPIRING),
     )
 
 
@@ -124,9 +129,88 @@ class ApiKeyRow(Base):
     user_id: Mapped[str] = mapped_column(String(255))
     scopes: Mapped[str] = mapped_column(String(100))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    created_at: Mapped[datetime] = mapped_column(_UtcTime)
-    expires_at: Mapped[datetime | None] = mapped_column(_UtcTime)
-    revoked_at: Mapped[datetime | None] = mapped_column(_UtcTime)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime)
+
+
+class VectorStoreRow(Base):
+    """A vector store: see schemas.stores.VectorStore."""
+
+    __tablename__ = "vector_stores"
+
+    store_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(String(512))
+    details: Mapped[dict[str, str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    last_active_at: Mapped[datetime] = mapped_column(UtcTime)
+    expires_days: Mapped[int | None]
+
+    __table_args__ = (Index("vector_stores_newest", "user_id", "store_id"),)
+
+
+class StoreFileRow(Base):
+    """An upload in a vector store: see schemas.stores.StoreFile."""
+
+    __tablename__ = "vector_store_files"
+
+    store_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    upload_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    attributes: Mapped[dict[str, Any]] = mapped_column(JSON)
+    cancelled: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+    __table_args__ = (Index("vector_store_files_upload", "upload_id"),)
+
+
+class FileBatchRow(Base):
+    """Files added to a vector store together: see schemas.stores.FileBatch."""
+
+    __tablename__ = "file_batches"
+
+    batch_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    store_id: Mapped[str] = mapped_column(String(36))
+    upload_ids: Mapped[list[str]] = mapped_column(JSON)
+    cancelled: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+    __table_args__ = (Index("file_batches_store", "store_id"),)
+
+
+class ConversationRow(Base):
+    """A conversation: see schemas.conversations.Conversation."""
+
+    __tablename__ = "conversations"
+
+    user_id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    conversation_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    details: Mapped[dict[str, str]] = mapped_column(JSON)
+    kept: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcTime)
+
+    __table_args__ = (
+        Index("conversations_newest", "user_id", "updated_at"),
+        Index("conversations_expiry", "kept", "updated_at"),
+    )
+
+
+class ConversationItemRow(Base):
+    """An item of a conversation: see schemas.conversations.ConversationItem. `place` gives the order."""
+
+    __tablename__ = "conversation_items"
+
+    place: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    user_id: Mapped[str] = mapped_column(String(255))
+    conversation_id: Mapped[str] = mapped_column(String(64))
+    item_id: Mapped[str] = mapped_column(String(100))
+    job_id: Mapped[str | None] = mapped_column(String(36))
+    data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+
+    __table_args__ = (Index("conversation_items_key", "user_id", "conversation_id", "item_id", unique=True),)
 
 
 class DeploymentRow(Base):
@@ -153,8 +237,8 @@ class IndexVersionRow(Base):
     upload_id: Mapped[str | None] = mapped_column(String(36))
     attempts: Mapped[int] = mapped_column(server_default="0")
     error: Mapped[str | None] = mapped_column(Text)
-    created_at: Mapped[datetime] = mapped_column(_UtcTime)
-    changed_at: Mapped[datetime] = mapped_column(_UtcTime)
+    created_at: Mapped[datetime] = mapped_column(UtcTime)
+    changed_at: Mapped[datetime] = mapped_column(UtcTime)
 
 
 class Database:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import orjson
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, literal_column, select, true
 
-from client.sql.database import HIDDEN, PENDING, SEARCHABLE, IndexVersionRow, UploadRow
+from client.sql.database import HIDDEN, PENDING, SEARCHABLE, IndexVersionRow, StoreFileRow, UploadRow, VectorStoreRow
 from client.sql.lookups import Lookup
+from schemas.attribute_filters import AttributeValue, matches
+from schemas.stores import StoreMembers
 
 # The version of the index that is searched.
 SEARCHED = select(IndexVersionRow.version_id).where(IndexVersionRow.state == literal_column("'searched'"))
@@ -57,6 +61,43 @@ def read_searchable_version(lookup: Lookup, user_id: str | None) -> str:
         remembered[user_id] = f"{count}/{_utc(latest)}/{_searched_version(lookup, remembered)}"
     version: str = remembered[user_id]
     return version
+
+
+def read_members(
+    lookup: Lookup, user_id: str | None, store_ids: Sequence[str], filters: Mapping[str, Any] | None
+) -> StoreMembers:
+    """As UploadRepository.members."""
+    size = 1 << (len(store_ids) - 1).bit_length()
+    padded = [*store_ids, *[store_ids[0]] * (size - len(store_ids))]
+    values = {f"id{n}": store_id for n, store_id in enumerate(padded)}
+    attributes: dict[str, dict[str, AttributeValue]] = {}
+    pending = 0
+    for upload_id, owner, stored, searchable, waiting in lookup.rows(_members_of(size), **values):
+        own = orjson.loads(stored) if isinstance(stored, str) else stored
+        if (user_id is not None and owner != user_id) or (filters is not None and not matches(filters, own)):
+            continue
+        if searchable:
+            attributes[upload_id] = own
+        pending += bool(waiting)
+    return StoreMembers(attributes=attributes, not_searched=pending)
+
+
+@cache
+def _members_of(size: int) -> Select[Any]:
+    """Return the statement for the documents in `size` stores: `id0`, `id1`, ..., whoever owns them."""
+    ids: list[BindParameter[str]] = [bindparam(f"id{n}") for n in range(size)]
+    return select(
+        UploadRow.upload_id,
+        VectorStoreRow.user_id,
+        StoreFileRow.attributes,
+        literal_column(SEARCHABLE.text).label("searchable"),
+        literal_column(PENDING.text).label("waiting"),
+    ).where(
+        VectorStoreRow.store_id.in_(ids),
+        StoreFileRow.store_id == VectorStoreRow.store_id,
+        StoreFileRow.upload_id == UploadRow.upload_id,
+        StoreFileRow.cancelled.is_(False),
+    )
 
 
 @cache

@@ -6,7 +6,7 @@ undo each other's changes: the second change matches no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,18 +22,26 @@ from sqlalchemy import (
     update,
 )
 
-from client.sql.database import Database, DuplicateRow, UploadRow
-from client.sql.scopes import SEARCHED, SearchScope, read_scope, read_searchable, read_searchable_version
+from client.sql.database import Database, DuplicateRow, StoreFileRow, UploadRow
+from client.sql.scopes import (
+    SEARCHED,
+    SearchScope,
+    read_members,
+    read_scope,
+    read_searchable,
+    read_searchable_version,
+)
 from errors import IndexSwitched, InvalidRequest
 from schemas import PageWarning, Upload, UploadStatus
+from schemas.stores import StoreMembers
 
 MAX_ERROR_CHARS = 1_000
 # Reason and error of an upload whose job was cancelled.
 CANCELLED = ("cancelled", "its indexing was cancelled; index it again")
 BATCH = 500
-_NOT_DELETING = UploadRow.status != UploadStatus.DELETING
+NOT_DELETING = UploadRow.status != UploadStatus.DELETING
 # The columns that Upload shows.
-_COLUMNS = [column for column in UploadRow.__table__.columns if column.name in Upload.model_fields]
+UPLOAD_COLUMNS = [column for column in UploadRow.__table__.columns if column.name in Upload.model_fields]
 
 
 class UploadRepository:
@@ -57,7 +65,7 @@ class UploadRepository:
         with self._database.writing() as connection:
             if unique:
                 same = connection.execute(
-                    select(*_COLUMNS)
+                    select(*UPLOAD_COLUMNS)
                     .where(_same_content(upload.user_id, upload.sha256))
                     .order_by(UploadRow.created_at, UploadRow.upload_id)
                     .limit(1)
@@ -72,7 +80,7 @@ class UploadRepository:
         """Return an upload, or None when the user has no such upload."""
         condition = and_(UploadRow.upload_id == upload_id, _of_user(user_id))
         with self._database.reading() as connection:
-            row = connection.execute(select(*_COLUMNS).where(condition)).first()
+            row = connection.execute(select(*UPLOAD_COLUMNS).where(condition)).first()
         return None if row is None else _upload(row)
 
     def page(
@@ -95,12 +103,34 @@ class UploadRepository:
             conditions.append(UploadRow.name.icontains(name, autoescape=True))
         if cursor is not None:
             conditions.append(tuple_(UploadRow.created_at, UploadRow.upload_id) < _parse_cursor(cursor))
-        newest = select(*_COLUMNS).where(*conditions)
+        newest = select(*UPLOAD_COLUMNS).where(*conditions)
         newest = newest.order_by(UploadRow.created_at.desc(), UploadRow.upload_id.desc()).limit(limit + 1)
         with self._database.reading() as connection:
             uploads = [_upload(row) for row in connection.execute(newest)]
         more = len(uploads) > limit
         return uploads[:limit], _cursor(uploads[limit - 1]) if more else None
+
+    def listed(
+        self, user_id: str | None, *, limit: int, after: Upload | None, ascending: bool, purpose: str | None
+    ) -> list[Upload]:
+        """Return up to `limit` uploads after an upload, by the time at which they were made; none being deleted."""
+        place = (UploadRow.created_at, UploadRow.upload_id)
+        conditions = [_of_user(user_id), NOT_DELETING]
+        if purpose is not None:
+            conditions.append(UploadRow.purpose == purpose)
+        if after is not None:
+            last = (after.created_at, after.upload_id)
+            conditions.append(tuple_(*place) > last if ascending else tuple_(*place) < last)
+        order = place if ascending else tuple(column.desc() for column in place)
+        with self._database.reading() as connection:
+            rows = connection.execute(select(*UPLOAD_COLUMNS).where(*conditions).order_by(*order).limit(limit))
+            return [_upload(row) for row in rows]
+
+    def expired(self, *, limit: int = BATCH) -> list[str]:
+        """Return uploads that are to be deleted since their time has come."""
+        due = select(UploadRow.upload_id).where(UploadRow.expires_at <= datetime.now(UTC), NOT_DELETING).limit(limit)
+        with self._database.reading() as connection:
+            return list(connection.execute(due).scalars())
 
     def start(self, upload_id: str, *, job_id: str | None) -> Upload | None:
         """Mark an upload as processing. None when the upload is gone, being deleted, or given to another job."""
@@ -175,7 +205,7 @@ class UploadRepository:
         """Hide an upload from every answer until it is deleted. An upload already being deleted is not changed."""
         marked = self._change(
             upload_id,
-            and_(_of_user(user_id), _NOT_DELETING),
+            and_(_of_user(user_id), NOT_DELETING),
             status=UploadStatus.DELETING,
             job_id=job_id,
             unique_sha256=None,
@@ -183,7 +213,7 @@ class UploadRepository:
         return marked or self.get(upload_id, user_id=user_id)
 
     def finish_delete(self, upload_id: str) -> None:
-        """Remove the row of an upload that is being deleted."""
+        """Remove the row of an upload that is being deleted, and take the upload out of every vector store."""
         self._delete(upload_id, UploadRow.status == UploadStatus.DELETING)
 
     def undo_add(self, upload_id: str, *, job_id: str) -> None:
@@ -220,15 +250,24 @@ class UploadRepository:
         """Return what a question of the user may search now."""
         return self._database.look_up(lambda lookup: read_scope(lookup, user_id))
 
+    def members(
+        self, user_id: str | None, store_ids: Sequence[str], filters: Mapping[str, Any] | None = None
+    ) -> StoreMembers:
+        """Return the documents of vector stores that a question of the user may search, of those that meet `filters`.
+
+        Stores of other users have no documents.
+        """
+        return self._database.look_up(lambda lookup: read_members(lookup, user_id, store_ids, filters))
+
     def stored_bytes(self, user_id: str) -> int:
         """Return the size of all files of a user, in bytes, without uploads that are being deleted."""
-        total = select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(_of_user(user_id), _NOT_DELETING)
+        total = select(func.coalesce(func.sum(UploadRow.bytes), 0)).where(_of_user(user_id), NOT_DELETING)
         with self._database.reading() as connection:
             return int(connection.execute(total).scalar_one())
 
     def count_by_user(self) -> dict[str, int]:
         """Return how many uploads each user has, without uploads that are being deleted."""
-        query = select(UploadRow.user_id, func.count()).where(_NOT_DELETING).group_by(UploadRow.user_id)
+        query = select(UploadRow.user_id, func.count()).where(NOT_DELETING).group_by(UploadRow.user_id)
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
@@ -241,7 +280,7 @@ class UploadRepository:
         unfinished = (UploadStatus.QUEUED, UploadStatus.PROCESSING, UploadStatus.DELETING)
         since = datetime.now(UTC) - timedelta(seconds=unchanged_seconds)
         condition = and_(UploadRow.status.in_(unfinished), UploadRow.updated_at <= since, UploadRow.upload_id > after)
-        by_id = select(*_COLUMNS).where(condition).order_by(UploadRow.upload_id).limit(limit)
+        by_id = select(*UPLOAD_COLUMNS).where(condition).order_by(UploadRow.upload_id).limit(limit)
         with self._database.reading() as connection:
             return [_upload(row) for row in connection.execute(by_id)]
 
@@ -249,7 +288,7 @@ class UploadRepository:
         """Yield every upload of every user, by id."""
         last = ""
         while True:
-            batch = select(*_COLUMNS).where(UploadRow.upload_id > last).order_by(UploadRow.upload_id).limit(BATCH)
+            batch = select(*UPLOAD_COLUMNS).where(UploadRow.upload_id > last).order_by(UploadRow.upload_id).limit(BATCH)
             with self._database.reading() as connection:
                 uploads = [_upload(row) for row in connection.execute(batch)]
             yield from uploads
@@ -273,7 +312,7 @@ class UploadRepository:
             update(UploadRow)
             .where(UploadRow.upload_id == upload_id, condition)
             .values(values | {"updated_at": datetime.now(UTC)})
-            .returning(*_COLUMNS)
+            .returning(*UPLOAD_COLUMNS)
         )
         with self._database.writing() as connection:
             if only_while_searched is not None:
@@ -287,7 +326,9 @@ class UploadRepository:
     def _delete(self, upload_id: str, condition: ColumnElement[bool]) -> None:
         """Remove a row if it meets the condition."""
         with self._database.writing() as connection:
-            connection.execute(delete(UploadRow).where(UploadRow.upload_id == upload_id, condition))
+            removed = connection.execute(delete(UploadRow).where(UploadRow.upload_id == upload_id, condition))
+            if removed.rowcount:
+                connection.execute(delete(StoreFileRow).where(StoreFileRow.upload_id == upload_id))
 
     def close(self) -> None:
         """Close the database."""
@@ -300,15 +341,20 @@ def _of_user(user_id: str | None) -> ColumnElement[bool]:
 
 def _indexed_by(job_id: str | None) -> ColumnElement[bool]:
     """Return the condition for an upload that this job indexes."""
-    return and_(UploadRow.job_id.is_not_distinct_from(job_id), _NOT_DELETING)
+    return and_(UploadRow.job_id.is_not_distinct_from(job_id), NOT_DELETING)
 
 
 def _same_content(user_id: str, sha256: str) -> ColumnElement[bool]:
-    return and_(UploadRow.user_id == user_id, UploadRow.sha256 == sha256, _NOT_DELETING)
+    return and_(UploadRow.user_id == user_id, UploadRow.sha256 == sha256, NOT_DELETING)
 
 
 def _upload(row: Any) -> Upload:
-    return Upload.model_validate(dict(row._mapping))  # noqa: SLF001  SQLAlchemy's documented name
+    return as_upload(row._mapping)  # noqa: SLF001  SQLAlchemy's documented name
+
+
+def as_upload(columns: Mapping[str, Any]) -> Upload:
+    """Return an upload from its UPLOAD_COLUMNS."""
+    return Upload.model_validate(dict(columns))
 
 
 def _cursor(upload: Upload) -> str:

@@ -125,14 +125,9 @@ def fair_queue(name: str) -> str:
 # --- Conversations and answers ---
 
 
-def conversation(owner: str, conversation_id: str) -> str:
-    """Return the key of the last turns of a conversation, a list of JSON texts."""
-    return f"rag:conversation:{quoted(owner)}:{quoted(conversation_id)}"
-
-
 def conversation_jobs(owner: str, conversation_id: str) -> str:
     """Return the key of the ids of a conversation's jobs, a list."""
-    return f"{conversation(owner, conversation_id)}:jobs"
+    return f"rag:conversation:{quoted(owner)}:{quoted(conversation_id)}:jobs"
 
 
 def answer(digest: str) -> str:

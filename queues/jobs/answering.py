@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from pydantic import ValidationError
 from redis import Redis
 
 from client.rq.previous import previous_turns
+from client.sql.conversations import MAX_TURNS
 from client.valkey.answer_cache import AnswerCache, cache_key
-from client.valkey.conversations import MAX_TURNS, Conversations
 from errors import ProviderError, UploadNotReady
 from observability import logs
 from queues.context import JobContext
 from queues.jobs.lookups import look_up
+from queues.jobs.turn_items import turn_items
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import Draft, answer_query, cut_notice, finish_draft
 from rag.answer.token_stream import TokenStream
-from schemas import Answer, Query, Turn, UploadStatus
+from schemas import Answer, FoundPassage, Passage, Query, Turn, UploadStatus
+from schemas.stores import StoreMembers
 from settings import Settings
 
 log = logging.getLogger("queues")
@@ -81,29 +86,31 @@ async def answer_in_context(query: Query, job: JobContext, services: Services, s
     draft = None if stored is None else await asyncio.to_thread(_usable_draft, stored, query, services)
     if query.conversation_id is None and query.previous_job_id is None and not query.history:
         return await _answer_or_look_up(query, job, services, settings, job.valkey, draft=draft)
-    conversations = Conversations(job.valkey, ttl_seconds=settings.result_ttl_seconds)
     if draft is not None:
         standalone_question = draft.question
     else:
-        turns = await asyncio.to_thread(_earlier_turns, query, job, conversations)
+        turns = await asyncio.to_thread(_earlier_turns, query, job, services)
         standalone_question = await _rewrite(query.query, turns, services)
     standalone = query.model_copy(update={"query": standalone_question})
     rewritten = standalone.query if standalone.query != query.query else None
     follow_up = query.query if services.rewriter is None and rewritten is not None else None
     answer = await _answer_or_look_up(standalone, job, services, settings, job.valkey, follow_up=follow_up, draft=draft)
     if query.conversation_id is not None:
-        turn = Turn(job_id=job.job_id, question=query.query, answer=answer.text)
-        await asyncio.to_thread(conversations.add, query.user_id, query.conversation_id, turn)
+        items = turn_items(query, job.job_id, answer)
+        # Under /v1 a conversation is made before it is used: one that was deleted meanwhile stays deleted.
+        begins = query.request is None
+        add = partial(services.conversations.add_turn, query.user_id, query.conversation_id, job.job_id, begins=begins)
+        await asyncio.to_thread(add, items)
     return answer.model_copy(update={"rewritten": rewritten})
 
 
-def _earlier_turns(query: Query, job: JobContext, conversations: Conversations) -> list[Turn]:
+def _earlier_turns(query: Query, job: JobContext, services: Services) -> list[Turn]:
     """Return the last turns before a question, oldest first."""
     turns = list(query.history)
     if query.previous_job_id is not None and job.valkey is not None:
         turns = previous_turns(job.valkey, query.previous_job_id, owner=query.user_id, most=MAX_TURNS) + turns
     if query.conversation_id is not None:
-        turns = conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id) + turns
+        turns = services.conversations.turns(query.user_id, query.conversation_id, job_id=job.job_id) + turns
     return turns[-MAX_TURNS:]
 
 
@@ -143,6 +150,8 @@ async def _answer_or_look_up(
 
     key, cached = await asyncio.to_thread(look_up)
     if cached is not None:
+        if query.passages:
+            _write_passages(cached.passages, job)
         job.write_event("token", {"text": cached.text})
         return cached.model_copy(update={"cached": True, "usage": None, "times": {}})
     answer = await _answer(query, job, services, follow_up=follow_up)
@@ -162,6 +171,7 @@ def _cache_key(query: Query, services: Services, settings: Settings, follow_up: 
             "version": ANSWERS_VERSION,
             # Read before the search, so that the cache misses after documents changed during the search.
             "documents": services.uploads.searchable_version(query.visible_owner),
+            "stores": _members_of(query, services),
             "question": query.model_dump(mode="json", exclude=_NOT_OF_ANSWER),
             "follow_up": follow_up,
             "models": [settings.chat_model, settings.openai_base_url, settings.dense_model, settings.offline],
@@ -171,8 +181,22 @@ def _cache_key(query: Query, services: Services, settings: Settings, follow_up: 
     )
 
 
+def _members_of(query: Query, services: Services) -> dict[str, Any] | None:
+    """Return the documents of the question's vector stores, with the attributes that passages show."""
+    if query.store_ids is None:
+        return None
+    return services.uploads.members(query.visible_owner, query.store_ids, query.filters).attributes
+
+
 async def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
-    return await answer_query(
+    found: tuple[FoundPassage, ...] = ()
+
+    async def keep(passages: Sequence[Passage]) -> None:
+        nonlocal found
+        found = await _found(query, passages, services)
+        _write_passages(found, job)
+
+    answer = await answer_query(
         query,
         retriever=services.retriever,
         chat=services.chat,
@@ -182,7 +206,28 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
         on_token=lambda text: job.write_event("token", {"text": text}),
         on_restart=job.discard_tokens,
         on_draft=lambda draft: job.save_draft(draft.model_dump_json().encode()),
+        on_passages=keep if query.passages else None,
     )
+    return answer.model_copy(update={"passages": found})
+
+
+async def _found(query: Query, passages: Sequence[Passage], services: Services) -> tuple[FoundPassage, ...]:
+    """Return passages with the attributes that their documents have in the vector stores of the question."""
+    members = StoreMembers(attributes={})
+    if query.store_ids is not None:
+        members = await asyncio.to_thread(services.uploads.members, query.visible_owner, query.store_ids)
+    return tuple(
+        FoundPassage(
+            **chunk.model_dump(include={"upload_id", "name", "page", "page_label", "text"}),
+            score=score,
+            attributes=dict(members.of(chunk.upload_id)),
+        )
+        for chunk, score in passages
+    )
+
+
+def _write_passages(found: Sequence[FoundPassage], job: JobContext) -> None:
+    job.write_event("passages", {"passages": [passage.model_dump(mode="json") for passage in found]})
 
 
 def _usable_draft(stored: bytes, query: Query, services: Services) -> Draft | None:
@@ -197,10 +242,14 @@ def _usable_draft(stored: bytes, query: Query, services: Services) -> Draft | No
 
 async def _finish(draft: Draft, query: Query, job: JobContext, services: Services) -> Answer:
     """Make the answer of an earlier attempt's draft, and publish its text as that attempt did."""
+    found = await _found(query, draft.passages, services) if query.passages else ()
+    if query.passages:
+        _write_passages(found, job)
     stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
     stream.add(draft.completion.text + cut_notice(draft.completion, query.query))
     stream.end()
-    return await finish_draft(draft, query, services.retriever.terms, judge=services.judge, report=job.report)
+    answer = await finish_draft(draft, query, services.retriever.terms, judge=services.judge, report=job.report)
+    return answer.model_copy(update={"passages": found})
 
 
 def _require_tokens(user_id: str, valkey: Redis, limit: int) -> None:

@@ -52,8 +52,8 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
         updated = _rescheduled(delivery, now, PAUSE_SECONDS)
     else:
         policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
-        secret = store.secret_for(delivery)
-        headers = signed_headers(secret, message_id=delivery.message_id, timestamp=int(now), body=body)
+        secrets = store.secrets_for(delivery, now=now)
+        headers = signed_headers(*secrets, message_id=delivery.message_id, timestamp=int(now), body=body)
         outcome = sender(delivery.url, body, headers, policy=policy)
         throttle.end_attempt(outcome)
         if outcome.gone:

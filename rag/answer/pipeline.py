@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from rag.answer.fence import Fence
@@ -81,27 +81,29 @@ async def answer_query(
     on_token: Callable[[str], None] | None = None,
     on_restart: Callable[[], None] = lambda: None,
     on_draft: Callable[[Draft], None] = lambda _draft: None,
+    on_passages: Callable[[list[Passage]], Awaitable[None]] | None = None,
 ) -> Answer:
     """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
     `search_filter` and `follow_up` go to Retriever.retrieve. `on_token` receives the answer in pieces while the model
     writes, before the citations are checked. `on_restart` is called when the model begins again, so that the pieces so
     far are invalid. `on_draft` receives what the model answered, at once: `finish_draft` makes the answer of it.
-    `judge` verifies the citations.
+    `judge` verifies the citations. `on_passages` receives what was found, before a model is asked.
 
-    Search and checks run in threads, beside the event loop, which waits for the models.
-
-    Raises NothingIndexed, ProviderError.
+    Search and checks run in threads, beside the event loop, which waits for the models. Raises NothingIndexed,
+    ProviderError.
     """
     report(Progress(stage="searching"))
     retrieved = await retriever.retrieve(query, search_filter, follow_up=follow_up)
+    if on_passages is not None:
+        await on_passages(retrieved.passages)
     timer = StageTimer(dict(retrieved.seconds))
     if chat is None or not retrieved.passages:
         answer = await asyncio.to_thread(quote_passages, query.query, retrieved, retriever.terms)
         answer = answer.model_copy(update={"not_searched": retrieved.not_searched})
         used = _used(query, retrieved.reranked_by, len(retrieved.passages), None, retrieved.embedding_model)
         return _complete_answer(answer, retrieved.passages, used, None, timer.seconds)
-    # The model is asked even if no passage seems relevant: the model judges relevance better than a threshold does.
+    # Also if no passage seems relevant: the model judges relevance better than a threshold does.
     report(Progress(stage="answering"))
     stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
     with timer.stage("model"):

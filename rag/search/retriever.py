@@ -151,7 +151,7 @@ class Retriever:
             question = read_question(query.query)
             vector = await self._embed(question.text)
         find = partial(self._find, query, question, search_filter or query.search_filter, follow_up, vector, timer)
-        if self.reranker is None:
+        if self.reranker is None or query.ranker == "none":
             by_proximity = _Scores(PROXIMITY_RERANKER)
             return await asyncio.to_thread(lambda: self._rank(query, find(), by_proximity, timer))
         found = await asyncio.to_thread(find)

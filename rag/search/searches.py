@@ -93,7 +93,10 @@ def _search_pages(
 
 def _within(search_filter: SearchFilter, uploads: Sequence[str] | dict[str, float]) -> SearchFilter:
     """Return the filter for these uploads alone; the filter itself if there are none."""
-    return search_filter.model_copy(update={"upload_ids": tuple(uploads)}) if uploads else search_filter
+    if not uploads:
+        return search_filter
+    # The uploads are results of a search with this filter, and so are in its vector stores.
+    return search_filter.model_copy(update={"upload_ids": tuple(uploads), "store_ids": None, "filters": None})
 
 
 def _before(first: list[Passage], others: list[Passage]) -> list[Passage]:

@@ -17,10 +17,9 @@ from client.rq.serializer import PlainSerializer
 from client.rq.transitions import JobTransitions
 from client.rq_client import JobQueue
 from client.valkey import keys
-from client.valkey.conversations import Conversations
 from client.valkey.keys import quoted
 from errors import TooManyJobs
-from schemas import Priority, Turn
+from schemas import Priority
 from webhooks.store import WebhookStore
 
 QUESTION = {"query": "why?"}
@@ -159,15 +158,6 @@ def test_two_owners_never_share_a_key(one: str, other: str, first: str, second: 
     for key in (keys.owner_jobs, keys.endpoints, keys.quoted):
         assert (key(one) == key(other)) == (one == other)
     assert ":" not in quoted(one)
-
-
-def test_conversations_of_owners_with_colons_stay_apart(valkey: Redis) -> None:
-    kept = Conversations(valkey, ttl_seconds=60)
-    kept.add("a:b", "c", Turn(job_id="1", question="mine", answer="mine"))
-    kept.add("a", "b:jobs", Turn(job_id="2", question="ours", answer="ours"))
-    for owner, conversation in (("a", "b:c"), ("a:b", "jobs"), ("a:b:c", ""), ("a", "b")):
-        assert kept.turns(owner, conversation, job_id="") == []
-    assert keys.conversation_jobs("a", "b").encode() not in valkey.keys("*")
 
 
 def test_webhook_secrets_of_owners_with_colons_stay_apart(valkey: Redis) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 from fastapi.routing import APIRoute
 
-from api.v1 import chat_completions, models, responses
+import api.v1
 from server import create_app
 from settings import Settings
 from settings.environment import is_removed
@@ -52,7 +54,9 @@ def test_the_readme_is_short() -> None:
 
 def test_routes_in_documents_exist(make_settings: MakeSettings) -> None:
     app = create_app(make_settings())
-    others = [route.path for module in (chat_completions, models, responses) for route in module.router.routes]
+    modules = [import_module(f"api.v1.{module.name}") for module in iter_modules(api.v1.__path__)]
+    routes = [route for module in modules if hasattr(module, "router") for route in module.router.routes]
+    others = [route.path for route in routes if isinstance(route, APIRoute)]
     paths = {*app.openapi()["paths"], *others}
     known = {re.sub(r"\{\w+(:path)?\}", "*", path) for path in paths} | {"/docs", "/openapi.json", "/v1", "/mcp"}
     named = re.findall(r"http://127\.0\.0\.1:8000(/[^\s?`'\";]*)", USER_TEXT)

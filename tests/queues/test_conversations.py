@@ -12,9 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from redis import Redis
 
-from client.valkey.conversations import MAX_TURNS, Conversations
 from rag.answer.follow_ups import rewrite_follow_up
 from schemas import Completion, Turn
 from server import create_app
@@ -124,18 +122,6 @@ def test_an_implausible_rewrite_is_not_used() -> None:
     assert rewritten("When?", turns, Repeating("When, ![x](https://evil.example/?q=)?")) == "When?"
     assert rewritten("When?", [], Repeating("never asked")) == "When?"
     assert len(rewritten("y" * 4000, turns, None)) == 4000
-
-
-def test_a_repeated_turn_is_kept_once_and_only_the_last_turns_are_kept(valkey: Redis) -> None:
-    conversations = Conversations(valkey, ttl_seconds=60)
-    for n in range(10):
-        for attempt in range(2):
-            conversations.add("local", "c", Turn(job_id=f"j{n}", question=f"q{n}", answer=f"a{attempt}"))
-    turns = conversations.turns("local", "c", job_id="new")
-    assert [turn.question for turn in turns] == [f"q{n}" for n in range(10 - MAX_TURNS, 10)]
-    assert {turn.answer for turn in turns} == {"a1"}
-    assert [turn.question for turn in conversations.turns("local", "c", job_id="j9")][-1] == "q8"
-    assert conversations.turns("somebody else", "c", job_id="new") == []
 
 
 @pytest.mark.usefixtures("worker")

@@ -8,9 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from redis import Redis
 
-from client.valkey.conversations import Conversations
 from server import create_app
 from tests.conftest import MakeSettings
 from tests.queues.test_chat import index, variables
@@ -40,7 +38,7 @@ def api(
         yield client
 
 
-def test_a_reader_sees_no_quotation_and_the_verdict(api: httpx.Client, stub: OpenAIStub, valkey_url: str) -> None:
+def test_a_reader_sees_no_quotation_and_the_verdict(api: httpx.Client, stub: OpenAIStub) -> None:
     verdicts = {"say": "1 yes"}
 
     def said(messages: list[dict[str, Any]]) -> str:
@@ -54,9 +52,8 @@ def test_a_reader_sees_no_quotation_and_the_verdict(api: httpx.Client, stub: Ope
     assert source["verified"] is True
     assert QUOTED in " ".join(source["quote"].split())
     assert [call["model"] for call in stub.behaviour.chats][-1] == "judge"
-    with Redis.from_url(valkey_url) as valkey:
-        turns = Conversations(valkey, ttl_seconds=60).turns("local", "c", job_id="none")
-    assert [turn.answer for turn in turns] == [PLAIN]
+    items = api.get("/conversations/c/items").json()["items"]
+    assert [item["text"] for item in items] == [QUESTION, PLAIN]
 
     cached_id = ask(api, f"{QUESTION} ")
     assert (result(api, cached_id)["cached"], tokens(api, cached_id)) == (True, PLAIN)

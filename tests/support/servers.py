@@ -102,10 +102,11 @@ def _answers(url: str) -> bool:
 
 
 def empty_database(postgres_url: str) -> str:
-    """Drop the program's tables; return the URL."""
+    """Drop all tables; return the URL."""
     engine = create_engine("postgresql+psycopg" + postgres_url.removeprefix("postgresql"))
     with engine.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS uploads, index_versions, api_keys, deployment, alembic_version"))
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
     return postgres_url
 

@@ -43,6 +43,7 @@ def running_service(worker_id: str, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("service")
     start = 15500 + 100 * int(worker_id.removeprefix("gw") or 0) if worker_id.startswith("gw") else 15900
     model = {"OPENAI_API_KEY": KEY, "CHAT_MODEL": "lamp", "CHAT_MODELS": "large"}
+    model |= {"WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_ALLOW_PRIVATE": "1"}  # to a receiver of the tests
     with (
         pytest.MonkeyPatch.context() as patch,
         ValkeyServer(port=find_free_port(start_port=start), appendonly="yes", save="") as server,

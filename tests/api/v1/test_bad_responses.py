@@ -53,7 +53,7 @@ BAD = {
         "vector_store_ids",
         "invalid_request_error",
     ),
-    "a filter": ({"input": "a", "tools": [SEARCH | {"filters": {}}]}, "tools[0].filters", "unsupported_value"),
+    "a filter": ({"input": "a", "tools": [SEARCH | {"filters": {}}]}, "tools[0].filters", "invalid_request_error"),
     "weights": (
         {"input": "a", "tools": [SEARCH | {"ranking_options": {"hybrid_search": {}}}]},
         "tools[0].ranking_options.hybrid_search",

@@ -22,6 +22,7 @@ from tests.api.test_watching import read
 from tests.api.v1.clients import async_client_of, client_of
 from tests.api.v1.conftest import Service
 from tests.support.processes import wait_until
+from tests.support.webhook_receiver import receiving
 
 QUESTION = "When was the lighthouse built?"
 ALL: Any = {"type": "file_search", "vector_store_ids": ["vs_all"]}
@@ -290,3 +291,32 @@ def test_the_native_routes_show_the_same_job(service: Service) -> None:
     ours = str(asked.id).removeprefix("resp_")
     ours = "-".join((ours[:8], ours[8:12], ours[12:16], ours[16:20], ours[20:]))
     assert [kind for _, kind, _ in read(service.api, ours)][-1] == "finished"
+
+
+def test_webhooks_are_verified_and_name_the_response(service: Service) -> None:
+    with receiving() as receiver, client_of(service.api) as client:
+        made = client.webhooks.create(name="bell", url=f"{receiver.url}/a", event_types=["response.completed"])
+        other: Any = client.webhooks.create(name="other", url=f"{receiver.url}/b", event_types=["response.failed"])
+        try:
+            assert (made.name, made.event_types) == ("bell", ["response.completed"])
+            assert [endpoint.id for endpoint in client.webhooks.list(limit=1)] == [other.id, made.id]
+            answered = client.responses.create(model="rag", input=QUESTION)
+            wait_until(lambda: receiver.received, seconds=20)
+            rotated = client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
+            tested = client.webhooks.test(made.id, event_type="response.incomplete")
+            assert (tested.status_code, tested.event_type) == (204, "response.incomplete")
+            (first, second) = receiver.received
+            event = client.webhooks.unwrap(first.body, first.headers, secret=made.signing_secret)
+            assert (event.type, event.data.id) == ("response.completed", answered.id)  # type: ignore[union-attr]
+            for secret in (made.signing_secret, rotated.signing_secret):
+                assert client.webhooks.unwrap(second.body, second.headers, secret=secret).type == "response.incomplete"
+            changed = client.webhooks.update(made.id, event_types=["response.cancelled"], name="gong")
+            assert (changed.name, changed.event_types) == ("gong", ["response.cancelled"])
+            assert client.webhooks.retrieve(made.id) == changed
+            for types in (["batch.completed"], []):
+                with pytest.raises(openai.BadRequestError) as caught:
+                    client.webhooks.update(made.id, event_types=types)  # type: ignore[arg-type]
+                assert caught.value.param == "event_types"
+        finally:
+            for endpoint in (made, other):
+                assert client.webhooks.delete(endpoint.id).deleted
