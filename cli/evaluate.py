@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from tqdm import tqdm
+
 from documents.discovery import find_documents
 from errors import DocumentError, InvalidRequest
 from queues.wiring import Services, close_loop, open_services
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str]) -> int:
 async def run(questions: Sequence[Question], services: Services, *, k: int, within: bool = False) -> list[Outcome]:
     """Ask each question and return the outcomes. `within` searches only the upload that a question names."""
     try:
-        return [await _ask(question, services, k=k, within=within) for question in questions]
+        bar = tqdm(questions, desc="asking", unit=" questions", file=sys.stderr, disable=None)
+        return [await _ask(question, services, k=k, within=within) for question in bar]
     finally:
         await close_loop()
 

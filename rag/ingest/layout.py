@@ -22,6 +22,14 @@ MIN_ROW_GAPS = MIN_ROW_FIGURES = 2
 MIN_FIGURE_SHARE = 0.4
 MAX_HEADING_CHARS = 90
 MAX_HEADING_WORDS = 14
+# A title has at least so many words of at least so many letters, each with a capital.
+MIN_TITLE_WORDS, MIN_CAPITALIZED_CHARS = 2, 4
+# What stands between the title of a table and its rows: a unit or years.
+_ABOVE_ROWS = re.compile(
+    r"(?:\([^)]*\b)?(?:(?:dollars |amounts )?in [\w$€£]+\b.{0,60}\)?$|.{0,40}\b(?:ended|unaudited)\b)"
+    r"|(?:\w{3,9} \d\d?, |fiscal )?(?:19|20)\d\d(?:\D{1,12}\d{1,4})*$",
+    re.IGNORECASE,
+)
 _LINE = re.compile(r"[^\r\n]+")
 _NUMBER = re.compile(r"\d+")
 _ROMAN = re.compile(r"(?i)^[\s\W]*[ivxlc]{1,7}[\s\W]*$")
@@ -102,7 +110,16 @@ def is_heading(line: Line, before: Line | None, after: Line | None, *, width: in
     if _NUMBERED.match(text) or (text.isupper() and len(text) > len("ABC")):
         return True
     after_sentence = before is None or before.text[-1] in ".!?:…"
-    return after_sentence and len(text) <= 0.6 * width and len(after.text) > len(text)
+    stands_alone = after_sentence and len(text) <= 0.6 * width and len(after.text) > len(text)
+    return stands_alone or _is_title_of_table(line, after)
+
+
+def _is_title_of_table(line: Line, after: Line) -> bool:
+    """Return True for words with capitals above a unit, a period or rows: the name of a statement or of a table."""
+    words = [word for word in line.text.split() if len(word) >= MIN_CAPITALIZED_CHARS]
+    if len(words) < MIN_TITLE_WORDS or not all(word[0].isupper() for word in words) or _ABOVE_ROWS.match(line.text):
+        return False
+    return is_table_row(after) or _ABOVE_ROWS.match(after.text[:MAX_RUNNING_CHARS]) is not None
 
 
 def is_table_row(line: Line) -> bool:

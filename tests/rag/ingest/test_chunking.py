@@ -79,6 +79,20 @@ def test_a_heading_begins_a_chunk_and_is_the_section_of_the_text_below() -> None
     assert made[-1].section == "2.1 Charging"
 
 
+def test_the_name_of_a_statement_is_the_section_of_its_rows() -> None:
+    rows = "\n".join(f"Cost of kind {n} {n * 112} {n * 97}" for n in range(1, 17))
+    for below in (
+        "(in millions, except per share amounts)",
+        "Year Ended December 31,",
+        "2019 2018",
+        "Oct 1, 2022 Dec 25, 2021",
+    ):
+        made = chunks(f"{PARAGRAPH * 4}The notes are a part of it\nStatements of Cash Flows\n{below}\n{rows}")
+        assert made[-1].section == "Statements of Cash Flows"
+    prose = chunks(f"{PARAGRAPH * 4}It was signed by\nGeneral Alfred Noble\nin the year after.\n{PARAGRAPH}")
+    assert {chunk.section for chunk in prose} == {""}
+
+
 def test_the_indexed_text_names_document_section_and_page() -> None:
     [made] = chunks("Battery life\nIt lasts for nine hours at medium brightness.", labels=["iv"])
     assert context_line(made) == "AT 200 manual | Battery life | page iv"
