@@ -99,7 +99,7 @@ def test_answers_on_the_sample_document_stay_above_the_floor(make_settings: Make
     assert summary.refused is not None
     assert summary.refused >= 0.72
     assert summary.wrongly_refused is not None
-    assert summary.wrongly_refused <= 0.07
+    assert summary.wrongly_refused <= 0.08
 
 
 def test_documents_of_every_kind_are_indexed_and_other_files_are_named(
