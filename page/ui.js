@@ -115,7 +115,10 @@ export function openDialog(title, content, { onClose = () => {}, wide = false, c
     ),
     body,
   );
-  dialog.addEventListener("close", () => (end(), dialog.remove(), onClose()));
+  const left = new AbortController();
+  // Back, forward and links lead away from a dialog, too.
+  if (closable) addEventListener("popstate", close, { signal: left.signal });
+  dialog.addEventListener("close", () => (left.abort(), end(), dialog.remove(), onClose()));
   dialog.addEventListener("cancel", (event) => closable || event.preventDefault());
   dialog.addEventListener("click", (event) => closable && event.target === dialog && close());
   document.body.append(dialog);

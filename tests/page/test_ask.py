@@ -57,6 +57,8 @@ def test_an_answer_shows_what_supports_it_and_what_does_not(page: Page, service:
     answer.get_by_role("button", name="the maker").click()
     expect(page.get_by_role("dialog")).to_contain_text("https://maker.example/lamp")
     expect(page.get_by_role("link", name="Open", exact=True)).to_have_attribute("rel", "noopener noreferrer")
+    page.go_back()
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 @pytest.mark.usefixtures("handbook_id")
