@@ -46,7 +46,10 @@ class Members:
         count = 1
         if kind == ZIP:
             with _zip(file) as archive:
-                count = len(_listed(archive))
+                listed = _listed(archive)
+            count = len(listed)
+            if sum(info.file_size for info in listed) > self._bytes_left:  # some lie: `_data` counts once more
+                raise _too_much()
         elif kind == MBOX:
             count = len(messages(file.read_bytes()))
         if not count:
@@ -130,7 +133,7 @@ class Members:
             raise DocumentError("broken", "the file cannot be unpacked") from None
         if max(len(data), info.file_size) > limit:
             if limit < MAX_MEMBER_BYTES:
-                raise _BombError("too_large", "the files inside unpack to more than is allowed")
+                raise _too_much()
             raise DocumentError("too_large", "the file unpacks to more than is allowed")
         self._bytes_left -= len(data)
         return InnerFile(data)
@@ -138,6 +141,10 @@ class Members:
 
 class _BombError(DocumentError):
     """The whole file is refused."""
+
+
+def _too_much() -> _BombError:
+    return _BombError("too_large", "the files inside unpack to more than is allowed")
 
 
 # Warnings of pages that are pictures: the caller says what to do about them.
