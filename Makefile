@@ -100,7 +100,8 @@ load: $(VENV)/installed-dev
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)
 
-# Search quality and speed; FOLDER=/path/of/pdfs QUESTIONS=/path.jsonl take your own, SIZES="1000 10000" fewer chunks.
+# Search quality, what each part of search adds, and speed; FOLDER=/path/of/pdfs QUESTIONS=/path.jsonl take your own,
+# HELD_OUT=1 the other half of the questions, SIZES="1000 10000" fewer chunks.
 bench-retrieval: $(VENV)/installed-dev
 	$(BIN)/python -m bench.retrieval $(if $(FOLDER),--folder $(FOLDER)) $(if $(QUESTIONS),--questions $(QUESTIONS)) \
 		$(if $(SIZES),--sizes $(SIZES))
