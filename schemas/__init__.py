@@ -14,8 +14,11 @@ from schemas.documents import Chunk as Chunk
 from schemas.documents import Document as Document
 from schemas.documents import Indexed as Indexed
 from schemas.documents import Page as Page
+from schemas.documents import PageTable as PageTable
 from schemas.documents import PageWarning as PageWarning
+from schemas.documents import Place as Place
 from schemas.documents import Removed as Removed
+from schemas.documents import TableLine as TableLine
 from schemas.documents import Upload as Upload
 from schemas.documents import UploadStatus as UploadStatus
 from schemas.documents import UploadTask as UploadTask

@@ -99,29 +99,63 @@ class Removed(Frozen):
     name: str
 
 
+class TableLine(Frozen):
+    """A line of a table in words that can be read alone. The page's text has its words from `start` to `end`."""
+
+    text: str
+    start: int
+    end: int
+
+
+class PageTable(Frozen):
+    """A table of a page: `rows` stand for the page's text from `start` to `end`, which may be empty.
+
+    `context` are caption, unit and the like, which each part of the table repeats.
+    """
+
+    start: int
+    end: int
+    context: tuple[TableLine, ...] = ()
+    rows: tuple[TableLine, ...]
+
+
 class Page(Frozen):
     """A page of a document. `number` counts from 1; `label` is the number printed on it, such as `iv`.
 
     `headings` are the offsets of the headings in the text, from files that mark them; None where the layout of the page
-    has to tell. `warning` says for programs why text of the page is missing, such as `unreadable_text`. `words` are the
-    places of words that were read by OCR, packed by rag/text/word_boxes.py. `begins`: a file inside the
-    file begins here.
+    has to tell. `tables` are in the order of the text. `warning` says for programs why text of the page is missing,
+    such as `unreadable_text`. `words` are the places of words that were read by OCR, packed by rag/text/word_boxes.py.
+    `begins`: a file inside the file begins here.
     """
 
     number: int
     label: str
     text: str
     headings: tuple[int, ...] | None = None
+    tables: tuple[PageTable, ...] = ()
     warning: str = ""
     words: bytes = b""
     begins: bool = False
 
 
+class Place(Frozen):
+    """Where a part of a chunk's text stands on the page: the part from `at` on, up to the next place.
+
+    `original` is the page's text from `start` on, where a table's line says it in other words; "" where the part is the
+    page's own text.
+    """
+
+    at: int
+    start: int
+    original: str = ""
+
+
 class Chunk(Frozen):
     """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
 
-    `section` is the heading above the chunk. Two fields serve indexing and are not stored: `page_text`, the whole page,
-    on the page's first chunk; `opening`, the document's first pages, on the document's first chunk.
+    If the chunk has lines of tables, `places` say for all of its text where it stands on the page. `section` is the
+    heading above the chunk. Two fields serve indexing and are not stored: `page_text`, the whole page, on the page's
+    first chunk; `opening`, the document's first pages, on the document's first chunk.
     """
 
     id: str
@@ -135,5 +169,6 @@ class Chunk(Frozen):
     end: int
     text: str
     section: str = ""
+    places: tuple[Place, ...] = Field((), exclude_if=lambda places: not places)
     page_text: str = Field("", exclude=True)
     opening: str = Field("", exclude=True)

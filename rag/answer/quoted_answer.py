@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from rag.answer.table_rows import best_row
 from rag.citations.check import build_source
 from rag.citations.excerpts import Excerpt, best_excerpt
 from rag.search.relevance import TermExtractor
@@ -34,6 +35,11 @@ class _Quoted(NamedTuple):
     excerpt: Excerpt
 
     @property
+    def text(self) -> str:
+        """The excerpt as it is shown: of a table in the words that name what each figure is."""
+        return self.passage.chunk.text[self.excerpt.start : self.excerpt.end]
+
+    @property
     def score(self) -> float:
         return self.passage.score * (1 + self.excerpt.score)
 
@@ -53,7 +59,7 @@ def quote_passages(question: str, retrieved: RetrievalResult, terms: TermExtract
     header = sentences.quoted if confidence != "low" else f"{sentences.quoted} {sentences.may_not_answer}"
     sources = tuple(_source(n, one) for n, one in enumerate(quoted, start=1))
     lines = [
-        f"“{_head(one)}{_in_one_line(source.quote)}” [{source.n}] — {source.name}, "
+        f"“{_head(one)}{_in_one_line(one.text)}” [{source.n}] — {source.name}, "
         f"{page_name(source.page, source.page_label)}"
         for one, source in zip(quoted, sources, strict=True)
     ]
@@ -78,7 +84,9 @@ def _source(n: int, quoted: _Quoted) -> Source:
     excerpt = quoted.excerpt
     source = build_source(n, quoted.passage, excerpt.start, excerpt.end)
     best = build_source(n, quoted.passage, *excerpt.highlight)
-    return source.model_copy(update={"highlight": (best.start - source.start, best.end - source.start)})
+    begin, end = best.start - source.start, best.end - source.start
+    inside = begin >= 0 and end <= len(source.quote)  # of a table, the quote may be the row alone
+    return source.model_copy(update={"highlight": (begin, end) if inside else (0, len(source.quote))})
 
 
 def _quoted(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> list[_Quoted]:
@@ -91,10 +99,13 @@ def _quoted(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> 
         if passage.score < MIN_SCORE_SHARE * best or not query_terms.matches_follow_up(terms(chunk.text)):
             continue
         excerpt = best_excerpt(chunk.text, f"{chunk.name} {chunk.section}", query_terms, terms, secondary=asked)
+        row = best_row(chunk, query_terms.terms, terms)
+        if row is not None and (excerpt is None or row.score >= excerpt.score):
+            excerpt = row
         if excerpt is not None:
             chosen.append(_Quoted(passage, excerpt))
     chosen.sort(key=lambda one: -one.score)
-    texts = [one.passage.chunk.text[one.excerpt.start : one.excerpt.end] for one in chosen]
+    texts = [one.text for one in chosen]
     new = [at for at, text in enumerate(texts) if not any(text in other or other in text for other in texts[:at])]
     return [chosen[at] for at in new[:MAX_QUOTES]]
 

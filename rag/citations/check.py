@@ -16,6 +16,7 @@ from rag.citations.marks import Mark, find_marks, render_marks
 from rag.citations.quotations import split_quotations
 from rag.citations.quotes import best_quote, join_sentences
 from rag.citations.support import ANSWER_SHARE, MIN_PARAPHRASE_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
+from rag.search.places import page_part
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
@@ -218,15 +219,16 @@ def supports(passage: str, claim: str, terms: TermExtractor, *, question: str = 
 def build_source(n: int, passage: Passage, start: int, end: int, *, verified: Verified = "unchecked") -> Source:
     """Return source `n`, which quotes the passage's text from `start` to `end`."""
     chunk = passage.chunk
+    quoted = page_part(chunk, start, end)
     return Source(
         n=n,
         upload_id=chunk.upload_id,
         name=chunk.name,
         page=chunk.page,
         page_label=chunk.page_label,
-        quote=chunk.text[start:end],
-        start=chunk.start + start,
-        end=chunk.start + end,
+        quote=quoted.text,
+        start=quoted.start,
+        end=quoted.start + len(quoted.text),
         section=chunk.section,
         score=round(passage.score, 4),
         verified=verified,

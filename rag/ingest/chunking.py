@@ -12,9 +12,10 @@ from pathlib import PurePath
 from typing import Literal
 
 from rag.ingest.layout import Line, body_lines, is_heading, is_table_row
+from rag.ingest.table_chunks import TABLE_TOKENS, ranges, table_parts
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from rag.text.page_names import is_place
-from schemas import Chunk, Document, Page
+from schemas import Chunk, Document, Page, PageTable, Place
 
 # Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
 # are then indexed again in the background, and questions are answered from the old chunks meanwhile.
@@ -22,8 +23,6 @@ CHUNKING_VERSION = 1
 # The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25
-# A table stays whole up to this size. An embedding model with an input of 512 tokens still reads it to its end.
-TABLE_TOKENS = 400
 # A heading starts a new chunk unless the chunk before it would be smaller than this.
 MIN_TOKENS_BEFORE_HEADING = 100
 # Headings stay with the text below them, but a page of nothing but headings is split at this size.
@@ -49,18 +48,29 @@ class _Piece:
     section: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What becomes a chunk: the page's text from `start` to `end`, or rows of tables that stand there."""
+
+    start: int
+    end: int
+    text: str
+    section: str
+    places: tuple[Place, ...] = ()
+
+
 def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Iterator[Chunk]:
     """Yield the chunks of a document in order; no chunk crosses a page.
 
     The id of a chunk is derived from the upload, the chunk's number and the embedding `model`, so that indexing again
-    overwrites the chunk. Consecutive chunks of a page overlap or touch, so that they can be joined without a gap.
+    overwrites the chunk. Consecutive chunks of a page overlap or touch, so that they can be joined without a gap. Rows
+    of a rebuilt table are chunks of their own, whose places say where the page has them.
     """
     index = 0
     section = ""
     for page, page_lines, opening in _with_opening(body_lines(pages)):
-        pieces, section = _pieces(page.text, page_lines, "" if page.begins else section)
-        for number, part in enumerate(_packed(pieces)):
-            start, end = part[0].start, part[-1].end
+        parts, section = _page_parts(page, page_lines, "" if page.begins else section)
+        for number, part in enumerate(parts):
             yield Chunk(
                 id=chunk_id(document.upload_id, index, model),
                 upload_id=document.upload_id,
@@ -69,10 +79,11 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
                 index=index,
                 page=page.number,
                 page_label=page.label,
-                start=start,
-                end=end,
-                text=page.text[start:end],
-                section=part[-1].section if part[0].kind == "text" else part[0].section,
+                start=part.start,
+                end=part.end,
+                text=part.text,
+                section=part.section,
+                places=part.places,
                 page_text=page.text[page_lines[0].start : page_lines[-1].end] if number == 0 else "",
                 opening=opening if index == 0 else "",
             )
@@ -118,6 +129,45 @@ def _with_opening(pages: Iterator[tuple[Page, list[Line]]]) -> Iterator[tuple[Pa
         yield page, page_lines, opening
     for page, page_lines in with_text:
         yield page, page_lines, opening
+
+
+def _page_parts(page: Page, page_lines: list[Line], section: str) -> tuple[list[_Part], str]:
+    """Return the parts of a page that become chunks, and the section in which the page ends."""
+    parts: list[_Part] = []
+    for run, tables, next_start in _runs(page, page_lines):
+        pieces, section = _pieces(page.text, run, section) if run else ([], section)
+        for packed in _packed(pieces):
+            start, end = packed[0].start, packed[-1].end
+            named = packed[-1] if packed[0].kind == "text" else packed[0]
+            parts.append(_Part(start, end, page.text[start:end], named.section))
+        rows = [part for table in tables for part in table_parts(page, table)]
+        if rows:
+            begin = parts[-1].end if parts else min(tables[0].start, next_start)
+            spans = ranges(begin, next_start, len(rows))
+            parts += [
+                _Part(start, end, one.text, section, one.places) for (start, end), one in zip(spans, rows, strict=True)
+            ]
+    return parts, section
+
+
+def _runs(page: Page, page_lines: list[Line]) -> Iterator[tuple[list[Line], list[PageTable], int]]:
+    """Yield runs of lines, each with the tables that follow, and where the text goes on behind them.
+
+    A table that stands for no text follows the run of lines in which it begins.
+    """
+    replacing = [table for table in page.tables if table.end > table.start]
+    beside = [table for table in page.tables if table.end <= table.start]
+    at = 0
+    for table in replacing:
+        begin = at
+        while at < len(page_lines) and page_lines[at].start < table.start:
+            at += 1
+        run = page_lines[begin:at]
+        while at < len(page_lines) and page_lines[at].start < table.end:
+            at += 1
+        here, beside = [one for one in beside if one.start < table.start], [o for o in beside if o.start >= table.start]
+        yield run, [*here, table], page_lines[at].start if at < len(page_lines) else table.end
+    yield page_lines[at:], beside, page_lines[-1].end
 
 
 def _pieces(text: str, page_lines: list[Line], section: str) -> tuple[list[_Piece], str]:

@@ -220,6 +220,7 @@ def _page(number: int, body: bytes) -> Page:
         label=str(known["label"]) or str(number),
         text=text.decode(errors="ignore"),
         headings=known.get("headings"),
+        tables=known.get("tables", ()),
         warning=str(known.get("warning", "")),
         begins=bool(known.get("begins")),
         words=base64.b64decode(known.get("words", "")),

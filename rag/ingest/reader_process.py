@@ -25,6 +25,7 @@ import select
 import struct
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,8 @@ def _write_page(output: int, page: PageText) -> None:
         head["begins"] = True
     if page.words:
         head["words"] = base64.b64encode(pack(page.words)).decode()
+    if page.tables:
+        head["tables"] = [asdict(table) for table in page.tables]
     data = json.dumps(head).encode()
     _write_all(output, _HEAD.pack(len(data) + 1 + len(body), b"P") + data + b"\n" + body)
 

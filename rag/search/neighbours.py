@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
+from rag.search.places import joined_places
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Passage
 
@@ -58,10 +59,23 @@ def join_chunks(chunk: Chunk, other: Chunk) -> Chunk | None:
     first, last = (chunk, other) if chunk.start <= other.start else (other, chunk)
     if page_key(chunk) != page_key(other) or last.start > first.end:
         return None
+    if first.places or last.places:
+        return _join_tables(chunk, first, last)
     if last.end <= first.end:
         return first.model_copy(update={"id": chunk.id, "index": chunk.index, "section": chunk.section})
     text = first.text + last.text[first.end - last.start :]
     return chunk.model_copy(update={"start": first.start, "end": last.end, "text": text})
+
+
+def _join_tables(chunk: Chunk, first: Chunk, last: Chunk) -> Chunk:
+    """Join two chunks of which one has rows of a table: their texts follow each other, each only once."""
+    if last.text in first.text or first.text in last.text:
+        whole = first if len(first.text) >= len(last.text) else last
+        return whole.model_copy(update={"id": chunk.id, "index": chunk.index, "section": chunk.section})
+    text = f"{first.text.rstrip()}\n\n"
+    places = joined_places(first, last, len(text))
+    end = max(first.end, last.end)
+    return chunk.model_copy(update={"start": first.start, "end": end, "text": text + last.text, "places": places})
 
 
 def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage], dict[PageKey, list[Chunk]]]:
@@ -96,5 +110,7 @@ def _extend(chunk: Chunk, size: int, candidates: list[Chunk], max_size: int) -> 
 
 def _added_tokens(chunk: Chunk, joined: Chunk) -> int:
     """Return the number of tokens in the text that a join added before and after a chunk."""
+    if joined.places:
+        return _tokens(joined.text) - _tokens(chunk.text)
     before, after = chunk.start - joined.start, joined.end - chunk.end
     return _tokens(joined.text[:before]) + _tokens(joined.text[len(joined.text) - after :])

@@ -46,13 +46,33 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLine:
+    """A line of a table. The page's text has its words from `start` to `end`."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table, of which `rows` stand for the page's text from `start` to `end`; each part of it repeats `context`."""
+
+    start: int
+    end: int
+    context: tuple[TextLine, ...]
+    rows: tuple[TextLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PageText:
     """A page as a reader returns it.
 
     `label` is printed on the page, or says where a page of a file without pages is ("Sheet Q3, rows 2–40"); "" without
     a label. `headings` are the offsets of the headings in the text; None where the layout has to tell them.
     `warning` is a reason, for programs, why text of this page is missing; "" without one. `words` says where the words
-    of a page stand that was read by OCR. `begins`: a file inside the file begins here, so no section goes on.
+    of a page stand that was read by OCR. `begins`: a file inside the file begins here, so no section goes on. `tables`
+    do not overlap.
     """
 
     label: str
@@ -61,6 +81,7 @@ class PageText:
     warning: str = ""
     words: tuple[WordBox, ...] = ()
     begins: bool = False
+    tables: tuple[TextTable, ...] = ()
 
 
 def clean_text(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import File, PageText, opened
+from rag.ingest.formats.blocks import File, PageText, TextTable, opened
 from rag.ingest.formats.legibility import is_legible
 from rag.ingest.formats.ocr import DPI, MAX_PIXELS, OCR_FAILED, OcrError, Picture, RecognizedText, Recognizer
 from rag.text.word_boxes import WordBox
@@ -91,10 +91,12 @@ class _Reader:
     def __init__(self, path: File, document: Any, recognizer: Recognizer) -> None:
         import pypdfium2.raw as pdfium
 
+        from rag.ingest.formats.page_tables import TableReader
         from rag.ingest.formats.pdf_hidden import UnseenText
 
         self._path, self._document, self._recognizer = path, document, recognizer
         self._second: Any | None = None
+        self._tables = TableReader(_stored)
         if pdfium.FPDF_GetFormType(document.raw) != pdfium.FORMTYPE_NONE:
             document.init_forms()
         self._form = document.formenv.raw if document.formenv else None
@@ -105,13 +107,13 @@ class _Reader:
         import pypdfium2
 
         try:
-            text, extra, is_picture = self._read(index)
+            text, extra, is_picture, tables = self._read(index)
             label = self._document.get_page_label(index)
         except (pypdfium2.PdfiumError, IndexError, ValueError):
             raise DocumentError("broken", f"the PDF is broken: page {index + 1} cannot be opened") from None
         warning = NO_TEXT if is_picture and not text.strip() else ""
         if not is_legible(text):
-            text = self._second_text(index)
+            text, tables = self._second_text(index), ()
             warning = "" if text else UNREADABLE
         words: tuple[WordBox, ...] = ()
         if (is_picture or warning) and self._recognizer.languages:
@@ -121,10 +123,10 @@ class _Reader:
                 warning = warning and OCR_FAILED
             else:
                 if recognized is not None:
-                    text, words, warning = recognized.text, recognized.words, ""
+                    text, words, tables, warning = recognized.text, recognized.words, (), ""
         if extra:
             text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
-        return PageText(label, text, None, warning, words)
+        return PageText(label, text, None, warning, words, tables=tables)
 
     def _recognize(self, index: int, *, shorter: str) -> RecognizedText | None:
         """Return the text of a page by OCR; None if that is no language, or little more than what is known already.
@@ -148,8 +150,8 @@ class _Reader:
         rows = (data[row * stride : row * stride + width] for row in range(height))
         return Picture(width, height, b"".join(rows))
 
-    def _read(self, index: int) -> tuple[str, list[str], bool]:
-        """Return the text of a page, what it shows beside its text, and whether it is a picture of text."""
+    def _read(self, index: int) -> tuple[str, list[str], bool, tuple[TextTable, ...]]:
+        """Return the text of a page, what it shows beside it, whether it is a picture of text, and its tables."""
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_forms import PageNotes, attachment_names, drawn_words
@@ -157,7 +159,8 @@ class _Reader:
         page = self._document[index]
         self._unseen.hide(page)
         text_page = page.get_textpage()
-        text = _DIVISION_MARK.sub("", text_page.get_text_range()).replace("\r\n", "\n").replace("\r", "\n")
+        raw_text = text_page.get_text_range()
+        text, tables = _stored(raw_text), self._tables.read(text_page, raw_text)
         extra, drawn = [], []
         if pdfium.FPDFPage_GetAnnotCount(page.raw):
             notes = PageNotes(page, text_page, self._form)
@@ -170,7 +173,7 @@ class _Reader:
         if index == 0:
             names = attachment_names(self._document)
             extra += [f"Attached files: {', '.join(names)}"] if names else []
-        return text, extra, is_picture
+        return text, extra, is_picture, tables
 
     def _second_text(self, index: int) -> str:
         """Return the text of a page by pypdf, "" where that is no better."""
@@ -191,6 +194,11 @@ class _Reader:
             logging.getLogger("pypdf").setLevel(logging.CRITICAL)
             self._second = PdfReader(opened(self._path))
         return self._second
+
+
+def _stored(raw_text: str) -> str:
+    """Return a text of pdfium with divided words joined, and line feeds alone."""
+    return _DIVISION_MARK.sub("", raw_text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _has_layers(data: bytes) -> bool:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from rag.ingest import chunking
 from rag.ingest.chunking import (
     CHUNK_TOKENS,
-    TABLE_TOKENS,
     chunk_pages,
     context_line,
     indexed_text,
@@ -20,6 +19,7 @@ from rag.ingest.chunking import (
     title_from_name,
 )
 from rag.ingest.layout import body_lines
+from rag.ingest.table_chunks import TABLE_TOKENS
 from rag.search.neighbours import join_chunks
 from rag.text.normalize import MAX_CHARS_PER_TOKEN, estimate_tokens, normalize, sentence_spans
 from schemas import Chunk, Document, Page

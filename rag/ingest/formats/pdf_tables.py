@@ -1,0 +1,227 @@
+"""Tables of figures on a PDF page, rebuilt from the places of words: `label | column header: value` for each row.
+
+Rulings are not needed. Figures that stand below each other make a column; what stands to the left of the first column
+is the row's label; the lines above name the columns.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from rag.ingest.formats.blocks import TextLine, one_line
+from rag.ingest.formats.pdf_columns import (
+    Cell,
+    Column,
+    cells_of,
+    columns_of,
+    is_figure,
+    is_period,
+    without_prose,
+)
+from rag.ingest.formats.pdf_headers import Frame, Headers, read_headers
+from rag.ingest.formats.pdf_rows import Row, row_lines, with_near_labels
+from rag.ingest.formats.pdf_words import Word, WordLine, letter_width, lines_of
+
+# A page has a table only if so many lines of its text end in a figure.
+MIN_FIGURE_LINES: Final = 3
+_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])[\d—–-][\d.,]*[)%]{0,2}$")
+_END_CHARS = 20
+_LAST_SIGNS = frozenset("0123456789)%—–-")
+_MIN_ROWS, _MIN_WIDE_ROWS = 3, 2
+# Lines without figures between two rows, such as the first lines of a long label.
+_MAX_OTHER_LINES = 4
+_MAX_PITCHES = 3.2
+_MIN_ALIGNED = 0.6
+# The first and the last row of a table have this share of the usual number of figures.
+_MIN_FULL = 0.4
+_MAX_LABEL_CHARS = 140
+MAX_COLUMNS: Final = 40
+_MAX_PAGE_CHARS = 200_000
+_MAX_TEXT = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PdfTable:
+    """A table. `context` is what each part of it repeats: caption and unit. `words` are the starts of its words."""
+
+    context: tuple[TextLine, ...]
+    rows: tuple[TextLine, ...]
+    words: frozenset[int]
+
+
+def may_have_table(text: str) -> bool:
+    """Return True if enough lines of a page's text end in a figure: the look costs a hundredth of reading the page."""
+    if len(text) > _MAX_PAGE_CHARS:
+        return False
+    ends = [line[-_END_CHARS:].rstrip() for line in text.split("\n")]
+    return sum(1 for end in ends if end[-1:] in _LAST_SIGNS and _FIGURE_END.search(end)) >= MIN_FIGURE_LINES
+
+
+def find_tables(words: Sequence[Word]) -> list[PdfTable]:
+    """Return the tables that the words of a page make, from its top to its bottom."""
+    width = letter_width(words)
+    tables = list(_find(lines_of(words, width), width))
+    return tables if sum(len(row.text) for table in tables for row in table.rows) <= _MAX_TEXT else []
+
+
+def _find(page_lines: Sequence[WordLine], width: float) -> Iterator[PdfTable]:
+    rows = [Row(line, cells) for line, cells in without_prose([(line, cells_of(line, width)) for line in page_lines])]
+    at = 0
+    while at < len(rows):
+        end = _run_end(rows, at)
+        if end == at:
+            at += 1
+            continue
+        yield from _tables_of(rows, at, end, width)
+        at = end
+
+
+def _run_end(rows: list[Row], at: int) -> int:
+    """Return the number of the row after the run of rows that starts at row `at`; `at` if no run starts there."""
+    if not rows[at].has_figures:
+        return at
+    end, other = at + 1, 0
+    pitches: list[float] = []
+    for number in range(at + 1, len(rows)):
+        pitch = rows[number - 1].line.base - rows[number].line.base
+        usual = statistics.median(pitches) if pitches else pitch
+        if pitch > _MAX_PITCHES * usual or other > _MAX_OTHER_LINES:
+            break
+        pitches.append(pitch)
+        if rows[number].has_figures:
+            end, other = number + 1, 0
+        else:
+            other += 1
+    return end
+
+
+def _tables_of(rows: list[Row], at: int, end: int, width: float) -> Iterator[PdfTable]:
+    """Yield the tables of a run of rows: one, or two that stand side by side, or none."""
+    body = rows[at:end]
+    columns = columns_of([row.cells for row in body])
+    if not 0 < len(columns) <= MAX_COLUMNS:
+        return
+    cut = _side_by_side(columns)
+    if cut is None:
+        table = _table(rows, at, end, columns, width)
+        if table is not None:
+            yield table
+        return
+    for keep in (lambda cell: cell.right <= cut, lambda cell: cell.left >= cut):
+        half = _half(rows, keep)
+        inside = [n for n, row in enumerate(half) if row.line in {one.line for one in body}]
+        if inside:
+            half_columns = columns_of([row.cells for row in half[inside[0] : inside[-1] + 1]])
+            table = _table(half, inside[0], inside[-1] + 1, half_columns, width) if half_columns else None
+            if table is not None:
+                yield table
+
+
+def _half(rows: list[Row], keep: Callable[[Cell], bool]) -> list[Row]:
+    halves = []
+    for row in rows:
+        cells = [cell for cell in row.cells if keep(cell)]
+        if cells:
+            halves.append(Row(row.line, cells))
+    return halves
+
+
+def _side_by_side(columns: list[Column]) -> float | None:
+    """Return where the labels of a second table begin, to the right of the first; None for one table."""
+    for number, column in enumerate(columns[1:-1], start=1):
+        left = sum(one.is_figures for one in columns[:number])
+        right = sum(one.is_figures for one in columns[number + 1 :])
+        if not column.is_figures and left and left == right and columns[number - 1].is_figures:
+            return column.left - 1
+    return None
+
+
+def _table(rows: list[Row], at: int, end: int, columns: list[Column], width: float) -> PdfTable | None:
+    """Return the table of the rows from `at` to `end`; None where they are none."""
+    for row in rows[at:end]:
+        row.place(columns)
+    at, end = _body(rows, at, end)
+    if at == end:
+        return None
+    body = rows[at:end]
+    figure_rows = [row for row in body if row.values]
+    ends = [cell.right for row in body if row.values for cell in row.label[:1]]
+    frame = Frame(columns, body[0].line.base, statistics.median(ends) if ends else columns[0].left)
+    headers = read_headers([(row.line, row.cells) for row in rows[:at]], frame, width)
+    if not _is_table(figure_rows, columns, headers, width):
+        return None
+    lines = row_lines(with_near_labels(body, width), columns, headers)
+    used = [cell for row in body for cell in row.all_cells()]
+    starts = {word.start for cell in used for word in cell.words} | headers.words
+    context = tuple(
+        TextLine(one_line(" ".join(w.text for w in line)), line[0].start, max(w.end for w in line))
+        for line in headers.context
+    )
+    return PdfTable(context, tuple(lines), frozenset(starts))
+
+
+def _body(rows: list[Row], at: int, end: int) -> tuple[int, int]:
+    """Return the rows between headers and notes: the first and the last row with about as many figures as is usual.
+
+    Years and the like are no figures here, because they head columns, unless there are no other figures.
+    """
+    counts = [sum(_is_value(cells[0].text) for cells in row.values.values()) for row in rows[at:end]]
+    if not any(counts):
+        counts = [len(row.values) for row in rows[at:end]]
+    usual = statistics.median([count for count in counts if count] or [1])
+    full = [
+        number
+        for number, count in enumerate(counts)
+        if count >= max(1, _MIN_FULL * usual) and 2 * _words_in(rows[at + number]) <= count
+    ]
+    return (at + full[0], at + full[-1] + 1) if full else (at, at)
+
+
+def _words_in(row: Row) -> int:
+    return sum(not cell.is_figure for cells in row.values.values() for cell in cells[:1])
+
+
+def _is_value(text: str) -> bool:
+    return is_figure(text) and not is_period(text)
+
+
+def _is_table(rows: list[Row], columns: list[Column], headers: Headers, width: float) -> bool:
+    """Return True if rows are a table, and not prose, a list of contents, or an index."""
+    if not rows or len(rows) < (_MIN_WIDE_ROWS if len(columns) > 1 else _MIN_ROWS):
+        return False
+    values = [(n, cell) for row in rows for n, cells in row.values.items() for cell in cells]
+    figures = [(n, cell) for n, cell in values if cell.is_figure]
+    if len(figures) < max(_MIN_ROWS, len(values) // 3):
+        return False
+    aligned = sum(columns[n].aligns(cell, width) for n, cell in figures)
+    if aligned < _MIN_ALIGNED * len(figures):
+        return False
+    labels = [len(row.label_text) for row in rows if row.label]
+    if (labels and statistics.median(labels) > _MAX_LABEL_CHARS) or not _has_names(rows, headers):
+        return False
+    if sum(column.is_figures for column in columns) > 1:
+        return True
+    return not _is_contents([cell.text for _, cell in figures], [row.line for row in rows])
+
+
+def _has_names(rows: list[Row], headers: Headers) -> bool:
+    """Return True if rows or columns have names: the numbers along the axes of a chart have none."""
+    named_rows = sum(any(char.isalpha() for char in row.label_text) for row in rows)
+    named_columns = sum(map(bool, headers.names))
+    return 2 * named_rows >= len(rows) or 2 * named_columns >= len(headers.names)
+
+
+def _is_contents(figures: list[str], row_lines: list[WordLine]) -> bool:
+    """Return True for a column of page numbers, numbers of equations or of lines: small and never falling."""
+    numbers = [text.strip("().") for text in figures]
+    if not all(number.isdigit() and len(number) < len("10000") for number in numbers):
+        return False
+    values = [int(number) for number in numbers]
+    rising = sum(before <= after for before, after in pairwise(values))
+    leaders = sum(any(word.leader for word in line.words) for line in row_lines)
+    return rising >= 0.8 * (len(values) - 1) or leaders > len(row_lines) // 2
