@@ -22,6 +22,7 @@ from rag.text.word_boxes import WordBox
 UNREADABLE, NO_TEXT, ATTACHMENTS = "unreadable_text", "no_text", "attachments"
 _PASSWORD, _NOT_A_PDF, _SECURITY = 4, 3, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_FORMAT, FPDF_ERR_SECURITY
 # pdfium's mark for a word that is divided at the end of a line.
+_DIVISION_MARKS = ("\x02", "\ufffe")
 _DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
 # The CPU seconds that the second reader gets for a page that the first one garbles.
 SECOND_READER_SECONDS = 3.0
@@ -198,7 +199,9 @@ class _Reader:
 
 def _stored(raw_text: str) -> str:
     """Return a text of pdfium with divided words joined, and line feeds alone."""
-    return _DIVISION_MARK.sub("", raw_text).replace("\r\n", "\n").replace("\r", "\n")
+    if any(mark in raw_text for mark in _DIVISION_MARKS):
+        raw_text = _DIVISION_MARK.sub("", raw_text)
+    return raw_text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _has_layers(data: bytes) -> bool:

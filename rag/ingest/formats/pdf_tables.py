@@ -29,8 +29,9 @@ from rag.ingest.formats.pdf_words import Word, WordLine, letter_width, lines_of
 
 # A page has a table only if so many lines of its text end in a figure.
 MIN_FIGURE_LINES: Final = 3
-_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])[\d—–-][\d.,]*[)%]{0,2}$")
+_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])[\d—–-][\d.,]*[)%]{0,2}\s*$")
 _END_CHARS = 20
+# The cheap look before at the last sign of each line.
 _LAST_SIGNS = frozenset("0123456789)%—–-")
 _MIN_ROWS, _MIN_WIDE_ROWS = 3, 2
 # Lines without figures between two rows, such as the first lines of a long label.
@@ -58,8 +59,8 @@ def may_have_table(text: str) -> bool:
     """Return True if enough lines of a page's text end in a figure: the look costs a hundredth of reading the page."""
     if len(text) > _MAX_PAGE_CHARS:
         return False
-    ends = [line[-_END_CHARS:].rstrip() for line in text.split("\n")]
-    return sum(1 for end in ends if end[-1:] in _LAST_SIGNS and _FIGURE_END.search(end)) >= MIN_FIGURE_LINES
+    ends = [line[-_END_CHARS:] for line in text.replace(" \r\n", "\r\n").split("\r\n") if line[-1:] in _LAST_SIGNS]
+    return len(ends) >= MIN_FIGURE_LINES and sum(map(bool, map(_FIGURE_END.search, ends))) >= MIN_FIGURE_LINES
 
 
 def find_tables(words: Sequence[Word]) -> list[PdfTable]:
