@@ -56,6 +56,7 @@ bench: bench-ingestion
 	$(BIN)/python -m bench.latency
 
 bench-ingestion: $(VENV)/installed-dev
+	$(BIN)/python -m bench.corpus
 	$(BIN)/python -m bench.ingestion
 
 # Claims kept and caught by the check of citations, beside a baseline; LOCKED=1 also of those that nothing is tuned on.

@@ -93,10 +93,12 @@ class _Reader:
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.page_tables import TableReader
+        from rag.ingest.formats.pdf_forms import attachment_names
         from rag.ingest.formats.pdf_hidden import UnseenText
 
         self._path, self._document, self._recognizer = path, document, recognizer
         self._second: Any | None = None
+        self._attached = attachment_names(document)
         self._tables = TableReader(_stored)
         if pdfium.FPDF_GetFormType(document.raw) != pdfium.FORMTYPE_NONE:
             document.init_forms()
@@ -127,6 +129,8 @@ class _Reader:
                     text, words, tables, warning = recognized.text, recognized.words, (), ""
         if extra:
             text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
+        if index == 0 and self._attached:
+            warning = warning or ATTACHMENTS
         return PageText(label, text, None, warning, words, tables=tables)
 
     def _recognize(self, index: int, *, shorter: str) -> RecognizedText | None:
@@ -155,7 +159,7 @@ class _Reader:
         """Return the text of a page, what it shows beside it, whether it is a picture of text, and its tables."""
         import pypdfium2.raw as pdfium
 
-        from rag.ingest.formats.pdf_forms import PageNotes, attachment_names, drawn_words
+        from rag.ingest.formats.pdf_forms import PageNotes, drawn_words
 
         page = self._document[index]
         self._unseen.hide(page)
@@ -171,9 +175,8 @@ class _Reader:
         page.close()
         if drawn:
             extra += drawn_words(self._document, index, drawn)
-        if index == 0:
-            names = attachment_names(self._document)
-            extra += [f"Attached files: {', '.join(names)}"] if names else []
+        if index == 0 and self._attached:
+            extra.append(f"Attached files: {', '.join(self._attached)}")
         return text, extra, is_picture, tables
 
     def _second_text(self, index: int) -> str:

@@ -9,12 +9,14 @@ from typing import Literal
 
 from PIL import Image, ImageDraw
 from reportlab.lib.utils import ImageReader
+from reportlab.pdfbase.pdfmetrics import stringWidth
 from reportlab.pdfgen.canvas import Canvas
 
 from tests.support.corpus import Sample
 from tests.support.hostile import one_page, pdf_of, stream
 
 _CATALOG, _PAGES = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+_HEBREW, _ARABIC = "הספינה יוצאת עם שחר", "تغادر السفينة عند الفجر"
 PROSE = (
     "The harbour office opens at nine in the morning and closes at five. "
     "Every ship that enters the harbour pays a fee for the night, and the keeper writes it into the ledger. "
@@ -124,8 +126,8 @@ def _layers() -> bytes:
     return pdf_of(catalog, _PAGES, page, content, font, *groups)
 
 
-def mapped(text: str, unicode_of: Callable[[str], str]) -> bytes:
-    """Make a page of ASCII codes whose font says by `unicode_of` which characters they are."""
+def mapped(text: str, unicode_of: Callable[[str], str], *, shown: bytes = b"") -> bytes:
+    """Make a page of ASCII codes whose font says by `unicode_of` which characters they are, in lines or as `shown`."""
     codes = sorted(set(text))
     pairs = b"\n".join(
         b"<%02x> <%s>" % (ord(code), unicode_of(code).encode("utf-16-be").hex().encode()) for code in codes
@@ -133,7 +135,7 @@ def mapped(text: str, unicode_of: Callable[[str], str]) -> bytes:
     cmap = b"1 begincodespacerange <00> <ff> endcodespacerange %d beginbfchar %s endbfchar" % (len(codes), pairs)
     words = text.split(" ")
     lines = [" ".join(words[at : at + 8]).encode() for at in range(0, len(words), 8)]
-    shown = b" ".join(b"(%s) Tj 0 -15 Td" % line for line in lines)
+    shown = shown or b" ".join(b"(%s) Tj 0 -15 Td" % line for line in lines)
     font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 6 0 R >>"
     page = (
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R /Resources << /Font << /A 5 0 R >> >> >>"
@@ -146,12 +148,26 @@ def _shifted(char: str) -> str:
     return letters[(letters.index(char) + 11) % 26] if char in letters else char
 
 
-def _hebrew() -> bytes:
-    """Make a line of Hebrew in the order in which it is drawn, from left to right."""
-    words = "הספינה יוצאת עם שחר"
+def _from_right(words: str, *, placed: bool) -> Callable[[], bytes]:
+    """Make a line of a script that is read from the right.
+
+    Its letters come as they stand from left to right, or, each `placed` by itself, as they are read.
+    """
     codes = dict(zip(sorted(set(words) - {" "}), string.ascii_letters, strict=False)) | {" ": " "}
     back = {code: char for char, code in codes.items()}
-    return mapped("".join(codes[char] for char in reversed(words)), lambda code: back[code])
+    coded = "".join(codes[char] for char in words)
+
+    def make() -> bytes:
+        data = mapped(coded[::-1], lambda code: back[code])
+        if not placed:
+            return data
+        lefts = [400 - stringWidth(coded[: n + 1], "Helvetica", 12) for n in range(len(coded))]
+        shown = b" ".join(
+            b"1 0 0 1 %.2f 700 Tm (%s) Tj" % (left, code.encode()) for left, code in zip(lefts, coded, strict=True)
+        )
+        return mapped(coded, lambda code: back[code], shown=shown)
+
+    return make
 
 
 def _attached() -> bytes:
@@ -212,7 +228,7 @@ SAMPLES = [
         ("Note: Deliver the pump to gate 9.", "Note by Ida: Check the seal in May."),
         ("Ghost",),
     ),
-    Sample("attached.pdf", _attached, ("Attached files: tides of May.csv",)),
+    Sample("attached.pdf", _attached, ("Attached files: tides of May.csv",), warnings={1: "attachments"}),
     Sample(
         "xfa.pdf",
         _xfa(_TEMPLATE),
@@ -240,7 +256,10 @@ SAMPLES = [
         warnings={1: "unreadable_text"},
     ),
     Sample("wrong map.pdf", lambda: mapped(PROSE.lower(), _shifted), absent=("gsp",), warnings={1: "unreadable_text"}),
-    Sample("hebrew.pdf", _hebrew, ("הספינה יוצאת עם שחר",)),
+    Sample("hebrew as drawn.pdf", _from_right(_HEBREW, placed=False), (_HEBREW,)),
+    Sample("hebrew as read.pdf", _from_right(_HEBREW, placed=True), (_HEBREW,)),
+    Sample("arabic as drawn.pdf", _from_right(_ARABIC, placed=False), (_ARABIC,)),
+    Sample("arabic as read.pdf", _from_right(_ARABIC, placed=True), (_ARABIC,)),
     Sample("no header.pdf", _without_header, ("The harbour office opens at nine",)),
     Sample("deep page tree.pdf", _deep_page_tree, reason="broken"),
     Sample("crypt filter.pdf", _crypt_filter, reason="encrypted"),
