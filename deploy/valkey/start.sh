@@ -1,8 +1,15 @@
 #!/bin/sh
 # Become a valkey-server whose ACL file is users.acl, beside this script, with the hash of VALKEY_PASSWORD.
 # Arguments go to the server. The file is written to ACL_FILE, by default under /tmp, as all else is read-only.
+# Without VALKEY_PASSWORD everybody may do everything who reaches the server: compose publishes it on loopback only.
 set -eu
-: "${VALKEY_PASSWORD:?set VALKEY_PASSWORD}"
+if [ -z "${VALKEY_PASSWORD:-}" ]; then
+    if [ -n "${VALKEY_TLS_DIR:-}" ]; then
+        echo 'VALKEY_PASSWORD is not set. Run: echo "VALKEY_PASSWORD=$(openssl rand -hex 32)" >> .env' >&2
+        exit 1
+    fi
+    exec "${VALKEY_SERVER:-valkey-server}" --protected-mode no "$@"
+fi
 acl=${ACL_FILE:-/tmp/users.acl}
 hash=$(printf %s "$VALKEY_PASSWORD" | sha256sum | cut -d ' ' -f 1)
 umask 077

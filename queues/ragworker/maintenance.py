@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from redis.exceptions import RedisError, ResponseError
@@ -52,6 +53,7 @@ class Maintenance:
         prune: Callable[[], None],
         owner: str,
         intervals: Intervals,
+        heartbeat_file: Path | None = None,
     ) -> None:
         self._transitions = transitions
         self._queues = queues
@@ -62,6 +64,7 @@ class Maintenance:
         self._prune_rest = prune
         self._owner = owner
         self._intervals = intervals
+        self._heartbeat_file = heartbeat_file
         self._stop = threading.Event()
         self._wake = threading.Event()
         # Unix seconds.
@@ -150,6 +153,8 @@ class Maintenance:
         if now - self._last_heartbeat > self._intervals.max_gap:
             self._steady_since = now
         self._last_heartbeat = now
+        if self._heartbeat_file is not None:
+            self._heartbeat_file.touch()
         if heartbeat.lost:
             self._on_lost(heartbeat.lost)
         for execution in heartbeat.cancelled:  # the stop command may have been missed

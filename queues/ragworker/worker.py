@@ -144,6 +144,7 @@ class RagWorker(BaseWorker):
             prune=partial(spool.prune, self.valkey),
             owner=self.name,
             intervals=self.intervals,
+            heartbeat_file=self.settings.heartbeat_file,
         )
         # After each subscription a heartbeat finds the cancelled jobs whose stop command was missed.
         commands = CommandListener(self.valkey, self.name, self._handle_command, on_subscribed=maintenance.wake)

@@ -21,6 +21,7 @@ BASE, TLS = "docker-compose.yml", "docker-compose.tls.yml"
 SECRETS = {"VALKEY_PASSWORD": "0123456789abcdef", "QDRANT_API_KEY": "fedcba9876543210"}
 STORES = {"valkey", "qdrant"}
 APP = {"api", "worker", "rq-dashboard"}
+GATE = "secrets-in-env-file"
 
 
 def composed(*files: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -46,7 +47,7 @@ def services(name: str = BASE) -> dict[str, dict[str, Any]]:
 
 def test_without_a_profile_only_the_stores_start() -> None:
     assert {name for name, parts in services().items() if "profiles" not in parts} == STORES
-    assert {name for name, parts in services().items() if parts.get("profiles") == ["app"]} == APP
+    assert {name for name, parts in services().items() if parts.get("profiles") == ["app"]} == {*APP, GATE}
 
 
 @pytest.mark.parametrize("name", sorted(STORES | APP))
@@ -68,6 +69,9 @@ def test_every_container_has_the_least_it_needs(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(STORES | APP))
 def test_only_volumes_can_be_written_to(name: str) -> None:
     for mount in services()[name].get("volumes", []):
+        if isinstance(mount, dict):
+            assert mount["read_only"] is True
+            continue
         source = mount.partition(":")[0]
         assert source in {"valkey", "qdrant", "data"} or mount.endswith(":ro"), mount
 
@@ -93,17 +97,39 @@ def test_jobs_are_kept_and_workers_can_be_scaled() -> None:
 def test_every_setting_reaches_the_containers() -> None:
     # What containers have of their own; more processes are more containers; TLS has its file.
     own = {"HOST", "PORT", "AUTH_REQUIRED", "ALLOW_ANONYMOUS", "DATA_DIR", "VALKEY_URL", "QDRANT_URL", "QDRANT_API_KEY"}
-    own |= {"WORKER_PROCESSES", "TLS_CA_FILE", "VALKEY_APPENDFSYNC"}
-    passed = {name for name, value in services()["api"]["environment"].items() if value == f"${{{name}:-}}"}
+    own |= {"WORKER_PROCESSES", "TLS_CA_FILE", "VALKEY_APPENDFSYNC", "HEARTBEAT_FILE"}
+    passed = {name for name, value in services()["api"]["environment"].items() if value == f"${{{name}:-}}"} - {
+        "QDRANT_API_KEY"
+    }
     assert passed == {name.upper() for name in Settings.model_fields} - own - {"LOG_FORMAT"}
-    assert services()["worker"]["environment"] == services()["api"]["environment"]
+    extra = {"HEARTBEAT_FILE": "/tmp/worker-heartbeat"}
+    assert services()["worker"]["environment"] == services()["api"]["environment"] | extra
+
+
+def test_the_stores_start_with_nothing_set() -> None:
+    done = composed(BASE)
+    assert done.returncode == 0, done.stderr
+    assert "variable is not set" not in done.stderr
+    merged = yaml.safe_load(done.stdout)["services"]
+    assert merged["valkey"]["environment"]["VALKEY_PASSWORD"] == ""
+    assert merged["qdrant"]["environment"]["QDRANT__SERVICE__API_KEY"] == ""
+
+
+@pytest.mark.parametrize("missing_one", [None, *sorted(SECRETS)])
+def test_the_containers_of_the_app_wait_for_both_secrets(missing_one: str | None) -> None:
+    for name in APP:
+        assert services()[name]["depends_on"][GATE] == {"condition": "service_completed_successfully"}
+    script = services()[GATE]["entrypoint"][1].replace("/etc/valkey", str(ROOT / "deploy/valkey"))
+    variables = {name: "" if name == missing_one else value for name, value in SECRETS.items()}
+    done = subprocess.run(["/bin/sh", script], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if missing_one is None else 1)
+    says = "" if missing_one is None else f'run: echo "{missing_one}=$(openssl rand -hex 32)" >> .env\n'
+    assert done.stderr.endswith(says)
 
 
 @pytest.mark.parametrize("missing_one", sorted(SECRETS))
-@pytest.mark.parametrize("value", [None, ""])
-def test_nothing_starts_without_its_secrets(missing_one: str, value: str | None) -> None:
-    variables = {name: text for name, text in SECRETS.items() if name != missing_one}
-    done = composed(BASE, **variables, **({} if value is None else {missing_one: value}))
+def test_tls_wants_both_secrets(missing_one: str) -> None:
+    done = composed(BASE, TLS, **{name: text for name, text in SECRETS.items() if name != missing_one})
     assert done.returncode != 0
     assert missing_one in done.stderr
 
@@ -112,9 +138,9 @@ def test_nothing_starts_without_its_secrets(missing_one: str, value: str | None)
 def test_no_secret_is_written_down(name: str) -> None:
     text = (ROOT / name).read_text()
     for secret in SECRETS:
-        # Only as ${NAME:?...}, never with a default.
-        uses = re.findall(rf"\$\{{{secret}(.?.?)", text)
-        assert set(uses) <= {":?"}
+        # Only as ${NAME:?...} or ${NAME:-}, never with a default.
+        uses = re.findall(rf"\$\{{{secret}(:-\}}|:\?|[^:])", text)
+        assert set(uses) <= {":?", ":-}"}
     for line in text.splitlines():
         found = re.match(r"\s+(?:\w*(?:PASSWORD|API_KEY|SECRET|TOKEN)\w*): *(.*)$", line)
         assert found is None or re.match(r"\$\{\w+:(\?|-\})", found[1]), line
@@ -154,7 +180,7 @@ def test_the_image_is_not_root_and_installs_only_what_is_locked() -> None:
     assert installs
     assert all("--require-hashes" in line for line in installs)
     ignored = (ROOT / ".dockerignore").read_text().split()
-    assert {".env", ".git", "data", "deploy"} <= set(ignored)
+    assert {".env*", ".git*", ".venv*", "data", "tests", "deploy"} <= set(ignored)
 
 
 def test_certificates_are_never_committed() -> None:
