@@ -51,7 +51,6 @@ class Maintenance:
         on_cancelled: Callable[[str], object],
         register: Callable[[], None],
         prune: Callable[[], None],
-        owner: str,
         intervals: Intervals,
         heartbeat_file: Path | None = None,
     ) -> None:
@@ -62,7 +61,7 @@ class Maintenance:
         self._on_cancelled = on_cancelled
         self._register = register
         self._prune_rest = prune
-        self._owner = owner
+        self._owner = transitions.worker
         self._intervals = intervals
         self._heartbeat_file = heartbeat_file
         self._stop = threading.Event()

@@ -142,7 +142,6 @@ class RagWorker(BaseWorker):
             on_cancelled=executor.stop_job,
             register=self._register_again,
             prune=partial(spool.prune, self.valkey),
-            owner=self.name,
             intervals=self.intervals,
             heartbeat_file=self.settings.heartbeat_file,
         )
