@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from client.files.page_cache import PageCache
 from client.files.store import FileStore
 from documents.threads import InThread
-from errors import DocumentError, PageNotFound
+from errors import DocumentError, PageNotFound, ServerBusy
 from rag.ingest.boxes import Box, boxes_of, find_quote
 from rag.ingest.extraction import ExtractionLimits
 from rag.ingest.media_types import IMAGES, PDF
-from rag.ingest.page_views import PageView, page_picture, page_view
+from rag.ingest.page_views import PageView, page_picture, page_view, prepare_reader
 from schemas import Upload
 from settings import VERSION, Settings
 
@@ -48,6 +48,11 @@ class PageViews:
         )
         self._in_files_thread = in_files_thread
         self._in_pages_thread = in_pages_thread
+
+    async def prepare(self) -> None:
+        """Make ready to draw: somebody has opened the page."""
+        with suppress(ServerBusy):
+            await self._in_pages_thread(prepare_reader)
 
     def has_pictures(self, upload: Upload) -> bool:
         """Return True if pages of the upload can be drawn."""

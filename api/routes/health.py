@@ -7,8 +7,9 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 
-from api.dependencies import IndexBuildsDep, JobQueueDep, PageFilesDep, SettingsDep
+from api.dependencies import IndexBuildsDep, JobQueueDep, PageFilesDep, PageViewsDep, SettingsDep
 from api.page_files import INDEX
 from api.problems import openapi_problems, problem_response
 from api.routes.index_versions import IndexView, index_view
@@ -66,10 +67,13 @@ class Ready(BaseModel):
 
 
 @router.get("/", response_model=Greeting, responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}})
-async def greeting(request: Request, files: PageFilesDep) -> Greeting | Response:
+async def greeting(request: Request, files: PageFilesDep, views: PageViewsDep) -> Greeting | Response:
     """Confirm that the server runs; to a browser, which accepts text/html, return the page."""
     page = files.response(request, INDEX) if "text/html" in request.headers.get("accept", "") else None
-    return page or Greeting()
+    if page is None:
+        return Greeting()
+    page.background = BackgroundTask(views.prepare)
+    return page
 
 
 @router.get("/favicon.ico", include_in_schema=False, status_code=204)

@@ -20,7 +20,12 @@ from rag.text.word_boxes import UNITS, WordBox
 
 
 def answer(request: dict[str, Any], recognizer: Recognizer) -> bytes:
-    """Return a picture, or the fields of a PageView as JSON. Raises DocumentError, `no_page` without such a page."""
+    """Return a picture, or the fields of a PageView as JSON. Raises DocumentError, `no_page` without such a page.
+
+    The task `prepare` has no answer.
+    """
+    if request["task"] == "prepare":
+        return b""
     path, index = Path(request["path"]), int(request["page"]) - 1
     if request["task"] == "picture":
         draw = _image if request["reader"] in IMAGES else _picture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,12 @@ class PageView(Frozen):
     width: float | None = None
     height: float | None = None
     runs: tuple[Run, ...] = ()
+
+
+def prepare_reader() -> None:
+    """Start a reader process and load its libraries, so that the first page does not wait 0.3 s for them."""
+    with suppress(ReaderFailed, DocumentError):
+        _ask(Path(), {"task": "prepare"}, ExtractionLimits())
 
 
 def page_picture(

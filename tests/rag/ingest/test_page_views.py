@@ -19,10 +19,11 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
 from errors import DocumentError
+from rag.ingest import reader_pool
 from rag.ingest.boxes import Box, PlacedChar, align, boxes_of, find_quote, runs
-from rag.ingest.extraction import ExtractionLimits, read_document
+from rag.ingest.extraction import ExtractionLimits, close_readers, read_document
 from rag.ingest.media_types import PDF
-from rag.ingest.page_views import page_picture, page_view
+from rag.ingest.page_views import page_picture, page_view, prepare_reader
 
 LIMITS = ExtractionLimits(cpu_seconds=20)
 # A word with this mark before it is part of the quote.
@@ -173,6 +174,15 @@ def test_what_cannot_be_shown_has_a_reason(tmp_path: Path, content: bytes | None
         with pytest.raises(DocumentError) as error:
             ask()
         assert error.value.reason == reason
+
+
+def test_a_reader_is_ready_before_the_first_page(tmp_path: Path) -> None:
+    close_readers()
+    prepare_reader()
+    (reader,) = reader_pool.idle
+    page_picture(as_pdf(tmp_path / "page.pdf", wide_gap), 1, media_type=PDF, width=200, kind="webp", limits=LIMITS)
+    assert reader_pool.idle == [reader]
+    close_readers()
 
 
 def test_a_page_of_a_hundred_metres_is_drawn_smaller(tmp_path: Path) -> None:
