@@ -5,7 +5,7 @@ import { searchOnly } from "./filters.js";
 import { hasDocuments } from "./library.js";
 import { computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { change, go, link, route } from "./route.js";
-import { changedUploads, chooseFiles } from "./sending.js";
+import { changedUploads, chooseFiles, collection } from "./sending.js";
 import { ago, attempt, bytes, complain, counted, icon, iconButton, openDialog, repeat, toast } from "./ui.js";
 
 const ROW_PX = 64;
@@ -92,6 +92,14 @@ class Documents extends HTMLElement {
         { "aria-label": "Status", onchange: (event) => (this.status.value = event.target.value) },
         Object.entries(statuses).map(([value, text]) => h("option", { value }, text)),
       ),
+      h("input", {
+        placeholder: "Into collection",
+        "aria-label": "Collection that new files join",
+        maxlength: "255",
+        dir: "auto",
+        value: collection.peek(),
+        oninput: (event) => (collection.value = event.target.value),
+      }),
       h("button", { type: "button", onclick: () => chooseFiles({ folder: true }) }, "Add folder"),
       h("button", { type: "button", class: "primary", onclick: () => chooseFiles() }, icon("upload"), "Add files"),
     );

@@ -1,6 +1,6 @@
 // What a question searches, and how it is answered: kept for the next questions of this page.
 
-import { get } from "./api.js";
+import { get, getIfOffered } from "./api.js";
 import { models } from "./library.js";
 import { each, effect, h, signal } from "./reactive.js";
 import { counted, field, icon, openDialog } from "./ui.js";
@@ -10,6 +10,8 @@ const options = signal({});
 
 /** Searches only these documents from now on. */
 export const searchOnly = (uploads) => (filters.value = { ...filters.peek(), uploads, collection: null });
+
+const searchCollection = (name) => (filters.value = { ...filters.peek(), uploads: [], collection: name || null });
 
 /** Returns the fields that the filters and options add to a question. */
 export function questionOptions() {
@@ -45,10 +47,11 @@ export function filterChips() {
       filters.value.uploads.length ? counted(filters.value.uploads.length, "document") : "All documents",
     ),
     () => {
-      const { uploads, first, last } = filters.value;
+      const { uploads, first, last, collection } = filters.value;
       const pages = first || last ? `pages ${first ?? 1} to ${last ?? "the end"}` : null;
       return [
         uploads.slice(0, 3).map((one) => chip(one.name, { uploads: uploads.filter((other) => other !== one) })),
+        collection && chip(collection, { collection: null }),
         pages && chip(pages, { first: null, last: null }),
       ];
     },
@@ -88,6 +91,22 @@ function chooseDocuments() {
           ),
         ),
     );
+    const collections = signal([]);
+    getIfOffered("v1/vector_stores", { limit: 100 })
+      .then((listed) => (collections.value = [...new Set((listed?.data ?? []).map((one) => one.name).filter(Boolean))]))
+      .catch(() => {});
+    const option = (name) => h("option", { value: name, selected: filters.peek().collection === name }, name || "Any");
+    const collection = () =>
+      collections.value.length
+        ? field(
+            "Collection",
+            h(
+              "select",
+              { onchange: (event) => searchCollection(event.target.value) },
+              ["", ...collections.value].map(option),
+            ),
+          )
+        : null;
     const page = (name, label) =>
       field(
         label,
@@ -110,6 +129,7 @@ function chooseDocuments() {
       }),
       list,
       () => (found.value.length ? null : h("p", { class: "empty" }, "No document of this name is ready.")),
+      collection,
       h("div", { class: "row" }, page("first", "From page"), page("last", "To page")),
       h(
         "footer",

@@ -18,12 +18,15 @@ let lastKey = 0;
 /** Counts the uploads that changed on the server, for lists that show them. */
 export const changedUploads = signal(0);
 
+/** The collection that new files join; "" for none. */
+export const collection = signal("");
+
 /** Sends files, a few at a time. Returns an item for each: its state is a signal. */
-export function sendFiles(files, { collection = null } = {}) {
+export function sendFiles(files) {
   const items = files.map((file) => ({
     key: (lastKey += 1),
     file,
-    collection,
+    collection: collection.peek().trim(),
     state: signal({ phase: "waiting", done: 0 }),
   }));
   sent.value = [...sent.peek(), ...items];

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 from playwright.sync_api import Page, Route, expect
 
 from tests.page.conftest import Service
+from tests.support.openai_stub import Behaviour
 from tests.support.pdfs import write_pdf
 from tests.support.processes import wait_until
 
@@ -54,6 +55,30 @@ def test_files_are_dropped_anywhere(page: Page, service: Service) -> None:
     expect(page.get_by_text("Drop files or folders to add them")).to_be_hidden()
     expect(page.get_by_role("region", name="Files on their way")).to_contain_text("ferry.txt")
     expect(page.get_by_role("region", name="Files on their way")).to_contain_text("1 page")
+
+
+def test_a_collection_is_filled_and_searched(page: Page, service: Service, model: Behaviour, tmp_path: Path) -> None:
+    page.goto(f"{service.url}#/documents")
+    page.get_by_label("Collection that new files join").fill("Islands")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add files").click()
+    merrow = tmp_path / "merrow.txt"
+    merrow.write_text("The island of Merrow has two wells. Its ferry leaves at dawn.")
+    chooser.value.set_files([merrow])
+    rows = page.get_by_role("region", name="List of documents").get_by_role("listitem")
+    expect(rows.filter(has_text="merrow.txt").get_by_text("1 page ·")).to_be_visible()
+
+    model.answer = "The island of Merrow has two wells [1]."
+    page.get_by_role("link", name="Ask", exact=True).click()
+    page.get_by_role("button", name="All documents").click()
+    page.get_by_role("dialog").get_by_role("combobox").select_option("Islands")
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("button", name="Islands")).to_be_visible()
+    page.get_by_label("Question", exact=True).fill("How many wells has the island of Merrow?")
+    with page.expect_request("**/chat") as asked:
+        page.keyboard.press("Enter")
+    assert json.loads(asked.value.post_data or "{}")["collection"] == "Islands"
+    expect(page.get_by_role("list", name="Sources").get_by_role("button").first).to_contain_text("merrow.txt")
 
 
 def test_ten_thousand_documents(page: Page, service: Service) -> None:
