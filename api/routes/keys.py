@@ -90,7 +90,7 @@ async def create_key(asked: KeyRequest, repository: ApiKeyRepositoryDep, pools: 
     return NewKey(**_fields(key), key=text)
 
 
-@router.delete("/keys/{key_id}", responses=openapi_problems(404, 503))
+@router.delete("/keys/{key_id}", responses=openapi_problems(404, 422, 503))
 async def revoke_key(key_id: str, repository: ApiKeyRepositoryDep, pools: PoolsDep) -> KeyView:
     """Revoke a key for good, with its sessions, and answer once no API process takes it any more."""
     if not await pools.sql.run(repository.revoke, key_id):
