@@ -13,6 +13,8 @@ USER 10001
 
 FROM base AS app
 # Reads scans; the package brings English and the detection of scripts. OCR_LANGUAGES names further packs.
+# Debian keeps one version only.
+# hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends tesseract-ocr && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt .
 RUN pip install --require-hashes --requirement requirements.txt

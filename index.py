@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_path,
         metavar="PATH",
-        help="a document (PDF, DOCX, HTML, Markdown, text), or a folder: every document in it is indexed",
+        help="a document, or a folder: every document in it is indexed (docs/uploads.md lists the kinds)",
     )
     parser.add_argument(
         "--user", default="local", type=commands.parse_user_id, help="the owner of the documents (default: local)"

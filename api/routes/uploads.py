@@ -145,7 +145,7 @@ async def upload(
     pools: PoolsDep,
     response: Response,
     options: Annotated[UploadOptions, Depends(read_options)],
-    file: Annotated[list[UploadFile], FormFile(description="PDF, DOCX, HTML, Markdown or plain text.")],
+    file: Annotated[list[UploadFile], FormFile(description="Documents of the kinds in docs/uploads.md.")],
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> UploadsAccepted:
     """Accept one or several files and have workers index them. If one file has an unsupported type, all are refused."""

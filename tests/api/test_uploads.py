@@ -121,11 +121,11 @@ def test_an_unknown_upload_is_a_404(api: httpx.Client, method: str, path: str, u
 
 
 def test_unsupported_files_are_a_415(api: httpx.Client, pdf: Path) -> None:
-    png = b"\x89PNG\r\n\x1a\n" + bytes(100)
-    assert post(api, ("picture.png", png)).status_code == 415
-    assert "PDF, DOCX, HTML, Markdown and plain text" in post(api, ("picture.png", png)).json()["detail"]
+    music = ("song.mp3", b"ID3\x04" + bytes(100))
+    assert post(api, music).status_code == 415
+    assert "PDF, DOCX, PPTX" in post(api, music).json()["detail"]
     assert post(api, ("report.pdf", b"<html>not found</html>")).status_code == 415
-    both = post(api, pdf, ("picture.png", png))
+    both = post(api, pdf, music)
     assert both.status_code == 415
     assert "number 2" in both.json()["detail"]
     assert api.get("/uploads").json()["uploads"] == []
