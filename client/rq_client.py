@@ -322,7 +322,7 @@ class JobQueue:
         return cancelled
 
     async def delete(self, job_id: str, *, owner: str | None = None) -> bool:
-        """Cancel a job and delete all of it. Returns False while its worker has not stopped it. Raises as `fetch`."""
+        """Cancel a job and delete all of it; False while its worker runs or its webhooks wait. Raises as `fetch`."""
         job = await self.cancel(job_id, owner=owner)
         async with valkey_call():
             return await delete_ended(self.valkey, job_id, queue=QUEUES[job.kind])
