@@ -81,7 +81,7 @@ def test_the_last_hour_counts_what_became_of_questions(api: httpx.Client, settin
         "failed": 1,
         "cancelled": 1,
     }
-    assert 0 < total["p50_seconds"] == total["p95_seconds"] < 60
+    assert 0 <= total["p50_seconds"] == total["p95_seconds"] < 60  # a stock worker notes whole seconds
     assert len(stats["minutes"]) == 60
     assert sum(minute["queued"] for minute in stats["minutes"][-3:]) == 5
     assert stats["minutes"][0]["p50_seconds"] is None

@@ -174,8 +174,9 @@ def test_pip_audit_accepts_the_options_and_stops_at_the_deadline(
 
 def test_everything_is_installed_with_hashes_and_checked() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    (install,) = re.findall(r"pip install.*", makefile)
-    assert "--require-hashes" in install
+    installs = re.findall(r"pip install.*", makefile)
+    assert installs
+    assert all("--require-hashes" in install for install in installs)
     assert makefile.count("$(INSTALL)") == len(list(ROOT.glob("requirements*.txt"))) - 1  # all but the dashboard's
     (compile_,) = re.findall(r"uv pip compile.*", makefile)
     assert "--generate-hashes" in compile_

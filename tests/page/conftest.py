@@ -63,7 +63,7 @@ class Service:
         raise AssertionError("no API runs")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Start the service as a user does, with a model provider of our own."""
     folder = tmp_path_factory.mktemp("page")
@@ -86,9 +86,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             yield started
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """The Chromium of this machine."""
+    """The Chromium of this machine. Not for the session: Playwright's loop runs on, and other tests run their own."""
     programs = [found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))]
     if not programs:
         missing("Chromium")
