@@ -153,7 +153,9 @@ def pdf(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _log_of_workers_is_seen() -> None:
     """Undo what RQ does in each worker of this process: its log would reach no `caplog`."""
-    logging.getLogger("rq.worker").propagate = True
+    log = logging.getLogger("rq.worker")
+    log.propagate, log.disabled = True, False
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

@@ -96,7 +96,7 @@ def _quoted(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> 
     best = max((passage.score for passage in retrieved.passages), default=0.0)
     for passage in retrieved.passages:
         chunk = passage.chunk
-        if passage.score < MIN_SCORE_SHARE * best or not query_terms.matches_follow_up(terms(chunk.text)):
+        if not query_terms.matches_follow_up(terms(chunk.text)):
             continue
         excerpt = best_excerpt(chunk.text, f"{chunk.name} {chunk.section}", query_terms, terms, secondary=asked)
         row = best_row(chunk, query_terms.terms, terms)
@@ -105,9 +105,15 @@ def _quoted(question: str, retrieved: RetrievalResult, terms: TermExtractor) -> 
         if excerpt is not None:
             chosen.append(_Quoted(passage, excerpt))
     chosen.sort(key=lambda one: -one.score)
+    chosen = [one for one in chosen if one.passage.score >= MIN_SCORE_SHARE * best or _is_rival(one, chosen[0])]
     texts = [one.text for one in chosen]
     new = [at for at, text in enumerate(texts) if not any(text in other or other in text for other in texts[:at])]
     return [chosen[at] for at in new[:MAX_QUOTES]]
+
+
+def _is_rival(one: _Quoted, best: _Quoted) -> bool:
+    """Return True for an excerpt of another document that has no less of the question: it may answer otherwise."""
+    return one.passage.chunk.upload_id != best.passage.chunk.upload_id and one.excerpt.score >= best.excerpt.score
 
 
 def _confidence(score: float, *, relevant: bool) -> Confidence:

@@ -159,13 +159,14 @@ def test_auth_required_closes_all_but_the_greeting_the_probes_and_the_page(make_
             assert api.get(path, follow_redirects=False).status_code == 401, path
         for path in ("/static-offline-docs/../jobs", "/static-offline-docs/%2e%2e/jobs"):
             assert api.get(path, follow_redirects=False).status_code in {401, 404}, path
-        # Swagger's Authorize button offers both schemes, and the routes then require a key.
+        # Swagger's Authorize button offers the schemes, and the routes then require one of them.
         document = api.get("/openapi.json").json()
-        assert set(document["components"]["securitySchemes"]) == {"Bearer", "X-API-Key"}
+        assert set(document["components"]["securitySchemes"]) == {"Bearer", "X-API-Key", "Session"}
         for path, methods in document["paths"].items():
             for operation in methods.values():
-                expected: object = None if path in {"/", "/health", "/ready"} else [{"Bearer": []}, {"X-API-Key": []}]
-                assert operation.get("security") == expected, path
+                schemes: list[dict[str, list[str]]] = [{"Bearer": []}, {"X-API-Key": []}, {"Session": []}]
+                open_to_all = path in {"/", "/health", "/ready", "/session"}
+                assert operation.get("security") == (None if open_to_all else schemes), path
 
 
 def test_a_body_is_not_read_before_the_caller_is_known(make_settings: MakeSettings) -> None:
