@@ -16,6 +16,7 @@ from rq.scripts import acquire_or_refresh_lock, release_lock
 from client.rq import fair_queue
 from client.rq.transitions import ExecutionRef, JobTransitions
 from client.valkey import keys
+from errors import SettingsError
 from queues.ragworker.recovery import Intervals, Recovery
 
 log = logging.getLogger("rq.worker")
@@ -107,6 +108,7 @@ class Maintenance:
         """Run each part that is due. Raises RedisError and OSError when Valkey is away."""
         if self._run_part("the heartbeat", self._send_heartbeat):
             self._run_part("this worker's record", self._ensure_registered)
+            self._run_part("HEARTBEAT_FILE", self._touch_file)
         now = time.time()
         for queue in self._queues:
             self._run_part(f"the schedule of {queue}", partial(self._enqueue_due, queue))
@@ -152,12 +154,18 @@ class Maintenance:
         if now - self._last_heartbeat > self._intervals.max_gap:
             self._steady_since = now
         self._last_heartbeat = now
-        if self._heartbeat_file is not None:
-            self._heartbeat_file.touch()
         if heartbeat.lost:
             self._on_lost(heartbeat.lost)
         for execution in heartbeat.cancelled:  # the stop command may have been missed
             self._on_cancelled(execution.job_id)
+
+    def _touch_file(self) -> None:
+        """Touch HEARTBEAT_FILE. A file that cannot be written is no sign that Valkey is away, as other OSErrors are."""
+        if self._heartbeat_file is not None:
+            try:
+                self._heartbeat_file.touch()
+            except OSError as error:
+                raise SettingsError(f"HEARTBEAT_FILE {self._heartbeat_file}: {error.strerror}") from None
 
     def _ensure_registered(self) -> None:
         if not self._registered:

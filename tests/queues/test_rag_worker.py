@@ -305,6 +305,19 @@ def test_a_job_that_has_to_run_alone_does_not_wait_until_the_other_queues_are_em
         assert set(ended(*busy)) == {"finished"}
 
 
+def test_a_heartbeat_file_that_cannot_be_written_is_named_and_stops_nothing_else(
+    valkey: Redis, valkey_url: str, make_settings: MakeSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "missing" / "heartbeat"
+    with working(make_settings(valkey_url=valkey_url, heartbeat_file=file), "rag_queries"):
+        wait_until(lambda: "HEARTBEAT_FILE failed" in caplog.text)
+        assert f"HEARTBEAT_FILE {file}: No such file or directory" in caplog.text
+        assert ended(enqueue(valkey, "nothing")) == ["finished"]
+        file.parent.mkdir()
+        wait_until(file.exists)
+    assert "Valkey is away" not in caplog.text
+
+
 def test_a_killed_workers_jobs_run_again_elsewhere(valkey: Redis, settings: Settings, tmp_path: Path) -> None:
     command = [RQ, "worker", "-w", "tests.support.jobs.Worker", "rag_queries", "--url", settings.queue_url]
     with running(command, tmp_path / "killed.log", DATA_DIR=str(settings.data_dir)) as killed:
