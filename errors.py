@@ -2,6 +2,7 @@
 
 AppError
 ├── SettingsError              a setting has a bad value: the program does not start
+├── BackupError                a backup cannot be written, read or restored
 ├── RequestError
 │   ├── Unauthenticated        401
 │   ├── Forbidden              403, the key lacks the scope
@@ -74,6 +75,10 @@ class AppError(Exception):
 
 class SettingsError(AppError):
     title = "Wrong setting"
+
+
+class BackupError(AppError):
+    title = "Backup failed"
 
 
 class RequestError(AppError):

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
+import shlex
+import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from enum import Enum
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from tqdm import tqdm
 
+from cli.indexing_report import IndexingReport
 from client.files import data_dir
 from documents.discovery import Discovery, find_documents
-from errors import AppError, DocumentError, QueueUnavailable, StoreInUse
+from errors import AppError, DocumentError, StoreInUse
 from observability import commands, logs
 from observability.wording import counted
 from rag.ingest.extraction import file_errors
@@ -40,8 +45,22 @@ STORE_POLL_SECONDS = 0.5
 PICKUP_SECONDS = 60.0
 _NAMESPACE = uuid.UUID("0c7a3a52-3f0f-5a9c-8a53-1d1c58a3b7f4")
 
-# Indexes a file. Returns None for a copy of a file that this run has already indexed.
-IndexFile = Callable[[Path, ProgressCallback], Indexed | None]
+
+class NotIndexed(Enum):
+    """Why a file was left out: a copy of one that this run has indexed, or, with --only-new, indexed before."""
+
+    COPY = "copy"
+    UNCHANGED = "unchanged"
+
+
+class JobFailure(AppError):
+    """A worker could not index a file. `reason` is that of the upload."""
+
+    reason: str | None = None
+
+
+# Indexes a file, unless it is to be left out.
+IndexFile = Callable[[Path, ProgressCallback], Indexed | NotIndexed]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,13 +70,33 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         logs.configure(settings, level="WARNING", audit_to_stderr=False)
         data_dir.prepare(settings)
-        with Indexer(settings, options.user) as indexer:
-            return _index_all(find_documents(options.paths, exclude=settings.data_dir), indexer.index)
+        with Indexer(settings, options.user, only_new=options.only_new) as indexer:
+            converts = settings.document_converter_url is not None
+            discovery = find_documents(options.paths, exclude=settings.data_dir, converts=converts)
+            return _run(options, discovery, indexer)
     except AppError as error:
         print(f"error: {error.detail}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _run(options: argparse.Namespace, discovery: Discovery, indexer: Indexer) -> int:
+    """Index the documents that were found, print what became of them, and return the exit status."""
+    report = IndexingReport(discovery.files)
+    stopped = False
+    try:
+        with _stopping_between_pages() as check:
+            _index_all(discovery.files, indexer.index, report, check)
+    except KeyboardInterrupt:
+        stopped = True
+    finally:
+        report.close()
+    print("; ".join(filter(None, [report.summary(), discovery.skipped_summary])))
+    if stopped:
+        print(_how_to_go_on(report, discovery.files, options), file=sys.stderr)
+        return 130
+    return 1 if report.has_failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--user", default="local", type=commands.parse_user_id, help="the owner of the documents (default: local)"
     )
+    parser.add_argument(
+        "--only-new", action="store_true", help="leave out files that are indexed already and have not changed"
+    )
     return parser
 
 
@@ -83,52 +125,61 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-@dataclass(slots=True)
-class _Outcome:
-    """The outcome for all files: the indexed files, the number of copies, and each failed path with the reason."""
+@contextmanager
+def _stopping_between_pages() -> Iterator[Callable[[], None]]:
+    """Yield a function that raises KeyboardInterrupt after a Ctrl-C. A second Ctrl-C raises it wherever the program is.
 
-    indexed: list[Indexed] = field(default_factory=list)
-    copies: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
+    An interrupt within a write to the database would leave the database locked.
+    """
+    asked = False
 
+    def ask(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
 
-def _index_all(discovery: Discovery, index_file: IndexFile) -> int:
-    """Index the files one by one with a progress bar, print the summary, and return the exit status."""
-    outcome = _Outcome()
-    for number, file in enumerate(discovery.files, start=1):
-        label = f"[{number}/{len(discovery.files)}] {file.name}"
-        bar: tqdm[NoReturn] = tqdm(desc=label, unit=" pages", file=sys.stderr)
-        with bar:
-            try:
-                indexed = index_file(file, _bar_updater(bar))
-                if indexed is None:
-                    outcome.copies += 1
-                else:
-                    outcome.indexed.append(indexed)
-            except DocumentError as error:
-                outcome.failed.append((file, f"{error.reason}: {error.detail}"))
-            except AppError as error:
-                outcome.failed.append((file, error.detail))
-    for path, reason in outcome.failed:
-        print(f"failed: {path}: {reason}", file=sys.stderr)
-    print("; ".join(filter(None, [_summary(outcome), discovery.skipped_summary])))
-    return 1 if outcome.failed or not discovery.files else 0
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _summary(outcome: _Outcome) -> str:
-    """Return one line: the number of files, pages and chunks stored, the number of copies, and the failed files."""
-    if not outcome.indexed and not outcome.failed:
-        return "no document found"
-    pages = sum(indexed.pages for indexed in outcome.indexed)
-    chunks = sum(indexed.chunks for indexed in outcome.indexed)
-    files = counted(len(outcome.indexed), "file")
-    parts = [f"{files}, {counted(pages, 'page')}, {counted(chunks, 'chunk')} stored"]
-    if outcome.copies:
-        parts.append(f"{counted(outcome.copies, 'copy', 'copies')} left out")
-    if outcome.failed:
-        reasons = "; ".join(f"{path.name} ({reason})" for path, reason in outcome.failed)
-        parts.append(f"{len(outcome.failed)} failed: {reasons}")
-    return "; ".join(parts)
+def _index_all(files: Sequence[Path], index_file: IndexFile, report: IndexingReport, check: Callable[[], None]) -> None:
+    """Index the files one by one. `check` is called before each file and page, and may raise."""
+
+    def on_progress(progress: Progress) -> None:
+        check()
+        report.progress(progress)
+
+    for number, file in enumerate(files, start=1):
+        check()
+        report.begin(number)
+        try:
+            match index_file(file, on_progress):
+                case Indexed() as indexed:
+                    report.stored(indexed)
+                case NotIndexed.COPY:
+                    report.copied()
+                case NotIndexed.UNCHANGED:
+                    report.unchanged()
+        except AppError as error:
+            report.failed(error)
+
+
+def _how_to_go_on(report: IndexingReport, files: Sequence[Path], options: argparse.Namespace) -> str:
+    """Return what is said after Ctrl-C."""
+    user = [] if options.user == "local" else ["--user", options.user]
+    command = shlex.join(["--only-new", *user, *map(str, options.paths)])
+    return (
+        f"stopped after {report.ended} of {counted(len(files), 'file')}; what is indexed stays. "
+        f"To index the others: {commands.script('index.py')} {command}"
+    )
 
 
 def _bar_updater(bar: tqdm[NoReturn]) -> ProgressCallback:
@@ -146,9 +197,10 @@ def _bar_updater(bar: tqdm[NoReturn]) -> ProgressCallback:
 class Indexer:
     """Indexes files in this process, or through the queue of the worker that owns the embedded store."""
 
-    def __init__(self, settings: Settings, user_id: str) -> None:
+    def __init__(self, settings: Settings, user_id: str, *, only_new: bool = False) -> None:
         self._settings = settings
         self._user_id = user_id
+        self._only_new = only_new
         self._loop = asyncio.new_event_loop()
         self._queue: JobQueue | None = None
         self._services: Services | None = None
@@ -163,7 +215,12 @@ class Indexer:
 
         self._open()
         self._uploads = UploadRepository(Database(self._settings))
-        self._documents = DocumentService(self._uploads, open_file_store(self._settings), self._queue)
+        self._documents = DocumentService(
+            self._uploads,
+            open_file_store(self._settings),
+            self._queue,
+            converts=self._settings.document_converter_url is not None,
+        )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -176,6 +233,7 @@ class Indexer:
 
     def _open(self) -> None:
         """Open the store, or the queue of the worker that owns the store; wait while another process owns it."""
+        from cli.running_worker import open_queue_with_worker
         from queues.wiring import establish_deployment, open_services
 
         settings, waiting_announced = self._settings, False
@@ -185,7 +243,7 @@ class Indexer:
                 establish_deployment(self._services, None)
                 self._build(self._services)
                 return
-            self._queue = self._loop.run_until_complete(_open_queue_with_worker(settings))
+            self._queue = self._loop.run_until_complete(open_queue_with_worker(settings, "rag_documents"))
             if self._queue is not None:
                 print("a running server owns the embedded store: its worker indexes the files", file=sys.stderr)
                 return
@@ -214,15 +272,17 @@ class Indexer:
         if failure is not None:
             print(f"the new index is not used, and the files are added to the old one: {failure}", file=sys.stderr)
 
-    def index(self, file: Path, report: ProgressCallback) -> Indexed | None:
-        """Add a file to the list of uploads and index it; return None for a copy of a file indexed in this run.
+    def index(self, file: Path, report: ProgressCallback) -> Indexed | NotIndexed:
+        """Add a file to the list of uploads and index it, unless it is to be left out.
 
         Raises DocumentError and other AppErrors.
         """
+        if self._only_new and self._is_ready(file):
+            return NotIndexed.UNCHANGED
         accepted = self._accept(file)
         upload = accepted.upload
         if upload.upload_id in self._indexed and not accepted.queued:
-            return None
+            return NotIndexed.COPY
         self._indexed.add(upload.upload_id)
         if not accepted.queued:
             # The same content came from another path or over HTTP.
@@ -235,19 +295,37 @@ class Indexer:
             return index_upload(task, self._services, report, job_id=None)
         if self._queue is None or upload.job_id is None:
             raise AppError("the file was not queued")
-        return self._loop.run_until_complete(_wait_for_job(self._queue, upload.job_id, report))
+        try:
+            return self._loop.run_until_complete(_wait_for_job(self._queue, upload.job_id, report))
+        except JobFailure as failure:
+            row = self._uploads.get(upload.upload_id)
+            failure.reason = row.reason if row is not None else None
+            raise
+
+    def _is_ready(self, file: Path) -> bool:
+        """Return True if the user has an upload with this content that is ready."""
+        with _opened(file) as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        return self._uploads.has_content(self._user_id, sha256)
 
     def _accept(self, file: Path) -> AcceptedUpload:
         """Add a file to the list of uploads. Raises DocumentError and other AppErrors."""
-        with file_errors():
-            if file.exists() and not file.is_file():  # opening a pipe would wait for a writer
-                raise DocumentError("unsupported", "it is neither a file nor a folder")
-            with file.open("rb") as opened:
-                return self._loop.run_until_complete(
-                    self._documents.accept(
-                        opened, name=file.name, user_id=self._user_id, upload_id=_upload_id(file, self._user_id)
-                    )
+        with _opened(file) as opened:
+            return self._loop.run_until_complete(
+                self._documents.accept(
+                    opened, name=file.name, user_id=self._user_id, upload_id=_upload_id(file, self._user_id)
                 )
+            )
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BufferedReader]:
+    """Open a file. Raises DocumentError."""
+    with file_errors():
+        if file.exists() and not file.is_file():  # opening a pipe would wait for a writer
+            raise DocumentError("unsupported", "it is neither a file nor a folder")
+        with file.open("rb") as opened:
+            yield opened
 
 
 def _upload_id(file: Path, user_id: str) -> str:
@@ -261,40 +339,21 @@ def _upload_id(file: Path, user_id: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, name))
 
 
-async def _open_queue_with_worker(settings: Settings) -> JobQueue | None:
-    """Open the queue of the embedded Valkey; None when no worker takes documents from it."""
-    from client.rq_client import JobQueue
-    from client.valkey.embedded import running_url
-
-    url = running_url(settings)
-    if url is None:
-        return None
-    queue = JobQueue.from_settings(settings, url)
-    with suppress(QueueUnavailable):
-        if await _has_document_worker(queue):
-            return queue
-    await queue.close()
-    return None
-
-
-async def _has_document_worker(queue: JobQueue) -> bool:
-    return any(state.workers for state in await queue.states() if state.name == "rag_documents")
-
-
 async def _wait_for_job(queue: JobQueue, job_id: str, report: ProgressCallback) -> Indexed:
     """Report the progress of an indexing job until it ends, and return its result. Raises AppError."""
+    from cli.running_worker import has_worker
+
     submitted_at = time.monotonic()
     job = await queue.fetch(job_id)
     while not job.status.terminal:
         overdue = job.status is JobStatus.QUEUED and time.monotonic() - submitted_at > PICKUP_SECONDS
-        if overdue and not await _has_document_worker(queue):
+        if overdue and not await has_worker(queue, "rag_documents"):
             raise AppError(f"no worker takes documents: run `{commands.script('main.py')} worker`")
         await asyncio.sleep(POLL_SECONDS)
         job = await queue.fetch(job_id)
-        if job.progress is not None:
-            report(job.progress)
+        report(job.progress or Progress(stage="waiting"))
     if job.failure is not None:
-        raise AppError(job.failure.detail)
+        raise JobFailure(job.failure.detail)
     indexed = Indexed.model_validate(job.result)
     report(Progress(stage="indexing", done=indexed.pages, total=indexed.pages))
     return indexed

@@ -1,7 +1,7 @@
 """Start the service: `python main.py` runs everything, `main.py api` and `main.py worker` run one part.
 
 The other commands, each a module of cli/, manage a service: `keys` its API keys, `dead` its failed jobs, `audit` its
-stores, `reindex` its index; `eval` measures its answers.
+stores, `reindex` its index, `migrate` its database; `doctor` checks all of it; `eval` measures its answers.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from types import FrameType
 from typing import NoReturn
 
+from cli import arguments as arguments_of
 from cli import dead_letters, keys
 from cli.processes import EXIT_CONFIG, run_all, run_apis, stop_with_parent, stop_with_terminal
 from client.files import data_dir
 from client.valkey import embedded as embedded_valkey
 from errors import AppError, SettingsError, UploadsUnavailable
-from observability import commands, logs
+from observability import commands, logs, tracing
 from settings import Settings, load_settings, use_utf8, without_password
 from settings.stop_times import ORPHANED_WORKER_SECONDS
 
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
             stop_with_parent()
         stop_with_terminal()
         data_dir.prepare(settings)
+        if (options.part or "all") in _SERVICES:
+            tracing.require(settings)
         if options.part == "eval":
             from cli.evaluate import main as evaluate
 
@@ -60,10 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         part.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
         if name == "api":
             part.add_argument("--listen-fd", type=int, help=argparse.SUPPRESS)
+    arguments_of.add_doctor(parts.add_parser("doctor", help="check the settings, this machine and every service"))
+    arguments_of.add_backup(parts)
+    arguments_of.add_top(parts.add_parser("top", help="show queues, workers, rates and failures, live"))
     dead_letters.add_arguments(parts.add_parser("dead", help="list, retry or drop jobs that failed"))
     parts.add_parser("eval", help="measure answers; see `main.py eval --help`")
     keys.add_arguments(parts.add_parser("keys", help="create, list or revoke API keys"))
-    _add_reindex_arguments(parts.add_parser("reindex", help="build the index for the present EMBEDDING_MODEL"))
+    arguments_of.add_reindex(parts.add_parser("reindex", help="build the index for the present EMBEDDING_MODEL"))
+    parts.add_parser("migrate", help="bring the database's tables to this version, which the start does too")
     audit = parts.add_parser("audit", help="find and repair inconsistencies between the stores")
     how = audit.add_mutually_exclusive_group()
     how.add_argument("--dry-run", action="store_true", help="print what would be repaired, and change nothing")
@@ -76,16 +83,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_reindex_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("upload_id", nargs="?", metavar="ID", help="only this upload, into the present index")
-    what.add_argument("--all", action="store_true", help="a new index of all documents, even with the same model")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and change nothing")
-    parser.add_argument("--wait", action="store_true", help="return when the new index is searched, or has failed")
-
-
 def _reindex(settings: Settings, options: argparse.Namespace) -> int:
     from cli.reindex import run  # imports the search, which other commands do without
+
+    return run(settings, options)
+
+
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    from cli.doctor import run  # imports every service
+
+    return run(settings, options)
+
+
+def _backup(settings: Settings, options: argparse.Namespace) -> int:
+    from cli.backup import run  # imports every service
+
+    return run(settings, options)
+
+
+def _restore(settings: Settings, options: argparse.Namespace) -> int:
+    from cli.restore import run  # imports every service
+
+    return run(settings, options)
+
+
+def _top(settings: Settings, options: argparse.Namespace) -> int:
+    from cli.top import run  # imports rich
 
     return run(settings, options)
 
@@ -151,6 +174,15 @@ def _audit(settings: Settings, options: argparse.Namespace) -> int:
     with serving as url:
         lines = run_audit(settings, url=url, repair=not options.dry_run, delete=options.repair)
     print("\n".join([*lines, f"{len(repaired) + len(lines)} found"]))
+    return 0
+
+
+def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
+    from client.sql.database import REVISION, Database
+
+    with closing(Database(settings)) as database:
+        database.migrate()
+    print(f"the database has the tables of this version ({REVISION})")
     return 0
 
 
@@ -253,11 +285,15 @@ def _banner(settings: Settings, url: str) -> str:
 
 def _ollama() -> str:
     """Return the settings for the Ollama of this machine, as lines of the banner; empty if there is none."""
-    from client.llm.ollama import suggested_settings
+    import asyncio
 
-    lines = suggested_settings()
+    from client.llm import ollama
+
+    found = asyncio.run(ollama.find())
+    if found is None:
+        return ""
     return "".join(
-        f"\n             {line}" for line in ["an Ollama runs here; to have it answer, set:", *lines] if lines
+        f"\n             {line}" for line in ["an Ollama runs here; to have it answer, set:", *found.settings]
     )
 
 
@@ -270,6 +306,11 @@ _PARTS = {
     "keys": keys.run,
     "dead": dead_letters.run,
     "audit": _audit,
+    "backup": _backup,
+    "doctor": _doctor,
+    "migrate": _migrate,
+    "restore": _restore,
+    "top": _top,
     "reindex": _reindex,
 }
 

@@ -30,6 +30,8 @@ from api.request_log import RequestLog
 from api.routes import (
     batches,
     chat,
+    cited,
+    dead_letters,
     events,
     health,
     index_versions,
@@ -40,10 +42,12 @@ from api.routes import (
     sessions,
     stats,
     uploads,
+    users,
     webhooks,
 )
 from api.routes import conversations as conversation_routes
 from api.routes import me as me_route
+from api.routes import metrics as metrics_route
 from api.routes import settings as settings_route
 from api.v1 import bodies as v1_bodies
 from api.v1 import chat_completions as v1_chat
@@ -57,6 +61,7 @@ from api.v1 import vector_stores as v1_vector_stores
 from api.v1 import webhook_endpoints as v1_webhooks
 from api.v1.errors import OpenAIErrors
 from auth.api_keys import ApiKeyCache, ApiKeyRepository
+from auth.links import LinkSigner
 from auth.quotas import Quotas
 from auth.sessions import SessionStore
 from client.files.store import FileStore, open_file_store
@@ -65,16 +70,22 @@ from client.sql.conversations import ConversationRepository
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
 from client.sql.index_versions import IndexVersionRepository
+from client.sql.recognized_pages import RecognizedPageRepository
 from client.sql.stores import VectorStoreRepository
 from client.sql.uploads import UploadRepository
+from client.sql.users import UserRepository
+from client.valkey.counts import CountsThread
 from documents.deployment import require_own_queue_id
 from documents.index_builds import IndexBuilds
 from documents.page_views import PageViews
 from documents.service import DocumentService
 from errors import AppError, SettingsError
+from monitoring.collector import DeploymentMetrics
+from monitoring.port import MetricsPort
+from observability import tracing
 from settings import VERSION, Settings
 from settings.unencrypted import unencrypted_secrets
-from webhooks.relay import RelayThread, open_relay
+from webhooks.relay import OutboxRelay, RelayThread, open_relay
 
 log = logging.getLogger("api")
 
@@ -143,6 +154,7 @@ def create_app(settings: Settings) -> FastAPI:
         index_versions,
         uploads,
         pages,
+        cited,
         webhooks,
         conversation_routes,
         me_route,
@@ -150,8 +162,11 @@ def create_app(settings: Settings) -> FastAPI:
         sessions,
         page,
         keys,
+        users,
+        dead_letters,
         settings_route,
         stats,
+        metrics_route,
         v1_models,
         v1_compaction,
         v1_responses,
@@ -188,7 +203,7 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(AddressCheck)
     # While calls need no key, no foreign web page may call through a user's browser. A server beyond the loopback
     # interface knows its names only from ALLOWED_HOSTS; without this setting it accepts every name.
-    hosts = settings.hosts if settings.on_loopback else settings.hosts or None
+    hosts = settings.hosts if settings.on_loopback or settings.allowed_hosts else None
     app.add_middleware(BrowserGuard, hosts=hosts, origins=settings.origins)
     if settings.origins:
         app.add_middleware(
@@ -205,36 +220,34 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[AppState]:
-        _warn_of_secrets(settings)
         database = Database(settings)
-        upload_repository, files = UploadRepository(database), open_file_store(settings)
+        upload_rows, files = UploadRepository(database), open_file_store(settings)
         queue = JobQueue.from_settings(settings, settings.queue_url)
         pools, api_keys, session_store = Pools(), ApiKeyRepository(database), SessionStore(queue.valkey)
-        key_cache = ApiKeyCache(api_keys)
-        documents = _open_documents(settings, upload_repository, files, queue, pools)
-        page_views = PageViews(settings, files, in_files_thread=pools.files.run, in_pages_thread=pools.pages.run)
-        conversations = ConversationRepository(database)
+        documents = _open_documents(settings, upload_rows, files, queue, pools)
+        page_views = _open_page_views(settings, files, database, pools)
+        key_cache, conversations = ApiKeyCache(api_keys), ConversationRepository(database)
         builds = IndexBuilds(IndexVersionRepository(database), queue, in_sql_thread=pools.sql.run)
-        relay, mcp_endpoint = open_relay(settings), mcp.McpEndpoint()
+        relay, metrics, mcp_endpoint = open_relay(settings), DeploymentMetrics(settings, database), mcp.McpEndpoint()
         async with AsyncExitStack() as stack:  # closes in reverse order
-            stack.callback(upload_repository.close)
+            stack.callback(upload_rows.close)
             stack.callback(pools.close)
             stack.push_async_callback(queue.close)
             stack.push_async_callback(mcp_endpoint.close)
-            await stack.enter_async_context(_relaying(RelayThread(relay)))
-            check_queue = _queue_check(queue, DeploymentRepository(database), upload_repository, pools)
+            await stack.enter_async_context(_running(relay, metrics, settings))
             forget = partial(pools.sql.run, conversations.remove_unused, unused_seconds=settings.result_ttl_seconds)
-            checks: list[Check] = [check_queue, documents.reconcile_unfinished, documents.delete_expired, forget]
-            checks += [builds.supervise, page_views.trim]
-            stack.push_async_callback(_end, asyncio.create_task(_reconcile_forever(checks)))
+            checks: list[Check] = [_queue_check(queue, DeploymentRepository(database), upload_rows, pools), forget]
+            checks += [documents.reconcile_unfinished, documents.delete_expired, builds.supervise, page_views.trim]
+            await stack.enter_async_context(_reconciling(checks))
             await asyncio.to_thread(database.prepare)
             await stack.enter_async_context(key_cache.refreshed())
             yield AppState(
                 settings=settings,
                 queue=queue,
-                uploads=upload_repository,
+                uploads=upload_rows,
                 stores=VectorStoreRepository(database),
                 conversations=conversations,
+                users=UserRepository(database),
                 files=files,
                 documents=documents,
                 page_views=page_views,
@@ -244,12 +257,25 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
                 authenticator=Authenticator(settings, key_cache, session_store),
                 api_keys=api_keys,
                 sessions=session_store,
+                link_signer=LinkSigner(queue.valkey),
                 page_files=PageFiles(),
                 pools=pools,
+                metrics=metrics,
                 mcp=mcp_endpoint,
             )
 
     return lifespan
+
+
+def _open_page_views(settings: Settings, files: FileStore, database: Database, pools: Pools) -> PageViews:
+    return PageViews(
+        settings,
+        files,
+        RecognizedPageRepository(database),
+        in_sql_thread=pools.sql.run,
+        in_files_thread=pools.files.run,
+        in_pages_thread=pools.pages.run,
+    )
 
 
 def _open_documents(
@@ -260,6 +286,7 @@ def _open_documents(
         files,
         queue,
         max_waiting=settings.max_queued_jobs,
+        converts=settings.document_converter_url is not None,
         max_stored_mb=settings.max_stored_mb,
         in_sql_thread=pools.sql.run,
         in_files_thread=pools.files.run,
@@ -267,19 +294,32 @@ def _open_documents(
 
 
 @asynccontextmanager
-async def _relaying(thread: RelayThread) -> AsyncIterator[None]:
-    """Run the thread that turns ended jobs into webhooks."""
-    thread.start()
+async def _running(relay: OutboxRelay, metrics: DeploymentMetrics, settings: Settings) -> AsyncIterator[None]:
+    """Run the threads that store counts, turn ended jobs into webhooks, show metrics at METRICS_PORT, send traces."""
+    _warn_of_secrets(settings)
+    tracing.configure(settings)
+    threads = CountsThread(metrics.valkey), RelayThread(relay), MetricsPort(settings, metrics)
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
-        await asyncio.to_thread(thread.stop)
+        for thread in reversed(threads):
+            await asyncio.to_thread(thread.stop)
+        await asyncio.to_thread(tracing.close)
+        metrics.close()
 
 
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+@asynccontextmanager
+async def _reconciling(checks: Sequence[Check]) -> AsyncIterator[None]:
+    """Make the checks again and again while the block runs."""
+    task = asyncio.create_task(_reconcile_forever(checks))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _reconcile_forever(checks: Sequence[Check]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic_core import PydanticKnownError
 
 from client.rq.outbox import Callback
 from errors import InvalidRequest, WebhookUrlRefused
@@ -21,11 +22,26 @@ WebhookUrl = Annotated[
         description="Where to POST the result when the job ends; signed with the secret of GET /webhooks/secret.",
     ),
 ]
+
+
+def few_pairs(most: int) -> BeforeValidator:
+    """Refuse more pairs than `most` before they are validated: the errors of 10,000 pairs take 0.1 s."""
+
+    def check(value: object) -> object:
+        if isinstance(value, dict) and len(value) > most:
+            told = {"field_type": "Dictionary", "max_length": most, "actual_length": len(value)}
+            raise PydanticKnownError("too_long", told)
+        return value
+
+    return BeforeValidator(check)
+
+
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(check_text)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue],
     Field(max_length=MAX_METADATA, description="Your texts; each webhook sends them back to you."),
+    few_pairs(MAX_METADATA),
 ]
 
 

@@ -17,6 +17,7 @@ from api.middleware.auth import Authenticator
 from api.page_files import PageFiles
 from api.pools import Pools
 from auth.api_keys import ApiKeyRepository
+from auth.links import LinkSigner
 from auth.quotas import Quotas
 from auth.sessions import SessionStore
 from client.files.store import FileStore
@@ -24,10 +25,12 @@ from client.rq_client import JobQueue
 from client.sql.conversations import ConversationRepository
 from client.sql.stores import VectorStoreRepository
 from client.sql.uploads import UploadRepository
+from client.sql.users import UserRepository
 from documents.index_builds import IndexBuilds
 from documents.page_views import PageViews
 from documents.service import DocumentService
 from errors import Forbidden
+from monitoring.collector import DeploymentMetrics
 from observability import logs
 from schemas import Caller, KeyScope
 from settings import Settings
@@ -44,6 +47,7 @@ class AppState(TypedDict):
     uploads: UploadRepository
     stores: VectorStoreRepository
     conversations: ConversationRepository
+    users: UserRepository
     files: FileStore
     documents: DocumentService
     page_views: PageViews
@@ -52,9 +56,11 @@ class AppState(TypedDict):
     authenticator: Authenticator
     api_keys: ApiKeyRepository
     sessions: SessionStore
+    link_signer: LinkSigner
     page_files: PageFiles
     quotas: Quotas
     pools: Pools
+    metrics: DeploymentMetrics
     mcp: object  # api.mcp.endpoint.McpEndpoint, which imports this module
 
 
@@ -71,6 +77,7 @@ SettingsDep = Annotated[Settings, _from_state("settings")]
 JobQueueDep = Annotated[JobQueue, _from_state("queue")]
 ConversationRepositoryDep = Annotated[ConversationRepository, _from_state("conversations")]
 VectorStoreRepositoryDep = Annotated[VectorStoreRepository, _from_state("stores")]
+UserRepositoryDep = Annotated[UserRepository, _from_state("users")]
 UploadRepositoryDep = Annotated[UploadRepository, _from_state("uploads")]
 FileStoreDep = Annotated[FileStore, _from_state("files")]
 DocumentServiceDep = Annotated[DocumentService, _from_state("documents")]
@@ -80,7 +87,9 @@ WebhookStoreDep = Annotated[WebhookStore, _from_state("webhooks")]
 AuthenticatorDep = Annotated[Authenticator, _from_state("authenticator")]
 ApiKeyRepositoryDep = Annotated[ApiKeyRepository, _from_state("api_keys")]
 SessionStoreDep = Annotated[SessionStore, _from_state("sessions")]
+LinkSignerDep = Annotated[LinkSigner, _from_state("link_signer")]
 PageFilesDep = Annotated[PageFiles, _from_state("page_files")]
+MetricsDep = Annotated[DeploymentMetrics, _from_state("metrics")]
 PoolsDep = Annotated[Pools, _from_state("pools")]
 QuotasDep = Annotated[Quotas, _from_state("quotas")]
 CallerDep = Annotated[Caller, _from_state("caller")]
@@ -122,12 +131,19 @@ def require_scope(*scopes: KeyScope) -> Any:
 ANY_SCOPE = [require_scope(KeyScope.QUERY, KeyScope.UPLOAD)]
 
 
-async def _require_operator(request: Request, caller: CallerDep, settings: SettingsDep) -> None:
-    """Admit admins; while no key is asked for, admit this machine, if no reverse proxy has sent the request on."""
+async def _is_operator(request: Request, caller: CallerDep, settings: SettingsDep) -> bool:
+    """Return True for an admin; while no key is asked for, for this machine, if no reverse proxy sent the request."""
     if caller.has_scope(KeyScope.ADMIN):
-        return
+        return True
     anonymous = not await request.state.authenticator.requires_key()
-    if anonymous and settings.on_loopback and not any(name in request.headers for name in _PROXY_HEADERS):
+    return anonymous and settings.on_loopback and not any(name in request.headers for name in _PROXY_HEADERS)
+
+
+IsOperatorDep = Annotated[bool, Depends(_is_operator)]
+
+
+async def _require_operator(is_operator: IsOperatorDep) -> None:
+    if is_operator:
         return
     logs.audit("refused", status=Forbidden.status, needs=[KeyScope.ADMIN])
     raise Forbidden("only an admin may do this: send a key with the scope admin")

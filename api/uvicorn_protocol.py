@@ -24,7 +24,9 @@ from settings.stop_times import API_GRACE_SECONDS
 MAX_URL_BYTES = 50_000
 MAX_HEADER_BYTES = 32 * 1024
 MAX_HEADERS = 100
-KEEP_ALIVE_SECONDS = 5
+# Clients close an idle connection after 5 s (httpx, OpenAI for Python) to 60 s (nginx, load balancers). If the server
+# did so before them, a request could meet a connection that is being closed.
+KEEP_ALIVE_SECONDS = 75
 # Errors of these addresses have the shape of OpenAI's.
 OPENAI_PREFIX = b"/v1/"
 

@@ -124,6 +124,15 @@ class Quotas:
                         self._uploads.key_for("uploads", quoted(user_id)), self._uploads.get_expiry(), amount=-files
                     )
 
+    async def used_today(self, user_id: str) -> tuple[int | None, int | None]:
+        """Return how many uploads and how many tokens a user has used today; None for what has no limit."""
+        used = []
+        async with valkey_call():
+            for item, name in ((self._uploads, "uploads"), (self._tokens, "tokens")):
+                quota = None if item is None else await _read(self._per_day, item, name, user_id)
+                used.append(None if quota is None else quota.limit - quota.remaining)
+        return used[0], used[1]
+
     async def require_tokens(self, user_id: str) -> None:
         """Refuse a user who has used up the tokens of the day. Workers count the tokens."""
         if self._tokens is not None:

@@ -26,7 +26,7 @@ from client.qdrant.store import VectorStore
 from errors import SettingsError
 from rag.eval.metrics import Question, pages_found
 from rag.ingest.chunking import chunk_pages
-from rag.search import fusion, retriever, searches
+from rag.search import fusion, retriever, searches, titles
 from rag.search.question import SearchedQuestion
 from rag.search.retriever import QueryEmbedder, Retriever
 from schemas import Passage, Query, SearchFilter
@@ -59,6 +59,8 @@ WITHOUT: dict[str, Sequence[Patch]] = {
     "search as it is": (),
     "- IDF of what is searched": [(queries, "corpus_of", lambda _filter: None)],
     "- documents named": [(searches, "named_documents", lambda *_: {})],
+    "- titles": [(titles, "TITLE_WEIGHT", 0.0), (titles, "STATEMENT_WEIGHT", 0.0)],
+    "- financial statements": [(searches, "statements_of", lambda _question: [])],
     "- form and places": [(retriever, "read_question", lambda asked: SearchedQuestion(asked, asked))],
     "- whole pages": [weighted(pages=0.0)],
     "- fit of documents": [weighted(document=0.0)],

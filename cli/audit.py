@@ -45,7 +45,7 @@ async def _run(settings: Settings, *, url: str, repair: bool, delete: bool) -> l
         for upload in to_reindex:
             await documents.reindex(upload.upload_id, user_id=upload.user_id)
         if repair:
-            lines += await _reconcile(documents, services.uploads.unfinished(unchanged_seconds=0))
+            lines += await reconcile_uploads(documents, services.uploads.unfinished(unchanged_seconds=0))
     finally:
         await queue.close()
         services.close()
@@ -72,7 +72,7 @@ def _check_store(services: Services, valkey: Redis, *, set_aside: bool) -> list[
     return [f"the embedded vector store was damaged: set aside as {place}"]
 
 
-async def _reconcile(documents: DocumentService, uploads: list[Upload]) -> list[str]:
+async def reconcile_uploads(documents: DocumentService, uploads: list[Upload]) -> list[str]:
     """Reconcile unfinished uploads with their jobs. Returns a line for each upload that changed or got a job."""
     lines: list[str] = []
     for upload in uploads:

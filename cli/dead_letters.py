@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 
-from redis import Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from client.rq.dead_letters import DeadLetters
@@ -34,15 +35,19 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
         raise AppError(f"name the jobs to {options.action}: their ids, or --all")
     url = embedded.require_url(settings)
     try:
-        with Redis.from_url(url) as valkey:
-            letters = DeadLetters(valkey)
-            return _list(letters) if options.action == "list" else _change(letters, options)
+        return asyncio.run(_run(url, options))
     except RedisError:
         raise QueueUnavailable(f"{without_password(url)} does not answer: is it running?") from None
 
 
-def _list(letters: DeadLetters) -> int:
-    dead_letters = letters.list()
+async def _run(url: str, options: argparse.Namespace) -> int:
+    async with Redis.from_url(url) as valkey:
+        letters = DeadLetters(valkey)
+        return await (_list(letters) if options.action == "list" else _change(letters, options))
+
+
+async def _list(letters: DeadLetters) -> int:
+    dead_letters = await letters.list()
     for letter in dead_letters:
         mark = "" if letter.retryable else " (a retry cannot help)"
         print(f"{letter.job_id}  {letter.queue:13}  {letter.ended_at}  {letter.code}: {letter.detail}{mark}")
@@ -50,12 +55,12 @@ def _list(letters: DeadLetters) -> int:
     return 0
 
 
-def _change(letters: DeadLetters, options: argparse.Namespace) -> int:
+async def _change(letters: DeadLetters, options: argparse.Namespace) -> int:
     retrying = options.action == "retry"
-    dead_letters = letters.list() if options.all else []
+    dead_letters = await letters.list() if options.all else []
     left_out = [letter for letter in dead_letters if retrying and not letter.retryable]
     job_ids = [letter.job_id for letter in dead_letters if letter not in left_out] if options.all else options.job_ids
-    unknown = letters.retry(job_ids) if retrying else letters.drop(job_ids)
+    unknown = await (letters.retry(job_ids) if retrying else letters.drop(job_ids))
     for job_id in unknown:
         print(f"{job_id} is not a dead letter: see `{commands.script('main.py')} dead list`", file=sys.stderr)
     print(f"{len(job_ids) - len(unknown)} {'retried' if retrying else 'dropped'}")

@@ -22,10 +22,11 @@ from client.rq.idempotency import IdempotencyStore, IdempotentRequest
 from client.rq.ids import id_created_at, new_id
 from client.rq.listing import JobIndex
 from client.rq.new_job import NewJob
+from client.rq.origin import present_origin
 from client.rq.outbox import Callback
 from client.rq.records import FUNCTIONS, QUEUES, Kind, add_reads, read_payload, read_replies
 from client.rq.status import QueueState, read_states
-from client.rq.submit import SUBMIT, Submission
+from client.rq.submit import SUBMIT, Submission, sending_span
 from client.valkey import keys
 from client.valkey.condition import ValkeyCondition, read_condition
 from client.valkey.connection import none_for_wrong_type, valkey_call
@@ -111,12 +112,13 @@ class JobQueue:
             # The job of an earlier request may have run, and its result may have expired.
             if self._may_have_expired(created_at := id_created_at(job_id)):
                 raise self._missing(job_id, created_at)
-        job = self._job(kind, payload, function=function, job_id=job_id)
-        if max_waiting is not None:
-            await self.reserve_slots(owner, [job.id], kind, max_waiting=max_waiting)
-        await self._submit(
-            [Submission(job, owner, priority, after=after, conversation_id=conversation_id, callback=callback)],
-        )
+        job_id = job_id or new_id()
+        with sending_span(QUEUES[kind], job_id=job_id):
+            job = self._job(kind, payload, function=function, job_id=job_id)
+            if max_waiting is not None:
+                await self.reserve_slots(owner, [job.id], kind, max_waiting=max_waiting)
+            submission = Submission(job, owner, priority, after, conversation_id, callback)
+            await self._submit([submission])
         return _submitted(job, kind)
 
     async def find_earlier(self, idempotency: IdempotentRequest) -> str | None:
@@ -150,16 +152,14 @@ class JobQueue:
         Raises TooManyJobs, QueueUnavailable.
         """
         ids = job_ids or [new_id() for _ in payloads]
-        jobs = [self._job(kind, payload, job_id=job_id) for payload, job_id in zip(payloads, ids, strict=True)]
-        if max_waiting is not None:
-            await self.reserve_slots(owner, ids, kind, max_waiting=max_waiting)
-        job_callbacks: Sequence[Callback | None] = callbacks or [None] * len(jobs)
-        await self._submit(
-            [
-                Submission(job, owner, priority, callback=callback)
-                for job, callback in zip(jobs, job_callbacks, strict=True)
-            ],
-        )
+        with sending_span(QUEUES[kind], count=len(ids)):
+            jobs = [self._job(kind, payload, job_id=job_id) for payload, job_id in zip(payloads, ids, strict=True)]
+            if max_waiting is not None:
+                await self.reserve_slots(owner, ids, kind, max_waiting=max_waiting)
+            job_callbacks: Sequence[Callback | None] = callbacks or [None] * len(jobs)
+            await self._submit(
+                [Submission(job, owner, priority, callback=each) for job, each in zip(jobs, job_callbacks, strict=True)]
+            )
         return [_submitted(job, kind) for job in jobs]
 
     async def deployment(self) -> str | None:
@@ -364,6 +364,7 @@ class JobQueue:
             created_at=datetime.now(UTC),
             timeout_seconds=self._timeouts.get(kind, self._job_timeout_seconds),
             ttl_seconds=self._result_ttl_seconds,
+            origin=present_origin(),
         )
 
     def may_have_expired(self, job_id: str) -> bool:

@@ -51,10 +51,7 @@ class AccessFilter:
         ]
 
     def _of_stores(self, search_filter: SearchFilter, scope: SearchScope) -> tuple[SearchFilter, int]:
-        """Return a filter with the documents of its vector stores, and how many documents it does not search yet.
-
-        Qdrant's filter takes 0.4 ms for one upload among 20,000 chunks, 2.8 for 100, 20 for 1,000, 188 for 5,000.
-        """
+        """Return a filter with the documents of its vector stores, and how many documents it does not search yet."""
         search_filter = search_filter.model_copy(update={"hidden": scope.hidden})
         if search_filter.store_ids is None:
             return search_filter, 0 if search_filter.upload_ids is not None else scope.not_searched

@@ -15,8 +15,9 @@ from client.files.store import FileStore
 from client.qdrant.store import VectorStore
 from client.sql.deployment import DeploymentRepository
 from client.sql.uploads import UploadRepository
-from client.valkey.deployment import read_deployment, write_deployment
+from client.valkey.deployment import RESTORING, read_deployment, write_deployment
 from errors import FileMissing, FilesUnavailable, SettingsError, StoreUnavailable
+from observability import commands
 
 VALKEY = "Valkey"
 QDRANT = "the vector store"
@@ -89,6 +90,11 @@ def require_own_queue_id(queue_id: str | None, deployment: DeploymentRepository,
     """As `require_own_queue`, for the id that Valkey has; it was read before SQL is asked."""
     if queue_id is None:
         return
+    if queue_id == RESTORING:
+        raise SettingsError(
+            "a backup is being restored, or its restore was cut short: run "
+            f"`{commands.script('main.py')} restore BACKUP` to its end, then start again"
+        )
     own_id = deployment.read()
     # A database without an id is that of a restored backup, if it has uploads. A worker sees whether they match.
     if own_id != queue_id and (own_id is not None or next(uploads.all(), None) is None):

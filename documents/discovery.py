@@ -40,10 +40,11 @@ class Discovery:
         return f"{len(self.skipped)} skipped: {names}" + (f", and {more} more" if more > 0 else "")
 
 
-def find_documents(paths: Iterable[Path], *, exclude: Path | None = None) -> Discovery:
+def find_documents(paths: Iterable[Path], *, exclude: Path | None = None, converts: bool = False) -> Discovery:
     """Return the files among `paths`, without reading them, and the documents below the folders among `paths`.
 
     `exclude` is a folder that is not searched, unless `paths` names it. Links to folders are not followed.
+    `converts`: a service reads images and further kinds of files.
     """
     discovery = Discovery()
     seen = set()
@@ -51,7 +52,8 @@ def find_documents(paths: Iterable[Path], *, exclude: Path | None = None) -> Dis
     for path in paths:
         real = os.path.realpath(path)  # pathlib's `resolve` raises for a link to itself
         # pathlib's `is_dir` raises for an impossible path, such as one with a name that is too long.
-        files = _documents_below(real, excluded, discovery) if os.path.isdir(real) else [real]  # noqa: PTH112
+        is_folder = os.path.isdir(real)  # noqa: PTH112
+        files = _documents_below(real, excluded, discovery, converts=converts) if is_folder else [real]
         for file in files:
             if file not in seen:
                 seen.add(file)
@@ -59,10 +61,10 @@ def find_documents(paths: Iterable[Path], *, exclude: Path | None = None) -> Dis
     return discovery
 
 
-def _documents_below(folder: str, excluded: str | None, discovery: Discovery) -> Iterator[str]:
+def _documents_below(folder: str, excluded: str | None, discovery: Discovery, *, converts: bool) -> Iterator[str]:
     """Yield the documents below a folder, in the order of their names; note the skipped files in `discovery`."""
     for entry in _files_below(folder, excluded, discovery):
-        reason = _reason_to_skip(entry)
+        reason = _reason_to_skip(entry, converts=converts)
         if reason is None:
             yield os.path.realpath(entry.path) if entry.is_symlink() else entry.path
         else:
@@ -91,7 +93,7 @@ def _files_below(folder: str, excluded: str | None, discovery: Discovery) -> Ite
         waiting.extend(reversed(subfolders))
 
 
-def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
+def _reason_to_skip(entry: os.DirEntry[str], *, converts: bool) -> str | None:
     """Return why a file in a folder is skipped; None for a document, and for a file that cannot be opened.
 
     Reads at most the first 64 KiB of the file, and the list of files of a zip archive.
@@ -103,12 +105,12 @@ def _reason_to_skip(entry: os.DirEntry[str]) -> str | None:
         return _os_reason(error)
     try:
         with Path(entry.path).open("rb") as file:
-            kind = detect(file, entry.name)
+            kind = detect(file, entry.name, converts=converts)
     except DocumentError as error:
         return _REASONS.get(error.reason, error.reason)
     except OSError:
         return None  # indexing the file will fail with the reason
-    return _NO_OCR if kind in IMAGES and not is_installed() else None
+    return _NO_OCR if kind in IMAGES and not (converts or is_installed()) else None
 
 
 def _os_reason(error: OSError) -> str:

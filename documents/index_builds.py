@@ -10,7 +10,16 @@ from client.rq.build_task import BuildTask
 from client.rq.ids import new_id
 from client.rq.records import BUILD_INDEX
 from client.rq_client import JobQueue
-from client.sql.index_versions import BuildProgress, IndexVersion, IndexVersionRepository, VersionState
+from client.sql.index_versions import (
+    RETIRED,
+    SEARCHED,
+    UNDER_WAY,
+    BuildProgress,
+    IndexVersion,
+    IndexVersionRepository,
+    VersionState,
+    in_states,
+)
 from documents.threads import InThread
 from errors import JobExpired, JobNotFound
 from schemas import JobView, Priority
@@ -23,11 +32,15 @@ RETRY_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """The version of the index that is searched, None before the first; and one that is being built, if any."""
+    """The version of the index that is searched, None before the first; one that is being built, if any; and others.
+
+    `earlier`: versions that are searched no more, until they are removed.
+    """
 
     searched: IndexVersion | None
     building: IndexVersion | None = None
     progress: BuildProgress | None = None
+    earlier: tuple[IndexVersion, ...] = ()
 
 
 class IndexBuilds:
@@ -95,9 +108,11 @@ class IndexBuilds:
 
 
 def read_state(versions: IndexVersionRepository) -> IndexState:
-    """Return what is searched and what is built now. Raises UploadsUnavailable."""
-    building = versions.under_way()
-    return IndexState(versions.searched(), building, None if building is None else versions.progress(building))
+    """Return what is searched, what is built now, and what was searched before. Raises UploadsUnavailable."""
+    every = versions.all()
+    building = next(in_states(every, UNDER_WAY), None)
+    progress = None if building is None else versions.progress(building)
+    return IndexState(next(in_states(every, SEARCHED), None), building, progress, tuple(in_states(every, RETIRED)))
 
 
 def _seconds_since(then: datetime) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Iterator
 
 from client.qdrant.base import Collections
@@ -26,6 +27,8 @@ log = logging.getLogger("rq.worker")
 # What stands for one `_` of a collection's name, in the model names of providers.
 _REPLACED = "_/: @"
 MAX_NAMES = 10_000
+# A collection's name has the model, the chunking if it is not the first, and a number if the version was built again.
+_NAME = re.compile(rf"^{COLLECTION_PREFIX}(?P<model>[^~]*)(?:~c(?P<chunking>\d+))?(?:~\d+)?$")
 
 
 def wanted_model(settings: Settings) -> str:
@@ -56,11 +59,13 @@ def ensure_searched(
         found = {upload_id for upload_id, user_id in owners.items() if (user_id, upload_id) in stored}
         if len(found) > len(present) or (candidate == name and len(found) == len(present)):
             name, present = candidate, found
-    model = wanted if name == collection_name(wanted, CHUNKING_VERSION) else _model_of(name, present, collections)
+    model, chunking = wanted, CHUNKING_VERSION
+    if name != collection_name(wanted, CHUNKING_VERSION):
+        model, chunking = _model_of(name, present, collections), int(_NAME.sub(r"\g<chunking>", name) or 1)
     missing = [(upload_id, new_id()) for upload_id in sorted(owners.keys() - present)]
     if missing:
         log.warning("%s are in no index, and are indexed again", counted(len(missing), "document"))
-    versions.add_first(model=model, chunking=CHUNKING_VERSION, collection=name, missing=missing)
+    versions.add_first(model=model, chunking=chunking, collection=name, missing=missing)
     return versions.searched() or ensure_searched(settings, versions, uploads, collections)
 
 
@@ -99,11 +104,12 @@ def _uploads_in(name: str, collections: Collections) -> dict[tuple[str, str], in
 
 def _model_of(name: str, uploads: set[str], collections: Collections) -> str:
     """Return the model of a collection of an earlier release. The ids of its points are made with the model's name."""
-    for model in itertools.islice(_possible_models(name.removeprefix(COLLECTION_PREFIX)), MAX_NAMES):
+    written = _NAME.sub(r"\g<model>", name)
+    for model in itertools.islice(_possible_models(written), MAX_NAMES):
         ids = [chunk_id(upload_id, 0, model) for upload_id in sorted(uploads)[:1]]
         if ids and collections.engine(name).payloads(ids):
             return model
-    return name.removeprefix(COLLECTION_PREFIX)
+    return written
 
 
 def _possible_models(name: str) -> Iterator[str]:

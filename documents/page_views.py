@@ -9,12 +9,14 @@ from typing import Literal
 
 from client.files.page_cache import PageCache
 from client.files.store import FileStore
+from client.sql.recognized_pages import RecognizedPageRepository
 from documents.threads import InThread
 from errors import DocumentError, PageNotFound, ServerBusy
 from rag.ingest.boxes import Box, boxes_of, find_quote
 from rag.ingest.extraction import ExtractionLimits
 from rag.ingest.media_types import IMAGES, PDF
-from rag.ingest.page_views import PageView, page_picture, page_view, prepare_reader
+from rag.ingest.page_views import PageView as PageView  # noqa: PLC0414  for api, which imports nothing of rag
+from rag.ingest.page_views import page_picture, page_view, prepare_reader, recognized_view
 from schemas import Upload
 from settings import VERSION, Settings
 
@@ -26,19 +28,23 @@ PAGE_SECONDS = 5
 class PageViews:
     """Pictures, texts and boxes of the pages of uploads.
 
-    Methods raise PageNotFound, DocumentError for a file that cannot be read, FilesUnavailable and ServerBusy.
+    Methods raise PageNotFound, DocumentError for a file that cannot be read, FilesUnavailable, UploadsUnavailable and
+    ServerBusy.
     """
 
     def __init__(
         self,
         settings: Settings,
         files: FileStore,
+        recognized: RecognizedPageRepository,
         *,
+        in_sql_thread: InThread = asyncio.to_thread,
         in_files_thread: InThread = asyncio.to_thread,
         in_pages_thread: InThread = asyncio.to_thread,
     ) -> None:
         """`in_files_thread` runs the calls of the cache, `in_pages_thread` the work of the reader processes."""
-        self._files = files
+        self._files, self._recognized = files, recognized
+        self._in_sql_thread = in_sql_thread
         self._cache = PageCache(settings.pages_dir, max_bytes=settings.page_cache_mb * 1024 * 1024)
         self._limits = ExtractionLimits(
             max_text_bytes=settings.max_text_mb * 1024 * 1024,
@@ -65,7 +71,7 @@ class PageViews:
     def text_name(self, upload: Upload, number: int) -> str:
         """Return a name that changes with the text of the page: indexing again may read it in another way."""
         indexed_at = f"{upload.indexed_at:%Y%m%d%H%M%S}" if upload.indexed_at else "0"
-        return f"{upload.sha256[:16]}-{VERSION}-{indexed_at}-{number}.json"
+        return f"{upload.sha256[:16]}-{VERSION}-{indexed_at}-{upload.index_version or 0}-{number}.json"
 
     async def picture(self, upload: Upload, number: int, *, width: int, kind: PictureKind) -> bytes:
         """Return the picture of a page, `width` pixels wide, or less for a page of extreme shape."""
@@ -83,6 +89,9 @@ class PageViews:
         data = await self._in_files_thread(self._cache.get, upload.upload_id, name)
         if data is not None:
             return PageView.model_validate_json(data)
+        page = await self._in_sql_thread(self._recognized.get, upload.upload_id, number)
+        if page is not None:
+            return recognized_view(page, upload.pages or number)
         return await self._in_pages_thread(self._read, upload, number, name)
 
     async def forget(self, upload: Upload) -> None:

@@ -92,17 +92,20 @@ class DocumentService:
         *,
         max_waiting: int | None = None,
         max_stored_mb: int | None = None,
+        converts: bool = False,
         in_sql_thread: InThread = asyncio.to_thread,
         in_files_thread: InThread = asyncio.to_thread,
     ) -> None:
         """`max_waiting` bounds the waiting jobs of a user, `max_stored_mb` a user's files in MiB; None: no bound.
 
-        `in_sql_thread` and `in_files_thread` run the calls of the database and of the file store, which block.
+        `converts`: a service reads further kinds of files. `in_sql_thread` and `in_files_thread` run the calls of the
+        database and of the file store, which block.
         """
         self._in_sql_thread = in_sql_thread
         self._in_files_thread = in_files_thread
         self._max_waiting = max_waiting
         self._max_stored_mb = max_stored_mb
+        self._converts = converts
         self._uploads = uploads
         self._files = files
         self._queue = queue
@@ -139,6 +142,10 @@ class DocumentService:
             return await self._accept_duplicate(added, new.name, on_duplicate)
         await self._submit_new(new)
         return AcceptedUpload(upload=new, duplicate=False, queued=True)
+
+    def media_type(self, file: BinaryIO, name: str) -> str:
+        """Return the media type of a file. Raises UnsupportedFile for a kind that is not accepted, DocumentError."""
+        return detect(file, clean_name(name), converts=self._converts)
 
     async def check_limits(self, user_id: str, *, files: int, size_bytes: int) -> None:
         """Raise TooManyRequests unless the user may upload this many more files of this total size.
@@ -269,7 +276,7 @@ class DocumentService:
 
     def _store(self, file: BinaryIO, *, name: str, user_id: str, upload_id: str | None) -> Upload:
         """Write a file to the file store and return an upload for it, not yet in the table."""
-        media_type = detect(file, name)
+        media_type = self.media_type(file, name)
         measured = MeasuredFile(file)
         file_id = str(uuid.uuid4())
         self._files.put(file_id, measured.chunks())

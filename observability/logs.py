@@ -27,7 +27,7 @@ from observability.redaction import WITHHELD, describe_exception, make_redactor,
 from settings import Settings
 
 # Our loggers, and the loggers of libraries whose messages contain no content.
-TRUSTED_LOGGERS = {"api", "audit", "client", "crash", "events", "main", "queues", "rq", "uvicorn", "webhooks"}
+TRUSTED_LOGGERS = {"api", "audit", "client", "crash", "events", "main", "queues", "rq", "traces", "uvicorn", "webhooks"}
 # Loggers to which libraries add handlers. Our handler replaces them.
 _LIBRARY_LOGGERS = ("rq.worker", "rq.job", "uvicorn", "uvicorn.error", "uvicorn.access")
 _CONTROL_CHARS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
@@ -42,6 +42,12 @@ _configured = False
 def add_context(**values: Any) -> None:
     """Add fields to all further lines of this request or job (of the current contextvars context)."""
     _context_fields.set({**_context_fields.get(), **values})
+
+
+def context_value(name: str) -> str | None:
+    """Return a field that is added to the lines of this request or job; None without the field."""
+    value = _context_fields.get().get(name)
+    return value if isinstance(value, str) else None
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 import { call, follow, get } from "./api.js";
 import { rememberQuestion } from "./conversations.js";
-import { each, effect, h, onCleanup, scope, signal } from "./reactive.js";
+import { deadLetterList } from "./dead-letters.js";
+import { computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { go, link } from "./route.js";
-import { ago, attempt, counted, icon, iconButton, repeat, toast } from "./ui.js";
+import { ago, attempt, counted, failureNotice, icon, iconButton, repeat, toast } from "./ui.js";
 
 const POLL_MS = 2000;
 const PAGE = 50;
@@ -13,7 +14,7 @@ const FOLLOWED = 2;
 const LISTED_QUERY_CHARS = 200;
 const KINDS = { chat: "ask", document: "documents", webhook: "next" };
 const STATUSES = {
-  "": "All",
+  "": "Any status",
   queued: "Waiting",
   started: "Running",
   finished: "Finished",
@@ -33,7 +34,7 @@ class Activity extends HTMLElement {
 
   build() {
     this.status = signal("");
-    this.jobs = signal([]);
+    this.jobs = signal(null); // not loaded yet
     this.next = signal(null);
     this.queues = signal([]);
     this.deliveries = signal([]);
@@ -55,8 +56,9 @@ class Activity extends HTMLElement {
             Object.entries(STATUSES).map(([value, text]) => h("option", { value }, text)),
           ),
         ),
-        () => this.failure.value && h("p", { class: "notice bad", role: "alert" }, this.failure.value),
+        () => failureNotice("The jobs", this.failure.value),
         this.queueTiles(),
+        deadLetterList(),
         this.jobList(),
         this.deliveryList(),
       ),
@@ -81,7 +83,8 @@ class Activity extends HTMLElement {
       this.deliveries.value = sent.deliveries;
       this.failure.value = null;
     } catch (problem) {
-      this.failure.value = problem.message;
+      // The sentence stays as long as its reason does: screen readers say each new one.
+      if (this.failure.peek()?.message !== problem.message) this.failure.value = problem;
     }
   }
 
@@ -108,7 +111,7 @@ class Activity extends HTMLElement {
   jobList() {
     const list = each(
       h("ul", { class: "list jobs", "aria-label": "Jobs" }),
-      () => this.jobs.value,
+      () => this.jobs.value ?? [],
       (job) => job.job_id,
       (job) => this.row(job),
     );
@@ -117,7 +120,7 @@ class Activity extends HTMLElement {
       {},
       h("h2", {}, "Jobs"),
       list,
-      () => !this.jobs.value.length && h("p", { class: "empty" }, "No jobs. They are kept for a day after their end."),
+      () => this.jobs.value?.length === 0 && h("p", { class: "empty" }, "No jobs. They are kept for a day after their end."),
       () =>
         this.next.value &&
         h(
@@ -129,6 +132,8 @@ class Activity extends HTMLElement {
   }
 
   row(job) {
+    // Buttons stay as they are while the status does: a new one would lose the focus every two seconds.
+    const status = computed(() => job.value.status);
     const open = () => {
       const { job_id: id, kind, query } = job.peek();
       if (kind !== "chat") return go(link("documents"));
@@ -150,7 +155,7 @@ class Activity extends HTMLElement {
         () => this.stages.value[job.value.job_id] ?? STATUSES[job.value.status].toLowerCase(),
       ),
       ago(job.peek().created_at),
-      h("span", { class: "buttons" }, () => actions(job.value)),
+      h("span", { class: "buttons" }, () => status.value && actions(job.peek())),
     );
   }
 
@@ -192,7 +197,7 @@ class Activity extends HTMLElement {
     onCleanup(() => streams.forEach((abort) => abort.abort()));
     const show = (id, text) => (this.stages.value = { ...this.stages.peek(), [id]: text });
     effect(() => {
-      for (const { job_id: id } of this.jobs.value.filter(
+      for (const { job_id: id } of (this.jobs.value ?? []).filter(
         (job) => job.status === "started" && !streams.has(job.job_id),
       )) {
         if (streams.size >= FOLLOWED) return;

@@ -1,11 +1,12 @@
 // The service itself: health, the last hour, keys, webhooks, the index, the settings in force.
 
-import { call, get, getIfOffered, signedOut } from "./api.js";
+import { call, get, signedOut } from "./api.js";
 import { lineChart } from "./chart.js";
 import { keyList, webhookList } from "./keys.js";
-import { keyNeeded } from "./library.js";
-import { each, h, onCleanup, scope, signal } from "./reactive.js";
-import { attempt, counted, duration, icon, repeat, toast } from "./ui.js";
+import { me } from "./library.js";
+import { each, effect, h, onCleanup, scope, signal } from "./reactive.js";
+import { ago, attempt, counted, duration, icon, loader, repeat, toast } from "./ui.js";
+import { userList } from "./users.js";
 
 const POLL_MS = 5000;
 const GOOD = new Set(["ready", "ok"]);
@@ -34,20 +35,18 @@ class Admin extends HTMLElement {
           h("h1", {}, "Admin"),
           h("span", { class: "spacer" }),
           h("a", { class: "button", href: "docs" }, "API reference"),
-          () => keyNeeded.value && h("button", { type: "button", onclick: attempt(signOut) }, "Sign out"),
+          () => me.value?.key_id && h("button", { type: "button", onclick: attempt(signOut) }, "Sign out"),
         ),
         this.health(),
         this.hour(),
         keyList(),
+        userList(),
         webhookList(),
         this.indexPart(),
         this.settingsList(),
       ),
     );
     onCleanup(repeat(POLL_MS, () => this.poll()));
-    getIfOffered("settings")
-      .then((found) => (this.settings.value = found))
-      .catch(() => {});
   }
 
   async poll() {
@@ -58,7 +57,7 @@ class Admin extends HTMLElement {
         warnings: [problem.message],
         queues: [],
       })),
-      getIfOffered("stats").catch(() => null),
+      get("stats").catch(() => this.stats.peek()),
     ]);
     this.ready.value = ready;
     this.stats.value = stats;
@@ -137,10 +136,12 @@ class Admin extends HTMLElement {
         "header",
         {},
         h("h2", {}, "Index"),
-        h("button", { type: "button", onclick: attempt(rebuild) }, icon("again"), "Build anew"),
+        () =>
+          me.value?.is_operator &&
+          h("button", { type: "button", onclick: attempt(rebuild) }, icon("again"), "Build again"),
       ),
       () => {
-        const { searched, building } = this.ready.value?.index ?? {};
+        const { searched, building, earlier = [] } = this.ready.value?.index ?? {};
         return [
           h("p", {}, searched ? `Searched: ${describe(searched)}` : "Nothing is indexed yet."),
           building &&
@@ -151,12 +152,32 @@ class Admin extends HTMLElement {
               h("progress", { max: String(building.total || 1), value: String(building.done), "aria-label": "Built" }),
             ),
           building?.error && h("p", { class: "notice bad" }, building.error),
+          earlier.length > 0 &&
+            h(
+              "ul",
+              { class: "list", "aria-label": "Earlier versions of the index" },
+              earlier.map((one) =>
+                h(
+                  "li",
+                  {},
+                  h("span", { class: "name" }, describe(one)),
+                  h("span", { class: "state" }, one.status === "kept" ? "searched before" : "being removed"),
+                  ago(one.since),
+                ),
+              ),
+            ),
         ];
       },
     );
   }
 
   settingsList() {
+    const { run, failure, notice } = loader(
+      "The settings",
+      () => get("settings"),
+      (found) => (this.settings.value = found),
+    );
+    effect(() => me.value?.is_operator && run());
     const needle = signal("");
     const changedOnly = signal(true);
     const fits = (one) =>
@@ -184,7 +205,7 @@ class Admin extends HTMLElement {
     );
     return h(
       "section",
-      { hidden: () => !this.settings.value },
+      { hidden: () => !this.settings.value && !failure.value },
       h(
         "header",
         {},
@@ -206,6 +227,7 @@ class Admin extends HTMLElement {
           oninput: (event) => (needle.value = event.target.value),
         }),
       ),
+      notice,
       list,
     );
   }

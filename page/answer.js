@@ -36,10 +36,16 @@ export function showAnswer(container, text, context) {
   container.shownBlocks = shown;
 }
 
+/** Returns what a page is called. The label of a file without pages has a space: "Sheet Q3, rows 2–41". */
+export function pageName({ page, page_label: label }) {
+  if (label?.includes(" ")) return label;
+  return label && label !== String(page) ? `page ${label} (${page} of the file)` : `page ${page}`;
+}
+
 /** Returns the answer as text with the list of its sources. */
 export function withSources(text, sources) {
   const lines = sources.map(
-    (one) => `[${one.n}] ${one.name}, page ${one.page_label || one.page}: “${one.quote.replace(/\s+/g, " ").trim()}”`,
+    (one) => `[${one.n}] ${one.name}, ${pageName(one)}: “${one.quote.replace(/\s+/g, " ").trim()}”`,
   );
   return lines.length ? `${text.trim()}\n\n${lines.join("\n")}\n` : `${text.trim()}\n`;
 }
@@ -203,13 +209,17 @@ function inline(text, context) {
   else if (part.bold) node = h("strong", {}, inline(part.bold, context));
   else if (part.italic) node = h("em", {}, inline(part.italic, context));
   else node = withheld("link", part.bare, part.bare);
-  return [text.slice(0, found.index), node, ...inline(text.slice(found.index + found[0].length), context)];
+  const rest = text.slice(found.index + found[0].length);
+  // The full stop after a number does not begin a line.
+  const stop = part.cites ? (/^[.,;:!?)]+/.exec(rest)?.[0] ?? "") : "";
+  if (stop) node = h("span", { class: "together" }, node, stop);
+  return [text.slice(0, found.index), node, ...inline(rest.slice(stop.length), context)];
 }
 
 function citation(n, { sources, onCite }) {
   const source = sources?.find((one) => one.n === n);
   if (!source) return h("span", { class: "cite waiting" }, String(n));
-  const label = `Source ${n}: ${source.name}, page ${source.page_label || source.page}`;
+  const label = `Source ${n}: ${source.name}, ${pageName(source)}`;
   return h(
     "button",
     { type: "button", class: "cite", "aria-label": label, title: label, onclick: () => onCite(source) },

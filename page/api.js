@@ -12,10 +12,13 @@ export const signedOut = signal(false);
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 5000;
 
+/** Returns a reason of the API as a sentence: with a capital, unless it begins with a name such as index.py. */
+export const capitalised = (text) => (/^[a-z]+[\s,:;]/.test(text ?? "") ? text[0].toUpperCase() + text.slice(1) : text);
+
 /** A failure with a sentence for the user in `message`. `status` is 0 if no response came. */
 export class Problem extends Error {
   constructor(status, message, body = {}) {
-    super(message);
+    super(capitalised(message));
     this.status = status;
     this.body = body;
   }
@@ -42,7 +45,7 @@ async function request(method, path, { query, json, ...options } = {}) {
     if (options.signal?.aborted) throw error;
     throw new Problem(
       0,
-      "The server cannot be reached. Check that it runs and that you are connected, then try again.",
+      "The server cannot be reached. Check that it runs and that you are connected.",
     );
   }
   if (response.ok) return response;

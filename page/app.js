@@ -2,12 +2,13 @@
 
 import "./ask.js";
 import "./viewer.js";
-import { loadLibrary } from "./library.js";
+import { Problem } from "./api.js";
+import { loadLibrary, me } from "./library.js";
 import { computed, effect, h, signal } from "./reactive.js";
 import { link, route } from "./route.js";
 import { takeDrops, tray } from "./sending.js";
 import { askForKey } from "./session.js";
-import { complain, icon, overlays } from "./ui.js";
+import { failureNotice, icon, overlays, RETRY_MS } from "./ui.js";
 
 // The screens after the first are loaded when they are first opened.
 const SCREENS = {
@@ -53,6 +54,8 @@ async function start() {
     takeDrops(),
     ...overlays(),
   );
+  document.getElementById("late").remove();
+  sessionStorage.removeItem("reloads"); // counted by retry.js
   const screen = computed(() => (SCREENS[route.value.screen] ? route.value.screen : "ask"));
   effect(() => {
     session.value;
@@ -60,14 +63,21 @@ async function start() {
     document.title = `${SCREENS[name][0]} · Ask your documents`;
     SCREENS[name][1]().then(
       () => screen.peek() === name && show(main, name),
-      () => complain(new Error("The server cannot be reached. Reload this page when it runs.")),
+      () => {
+        const notice = failureNotice("This screen", new Problem(0, "The server cannot be reached."));
+        main.replaceChildren(h("section", { class: "column wide" }, notice));
+        setTimeout(() => name === screen.peek() && (session.value += 1), RETRY_MS);
+      },
     );
   });
-  askForKey(() => {
+  askForKey(async () => {
+    const before = me.peek()?.user_id;
+    await loadLibrary();
+    // What the page remembers is another user's.
+    if (before && before !== me.peek()?.user_id) location.reload();
     session.value += 1;
-    loadLibrary().catch(() => {});
   });
-  await loadLibrary().catch((problem) => problem.status !== 401 && complain(problem));
+  await loadLibrary();
 }
 
 function show(main, name) {

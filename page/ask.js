@@ -1,14 +1,13 @@
 // Asking: conversations, the answer as it is written, its sources, and the viewer beside them.
 
-import { showAnswer, withSources } from "./answer.js";
-import { call, getIfOffered } from "./api.js";
-import { ask, conversation, load, newConversation, running, stop, wake } from "./conversations.js";
+import { pageName, showAnswer, withSources } from "./answer.js";
+import { ask, conversation, load, loadEarlier, newConversation, running, stop, wake } from "./conversations.js";
 import { filterChips, optionsButton, questionOptions } from "./filters.js";
 import { firstRun, modelNotice } from "./first-run.js";
-import { hasDocuments } from "./library.js";
+import { hasDocuments, libraryFailure, may } from "./library.js";
 import { add, computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { go, link, route, viewSource } from "./route.js";
-import { ago, attempt, copyText, counted, duration, icon, iconButton, openDialog, toast } from "./ui.js";
+import { attempt, copyText, counted, duration, failureNotice, icon, iconButton, loader } from "./ui.js";
 import { prepare } from "./viewer.js";
 
 const PREPARED_SOURCES = 3;
@@ -26,6 +25,7 @@ class Ask extends HTMLElement {
 
   build() {
     this.turns = h("div", { class: "turns" });
+    this.shown = signal(null); // the conversation
     this.box = this.composer();
     const column = h("section", { class: "column", "aria-label": "Conversation" }, this.turns, this.box);
     const pane = h("aside", { class: "pane", "aria-label": "Document" });
@@ -48,9 +48,15 @@ class Ask extends HTMLElement {
   /** Shows a conversation; without an id, an empty one that gets its id with its first question. */
   show(id) {
     const one = (this.conversation = id ? conversation(id) : newConversation());
+    this.shown.value = one;
     this.turns.replaceChildren();
     this.question.value = drafts.get(id) ?? "";
-    if (id) load(id).catch((problem) => toast(problem.message, { bad: true }));
+    const { run, failure, notice } = loader(
+      "The conversation",
+      () => load(id),
+      () => {},
+    );
+    if (id) run();
     each(
       this.turns,
       () => one.turns.value,
@@ -58,25 +64,50 @@ class Ask extends HTMLElement {
       (turn) => this.turn(turn.peek()),
     );
     const intro = h("div", { class: "intro" });
-    add(intro, () => this.introduction(one));
-    this.turns.before(intro);
-    onCleanup(() => intro.remove());
-    let count = 0;
+    add(intro, () => (failure.value ? notice() : this.introduction(one)));
+    const earlier = this.earlier(one);
+    this.turns.before(intro, earlier);
+    onCleanup(() => (intro.remove(), earlier.remove()));
+    let last = null;
     effect(() => {
-      if (one.turns.value.length > count)
-        requestAnimationFrame(() =>
-          this.turns.lastElementChild?.scrollIntoView({ block: count > 1 ? "start" : "nearest" }),
-        );
-      count = one.turns.value.length;
+      const before = last;
+      last = one.turns.value.at(-1) ?? null;
+      const block = one.turns.peek().length > 1 ? "start" : "nearest";
+      if (last !== before) requestAnimationFrame(() => this.turns.lastElementChild?.scrollIntoView({ block }));
     });
     if (matchMedia("(hover: hover)").matches && !route.peek().params.view) this.question.focus({ preventScroll: true });
+  }
+
+  /** Returns what loads the earlier turns once it is near, and what is read stays where it is. */
+  earlier(one) {
+    const column = this.turns.parentElement;
+    const loadMore = async () => {
+      if (!one.earlier.peek()) return;
+      const below = column.scrollHeight - column.scrollTop;
+      await loadEarlier(one);
+      await null; // the new turns are in the page
+      column.scrollTop = column.scrollHeight - below;
+      // Told anew if the beginning is still near.
+      this.observer.unobserve(node);
+      this.observer.observe(node);
+    };
+    const node = h(
+      "div",
+      { class: "earlier", hidden: () => !one.earlier.value },
+      h("button", { type: "button", class: "quiet", onclick: attempt(loadMore) }, icon("up"), "Earlier questions"),
+    );
+    node.wake = () => loadMore().catch(() => {});
+    this.observer.observe(node);
+    return node;
   }
 
   introduction(one) {
     if (one.turns.value.length) return h("h1", { class: "hidden" }, "Conversation");
     if (one.loading.value) return h("p", { class: "empty" }, "Loading …");
     if (one.missing.value) return h("p", { class: "empty" }, "This conversation is no longer kept.");
-    if (hasDocuments.value === null) return null;
+    if (hasDocuments.value === null) return failureNotice("This page", libraryFailure.value);
+    if (!may("query"))
+      return h("p", { class: "empty" }, "Your key may add documents, but not ask. Sign in with a key that may ask.");
     if (!hasDocuments.value) return firstRun((question) => this.send(question));
     return h(
       "div",
@@ -88,7 +119,8 @@ class Ask extends HTMLElement {
   }
 
   composer() {
-    const active = () => this.conversation && this.conversation.turns.value.find(running);
+    // Only another turn makes another button: one that changed with each word would lose clicks.
+    const active = computed(() => this.shown.value?.turns.value.find(running) ?? null);
     this.question = h("textarea", {
       rows: "1",
       maxlength: String(MAX_QUESTION),
@@ -105,8 +137,7 @@ class Ask extends HTMLElement {
     });
     const button = h("div", { class: "send" });
     add(button, () => {
-      route.value; // another conversation has another question under way
-      const turn = active();
+      const turn = active.value;
       return turn
         ? h(
             "button",
@@ -135,7 +166,7 @@ class Ask extends HTMLElement {
         filterChips(),
         optionsButton(),
         h("span", { class: "spacer" }),
-        iconButton("history", "Conversations", () => conversationList()),
+        iconButton("history", "Conversations", attempt(showConversations)),
         iconButton("plus", "New conversation", () => go(link("ask"))),
       ),
     );
@@ -202,6 +233,8 @@ class Ask extends HTMLElement {
     viewSource(turn.jobId, source);
   }
 }
+
+const showConversations = () => import("./history.js").then(({ conversationList }) => conversationList());
 
 /** What happens to a question before and while its answer is written. */
 function status(turn) {
@@ -306,9 +339,6 @@ function cards(sources, open) {
   );
 }
 
-const pageName = ({ page, page_label: label }) =>
-  label && label !== String(page) ? `page ${label} (${page} of the file)` : `page ${page}`;
-
 function details({ used, times, usage, rewritten, cached }) {
   const lines = [
     rewritten && ["Searched for", rewritten],
@@ -333,54 +363,6 @@ function details({ used, times, usage, rewritten, cached }) {
       lines.map(([name, value]) => [h("dt", {}, name), h("dd", { dir: "auto" }, String(value))]),
     ),
   );
-}
-
-async function conversationList() {
-  const listed = await getIfOffered("conversations", { limit: 100 }).catch(() => null);
-  const needle = signal("");
-  const items = signal(listed?.conversations ?? null);
-  openDialog("Conversations", (close) => {
-    const list = h("ul", { class: "list" });
-    const titleOf = (one) => one.title ?? one.query ?? one.conversation_id;
-    each(
-      list,
-      () => (items.value ?? []).filter((one) => titleOf(one).toLowerCase().includes(needle.value.toLowerCase())),
-      (one) => one.conversation_id,
-      (one) => {
-        const { conversation_id: id, updated_at: when, created_at: created } = one.peek();
-        const remove = async () => {
-          await call("DELETE", `conversations/${encodeURIComponent(id)}`);
-          items.value = items.peek().filter((other) => other.conversation_id !== id);
-        };
-        return h(
-          "li",
-          {},
-          h("a", { href: link("ask", id), onclick: close, dir: "auto" }, titleOf(one.peek())),
-          ago(when ?? created),
-          iconButton("trash", "Delete this conversation", attempt(remove)),
-        );
-      },
-    );
-    return h(
-      "div",
-      { class: "stack" },
-      h("input", {
-        type: "search",
-        placeholder: "Search",
-        "aria-label": "Search conversations",
-        oninput: (event) => (needle.value = event.target.value),
-      }),
-      list,
-      () =>
-        items.value?.length
-          ? null
-          : h(
-              "p",
-              { class: "empty" },
-              items.value ? "No conversations yet." : "This server keeps no list of conversations.",
-            ),
-    );
-  });
 }
 
 customElements.define("rag-ask", Ask);

@@ -1,4 +1,4 @@
-// A small chart of the last hour, and the same numbers as a table for those who do not see it.
+// A small chart of the last hour; screen readers hear its title and the last values.
 
 import { h } from "./reactive.js";
 

@@ -1,7 +1,7 @@
 // The questions of this page and their answers. They go on while another screen is shown.
 
 import { announce, randomId } from "./ui.js";
-import { call, follow, get, getIfOffered } from "./api.js";
+import { call, capitalised, follow, get, getIfOffered } from "./api.js";
 import { sentences } from "./answer.js";
 import { signal } from "./reactive.js";
 
@@ -11,12 +11,22 @@ const STAGES = {
   thinking: "Thinking",
   verifying: "Checking the citations",
 };
+// Questions and answers that are read at a time: a long conversation opens as fast as a short one.
+const PAGE = 40;
 const opened = new Map();
 
-/** Returns a conversation. Its `turns` are loaded once, from the server if it knows the id. */
+/** Returns a conversation. Its last `turns` are loaded once, from the server if it knows the id. */
 export function conversation(id) {
   if (!opened.has(id))
-    opened.set(id, { id, turns: signal([]), loading: signal(false), missing: signal(false), asked: false });
+    opened.set(id, {
+      id,
+      turns: signal([]),
+      loading: signal(false),
+      missing: signal(false),
+      asked: false,
+      earlier: signal(null), // where the earlier turns begin, for the server; null once all are here
+      unmatched: [], // answers whose questions are among the earlier items
+    });
   return opened.get(id);
 }
 
@@ -24,16 +34,19 @@ export function newConversation() {
   return conversation(`page-${randomId()}`);
 }
 
-/** Loads the turns of a conversation that this page has not asked itself. */
+/** Loads the last turns of a conversation that this page has not asked itself. */
 export async function load(id) {
   const one = conversation(id);
   if (one.asked || one.loaded) return;
   one.loaded = true;
   one.loading.value = true;
   try {
-    const items = await itemsOf(id);
-    one.missing.value = items === null;
-    one.turns.value = turnsOf(items ?? []);
+    if (id.startsWith("job:")) one.turns.value = turnsOf([questionOf(id.slice(4))]);
+    else {
+      // A load that failed goes on where it was.
+      if (!one.turns.peek().length) await loadEarlier(one);
+      await loadUnanswered(one);
+    }
   } catch (problem) {
     one.loaded = false;
     throw problem;
@@ -47,18 +60,56 @@ const questions = new Map();
 /** Keeps the question of a job, for the conversation `job:…` that shows this job alone. */
 export const rememberQuestion = (jobId, question) => questions.set(jobId, question);
 
-async function itemsOf(id) {
-  if (id.startsWith("job:"))
-    return [{ role: "user", text: questions.get(id.slice(4)) ?? "Question", job_id: id.slice(4) }];
-  const items = [];
-  let after = null;
-  do {
-    const page = await getIfOffered(`conversations/${encodeURIComponent(id)}/items`, { limit: 200, after });
-    if (page === null) return null;
-    items.push(...page.items);
-    after = page.next ?? null;
-  } while (after);
-  return items;
+const questionOf = (jobId) => ({ role: "user", text: questions.get(jobId) ?? "Question", job_id: jobId });
+
+/** Puts the turns before the first one that is loaded in front of it; once, for all who ask meanwhile. */
+export const loadEarlier = (one) => (one.reading ??= readEarlier(one).finally(() => (one.reading = null)));
+
+async function readEarlier(one) {
+  const query = { limit: PAGE, order: "desc", after: one.earlier.peek() };
+  const page = await getIfOffered(`conversations/${encodeURIComponent(one.id)}/items`, query);
+  one.missing.value = page === null && !one.turns.peek().length;
+  const items = [...(page?.items ?? []).reverse(), ...one.unmatched];
+  const begin = page?.next ? items.findIndex((item) => item.role === "user") : 0;
+  one.unmatched = items.slice(0, begin < 0 ? items.length : begin);
+  one.turns.value = [...turnsOf(items.slice(one.unmatched.length)), ...one.turns.peek()];
+  one.earlier.value = page?.next ?? null;
+}
+
+const storedUnder = (one) => `asked ${one.id}`;
+
+/** Keeps the questions without an answer for a reload: the server adds a turn to its conversation with the answer. */
+function keepUnanswered(one) {
+  const waiting = one.turns
+    .peek()
+    .filter((turn) => turn.conversation && turn.jobId && !turn.ended)
+    .map(({ jobId, question }) => ({ jobId, question }));
+  try {
+    if (waiting.length) sessionStorage.setItem(storedUnder(one), JSON.stringify(waiting));
+    else sessionStorage.removeItem(storedUnder(one));
+  } catch {
+    // a browser that stores nothing: a reload shows the question with its answer
+  }
+}
+
+function keptUnanswered(one) {
+  try {
+    return JSON.parse(sessionStorage.getItem(storedUnder(one)) ?? "[]");
+  } catch {
+    return [];
+  }
+}
+
+async function loadUnanswered(one) {
+  for (const { jobId, question } of keptUnanswered(one)) {
+    if (one.turns.peek().some((turn) => turn.jobId === jobId)) continue;
+    // The server knows the job only for the user who asked.
+    if (!(await getIfOffered(`result/${encodeURIComponent(jobId)}`))) continue;
+    const turn = makeTurn(question, jobId, one);
+    turn.sleeping = true;
+    one.turns.value = [...one.turns.peek(), turn];
+    one.missing.value = false;
+  }
 }
 
 /** Returns a turn for each question among the items, with its answer if that is there. */
@@ -88,11 +139,12 @@ export function wake(turn) {
   watch(turn, { aloud: false });
 }
 
-function makeTurn(question, jobId = null) {
+function makeTurn(question, jobId = null, one = null) {
   return {
     key: randomId(),
     question,
     jobId,
+    conversation: one,
     state: signal({ phase: "sending", text: "", sources: null }),
     abort: new AbortController(),
   };
@@ -103,7 +155,7 @@ const update = (turn, changes) => (turn.state.value = { ...turn.state.peek(), ..
 /** Asks a question in a conversation. */
 export async function ask(one, question, options = {}) {
   one.asked = true;
-  const turn = makeTurn(question);
+  const turn = makeTurn(question, null, one);
   turn.options = options;
   one.turns.value = [...one.turns.peek(), turn];
   try {
@@ -111,6 +163,7 @@ export async function ask(one, question, options = {}) {
     // The same key on every try: a repeat after a lost response asks nothing twice.
     const accepted = await persist(() => call("POST", "chat", { json, headers: { "Idempotency-Key": turn.key } }));
     turn.jobId = accepted.job_id;
+    keepUnanswered(one);
     if (turn.stopped) await stop(turn);
   } catch (problem) {
     update(turn, { phase: "failed", error: problem.message });
@@ -148,7 +201,7 @@ async function watch(turn, { aloud }) {
       update(turn, { phase: "started", text });
       if (aloud) spoken = speak(text, spoken);
     } else if (type === "sources") update(turn, { sources: data.sources });
-    else if (type === "error") update(turn, { phase: "failed", error: data.detail });
+    else if (type === "error") update(turn, { phase: "failed", error: capitalised(data.detail) });
     else if (["finished", "failed", "cancelled"].includes(type)) end(turn, data, { aloud, spoken });
   };
   try {
@@ -161,6 +214,8 @@ async function watch(turn, { aloud }) {
     update(turn, { phase: "failed", error: problem.message });
     if (aloud) announce(problem.message);
   }
+  turn.ended = true;
+  if (turn.conversation) keepUnanswered(turn.conversation);
 }
 
 /** Announces the sentences of a text that are complete and not announced yet. Returns how many are. */
@@ -175,8 +230,8 @@ function end(turn, result, { aloud, spoken = 0 }) {
     update(turn, { ...result, phase: "finished", text: result.result, sources: result.sources ?? [], cut: false });
     if (aloud) announce(`${sentences(result.result).slice(spoken).join(" ")} ${sourcesSentence(result)}`);
   } else {
-    update(turn, { phase: result.status, error: result.error, cut: false });
-    if (aloud) announce(result.error);
+    update(turn, { phase: result.status, error: capitalised(result.error), cut: false });
+    if (aloud) announce(capitalised(result.error));
   }
 }
 

@@ -1,12 +1,25 @@
 // The documents: sending, finding, watching, previewing, deleting. Only the rows in sight are in the page.
 
-import { call, get, url } from "./api.js";
+import { call, capitalised, get, url } from "./api.js";
 import { searchOnly } from "./filters.js";
-import { hasDocuments } from "./library.js";
+import { hasDocuments, may } from "./library.js";
 import { computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { change, go, link, route } from "./route.js";
 import { changedUploads, chooseFiles, collection } from "./sending.js";
-import { ago, attempt, bytes, complain, counted, icon, iconButton, openDialog, repeat, toast } from "./ui.js";
+import {
+  ago,
+  attempt,
+  bytes,
+  complain,
+  counted,
+  icon,
+  iconButton,
+  loader,
+  openDialog,
+  repeat,
+  shortName,
+  toast,
+} from "./ui.js";
 
 const ROW_PX = 64;
 const HEAD = 100;
@@ -19,6 +32,7 @@ const REASONS = {
   encrypted: "Save the document without its password, and send it again.",
   no_text: "The pages are pictures without text. Run the file through a text recognition first.",
   unreadable_text: "Print the document to a new PDF, or send its original.",
+  empty: "The file was empty when it was sent. Send it again once it has text.",
   broken: "Open the file in its program, save it again, and send it.",
   unknown_encoding: "Save the text as UTF-8, and send it again.",
   too_large: "Split the document, and send the parts.",
@@ -49,11 +63,24 @@ class Documents extends HTMLElement {
     this.next = null;
     this.name = signal("");
     this.status = signal("");
-    this.failure = signal(null);
     this.loaded = signal(false);
+    this.head = loader(
+      "The documents",
+      (query) => get("uploads", { ...query, limit: HEAD }),
+      (page, _, take) => {
+        take(page);
+        this.loaded.value = true;
+        this.measure();
+      },
+    );
+    this.more = loader(
+      "More documents",
+      async (cursor, query) => query === this.query && get("uploads", { ...query, limit: MORE, cursor }),
+      (page, _, query) => query === this.query && this.take(page),
+    );
     this.range = signal([0, 40]);
     const pane = h("aside", { class: "pane", "aria-label": "Document" });
-    this.append(h("section", { class: "column wide" }, this.toolbar(), this.list()), pane);
+    this.append(h("section", { class: "column wide" }, h("div", { class: "stack" }, this.toolbar(), this.head.notice, this.more.notice), this.list()), pane);
     const viewing = computed(() => Boolean(route.value.params.view));
     effect(() => {
       this.classList.toggle("viewing", viewing.value);
@@ -73,7 +100,7 @@ class Documents extends HTMLElement {
   }
 
   toolbar() {
-    const statuses = { "": "All", ready: "Ready", processing: "Being read", queued: "Waiting", failed: "Failed" };
+    const statuses = { "": "Any status", ready: "Ready", processing: "Being read", queued: "Waiting", failed: "Failed" };
     let typing;
     const search = h("input", {
       type: "search",
@@ -92,16 +119,7 @@ class Documents extends HTMLElement {
         { "aria-label": "Status", onchange: (event) => (this.status.value = event.target.value) },
         Object.entries(statuses).map(([value, text]) => h("option", { value }, text)),
       ),
-      h("input", {
-        placeholder: "Into collection",
-        "aria-label": "Collection that new files join",
-        maxlength: "255",
-        dir: "auto",
-        value: collection.peek(),
-        oninput: (event) => (collection.value = event.target.value),
-      }),
-      h("button", { type: "button", onclick: () => chooseFiles({ folder: true }) }, "Add folder"),
-      h("button", { type: "button", class: "primary", onclick: () => chooseFiles() }, icon("upload"), "Add files"),
+      () => may("upload") && adding(),
     );
   }
 
@@ -118,7 +136,6 @@ class Documents extends HTMLElement {
         onscroll: () => this.measure(),
       },
       list,
-      () => this.failure.value && h("p", { class: "notice bad" }, this.failure.value),
       () =>
         this.loaded.value &&
         !shown().length &&
@@ -126,7 +143,7 @@ class Documents extends HTMLElement {
           "div",
           { class: "empty" },
           this.name.value || this.status.value
-            ? "No document is like this."
+            ? "No document has this name and status."
             : "No documents yet. Drop files or folders anywhere on this page.",
         ),
     );
@@ -156,47 +173,35 @@ class Documents extends HTMLElement {
   async reload(query) {
     this.query = query;
     this.next = null;
-    await this.load({ ...query, limit: HEAD }, (page) => {
+    await this.head.run(query, (page) => {
       this.rows.value = page.uploads;
       this.next = page.next ?? null;
       this.scroller.scrollTop = 0;
       if (page.uploads.length) hasDocuments.value = true;
     });
-    this.measure();
   }
 
   async loadMore() {
     const cursor = this.next;
     this.next = null;
-    await this.load({ ...this.query, limit: MORE, cursor }, (page) => {
-      this.rows.value = [...this.rows.peek(), ...page.uploads];
-      this.next = page.next ?? null;
-    });
-    this.measure();
+    await this.more.run(cursor, this.query);
   }
 
-  async load(query, take) {
-    const asked = this.query;
-    try {
-      const page = await get("uploads", query);
-      if (asked === this.query) take(page);
-      this.failure.value = null;
-    } catch (problem) {
-      this.failure.value = problem.message;
-    }
-    this.loaded.value = true;
+  take(page) {
+    this.rows.value = [...this.rows.peek(), ...page.uploads];
+    this.next = page.next ?? null;
+    this.measure();
   }
 
   /** Reads the newest uploads again, and keeps the older ones that are shown. */
   async refresh() {
-    await this.load({ ...this.query, limit: HEAD }, (page) => {
+    await this.head.run(this.query, (page) => {
       const rows = this.rows.peek();
       const last = page.uploads.at(-1)?.upload_id;
       const at = rows.findIndex((one) => one.upload_id === last);
       if (at < 0 || !page.next) this.next = page.next ?? null;
       this.rows.value = page.next && at >= 0 ? [...page.uploads, ...rows.slice(at + 1)] : page.uploads;
     });
-    this.measure();
   }
 
   /** Reads the rows in sight that are being worked on. */
@@ -262,7 +267,7 @@ class Documents extends HTMLElement {
         iconButton("ask", "Ask about this document", () => this.askAbout(upload()), {
           disabled: () => !upload().searched,
         }),
-        iconButton("trash", "Delete", () => remove(upload(), () => this.refresh())),
+        () => may("upload") && iconButton("trash", "Delete", () => remove(upload(), () => this.refresh())),
         iconButton("more", "More about this document", () => this.details(upload())),
       ),
     );
@@ -287,7 +292,7 @@ class Documents extends HTMLElement {
           h(
             "div",
             { class: "notice bad" },
-            h("p", {}, upload.error),
+            h("p", {}, capitalised(upload.error)),
             REASONS[upload.reason] && h("p", {}, REASONS[upload.reason]),
           ),
         warningList(upload, close),
@@ -300,21 +305,43 @@ class Documents extends HTMLElement {
           "footer",
           {},
           h("a", { class: "button", href: url(`${path}/file`), download: upload.name }, icon("download"), "Download"),
-          h("button", { type: "button", onclick: attempt(() => reindex().then(close)) }, icon("again"), "Index again"),
-          h(
-            "button",
-            { type: "button", onclick: () => (close(), remove(upload, () => this.refresh())) },
-            icon("trash"),
-            "Delete",
-          ),
+          may("upload") && [
+            h(
+              "button",
+              { type: "button", onclick: attempt(() => reindex().then(close)) },
+              icon("again"),
+              "Index again",
+            ),
+            h(
+              "button",
+              { type: "button", onclick: () => (close(), remove(upload, () => this.refresh())) },
+              icon("trash"),
+              "Delete",
+            ),
+          ],
         ),
       ),
     );
   }
 }
 
+function adding() {
+  return [
+    h("input", {
+      placeholder: "Into collection",
+      "aria-label": "Collection that new files join",
+      maxlength: "255",
+      dir: "auto",
+      value: collection.peek(),
+      oninput: (event) => (collection.value = event.target.value),
+    }),
+    h("button", { type: "button", onclick: () => chooseFiles({ folder: true }) }, "Add folder"),
+    h("button", { type: "button", class: "primary", onclick: () => chooseFiles() }, icon("upload"), "Add files"),
+  ];
+}
+
 function stateSentence({ status, pages, pages_done: done, bytes: size, created_at: when, error }) {
-  if (status === "failed") return error ?? "failed";
+  if (status === "failed") return capitalised(error ?? "failed");
   if (status === "processing") return pages ? `page ${done} of ${pages}` : "being read";
   if (status === "queued") return "waiting";
   if (status === "deleting") return "being deleted";
@@ -372,7 +399,7 @@ function remove(upload, done) {
       .then(done, complain)
       .finally(without);
   leaving.value = new Map(leaving.peek()).set(id, send);
-  toast(`${upload.name} is deleted.`, { action: "Undo", onAction: without, onEnd: send, seconds: UNDO_SECONDS });
+  toast(`${shortName(upload.name)} is deleted.`, { action: "Undo", onAction: without, onEnd: send, seconds: UNDO_SECONDS });
 }
 
 customElements.define("rag-documents", Documents);

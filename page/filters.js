@@ -3,7 +3,7 @@
 import { get, getIfOffered } from "./api.js";
 import { models } from "./library.js";
 import { each, effect, h, signal } from "./reactive.js";
-import { counted, field, icon, openDialog } from "./ui.js";
+import { counted, field, icon, loader, openDialog } from "./ui.js";
 
 const filters = signal({ uploads: [], first: null, last: null, collection: null });
 const options = signal({});
@@ -60,15 +60,14 @@ export function filterChips() {
 
 function chooseDocuments() {
   openDialog("Search in", (close) => {
-    const found = signal([]);
+    const found = signal(null); // not loaded yet
     const needle = signal("");
-    let newest = 0;
-    effect(() => {
-      const turn = (newest += 1);
-      get("uploads", { limit: 50, status: "ready", name: needle.value })
-        .then((page) => turn === newest && (found.value = page.uploads))
-        .catch(() => {});
-    });
+    const documents = loader(
+      "The documents",
+      (name) => get("uploads", { limit: 50, status: "ready", name }),
+      (page) => (found.value = page.uploads),
+    );
+    effect(() => documents.run(needle.value));
     const chosen = (one) => filters.value.uploads.some((other) => other.upload_id === one.upload_id);
     const toggle = (one) => {
       const { uploads } = filters.peek();
@@ -77,7 +76,7 @@ function chooseDocuments() {
     };
     const list = each(
       h("ul", { class: "list checks" }),
-      () => found.value,
+      () => found.value ?? [],
       (one) => one.upload_id,
       (one) =>
         h(
@@ -87,14 +86,17 @@ function chooseDocuments() {
             "label",
             {},
             h("input", { type: "checkbox", checked: () => chosen(one.value), onchange: () => toggle(one.peek()) }),
-            h("span", { dir: "auto" }, one.peek().name),
+            h("span", { dir: "auto", title: one.peek().name }, one.peek().name),
           ),
         ),
     );
     const collections = signal([]);
-    getIfOffered("v1/vector_stores", { limit: 100 })
-      .then((listed) => (collections.value = [...new Set((listed?.data ?? []).map((one) => one.name).filter(Boolean))]))
-      .catch(() => {});
+    const stores = loader(
+      "The collections",
+      () => getIfOffered("v1/vector_stores", { limit: 100 }),
+      (listed) => (collections.value = [...new Set((listed?.data ?? []).map((one) => one.name).filter(Boolean))]),
+    );
+    stores.run();
     const option = (name) => h("option", { value: name, selected: filters.peek().collection === name }, name || "Any");
     const collection = () =>
       collections.value.length
@@ -107,13 +109,14 @@ function chooseDocuments() {
             ),
           )
         : null;
-    const page = (name, label) =>
+    const page = (name, label, placeholder) =>
       field(
         label,
         h("input", {
           type: "number",
           min: "1",
           max: "1000000",
+          placeholder,
           value: filters.peek()[name] ?? "",
           onchange: (event) => (filters.value = { ...filters.peek(), [name]: Number(event.target.value) || null }),
         }),
@@ -127,10 +130,15 @@ function chooseDocuments() {
         "aria-label": "Find a document",
         oninput: (event) => (needle.value = event.target.value.trim()),
       }),
+      documents.notice,
       list,
-      () => (found.value.length ? null : h("p", { class: "empty" }, "No document of this name is ready.")),
+      () =>
+        found.value?.length === 0 &&
+        !documents.failure.value &&
+        h("p", { class: "empty" }, "No document of this name is ready."),
+      stores.notice,
       collection,
-      h("div", { class: "row" }, page("first", "From page"), page("last", "To page")),
+      h("div", { class: "pair" }, page("first", "From page", "first"), page("last", "To page", "last")),
       h(
         "footer",
         {},
@@ -192,20 +200,20 @@ function chooseOptions() {
             ),
           )
         : null,
-      number("k", "Passages", "Most passages that an answer may use; 6 if empty.", { min: "1", max: "50" }),
-      number("min_score", "Least score", "Passages with a lower score, 0 to 1, are left out.", {
+      number("k", "Passages", "How many passages of the documents an answer may use at most; 6 if empty.", { min: "1", max: "50" }),
+      number("min_score", "Least score", "How well a passage must fit the question, from 0 to 1. Others are left out.", {
         min: "0",
         max: "1",
         step: "0.05",
       }),
       models.peek()?.length
         ? [
-            number("temperature", "Temperature", "How freely the model writes, 0 to 2.", {
+            number("temperature", "Temperature", "0: much the same answer each time. Up to 2: the model writes more freely.", {
               min: "0",
               max: "2",
               step: "0.1",
             }),
-            number("max_tokens", "Longest answer", "In tokens.", { min: "1", max: "32768" }),
+            number("max_tokens", "Longest answer", "In tokens: a word has one or two.", { min: "1", max: "32768" }),
           ]
         : null,
       h(

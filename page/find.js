@@ -14,16 +14,18 @@ export function hitOffsets(text, needle) {
   return offsets;
 }
 
-/** Reads pages until all are read or `signal` is aborted; `onHits` is told each time a page has hits. */
+/** Reads pages until all are read or `signal` is aborted; tells `onHits` of each page with hits; returns how many failed. */
 export async function findInDocument(needle, { pages, text, onHits, signal }) {
   const hits = [];
   let next = 1;
+  let failed = 0;
   await new Promise((resolve) => setTimeout(resolve, 250)); // the user is still typing
   const read = async () => {
     while (!signal.aborted && next <= Math.min(pages(), MOST_PAGES)) {
       const page = next;
       next += 1;
       const found = await text(page).catch(() => null);
+      if (!found) failed += 1;
       const count = found ? hitOffsets(found.text, needle).length : 0;
       if (!count || signal.aborted) continue;
       hits.push({ page, count });
@@ -32,4 +34,5 @@ export async function findInDocument(needle, { pages, text, onHits, signal }) {
     }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, read));
+  return failed;
 }

@@ -1,19 +1,24 @@
 // Keys and the endpoints of webhooks. Their secrets are shown once.
 
 import { call, get, getIfOffered, signedOut } from "./api.js";
-import { keyNeeded } from "./library.js";
-import { each, h, signal } from "./reactive.js";
-import { ago, attempt, copyText, field, icon, iconButton, openDialog } from "./ui.js";
+import { me } from "./library.js";
+import { each, effect, h, signal } from "./reactive.js";
+import { secretShown } from "./session.js";
+import { ago, attempt, copyText, field, icon, iconButton, loader, openDialog } from "./ui.js";
+
+/** Counts the changes of the keys, for lists that depend on them. */
+export const changedKeys = signal(0);
 
 /** Returns the keys of the server, for those who may see them. */
 export function keyList() {
   const keys = signal(null);
-  const load = async () => {
-    keys.value = (await getIfOffered("keys").catch(() => null))?.keys ?? null;
-    // Who may not see the keys came with one.
-    keyNeeded.value ||= keys.peek() === null || keys.peek().length > 0;
-  };
-  load();
+  const { run, failure, notice } = loader(
+    "The keys",
+    () => get("keys"),
+    (listed) => (keys.value = listed.keys),
+  );
+  const load = () => ((changedKeys.value += 1), run());
+  effect(() => me.value?.is_operator && run());
   const list = each(
     h("ul", { class: "list keys" }),
     () => keys.value ?? [],
@@ -36,18 +41,21 @@ export function keyList() {
   );
   return h(
     "section",
-    { hidden: () => !keys.value },
+    { hidden: () => !keys.value && !failure.value },
     h(
       "header",
       {},
       h("h2", {}, "Keys"),
-      h(
-        "button",
-        { type: "button", onclick: () => createKey(load, keys.peek().length === 0) },
-        icon("plus"),
-        "New key",
-      ),
+      () =>
+        keys.value &&
+        h(
+          "button",
+          { type: "button", onclick: () => createKey(load, keys.peek().length === 0) },
+          icon("plus"),
+          "New key",
+        ),
     ),
+    notice,
     list,
     () =>
       keys.value?.length === 0 &&
@@ -94,7 +102,11 @@ function createKey(load, first) {
         scopes: form.getAll("scope"),
         ...(days ? { days } : {}),
       };
-      const made = await call("POST", "keys", { json });
+      secretShown.value = true;
+      const made = await call("POST", "keys", { json }).catch((problem) => {
+        secretShown.value = false;
+        throw problem;
+      });
       close();
       // With the first key the server is closed, for this page too.
       showSecret("The new key", made.key, () => (first ? (signedOut.value = true) : load()));
@@ -106,7 +118,7 @@ function createKey(load, first) {
         h(
           "p",
           { class: "notice" },
-          "From this key on every caller needs a key, this page too. The first key is one of an admin.",
+          "From this key on every caller needs a key, this page too. Let the first key do everything: others are made with it.",
         ),
       field(
         "Name",
@@ -121,7 +133,7 @@ function createKey(load, first) {
       h(
         "fieldset",
         {},
-        h("legend", {}, "May"),
+        h("legend", {}, "The key may"),
         [
           ["query", "ask"],
           ["upload", "add documents"],
@@ -141,9 +153,9 @@ function createKey(load, first) {
         ),
       ),
       field(
-        "Days",
+        "Valid for days",
         h("input", { name: "days", type: "number", min: "1", max: "36500" }),
-        "Until it expires; never if empty.",
+        "Then the key expires. Without a number it never does.",
       ),
       h("footer", {}, h("button", { type: "submit", class: "primary" }, "Make the key")),
     );
@@ -153,9 +165,13 @@ function createKey(load, first) {
 /** Returns the endpoints of webhooks. */
 export function webhookList() {
   const endpoints = signal(null);
-  const load = async () => (endpoints.value = (await get("webhooks").catch(() => null))?.endpoints ?? null);
-  load();
-  const act = (method, path) => attempt(() => call(method, path).then(() => load()));
+  const { run, failure, notice } = loader(
+    "The endpoints of webhooks",
+    () => getIfOffered("webhooks"),
+    (listed) => (endpoints.value = listed?.endpoints ?? null),
+  );
+  run();
+  const act = (method, path) => attempt(() => call(method, path).then(() => run()));
   const list = each(
     h("ul", { class: "list keys" }),
     () => endpoints.value ?? [],
@@ -180,13 +196,14 @@ export function webhookList() {
   );
   return h(
     "section",
-    { hidden: () => !endpoints.value },
+    { hidden: () => !endpoints.value && !failure.value },
     h(
       "header",
       {},
       h("h2", {}, "Webhooks"),
-      h("button", { type: "button", onclick: () => createEndpoint(load) }, icon("plus"), "New endpoint"),
+      h("button", { type: "button", onclick: () => createEndpoint(run) }, icon("plus"), "New endpoint"),
     ),
+    notice,
     list,
     () =>
       endpoints.value?.length === 0 && h("p", { class: "empty" }, "No endpoints. An endpoint is told when a job ends."),
@@ -228,7 +245,12 @@ function validity({ valid, revoked_at: revoked, expires_at: expires }) {
   return expires ? `until ${new Date(expires).toLocaleDateString()}` : "until revoked";
 }
 
-function showSecret(title, secret, onClose) {
+function showSecret(title, secret, done) {
+  secretShown.value = true;
+  const onClose = () => {
+    secretShown.value = false;
+    done();
+  };
   openDialog(
     title,
     (close) =>

@@ -1,18 +1,50 @@
 // What this server has: documents, models, the user's rights. Screens show only what there is.
 
-import { get, getIfOffered } from "./api.js";
+import { get } from "./api.js";
 import { signal } from "./reactive.js";
+import { mayPass, RETRY_MS } from "./ui.js";
 
+let waiting;
+
+/** Who the user is, as GET /me says; null while unknown. */
+export const me = signal(null);
 /** True once there are documents, false while there are none, null while that is unknown. */
 export const hasDocuments = signal(null);
 /** The chat models that may be chosen; empty when answers are quotes; null while unknown. */
 export const models = signal(null);
-/** True once the server has asked this page for a key. */
-export const keyNeeded = signal(false);
+/** A model provider found beside a service that has none, as GET /settings/suggested tells it; null if there is none. */
+export const suggestion = signal(null);
 
+/** Returns true if the user may do what needs a scope; also while that is unknown. */
+export const may = (scope) => !me.value || me.value.is_admin || me.value.scopes.includes(scope);
+
+/** Why the server does not tell these things; null while it does. */
+export const libraryFailure = signal(null);
+
+/** Asks the server for all of this, and again every few seconds while it is away. */
 export async function loadLibrary() {
-  const [uploads, listed] = await Promise.all([get("uploads", { limit: 1 }), getIfOffered("v1/models")]);
+  clearTimeout(waiting);
+  try {
+    await read();
+    libraryFailure.value = null;
+  } catch (problem) {
+    libraryFailure.value = problem.status === 401 ? null : problem;
+    if (mayPass(problem)) waiting = setTimeout(loadLibrary, RETRY_MS);
+  }
+}
+
+async function read() {
+  // Alone and first: a server that asks for a key says so once.
+  me.value = await get("me");
+  const [uploads] = await Promise.all([get("uploads", { limit: 1 }), loadModels()]);
   hasDocuments.value = uploads.uploads.length > 0;
-  // The name `rag` always exists. It stands for the model of the settings, or for quotes where there is none.
-  models.value = (listed?.data ?? []).map((one) => one.id).filter((name) => name !== "rag");
+  if (models.peek().length || !me.peek().is_operator) return;
+  const suggested = await get("settings/suggested");
+  if (suggested.provider) suggestion.value = suggested;
+}
+
+export async function loadModels() {
+  const listed = await get("v1/models");
+  // `rag` stands for the model of the settings, or for quotes where there is none; `rag:…` for a collection.
+  models.value = listed.data.map((one) => one.id).filter((name) => !/^rag(-sources$|:|$)/.test(name));
 }

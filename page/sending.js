@@ -1,7 +1,7 @@
 // Files on their way: dropped or chosen, sent, and read by the service. Shown in a tray over every screen.
 
 import { get, signedOut, url } from "./api.js";
-import { hasDocuments } from "./library.js";
+import { hasDocuments, may } from "./library.js";
 import { each, h, signal } from "./reactive.js";
 import { announce, bytes, counted, iconButton, pause, toast } from "./ui.js";
 
@@ -10,6 +10,9 @@ const MOST_FILES = 20_000;
 const MOST_SHOWN = 200;
 const POLL_MS = 700;
 const HIDE_MS = 8000;
+// How often a file is sent to a server that asks to wait, and how long it may ask to wait each time.
+const MOST_TRIES = 60;
+const LONGEST_WAIT_SECONDS = 60;
 const sent = signal([]);
 const queue = [];
 let active = 0;
@@ -48,35 +51,51 @@ function pump() {
 
 const update = (item, changes) => (item.state.value = { ...item.state.peek(), ...changes });
 
-/** Sends one file. fetch() does not tell how much is sent, so this is an XMLHttpRequest. */
-function send(item) {
+/** Sends one file; again while the server asks to wait a little, as it does while many files wait. */
+async function send(item) {
+  for (let tries = 1; ; tries += 1) {
+    const { status, body, wait } = await post(item);
+    if (status === 202) return accepted(item, body);
+    if (status === 401) signedOut.value = true;
+    if (![429, 503].includes(status) || !(wait <= LONGEST_WAIT_SECONDS) || tries === MOST_TRIES) {
+      const refusal = body.detail ?? `The server refused the file with status ${status}.`;
+      return update(item, {
+        phase: "failed",
+        error: status ? refusal : "The server cannot be reached. Send the file again when it runs.",
+      });
+    }
+    update(item, { phase: "held", error: body.detail });
+    await pause(wait * 1000);
+  }
+}
+
+/** Posts a file. fetch() does not tell how much is sent, so this is an XMLHttpRequest. A status of 0 is no response. */
+function post(item) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
-    const failed = (error) => (update(item, { phase: "failed", error }), resolve());
     request.open("POST", url("uploads", { collection: item.collection }));
     request.upload.onprogress = (event) =>
       update(item, { phase: "sending", done: event.loaded / Math.max(event.total, 1) });
-    request.onerror = () => failed("The server cannot be reached. Send the file again when it runs.");
-    request.onload = () => {
+    request.onloadend = () => {
       let body = {};
       try {
         body = JSON.parse(request.responseText);
       } catch {
         // a proxy's page: its status says enough
       }
-      if (request.status === 401) signedOut.value = true;
-      if (request.status !== 202)
-        return failed(body.detail ?? `The server refused the file with status ${request.status}.`);
-      hasDocuments.value = true;
-      update(item, { phase: body.duplicate ? "duplicate" : "reading", done: 0, id: body.upload_id });
-      changedUploads.value += 1;
-      resolve();
-      watch(item);
+      resolve({ status: request.status, body, wait: Number(request.getResponseHeader("Retry-After") ?? NaN) });
     };
     const form = new FormData();
     form.append("file", item.file, item.file.name);
     request.send(form);
   });
+}
+
+function accepted(item, body) {
+  hasDocuments.value = true;
+  update(item, { phase: body.duplicate ? "duplicate" : "reading", done: 0, id: body.upload_id });
+  changedUploads.value += 1;
+  watch(item);
 }
 
 /** Follows the reading of a file that was sent. */
@@ -137,6 +156,7 @@ export function takeDrops() {
     if (!files(event)) return;
     event.preventDefault();
     show((depth = 0));
+    if (!may("upload")) return toast("Your key may not add documents. Sign in with a key that may.", { bad: true });
     // Entries are gone after the first await.
     const entries = [...event.dataTransfer.items].map((one) => one.webkitGetAsEntry?.() ?? null);
     const plain = [...event.dataTransfer.files];
@@ -215,6 +235,7 @@ function sentence({ file, state }) {
   const { phase, error, pages, read, warnings, done } = state.value;
   const texts = {
     waiting: `waiting, ${bytes(file.size)}`,
+    held: `waiting: ${error}`,
     sending: `sending, ${Math.round(100 * done)} %`,
     reading: pages ? `page ${read} of ${pages}` : "reading",
     ready: counted(pages ?? 0, "page") + (warnings?.length ? `, ${counted(warnings.length, "warning")}` : ""),

@@ -1,17 +1,18 @@
 // Signing in: a key is exchanged for a cookie that scripts cannot read.
 
 import { call, signedOut } from "./api.js";
-import { keyNeeded } from "./library.js";
 import { effect, h, signal } from "./reactive.js";
 import { field, openDialog } from "./ui.js";
+
+/** True while a new secret is made and shown: a dialog over the secret would hide it for good. */
+export const secretShown = signal(false);
 
 /** Asks for a key whenever the server refuses the page, and calls `onSignIn` once it is accepted. */
 export function askForKey(onSignIn) {
   let open = false;
   effect(() => {
-    if (!signedOut.value || open) return;
+    if (!signedOut.value || secretShown.value || open) return;
     open = true;
-    keyNeeded.value = true;
     queueMicrotask(() =>
       openDialog("Sign in", (close) => form(close), {
         closable: false,

@@ -1,6 +1,6 @@
 // What all screens share: icons, buttons, dialogs, toasts, announcements, and how values are written.
 
-import { each, h, scope, signal } from "./reactive.js";
+import { each, h, onCleanup, scope, signal } from "./reactive.js";
 
 // Drawn for this page on a grid of 24 × 24, as strokes.
 const ICONS = {
@@ -53,6 +53,45 @@ export function announce(text) {
   if (!text) return;
   announcement.append(h("p", {}, text));
   while (announcement.childNodes.length > 20) announcement.firstChild.remove();
+}
+
+export const RETRY_MS = 3000;
+
+/** Returns true for a failure that may pass: no response, too many requests, a server that is busy or starts. */
+export const mayPass = ({ status }) => status === 0 || status === 429 || status >= 500;
+
+/**
+ * Returns a loader. Its `run` calls `load`, gives the result to `take`, and does so again every few seconds while the
+ * failure may pass; a later `run` replaces an earlier one. `notice` says what could not be loaded, and why.
+ */
+export function loader(what, load, take) {
+  const failure = signal(null);
+  let timer;
+  let newest = 0;
+  const run = async (...given) => {
+    clearTimeout(timer);
+    const turn = (newest += 1);
+    const result = await load(...given).catch((problem) => {
+      if (turn !== newest) return;
+      // A server that asks for a key has a dialog of its own.
+      failure.value = problem.status === 401 ? null : problem;
+      if (mayPass(problem)) timer = setTimeout(run, RETRY_MS, ...given);
+      newest += 1;
+    });
+    if (turn !== newest) return;
+    failure.value = null;
+    take(result, ...given);
+  };
+  onCleanup(() => (clearTimeout(timer), (newest += 1)));
+  return { run, failure, notice: () => failureNotice(what, failure.value) };
+}
+
+/** Returns the sentences of a failure to load something; null without a failure. */
+export function failureNotice(what, problem) {
+  if (!problem) return null;
+  const hope = mayPass(problem) ? " This page tries again by itself." : "";
+  const text = /[.!?]$/.test(problem.message) ? problem.message : `${problem.message}.`;
+  return h("p", { class: "notice bad", role: "alert" }, `${what} could not be loaded. ${text}${hope}`);
 }
 
 const toasts = signal([]);
@@ -131,11 +170,15 @@ export function field(label, control, hint) {
   return h("label", { class: "field" }, h("span", {}, label), control, hint && h("small", {}, hint));
 }
 
+/** Returns a name, without its middle if it is long. */
+export const shortName = (name) => (name.length > 60 ? `${name.slice(0, 40)} … ${name.slice(-15)}` : name);
+
 /** Returns a number with its noun, such as "1 page". */
 export const counted = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 
 /** Returns a size such as "1.2 MB". */
 export function bytes(size) {
+  if (size === 1) return "1 byte";
   const units = ["bytes", "KB", "MB", "GB"];
   const step = Math.min(Math.floor(Math.log10(Math.max(size, 1)) / 3), 3);
   return `${(size / 1000 ** step).toFixed(step && size / 1000 ** step < 10 ? 1 : 0)} ${units[step]}`;

@@ -5,7 +5,7 @@ import { get, url } from "./api.js";
 import { sourcesOf } from "./conversations.js";
 import { change, CLOSED, route } from "./route.js";
 import { findInDocument, hitOffsets } from "./find.js";
-import { counted, icon, iconButton, openDialog } from "./ui.js";
+import { counted, failureNotice, icon, iconButton, loader, mayPass, RETRY_MS } from "./ui.js";
 
 const WIDTHS = [640, 960, 1280, 1920, 2400];
 const ZOOMS = [1, 1.25, 1.5, 2, 3];
@@ -69,6 +69,8 @@ class Viewer extends HTMLElement {
     this.hits = signal([]);
     this.needle = signal("");
     this.sources = signal([]);
+    this.failed = signal(0); // pages that a search could not read
+    this.tries = signal(0);
     this.heading = h("h2", { dir: "auto", tabindex: "-1" }, "Document");
     this.stage = h("div", { class: "stage", tabindex: "0", role: "region", "aria-label": "Page" });
     this.quote = h("div", { class: "quote-bar" });
@@ -76,11 +78,11 @@ class Viewer extends HTMLElement {
     this.addEventListener("keydown", (event) => this.onKey(event));
     const id = computed(() => route.value.params.view);
     const job = computed(() => route.value.params.job);
-    effect(() => this.loadDocument(id.value));
-    effect(() => this.loadSources(job.value));
+    this.loadDocument(id);
+    this.loadSources(job);
     effect(() => this.showQuote());
     effect(() => this.showPage());
-    onCleanup(() => this.abort?.abort());
+    onCleanup(() => (this.abort?.abort(), clearTimeout(this.later)));
     queueMicrotask(() => this.heading.focus({ preventScroll: true }));
   }
 
@@ -158,22 +160,45 @@ class Viewer extends HTMLElement {
     event.preventDefault();
   }
 
-  async loadDocument(id) {
-    this.pages.value = null;
-    this.document.value = null;
-    this.hits.value = [];
-    if (!id) return;
-    try {
-      this.document.value = await upload(id);
-      this.heading.textContent = this.document.peek().name;
-    } catch (problem) {
-      this.heading.textContent = problem.status === 404 ? "This document was deleted" : "Document";
-      this.stage.replaceChildren(h("p", { class: "empty" }, problem.message));
-    }
+  loadDocument(id) {
+    const { run, failure, notice } = loader("The document", upload, (found) => {
+      this.document.value = found;
+      this.heading.textContent = found.name;
+    });
+    effect(() => {
+      this.pages.value = null;
+      this.document.value = null;
+      this.hits.value = [];
+      if (id.value) run(id.value);
+    });
+    effect(() => {
+      if (!failure.value) return;
+      const gone = failure.value.status === 404;
+      this.heading.textContent = gone ? "This document was deleted" : "Document";
+      this.complain(gone ? h("p", { class: "empty" }, "The answer keeps the quote, but its page is gone.") : notice());
+    });
   }
 
-  async loadSources(jobId) {
-    this.sources.value = jobId ? await sourcesOf(jobId).catch(() => []) : [];
+  loadSources(job) {
+    // The sources of an old answer are kept no longer: its document is shown all the same.
+    const read = async (id) => {
+      if (!id) return [];
+      return sourcesOf(id).catch((problem) => (problem.status === 404 ? [] : Promise.reject(problem)));
+    };
+    this.quotes = loader("The quotes of the answer", read, (found) => (this.sources.value = found));
+    effect(() => this.quotes.run(job.value));
+  }
+
+  /** Shows a failure in place of the page. */
+  complain(notice) {
+    this.shownPage = null;
+    this.stage.replaceChildren(notice);
+  }
+
+  /** Shows the page again after a while. */
+  tryAgain() {
+    clearTimeout(this.later);
+    this.later = setTimeout(() => (this.tries.value += 1), RETRY_MS);
   }
 
   turnQuote(step) {
@@ -188,8 +213,9 @@ class Viewer extends HTMLElement {
     const { n } = this.place;
     const sources = this.sources.value;
     const source = sources.find((one) => one.n === n);
-    this.quote.replaceChildren();
-    this.quote.hidden = !sources.length;
+    const notice = this.quotes.notice();
+    this.quote.replaceChildren(...(notice ? [notice] : []));
+    this.quote.hidden = !sources.length && !notice;
     if (!sources.length) return;
     const at = sources.indexOf(source);
     add(this.quote, [
@@ -211,6 +237,7 @@ class Viewer extends HTMLElement {
     const source = this.sources.value.find((one) => one.n === n && one.upload_id === id && one.page === page);
     const zoom = this.zoom.value;
     const needle = this.needle.value;
+    this.tries.value;
     if (this.document.value?.upload_id !== id) return;
     const turn = (this.turnNumber = (this.turnNumber ?? 0) + 1);
     const current = () => turn === this.turnNumber;
@@ -223,8 +250,10 @@ class Viewer extends HTMLElement {
     try {
       const found = await quoteBoxes(id, source);
       if (current()) this.drawBoxes(found);
-    } catch {
-      if (current()) this.marks.replaceChildren();
+    } catch (problem) {
+      if (!current()) return;
+      this.marks.replaceChildren();
+      if (mayPass(problem)) this.tryAgain();
     }
   }
 
@@ -233,11 +262,26 @@ class Viewer extends HTMLElement {
     this.marks = h("div", { class: "marks", "aria-hidden": "true" });
     this.layer = h("div", { class: "layer", dir: "auto" });
     // A picture of another kind of file does not exist: its passage is shown instead.
-    this.image = hasPictures(this.document.peek()) ? h("img", { alt: `Page ${page}` }) : null;
-    this.image?.addEventListener("load", () => this.figure.classList.add("loaded"));
-    this.figure = h("figure", {}, this.image, this.marks, this.layer);
-    this.stage.replaceChildren(this.figure);
+    const image = hasPictures(this.document.peek()) ? h("img", { alt: `Page ${page}` }) : null;
+    const figure = h("figure", {}, image, this.marks, this.layer);
+    // The picture may arrive, or be lost, when another page is shown.
+    image?.addEventListener("load", () => figure.classList.add("loaded"));
+    image?.addEventListener("error", () => this.onLostPicture(image, pagePath(id, page)));
+    this.image = image;
+    this.figure = figure;
+    this.stage.replaceChildren(figure);
     this.stage.scrollTo(0, 0);
+  }
+
+  /** Says why a picture did not arrive: the server may be too busy to draw pages. */
+  async onLostPicture(image, path) {
+    const problem = await get(path, { width: WIDTHS[0] }).then(
+      () => null,
+      (reason) => reason,
+    );
+    if (image !== this.image || !image.isConnected) return;
+    this.complain(failureNotice("The picture of this page", problem) ?? "");
+    if (!problem || mayPass(problem)) this.tryAgain();
   }
 
   drawBoxes({ boxes, width, height }) {
@@ -256,8 +300,9 @@ class Viewer extends HTMLElement {
     try {
       text = await pageText(id, page);
     } catch (problem) {
-      if (current()) this.stage.replaceChildren(h("p", { class: "empty" }, problem.message));
-      this.shownPage = null;
+      if (!current()) return;
+      this.complain(failureNotice("This page", problem));
+      if (mayPass(problem)) this.tryAgain();
       return;
     }
     if (!current()) return;
@@ -280,6 +325,7 @@ class Viewer extends HTMLElement {
   find(needle) {
     this.abort?.abort();
     this.hits.value = [];
+    this.failed.value = 0;
     this.needle.value = needle.trim();
     if (!needle.trim()) return;
     this.abort = new AbortController();
@@ -289,7 +335,11 @@ class Viewer extends HTMLElement {
       onHits: (hits) => (this.hits.value = hits),
       signal: this.abort.signal,
     });
-    this.searching.then(() => this.hits.peek().length && this.nextHit(0));
+    const { signal: aborted } = this.abort;
+    this.searching.then((failed) => {
+      if (!aborted.aborted) this.failed.value = failed;
+      if (this.hits.peek().length) this.nextHit(0);
+    });
   }
 
   nextHit(step) {
@@ -306,7 +356,8 @@ class Viewer extends HTMLElement {
   hitsSentence() {
     if (!this.needle.value) return "";
     const count = this.hits.value.reduce((sum, hit) => sum + hit.count, 0);
-    return count ? `${count} on ${counted(this.hits.value.length, "page")}` : "none";
+    const unread = this.failed.value ? `, ${counted(this.failed.value, "page")} not read` : "";
+    return `${count ? `${count} on ${counted(this.hits.value.length, "page")}` : "none"}${unread}`;
   }
 }
 

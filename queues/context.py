@@ -23,8 +23,10 @@ from typing import Any, Literal
 from redis import Redis
 
 from client.llm.deadline import Deadline, job_deadline
+from client.rq.origin import ATTEMPT_TRACEPARENT, JobOrigin, origin_of
 from client.rq.records import INTERNAL_FAILURE
 from errors import AppError, StoreUnavailable
+from observability.spans import Span
 from schemas import WAITING_FOR_STORE, Failure, Progress
 
 PROGRESS_SECONDS = 0.25
@@ -45,6 +47,7 @@ class JobContext(ABC):
         notes: the job's progress and failure, as plain data; RQ stores them as `meta`.
         enqueued_at: None when the record has no valid time.
         timeout_seconds: None for no limit.
+        trace_id: the trace in which the job runs; None without traces.
         result_ttl_seconds: how long the events are kept after the end of the job; the result is kept as long.
 
     """
@@ -56,6 +59,7 @@ class JobContext(ABC):
     enqueued_at: datetime | None = None
     timeout_seconds: float | None = None
     result_ttl_seconds: int = 0
+    trace_id: str | None = field(default=None, init=False)
     _stage: str = field(default="", init=False)
     _reported_at: float = field(default=0.0, init=False)
 
@@ -103,6 +107,21 @@ class JobContext(ABC):
         """Start the answer again: readers of the events discard the tokens so far."""
         self.write_event("started", {})
 
+    @property
+    def request_id(self) -> str | None:
+        """The id of the request that submitted the job; None if the record has none, or not a short, plain text."""
+        return self.origin.request_id
+
+    @property
+    def origin(self) -> JobOrigin:
+        """The request and the spans that the job comes from, as far as its record has them."""
+        return origin_of(self.notes)
+
+    def enter_span(self, span: Span) -> None:
+        """Keep the span of this attempt among the notes. It is stored with the next notes: no write for it alone."""
+        self.trace_id = span.trace_id
+        self.notes[ATTEMPT_TRACEPARENT] = span.traceparent
+
     def seconds_queued(self) -> float | None:
         """Return the seconds from enqueueing to now; None when unknown."""
         if self.enqueued_at is None:
@@ -142,7 +161,7 @@ class JobContext(ABC):
     def _describe(self, error: Exception) -> Failure:
         """Return the failure to show to users for an exception of the job function."""
         if isinstance(error, AppError):
-            return Failure(code=_error_code(error), detail=error.detail)
+            return Failure(code=error_code(type(error)), detail=error.detail)
         return INTERNAL_FAILURE
 
     def _note(self, **notes: Any) -> None:
@@ -190,6 +209,6 @@ def set_current_job(job: JobContext) -> Iterator[None]:
         _current.reset(token)
 
 
-def _error_code(error: AppError) -> str:
+def error_code(kind: type[AppError]) -> str:
     """Turn a class name into a code: NothingIndexed becomes nothing_indexed."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()

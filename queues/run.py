@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from client.rq.records import QUEUES
+from client.sql.database import Database
 from errors import SettingsError, StoreError, StoreInUse, UploadsUnavailable
 from queues import wiring
 from queues.jobs import building
@@ -18,6 +20,7 @@ from queues.ragworker.worker import RagWorker
 from queues.store_check import StoreCheck
 from queues.wiring import Services
 from settings import Settings
+from settings.addresses import split_list
 from settings.unencrypted import unencrypted_secrets
 from webhooks.relay import RelayThread, open_relay
 
@@ -28,29 +31,52 @@ AWAY_SECONDS = 2.0
 
 
 def run_worker(settings: Settings, *, url: str, patience_seconds: float = 0.0) -> None:
-    """Run a RagWorker on all queues until SIGTERM or Ctrl-C, which let running jobs finish.
+    """Run a RagWorker on WORKER_QUEUES until SIGTERM or Ctrl-C, which let running jobs finish.
 
     Jobs run in this process: no fork is needed (Windows has none), modules are imported once, and the embedded store
     stays open. Raises StoreInUse when another worker still owns that store after `patience_seconds`.
     """
+    queues = queues_of(settings)
     for warning in unencrypted_secrets(settings):
         log.warning(warning)
     wiring.preload(settings, langchain=False)
     services = _open_services(settings, patience_seconds)
     wiring.set_services(services)
-    relay = RelayThread(open_relay(settings.model_copy(update={"valkey_url": url})))
+    with_url = settings.model_copy(update={"valkey_url": url})
+    relay = RelayThread(open_relay(with_url))
     relay.start()
     try:
         connection = Redis.from_url(url)
-        worker = _make_worker(connection, settings)
+        worker = _make_worker(connection, settings, queues)
         with suppress(RedisError, UploadsUnavailable, StoreError):  # jobs wait for what is away, or say so
             wiring.establish_deployment(services, connection)
         _resume_build(services, connection)
-        with StoreCheck(services, connection):
+        with StoreCheck(services, connection), _showing_metrics(with_url):
             worker.work(logging_level=settings.log_level)
     finally:
         relay.stop()
         services.close()
+
+
+@contextmanager
+def _showing_metrics(settings: Settings) -> Iterator[None]:
+    """Show the metrics at METRICS_PORT, if it is set, while the block runs."""
+    if settings.metrics_port is None:
+        yield
+        return
+    from monitoring.collector import DeploymentMetrics  # imports prometheus-client
+    from monitoring.port import MetricsPort
+
+    database = Database(settings)
+    metrics = DeploymentMetrics(settings, database)
+    port = MetricsPort(settings, metrics)
+    port.start()
+    try:
+        yield
+    finally:
+        port.stop()
+        metrics.close()
+        database.close()
 
 
 def _resume_build(services: Services, connection: Redis) -> None:
@@ -89,13 +115,24 @@ def _open_services(settings: Settings, patience_seconds: float) -> Services:
         time.sleep(RETRY_SECONDS)
 
 
-def _make_worker(connection: Redis, settings: Settings) -> RagWorker:
+def queues_of(settings: Settings) -> list[str]:
+    """Return the queues that WORKER_QUEUES names, or all. Raises SettingsError for a name that is no queue."""
+    names = split_list(settings.worker_queues) or tuple(QUEUES.values())
+    if unknown := sorted(set(names) - set(QUEUES.values())):
+        raise SettingsError(
+            f"WORKER_QUEUES names {', '.join(unknown)}, which is no queue: "
+            f"set it to some of {', '.join(QUEUES.values())}"
+        )
+    return list(names)
+
+
+def _make_worker(connection: Redis, settings: Settings, queues: list[str]) -> RagWorker:
     """Make the worker once Valkey answers. Raises SettingsError when Valkey rejects the password."""
     announced = False
     while True:
         try:
             connection.ping()
-            return RagWorker(list(QUEUES.values()), connection=connection, settings=settings)
+            return RagWorker(queues, connection=connection, settings=settings)
         except AuthenticationError:
             raise SettingsError("Valkey rejected the password: check VALKEY_URL") from None
         except RedisError:

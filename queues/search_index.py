@@ -35,6 +35,8 @@ log = logging.getLogger("rq.worker")
 MAX_SWITCHES = 5
 # An old model that could not be asked is left alone for this long.
 REST_SECONDS = 60.0
+# Tokens of all passages where no model reads them: the best rows and sentences are quoted from whole pages.
+QUOTED_TOKENS = 20_000
 MakeQueryEmbedder = Callable[[Settings], QueryEmbedder | None]
 
 
@@ -142,7 +144,7 @@ class SearchIndex:
             self.terms,
             embedder=embedder,
             reranker=self._reranker,
-            context_tokens=self.settings.context_tokens,
+            context_tokens=QUOTED_TOKENS if settings.offline else settings.context_tokens,
             calibrated_cosine=version.model == LOCAL_MODEL,
             embedding_model=version.model,
             dimensions=version.dimensions,

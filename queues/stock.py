@@ -31,7 +31,7 @@ from client.rq.event_writer import EventWriter
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import ExecutionRef, JobTransitions, StockExecution
 from errors import JobCancelled, JobStopped, JobTimedOut, StoreUnavailable
-from observability import logs
+from observability import logs, tracing
 from queues.context import JobContext, NoJob, OnStoreOutage
 from queues.wiring import store_answers
 from schemas import WAITING_FOR_STORE, Failure, Progress
@@ -42,6 +42,8 @@ log = logging.getLogger("queues")
 RENEW_SECONDS = 0.5
 # How often a job asks whether the vector store is back.
 PROBE_SECONDS = 1.0
+# How long the fork of a job that has ended may take to send its spans.
+SPANS_SECONDS = 1.0
 # A job that waits for the vector store gives up so long before its time is up.
 LAST_ATTEMPT_SECONDS = 5.0
 # The worker name that RQ gives to a job that runs where it is enqueued, without a worker and without an execution.
@@ -82,7 +84,7 @@ class InlineJob(JobContext):
         """Put the job's id on every log line of the block, and log how the block ended: RQ's own line has no fields."""
         logs.configure_once(get_settings)
         started, outcome = time.monotonic(), "failed"
-        with logs.context(job_id=self.job_id, queue=self.queue):
+        with logs.context(job_id=self.job_id, queue=self.queue, request_id=self.request_id):
             try:
                 yield
                 outcome = "finished"
@@ -253,6 +255,8 @@ class StockJob(InlineJob):
             if not self._renew_lease():
                 log.warning("job %s: its result was dropped: another worker has the job", self.job_id)
                 pipeline.execute = _execute_nothing
+            if self._parent_pid is not None:
+                pipeline.execute = _sending_spans(pipeline.execute)
             if self._cancelled and status is JobStatus.FAILED:
                 status = JobStatus.STOPPED
             set_status(status, pipeline=pipeline)
@@ -267,6 +271,17 @@ def _ignoring_watch_error(execute: Callable[..., list[Any]]) -> Callable[..., li
             return execute(*args, **keywords)
         except WatchError:
             return []
+
+    return run
+
+
+def _sending_spans(execute: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """Send the spans of a job once its result is written: RQ ends the fork with os._exit, so a thread may not do it."""
+
+    def run(*args: Any, **keywords: Any) -> list[Any]:
+        replies = execute(*args, **keywords)
+        tracing.flush(SPANS_SECONDS)
+        return replies
 
     return run
 

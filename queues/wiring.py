@@ -14,9 +14,11 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from client.docling.converter import DoclingConverter, make_converter
 from client.files.store import FileStore, open_file_store
 from client.llm.chat import make_chat
 from client.llm.embeddings import make_embedder
+from client.llm.local_embeddings import check_installed
 from client.llm.threaded import ThreadedChat
 from client.qdrant.base import Collections
 from client.qdrant.bm25 import Bm25Encoder
@@ -26,6 +28,7 @@ from client.sql.conversations import ConversationRepository
 from client.sql.database import Database
 from client.sql.deployment import DeploymentRepository
 from client.sql.index_versions import IndexVersionRepository
+from client.sql.recognized_pages import RecognizedPageRepository
 from client.sql.uploads import UploadRepository
 from documents.deployment import establish, require_own_queue
 from errors import UploadsUnavailable
@@ -57,9 +60,11 @@ class Services:
     bm25: Bm25Encoder
     deployment: DeploymentRepository
     uploads: UploadRepository
+    recognized: RecognizedPageRepository
     conversations: ConversationRepository
     files: FileStore
     limits: ExtractionLimits
+    converter: DoclingConverter | None
 
     @property
     def store(self) -> VectorStore:
@@ -107,6 +112,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
         bm25=bm25,
         deployment=DeploymentRepository(database),
         uploads=uploads,
+        recognized=RecognizedPageRepository(database),
         conversations=ConversationRepository(database),
         files=open_file_store(settings),
         limits=ExtractionLimits(
@@ -116,6 +122,7 @@ def open_services(settings: Settings, *, owner: bool = False, folder: Path | Non
             cpu_seconds=settings.extract_seconds,
             ocr_languages=settings.ocr_languages,
         ),
+        converter=make_converter(settings),
     )
 
 
@@ -200,7 +207,7 @@ def preload(settings: Settings, *, langchain: bool = True) -> None:
     """Import the modules that jobs with these settings need, so that no job pays for the import.
 
     Without `langchain` the first indexing and the first follow-up question import it, which takes 0.8 s of CPU once and
-    39 MB from then on. Where each job runs in a fork, each would pay.
+    39 MB from then on. Where each job runs in a fork, each would pay. Raises SettingsError when a package is missing.
     """
     names = [
         "queues.worker",
@@ -212,6 +219,7 @@ def preload(settings: Settings, *, langchain: bool = True) -> None:
         names += ["client.llm.completions", "client.llm.query_embeddings"]
         names += ["langchain_openai"] if langchain else []
     if settings.dense_model == LOCAL_MODEL:
+        check_installed()
         names += ["onnxruntime", "tokenizers"]
     for name in names:
         import_module(name)

@@ -19,6 +19,7 @@ from schemas.documents import PageWarning as PageWarning
 from schemas.documents import Place as Place
 from schemas.documents import Removed as Removed
 from schemas.documents import TableLine as TableLine
+from schemas.documents import TextMark as TextMark
 from schemas.documents import Upload as Upload
 from schemas.documents import UploadStatus as UploadStatus
 from schemas.documents import UploadTask as UploadTask
@@ -29,6 +30,7 @@ MAX_K = 50
 DEFAULT_K = 6
 MAX_ANSWER_TOKENS = 32_768
 MAX_INSTRUCTIONS_CHARS = 8_000
+MAX_TASK_CHARS = 32_000
 MAX_HISTORY = 6
 
 
@@ -108,7 +110,18 @@ class Turn(Frozen):
 
 # Fields of a query that not every running worker knows during an upgrade.
 _LATER_FIELDS = (
-    *("history", "previous_job_id", "instructions", "request", "only", "store_ids", "filters", "ranker", "passages"),
+    *(
+        "history",
+        "previous_job_id",
+        "instructions",
+        "request",
+        "only",
+        "store_ids",
+        "filters",
+        "ranker",
+        "passages",
+        "task",
+    ),
 )
 
 
@@ -123,7 +136,8 @@ class Query(Frozen):
 
     `store_ids`: search the documents of these vector stores, and the uploads that are named; `filters` choose among the
     documents by their attributes, as schemas.attribute_filters checks them. `ranker` "none" leaves the endpoint of
-    RERANK_URL out. `passages`: the answer lists what was found.
+    RERANK_URL out. `passages`: the answer lists what was found. `task`: what a chat program wants of the model for its
+    own screen, in place of an answer.
     """
 
     query: QuestionText
@@ -149,6 +163,7 @@ class Query(Frozen):
     filters: dict[str, Any] | None = None
     ranker: Literal["none"] | None = None
     passages: bool = False
+    task: str | None = Field(None, max_length=MAX_TASK_CHARS)
 
     def payload(self) -> dict[str, Any]:
         """Return the query as a job carries it. Workers of the release before refuse fields that they do not know."""
@@ -218,12 +233,17 @@ class Source(Frozen):
     upload_id: str
     name: str = Field(description="Name of the document.")
     page: int = Field(description="Page of the document, counted from 1.")
-    page_label: str = Field(description="Number printed on the page, such as iv.")
+    page_label: str = Field(
+        description="Number printed on the page, such as iv; in files without pages, section and lines, sheet or slide."
+    )
     quote: str = Field(description="Exact text of the page.")
     score: float = Field(description="How well the passage fits the question, 0 to 1.")
     start: int = Field(0, description="Where the quote begins in the text of the page, in characters.")
     end: int = Field(0, description="Where the quote ends in the text of the page, in characters.")
-    section: str = Field("", description="Heading above the passage.")
+    section: str = Field("", description="Heading above the quote.")
+    lines: tuple[int, int] | None = Field(
+        None, description="In a text or Markdown file, the first and the last line of the quote, counted from 1."
+    )
     highlight: tuple[int, int] | None = Field(
         None, description="Where the sentence that fits the question best begins and ends in `quote`, if it is a part."
     )

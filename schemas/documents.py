@@ -124,8 +124,11 @@ class Page(Frozen):
 
     `headings` are the offsets of the headings in the text, from files that mark them; None where the layout of the page
     has to tell. `tables` are in the order of the text. `warning` says for programs why text of the page is missing,
-    such as `unreadable_text`. `words` are the places of words that were read by OCR, packed by rag/text/word_boxes.py.
-    `begins`: a file inside the file begins here.
+    such as `unreadable_text`. `words` are the places of words that were read by OCR, packed by rag/text/word_boxes.py,
+    on a picture of `size`: width and height in points; None for a page without a picture. `recognized`: to read the
+    page once more takes OCR. `begins`: a file inside the file begins here. `lines` are offsets of the text in ascending
+    order, each with the first and the last line of the file from there on; the last is 0 where each line feed of the
+    text is one of the file. Empty for a file without lines.
     """
 
     number: int
@@ -135,7 +138,22 @@ class Page(Frozen):
     tables: tuple[PageTable, ...] = ()
     warning: str = ""
     words: bytes = b""
+    size: tuple[float, float] | None = None
+    recognized: bool = False
     begins: bool = False
+    lines: tuple[tuple[int, int, int], ...] = ()
+
+
+class TextMark(Frozen):
+    """From `at` of the page's text on, up to the next mark: the section, and the lines of the file.
+
+    `line` is 0 in a file without lines. `last_line` is 0 where each line feed of the text is one of the file.
+    """
+
+    at: int
+    section: str = ""
+    line: int = 0
+    last_line: int = 0
 
 
 class Place(Frozen):
@@ -154,8 +172,10 @@ class Chunk(Frozen):
     """A piece of one page: `text` is the page's text from `start` to `end`, in characters.
 
     If the chunk has lines of tables, `places` say for all of its text where it stands on the page. `section` is the
-    heading above the chunk. Two fields serve indexing and are not stored: `page_text`, the whole page, on the page's
-    first chunk; `opening`, the document's first pages, on the document's first chunk.
+    heading above the chunk; a chunk with several sections, or of a file with lines, has `marks`. `page_title` has the
+    first lines of the page, where a title may stand; it is empty where the file marks its headings. Two fields serve
+    indexing and are not stored: `page_text`, the whole page, on the page's first chunk; `opening`, the document's first
+    pages, on the document's first chunk.
     """
 
     id: str
@@ -169,6 +189,8 @@ class Chunk(Frozen):
     end: int
     text: str
     section: str = ""
+    page_title: str = Field("", exclude_if=lambda title: not title)
     places: tuple[Place, ...] = Field((), exclude_if=lambda places: not places)
+    marks: tuple[TextMark, ...] = Field((), exclude_if=lambda marks: not marks)
     page_text: str = Field("", exclude=True)
     opening: str = Field("", exclude=True)

@@ -49,6 +49,15 @@ def check_http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def check_public_url(url: str) -> str:
+    """Check the public address of this server and return it without trailing slashes."""
+    url = check_http_url(url)
+    parts = split_url(url)
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("must be an address such as https://rag.example/path, without user, ? and #")
+    return url
+
+
 def check_qdrant_urls(urls: str) -> str:
     """Check the URLs of the nodes of a Qdrant server, separated by commas; return them each with its port.
 

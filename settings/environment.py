@@ -74,7 +74,7 @@ def _destinations(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "FILE_STORE_URL", settings.aws_endpoint_url or S3_URL
     for url in settings.qdrant_urls:
         yield "QDRANT_URL", url
-    for name in ("rerank_url", "jwt_jwks_url"):
+    for name in ("rerank_url", "document_converter_url", "jwt_jwks_url", "otel_exporter_otlp_endpoint"):
         if url := getattr(settings, name):
             yield name.upper(), url
 

@@ -6,15 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from settings.addresses import (
@@ -28,8 +20,10 @@ from settings.addresses import (
     split_list,
 )
 from settings.edge import EdgeSettings
+from settings.metrics import MetricsSettings
 from settings.qdrant import QdrantSettings
 from settings.sources import EnvFileSource, EnvironmentSource
+from settings.telemetry import TelemetrySettings
 from settings.values import ROOT, check_ca_file, check_header_value, check_signing_secret, make_absolute
 
 DEFAULT_VALKEY_URL = "redis://127.0.0.1:6379"
@@ -37,7 +31,7 @@ LEXICAL_MODEL = "bm25"
 LOCAL_MODEL = "local"
 
 
-class Settings(EdgeSettings, QdrantSettings):
+class Settings(EdgeSettings, MetricsSettings, QdrantSettings, TelemetrySettings):
     """The settings of a process, immutable once read.
 
     An environment variable wins over the `.env` file beside main.py. An empty value means the default, so
@@ -195,29 +189,29 @@ class Settings(EdgeSettings, QdrantSettings):
     max_pages: int = Field(5_000, ge=1, description="Maximum pages of one document.")
     max_text_mb: int = Field(50, ge=1, le=1_024, description="Maximum extracted text of one document, in MiB of UTF-8.")
     extract_memory_mb: int = Field(
-        512,
-        ge=64,
-        le=1_048_576,
-        description="Maximum memory for extracting the text of one file, in MiB, on top of the reader program itself.",
+        512, ge=64, le=1_048_576, description="Maximum memory for reading one file, in MiB, beside the reader itself."
     )
     extract_seconds: int = Field(
         10,
         ge=1,
         le=86_400,
         description="CPU seconds for extracting the text of one file. Each page that was read adds 0.1 s, up to twice "
-        "the value. The extraction ends after 2.5 times the value by the clock.",
+        "the value. A reader that gets no CPU ends after 2.5 times the value.",
     )
     page_cache_mb: int = Field(
-        256,
-        ge=1,
-        le=1_048_576,
-        description="Maximum size of the pictures and texts of pages kept in DATA_DIR for viewing, in MiB.",
+        256, ge=1, le=1_048_576, description="Maximum size of what is kept of viewed pages in DATA_DIR, in MiB."
     )
     ocr_languages: str = Field(
         "eng",
         pattern=r"^[A-Za-z_]+(\+[A-Za-z_]+)*$",
         description="Languages of scans and images, in tesseract's names: eng+deu. Their packs, such as Debian's "
         "tesseract-ocr-deu, must be installed; of several scripts the page's own is chosen. Each language takes time.",
+    )
+    document_converter_url: Annotated[str, AfterValidator(check_http_url)] | None = Field(
+        None, description="URL of a docling-serve, for what is not readable here (docs/uploads.md). Empty: none."
+    )
+    document_converter_api_key: Annotated[SecretStr, AfterValidator(check_header_value)] | None = Field(
+        None, description="API key of the docling-serve. Empty: no key is sent."
     )
     ingestion_timeout_seconds: int = Field(
         3_600, ge=1, le=86_400, description="Maximum run time of a job that indexes a file, in seconds."
@@ -239,6 +233,11 @@ class Settings(EdgeSettings, QdrantSettings):
     )
     worker_concurrency: int = Field(
         32, ge=1, le=1000, description="Jobs that one worker process runs at the same time."
+    )
+    worker_queues: str = Field(
+        "",
+        description="Queues that `main.py worker` serves, separated by commas: rag_queries, rag_documents, "
+        "rag_webhooks. Empty: all. Every queue needs a worker.",
     )
     heartbeat_file: Annotated[Path, AfterValidator(make_absolute)] | None = Field(
         None,

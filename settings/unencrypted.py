@@ -31,10 +31,14 @@ def _unencrypted(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
         *(("QDRANT_URL", url, settings.qdrant_api_key) for url in settings.qdrant_urls),
         ("OPENAI_BASE_URL", settings.openai_base_url, settings.openai_api_key),
         ("RERANK_URL", settings.rerank_url, settings.rerank_api_key),
+        ("DOCUMENT_CONVERTER_URL", settings.document_converter_url, settings.document_converter_api_key),
     ):
         parts = urlsplit(url or "")
         if parts.scheme == "http":
             yield variable, f"documents{' and the key' if key else ''}", parts.hostname or "", "https"
+    collector = urlsplit(settings.otel_exporter_otlp_endpoint or "")
+    if collector.scheme == "http" and settings.otel_exporter_otlp_headers is not None:
+        yield "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", collector.hostname or "", "https"
 
 
 def _is_private(host: str) -> bool:

@@ -21,7 +21,7 @@ from api.uvicorn_protocol import uvicorn_options
 from client.valkey import embedded as embedded_valkey
 from server import create_app
 from settings import Settings, load_settings
-from tests.support import acl, processes, real_qdrant
+from tests.support import acl, forkserver, processes, real_qdrant
 from tests.support.openai_stub import OpenAIStub, openai_stub, serving
 from tests.support.pdfs import write_pdf
 from tests.support.processes import environment, free_port, processes_of, wait_until
@@ -50,7 +50,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def _nothing_is_left_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail when a process outlives the tests that started it, as its folder, command or environment tells."""
     folder = str(tmp_path_factory.getbasetemp())
+    forkserver.prepare(environment(TESTS_FOLDER=folder))  # marks the forks, too
     yield
+    forkserver.stop()
     wait_until(lambda: not processes_of(folder), seconds=10, what=lambda: f"the end of {processes_of(folder)}")
 
 
@@ -81,6 +83,8 @@ def valkey_url(valkey: Redis, valkey_server: ValkeyServer) -> Iterator[str]:
     assert not acl.denied(valkey)
 
 
+# For clients of the tests' own servers: each load of the machine's certificates takes 25 ms of CPU.
+TLS = httpx.create_ssl_context()
 # Nobody listens there.
 NO_VALKEY = "redis://127.0.0.1:1"
 
@@ -125,7 +129,7 @@ def api(settings: Settings) -> Iterator[httpx.Client]:
     """A client of the API, which serves over a real socket."""
     with (
         serving(create_app(settings), **uvicorn_options(settings)) as url,
-        httpx.Client(base_url=url, timeout=10) as client,
+        httpx.Client(base_url=url, timeout=10, verify=TLS) as client,
     ):
         yield client
 

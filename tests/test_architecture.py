@@ -20,16 +20,17 @@ FLOORS: dict[str, list[set[str]]] = {
         {"rag"},
         {"client"},
         {"auth", "documents", "webhooks"},
+        {"monitoring"},
         {"queues", "api"},
         {"server", "cli"},
         {"main", "index"},
     ],
     "rag": [{"text"}, {"ingest"}, {"search"}, {"citations"}, {"answer"}, {"eval"}],
-    "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client"}],
+    "client": [{"files", "sql"}, {"valkey"}, {"rq", "qdrant", "llm"}, {"rq_client", "docling"}],
     "queues": [
         {"search_index", "health", "context"},
         {"wiring"},
-        {"jobs"},
+        {"jobs", "measuring"},
         {"stock", "ragworker"},
         {"worker", "store_check"},
         {"run", "preload"},
@@ -39,6 +40,7 @@ FLOORS: dict[str, list[set[str]]] = {
         {"problems"},
         {"middleware"},
         {"uvicorn_protocol", "dependencies", "callbacks", "question_settings", "plain_requests", "multipart_forms"},
+        {"citation_links"},
         {"upload_limits", "questions", "collections", "downloads"},
         {"upload_options"},
         {"routes"},
@@ -50,9 +52,11 @@ FLOORS: dict[str, list[set[str]]] = {
 # Arrows that the floors allow and the design forbids.
 FORBIDDEN = {("api", "rag"), ("server", "queues"), ("server", "rag")}
 SERVICES = {"fastapi", "starlette", "rq", "redis", "qdrant_client", "qdrant_edge", "langchain_qdrant", "openai"}
-SERVICES |= {"langchain_openai"}
+SERVICES |= {"langchain_openai", "prometheus_client"}
 HOUSE = {name for floor in FLOORS[""] for name in floor}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in HOUSE)
+# A program of its own, which users install without the rest.
+RAGQ_FILES = sorted((ROOT / "ragq").rglob("*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -137,8 +141,13 @@ def test_no_forbidden_arrow() -> None:
     assert [f"{name_of(path)} → {target}" for path, target in arrows if (part(path), target) in FORBIDDEN] == []
 
 
+def test_ragq_and_the_service_do_not_import_each_other() -> None:
+    assert [path for path in RAGQ_FILES if packages_imported(path) & HOUSE] == []
+    assert [path for path in FILES if "ragq" in packages_imported(path)] == []
+
+
 def test_every_folder_says_what_belongs_there() -> None:
-    folders = {parent for path in FILES for parent in path.parents if ROOT in parent.parents}
+    folders = {parent for path in [*FILES, *RAGQ_FILES] for parent in path.parents if ROOT in parent.parents}
     silent = [folder for folder in folders if not ast.get_docstring(tree_of(folder / "__init__.py"))]
     assert silent == []
 
@@ -191,6 +200,7 @@ for name in sys.argv[1:]:
 
 def test_nothing_connects_at_import() -> None:
     names = [name for name in MODULES if "migrations" not in name]  # alembic imports those, for a database it has open
+    names += [name_of(path) for path in RAGQ_FILES if path.name != "__main__.py"]
     done = subprocess.run(
         [PYTHON, "-W", "ignore", "-c", IMPORTS_ALONE, *names],
         cwd=ROOT,

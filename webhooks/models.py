@@ -187,7 +187,7 @@ def _outcome(job: JobView) -> dict[str, Any]:
         answer = Answer.model_validate(job.result)
     except ValidationError:  # another program's job: the receiver can read /result
         return {"result": None, "sources": [], "links": []}
-    return {"result": answer.text, **answer.model_dump(mode="json", include={"sources", "links"})}
+    return {"result": answer.text, **answer.model_dump(mode="json", include={"sources", "links"}, exclude_none=True)}
 
 
 def stable_id(*parts: str) -> str:

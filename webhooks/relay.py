@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError as ValkeyConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as ValkeyTimeoutError
 
+from client.rq.origin import JobOrigin
 from client.rq.outbox import OutboxEntry, read_outbox_entry
 from client.rq.records import add_reads, read_replies
 from client.valkey import keys
@@ -111,9 +112,10 @@ class OutboxRelay:
             return 0
         now = self._clock()
         deliveries: list[Delivery] = []
+        origin = self._origin(entry.job_id)
         for message in (Message.of(job, entry.metadata), Message.of_response(job)):
             if message is not None and (made := self._deliveries(entry, message, now)):
-                self.store.add_deliveries(made, now=now, message=message)
+                self.store.add_deliveries(made, now=now, message=message, origin=origin)
                 deliveries += made
         # Deleted last: if this process dies before, the next sweep finds the entry again.
         self._drop_entry(entry.job_id)
@@ -159,6 +161,11 @@ class OutboxRelay:
             job_id=job_id, kind="chat", status=JobStatus.FAILED, created_at=utc_time(self._clock()), failure=expired
         )
 
+    def _origin(self, job_id: str) -> JobOrigin:
+        """Return the origin of the deliveries of a job: its request, and its own last attempt as their parent."""
+        origin = self.store.origin_of(job_id)
+        return JobOrigin(origin.request_id, origin.attempt_traceparent or origin.traceparent)
+
     def _requeue_lost(self) -> int:
         """Requeue late attempts whose RQ job is lost or was never moved from the schedule; return their number."""
         now = self._clock()
@@ -178,7 +185,8 @@ class OutboxRelay:
         if not self._is_job_lost(job_id, now - (delivery.next_attempt_at or utc_time(0)).timestamp()):
             return False
         requeued = delivery.model_copy(update={"seq": delivery.seq + 1, "next_attempt_at": utc_time(now)})
-        return self.store.save_delivery(requeued, expected=delivery.seq, now=now, remove_job=job_id)
+        origin = self.store.origin_of(job_id)
+        return self.store.save_delivery(requeued, expected=delivery.seq, now=now, remove_job=job_id, origin=origin)
 
     def _is_job_lost(self, job_id: str, late_seconds: float) -> bool:
         """Return True if the RQ job of an attempt that is `late_seconds` late will not make the attempt any more."""

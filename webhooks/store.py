@@ -20,6 +20,7 @@ from redis.retry import Retry
 
 from client.rq.fair_queue import LUA_CONSTANTS, record_fields
 from client.rq.new_job import NewJob
+from client.rq.origin import NO_ORIGIN, JobOrigin, present_origin, read_origin
 from client.rq.outbox import Callback, write_outbox_entry
 from client.rq.records import FUNCTIONS, QUEUES
 from client.valkey import keys
@@ -127,10 +128,17 @@ class WebhookStore:
         with translated_errors():
             return cast("bytes | None", self.valkey.get(keys.webhook_message(delivery.message_id)))
 
-    def add_deliveries(self, deliveries: Sequence[Delivery], *, now: float, message: Message | None = None) -> None:
+    def add_deliveries(
+        self,
+        deliveries: Sequence[Delivery],
+        *,
+        now: float,
+        message: Message | None = None,
+        origin: JobOrigin = NO_ORIGIN,
+    ) -> None:
         """Put new deliveries on the queue, and keep the body of their event. Skips deliveries that exist already.
 
-        Raises RedisError.
+        `origin`: of the jobs that deliver. Raises RedisError.
         """
 
         def fill(pipeline: Pipeline) -> None:
@@ -138,7 +146,8 @@ class WebhookStore:
                 key = keys.webhook_message(message.message_id)
                 pipeline.set(key, message.body, nx=True, ex=self._ttl_seconds)
             for delivery in deliveries:
-                SAVE_DELIVERY.add_to(pipeline, *self._save_arguments(delivery, expected="", now=now, due=now))
+                arguments = self._save_arguments(delivery, expected="", now=now, due=now, origin=origin)
+                SAVE_DELIVERY.add_to(pipeline, *arguments)
                 self._add_to_logs(pipeline, delivery, now=now)
 
         SAVE_DELIVERY.transaction(self.valkey, fill)
@@ -154,14 +163,22 @@ class WebhookStore:
             pipeline.zremrangebyrank(key, 0, -MAX_LOGGED - 1)
             pipeline.expire(key, self._ttl_seconds)
 
-    def save_delivery(self, delivery: Delivery, *, expected: int, now: float, remove_job: str = "") -> bool:
+    def save_delivery(
+        self, delivery: Delivery, *, expected: int, now: float, remove_job: str = "", origin: JobOrigin | None = None
+    ) -> bool:
         """Write a delivery and enqueue its next attempt, if any. Returns False if another process wrote it meanwhile.
 
-        `expected`: the `seq` that the delivery was read with. `remove_job`: an RQ job that must not run.
+        `expected`: the `seq` that the delivery was read with. `remove_job`: an RQ job that must not run. `origin`: of
+        the job that makes the next attempt; by default this request.
         """
         due = None if delivery.next_attempt_at is None else delivery.next_attempt_at.timestamp()
         script_keys, arguments = self._save_arguments(
-            delivery, expected=str(expected), now=now, due=due, remove_job=remove_job
+            delivery,
+            expected=str(expected),
+            now=now,
+            due=due,
+            origin=present_origin() if origin is None else origin,
+            remove_job=remove_job,
         )
         with translated_errors():
             return bool(SAVE_DELIVERY.call(self.valkey, script_keys, arguments))
@@ -198,10 +215,17 @@ class WebhookStore:
             return bool(_SAVE_ENDPOINT.call(self.valkey, script_keys, arguments))
 
     def _save_arguments(
-        self, delivery: Delivery, *, expected: str, now: float, due: float | None, remove_job: str = ""
+        self,
+        delivery: Delivery,
+        *,
+        expected: str,
+        now: float,
+        due: float | None,
+        origin: JobOrigin,
+        remove_job: str = "",
     ) -> tuple[list[str], list[Any]]:
         """Return the keys and the arguments of SAVE_DELIVERY."""
-        job = self._job(delivery)
+        job = self._job(delivery, origin)
         script_keys = [
             keys.delivery(delivery.delivery_id),
             keys.DELIVERIES_DUE,
@@ -222,7 +246,12 @@ class WebhookStore:
         ]
         return script_keys, arguments
 
-    def _job(self, delivery: Delivery) -> NewJob:
+    def origin_of(self, job_id: str) -> JobOrigin:
+        """Return where a job comes from; an empty origin if its record is gone. Raises QueueUnavailable."""
+        with translated_errors():
+            return read_origin(cast("bytes | None", self.valkey.hget(keys.job(job_id), "meta")))
+
+    def _job(self, delivery: Delivery, origin: JobOrigin) -> NewJob:
         task = DeliveryTask(delivery_id=delivery.delivery_id, seq=delivery.seq)
         return NewJob(
             id=delivery_job_id(delivery.delivery_id, delivery.seq),
@@ -233,6 +262,7 @@ class WebhookStore:
             timeout_seconds=JOB_TIMEOUT_SECONDS,
             ttl_seconds=JOB_RESULT_SECONDS,
             is_enqueued=False,  # until its time has come
+            origin=origin,
         )
 
 

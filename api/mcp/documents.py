@@ -11,9 +11,10 @@ from typing import Final
 
 from pydantic import BaseModel, Field
 
+from api.citation_links import title_of
 from api.mcp.asking import look_up, question_of
 from api.mcp.calls import Call
-from api.mcp.results import PageView, file_url, page_uri, title_of
+from api.mcp.results import PageView, file_url, page_uri
 from client.rq.ids import new_id
 from documents.incoming import clean_name
 from errors import InvalidRequest, PayloadTooLarge, UploadNotFound

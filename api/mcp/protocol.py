@@ -45,6 +45,9 @@ INSTRUCTIONS: Final = (
     "and answers. Use `search` and `fetch` to read passages and pages yourself. Quote sources with their page."
 )
 MAX_RESOURCES: Final = 100
+# More arguments than any tool has. How many problems of its arguments a call is told.
+MAX_ARGUMENTS: Final = 50
+MAX_PROBLEMS: Final = 5
 Context = ServerRequestContext[Any, Any]
 ParamsT = TypeVar("ParamsT")
 ResultT = TypeVar("ResultT")
@@ -116,9 +119,14 @@ async def _call_tool(call: Call, params: CallToolRequestParams) -> CallToolResul
         raise MCPError(INVALID_PARAMS, f"there is no such tool: use one of {', '.join(TOOLS)}")
     try:
         call.require_scope(*entry.scopes)
-        return await entry.run(call, entry.arguments.model_validate(params.arguments or {}))
+        arguments = params.arguments or {}
+        if len(arguments) > MAX_ARGUMENTS:
+            return failed(f"a call has at most {MAX_ARGUMENTS} arguments")
+        return await entry.run(call, entry.arguments.model_validate(arguments))
     except ValidationError as error:
-        return failed("; ".join(_sentence(problem) for problem in error.errors()))
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        more = f"; and {counted(len(problems) - MAX_PROBLEMS, 'more problem')}" if len(problems) > MAX_PROBLEMS else ""
+        return failed("; ".join(map(_sentence, problems[:MAX_PROBLEMS])) + more)
     except AppError as error:
         return failed(error.detail)
 
@@ -126,7 +134,7 @@ async def _call_tool(call: Call, params: CallToolRequestParams) -> CallToolResul
 def _sentence(problem: Any) -> str:
     """Return what is wrong with an argument, without its value."""
     place = ".".join(str(part) for part in problem["loc"] if isinstance(part, int) or str(part).isidentifier())
-    return f"{place[:60]}: {problem['msg']}"
+    return f"{place[:60] or 'an argument'}: {problem['msg']}"
 
 
 async def _list_resources(call: Call, params: PaginatedRequestParams | None) -> ListResourcesResult:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mcp_types import CallToolResult, ContentBlock, ResourceLink, TextContent
 from pydantic import BaseModel, Field
 
+from api.citation_links import title_of
 from api.mcp.calls import Call
 from api.middleware.auth import public_url
 from schemas import Answer, JobStatus, JobView, Source
@@ -23,7 +24,7 @@ class SourceView(BaseModel):
     document: str
     upload_id: str
     page: int
-    page_label: str = Field(description="Number printed on the page.")
+    page_label: str = Field(description="Number printed on the page, or the section and lines of a text file.")
     quote: str = Field(description="Exact text of the page.")
     score: float
 
@@ -76,11 +77,6 @@ def page_uri(upload_id: str, page: int) -> str:
 def file_url(call: Call, upload_id: str, page: int) -> str:
     """Return where the file of a document can be downloaded, with a key."""
     return public_url(call.request.scope, f"/uploads/{upload_id}/file#page={page}")
-
-
-def title_of(source: Source) -> str:
-    """Return how a page is called."""
-    return f"{source.name}, page {source.page_label or source.page}"
 
 
 def structured(view: BaseModel, text: str | None = None, *, links: list[ContentBlock] | None = None) -> CallToolResult:

@@ -35,7 +35,9 @@ PUBLIC: Final = frozenset(
 MCP_PATH: Final = "/mcp"
 # Where clients of /mcp read who issues its tokens (RFC 9728).
 MCP_METADATA_PATH: Final = "/.well-known/oauth-protected-resource/mcp"
-PUBLIC_FOLDERS: Final = (f"{STATIC_PATH}/", PUBLIC_PATH)
+# Pages that answers cite. Signed links lead there, and the signature takes the place of a key.
+CITED_PATH: Final = "/cited/"
+PUBLIC_FOLDERS: Final = (f"{STATIC_PATH}/", PUBLIC_PATH, CITED_PATH)
 # The cookie of a session.
 SESSION_COOKIE: Final = "rag_session"
 ANONYMOUS: Final = Caller()

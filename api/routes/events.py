@@ -54,7 +54,13 @@ EVENT_SCHEMA = {
                         "type": "object",
                         "properties": {"passages": {"type": "array", "items": {"type": "object"}}},
                     },
-                    {"title": "token", "type": "object", "properties": {"text": {"type": "string"}}},
+                    {
+                        "title": "token",
+                        "description": "`checked`: the piece with only those marks that sources support so far; "
+                        "left out where it is the same. The check of the whole answer may decide otherwise.",
+                        "type": "object",
+                        "properties": {"text": {"type": "string"}, "checked": {"type": "string"}},
+                    },
                     {
                         "title": "sources",
                         "type": "object",

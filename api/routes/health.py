@@ -15,17 +15,11 @@ from api.problems import openapi_problems, problem_response
 from api.routes.index_versions import IndexView, index_view
 from client.files import data_dir
 from client.qdrant.health import Condition, vector_store_condition, warning_about
-from client.rq.status import QueueState
+from client.rq.status import REQUIRED_QUEUE, warnings_about
 from documents.index_builds import IndexBuilds, IndexState
 from errors import QueueUnavailable, UploadsUnavailable
-from observability import commands
-from observability.wording import counted
-from settings import Settings
 
 router = APIRouter(tags=["health"])
-
-# The queue of questions always needs a worker. The other queues need none before their first job.
-REQUIRED_QUEUE = "rag_queries"
 
 
 class Greeting(BaseModel):
@@ -114,14 +108,10 @@ async def ready(queue: JobQueueDep, settings: SettingsDep, builds: IndexBuildsDe
     workers: Literal["ready", "none", "suspended"] = "suspended" if valkey.suspended else "none"
     if not valkey.suspended and any(state.workers for state in states if state.name == REQUIRED_QUEUE):
         workers = "ready"
-    warnings = [*valkey.warnings, *_warnings(states, store, away_since, settings)]
-    if valkey.suspended:
-        warnings.append("`rq suspend` keeps the workers from taking jobs: run `rq resume` with the URL of Valkey")
-    if incomplete:
-        warnings.append(
-            f"the vector store holds fewer chunks of {counted(incomplete, 'upload')} than were indexed, and answers "
-            f"leave the rest out: run `{commands.script('main.py')} audit`, which indexes the uploads again"
-        )
+    warnings = warnings_about(valkey, states, incomplete=incomplete)
+    since = f" since {away_since.isoformat(timespec='seconds')}" if away_since else ""
+    if about_store := warning_about(store, settings, since=since):
+        warnings.append(about_store)
     if low_space:
         warnings.append(low_space)
     if index is not None and index.building is not None and index.building.error is not None:
@@ -141,17 +131,3 @@ async def _index_state(builds: IndexBuilds) -> IndexState | None:
         return await builds.state()
     except UploadsUnavailable:
         return None
-
-
-def _warnings(
-    states: list[QueueState], condition: Condition, away_since: datetime | None, settings: Settings
-) -> list[str]:
-    warnings = [
-        f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
-        for state in states
-        if not state.workers and (state.waiting or state.name == REQUIRED_QUEUE)
-    ]
-    since = f" since {away_since.isoformat(timespec='seconds')}" if away_since else ""
-    if about_store := warning_about(condition, settings, since=since):
-        warnings.append(about_store)
-    return warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -37,11 +38,21 @@ class IndexBuildView(IndexVersionView):
     error: str | None = None
 
 
+class EarlierIndexView(IndexVersionView):
+    """A version of the index that is searched no more."""
+
+    status: Literal["kept", "removing"] = Field(
+        description="`kept`: a change back to its model takes it up again. `removing`: a worker removes it."
+    )
+    since: datetime = Field(description="Since when it is in this state.")
+
+
 class IndexView(BaseModel):
-    """The version of the index that answers questions, and the one that is to take its place."""
+    """The version of the index that answers questions, the one that is to take its place, and earlier ones."""
 
     searched: IndexVersionView | None = None
     building: IndexBuildView | None = None
+    earlier: list[EarlierIndexView] = Field(default_factory=list, description="Versions that were searched before.")
 
 
 class ReindexAccepted(BaseModel):
@@ -87,11 +98,13 @@ def version_view(version: IndexVersion) -> IndexVersionView:
 def index_view(state: IndexState) -> IndexView:
     """Return the state of the index as clients see it."""
     searched = None if state.searched is None else version_view(state.searched)
+    earlier = [_earlier_view(version) for version in state.earlier]
     building, progress = state.building, state.progress
     if building is None or progress is None:
-        return IndexView(searched=searched)
+        return IndexView(searched=searched, earlier=earlier)
     return IndexView(
         searched=searched,
+        earlier=earlier,
         building=IndexBuildView(
             **version_view(building).model_dump(),
             status="failed" if building.state is VersionState.FAILED else "building",
@@ -100,3 +113,8 @@ def index_view(state: IndexState) -> IndexView:
             error=building.error,
         ),
     )
+
+
+def _earlier_view(version: IndexVersion) -> EarlierIndexView:
+    status: Literal["kept", "removing"] = "removing" if version.state is VersionState.REMOVING else "kept"
+    return EarlierIndexView(**version_view(version).model_dump(), status=status, since=version.changed_at)

@@ -270,14 +270,15 @@ def _listed(
             kind=job.kind,
             status=job.status,
             created_at=job.created_at,
-            query=_shown_query(payload) if job.kind == "chat" else None,
+            query=shown_query(payload) if job.kind == "chat" else None,
             name=names.get(str(payload.get("upload_id"))) if job.kind == "document" else None,
         )
         for job, payload in zip(jobs, payloads, strict=True)
     ]
 
 
-def _shown_query(payload: dict[str, object]) -> str | None:
+def shown_query(payload: dict[str, object]) -> str | None:
+    """Return the question of a job's payload, cut; None if it has none."""
     query = payload.get("query")
     return query[:MAX_LISTED_QUERY_CHARS] if isinstance(query, str) else None
 

@@ -1,18 +1,18 @@
-"""GET /settings: the settings in force, without secrets."""
+"""GET /settings: the settings in force, without secrets. GET /settings/suggested: those that a model needs."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, Field
 
 from api.dependencies import OPERATOR, ScopedRoute, SettingsDep
-from settings import VERSION, without_password
+from client.llm import ollama
+from settings import VERSION
+from settings.masking import masked
 
 router = APIRouter(route_class=ScopedRoute, tags=["health"], dependencies=OPERATOR)
-
-MASK = "********"
 
 
 class SettingView(BaseModel):
@@ -32,6 +32,16 @@ class SettingsView(BaseModel):
     settings: list[SettingView]
 
 
+class SuggestedSettings(BaseModel):
+    """Settings by which a model provider of this machine would write the answers."""
+
+    provider: Literal["ollama"] | None = Field(
+        description="The provider that was found; null if none was, or if the settings name one already."
+    )
+    models: list[str] = Field(description="The models that the provider has on this machine.")
+    lines: list[str] = Field(description="Lines for the file `.env`; the service reads them when it starts.")
+
+
 @router.get("/settings")
 async def settings_in_force(settings: SettingsDep) -> SettingsView:
     """Return the settings in force, with secrets masked. Where calls need a key, this one needs `admin`."""
@@ -40,7 +50,7 @@ async def settings_in_force(settings: SettingsDep) -> SettingsView:
         settings=[
             SettingView(
                 name=name.upper(),
-                value=_shown(getattr(settings, name)),
+                value=masked(getattr(settings, name)),
                 is_default=getattr(settings, name) == field.default,
                 secret="SecretStr" in str(field.annotation),
                 description=field.description or "",
@@ -50,10 +60,10 @@ async def settings_in_force(settings: SettingsDep) -> SettingsView:
     )
 
 
-def _shown(value: Any) -> str | int | float | bool | None:
-    """Return a value in a form that may be shown."""
-    if isinstance(value, SecretStr):
-        return MASK if value.get_secret_value() else None
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return without_password(str(value)) or None
+@router.get("/settings/suggested")
+async def suggested_settings(settings: SettingsDep) -> SuggestedSettings:
+    """Look for an Ollama at 127.0.0.1:11434, unless a model is set. Where calls need a key, it is one of an admin."""
+    found = await ollama.find() if settings.offline else None
+    if found is None:
+        return SuggestedSettings(provider=None, models=[], lines=[])
+    return SuggestedSettings(provider="ollama", models=found.models, lines=found.settings)

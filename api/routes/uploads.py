@@ -45,7 +45,7 @@ from client.rq.outbox import Callback
 from client.rq_client import JobQueue
 from client.sql.index_versions import IndexVersion
 from documents.incoming import clean_name
-from documents.media_types import MEDIA_TYPES, detect
+from documents.media_types import MEDIA_TYPES
 from documents.service import UNFINISHED, AcceptedUpload, DocumentService
 from errors import DocumentError, InvalidRequest, UnsupportedFile
 from observability import logs
@@ -150,7 +150,7 @@ async def upload(
 ) -> UploadsAccepted:
     """Accept one or several files and have workers index them. If one file has an unsupported type, all are refused."""
     files, choice, callback = file, options.on_duplicate, options.callback
-    await pools.files.run(_check_types, files)
+    await pools.files.run(_check_types, files, documents)
     idempotency = None
     if idempotency_key is not None:
         fields = await pools.files.run(_request_fields, files, options)
@@ -347,12 +347,12 @@ def audit_upload(event: str, upload: schemas.Upload) -> None:
     )
 
 
-def _check_types(files: list[UploadFile]) -> None:
+def _check_types(files: list[UploadFile], documents: DocumentService) -> None:
     """Refuse a file of an unsupported type. Among several files, the error gives the file's number."""
     for number, file in enumerate(files, start=1):
         prefix = f"number {number}: " if len(files) > 1 else ""
         try:
-            detect(file.file, clean_name(file.filename or ""))
+            documents.media_type(file.file, file.filename or "")
         except UnsupportedFile as error:
             raise UnsupportedFile(error.reason, f"{prefix}{error.detail}") from None
         except DocumentError as error:

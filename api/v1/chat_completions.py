@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import schemas
+from api.citation_links import citation_links
 from api.dependencies import require_scope
 from api.questions import Asking
 from api.routes.events import follow
+from api.v1 import bodies
 from api.v1.bodies import read_body, read_items
 from api.v1.chat_objects import Asker, CompletionStream, completion
+from api.v1.chat_tasks import TASK_NAME, chat_task
 from api.v1.errors import OpenAIRoute, unsupported
 from api.v1.models import DEFAULT_MODEL, chosen_model, store_of_model
 from api.v1.repeats import repeated_request
 from api.v1.response_objects import Asked
 from api.v1.response_requests import MAX_ASKED_TOKENS, MAX_ITEMS, MAX_TOOLS, check_tool_choice
-from api.v1.sending import JsonResponse, StreamedResponse, public_address
+from api.v1.sending import JsonResponse, StreamedResponse
 from api.v1.store_lookups import require_stores
 from api.v1.waiting import cancelling_when_left, wait_for_end
 from client.rq.event_stream import BEFORE_FIRST_ID
 from client.rq_client import JobQueue
-from schemas import MAX_ANSWER_TOKENS, Caller, KeyScope
+from schemas import MAX_ANSWER_TOKENS, Caller, KeyScope, ResponseRequest
 from settings import Settings
 
 # Outside of the OpenAPI document, as api/v1/models.py says.
@@ -58,8 +62,9 @@ class CreateChatCompletion(BaseModel):
     def as_query(self, settings: Settings, caller: Caller) -> schemas.Query:
         """Return the question in the form that workers read. Raises ApiError."""
         self._refuse_unsupported()
-        asked = read_items(self.messages, param="messages")
         store, model = store_of_model(self.model)
+        task = chat_task(self.messages, settings)
+        asked = bodies.Asked(question=TASK_NAME) if task is not None else read_items(self.messages, param="messages")
         tokens = self.max_completion_tokens or self.max_tokens
         return schemas.Query(
             query=asked.question,
@@ -72,6 +77,7 @@ class CreateChatCompletion(BaseModel):
             max_tokens=tokens and min(tokens, MAX_ANSWER_TOKENS),
             history=tuple(asked.turns),
             instructions=asked.instructions,
+            task=task,
         )
 
     def _refuse_unsupported(self) -> None:
@@ -99,7 +105,8 @@ async def create(request: Request) -> Response:
     owner = state.caller.visible_owner
     counts_tokens = bool(body.stream_options and body.stream_options.include_usage)
     job = await queue.fetch(job_id, owner=owner)
-    asker = Asker(Asked.of(job, {}, public_address(request)), body.model, counts_tokens=counts_tokens)
+    asked = Asked.of_query(job, query, await citation_links(request))
+    asker = Asker(replace(asked, request=ResponseRequest(model=body.model)), body.model, counts_tokens=counts_tokens)
     if not body.stream:
         return JsonResponse(completion(asker, await wait_for_end(request, job_id)))
     parts = follow(job_id, BEFORE_FIRST_ID, queue, owner=owner, renderer=CompletionStream(asker))

@@ -11,8 +11,8 @@ import orjson
 from api.problems import openai_error
 from api.v1 import ids
 from api.v1.errors import ApiError, translate
-from api.v1.response_objects import Asked, citations
-from api.v1.unchecked_text import UncheckedText
+from api.v1.marks import NumberedText
+from api.v1.response_objects import Asked, said
 from errors import AppError
 from schemas import Answer, Event, Failure, JobStatus, JobView, Usage
 
@@ -39,11 +39,12 @@ def completion(asker: Asker, job: JobView) -> dict[str, Any]:
     if job.failure is not None:
         raise failed(job.failure)
     answer = Answer.model_validate(job.result)
+    whole = said(asker.asked, answer)
     message = {
         "role": "assistant",
-        "content": answer.text,
+        "content": whole.text,
         "refusal": None,
-        "annotations": _annotations(asker.asked, answer),
+        "annotations": _annotations(whole.cited),
     }
     choice = {"index": 0, "message": message, "finish_reason": _finish_reason(answer), "logprobs": None}
     return asker.head("chat.completion") | {"choices": [choice], "usage": _usage(answer.usage or Usage())}
@@ -64,7 +65,7 @@ class CompletionStream:
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._begun = False
-        self._text = UncheckedText()
+        self._text = NumberedText()
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Return what becomes of the next events."""
@@ -76,10 +77,9 @@ class CompletionStream:
             error = failed(job.failure or Failure(code="internal", detail="the job failed"))
             return _sse(openai_error(error.detail, type_="server_error", param=None, code=error.code))
         answer = Answer.model_validate(job.result)
-        last = {
-            "content": "" if self._text.given else answer.text,
-            "annotations": _annotations(self._asker.asked, answer),
-        }
+        whole = said(self._asker.asked, answer)
+        rest = self._text.rest(whole.text) or whole.listed
+        last = {"content": rest, "annotations": _annotations(whole.cited)}
         parts = [self._begin(), self._chunk(last), self._chunk({}, finish_reason=_finish_reason(answer))]
         if self._asker.counts_tokens:
             head = self._asker.head("chat.completion.chunk")
@@ -98,10 +98,10 @@ class CompletionStream:
 
     def _event(self, event: Event) -> bytes:
         if event.type == "token":
-            shown = self._text.add(str(event.data.get("text", "")))
+            shown = self._text.add(str(event.data.get("checked", event.data.get("text", ""))))
             return self._chunk({"content": shown}) if shown else b""
         if event.type == "started" and self._text.given:
-            self._text = UncheckedText()
+            self._text = NumberedText()
             return self._chunk({"content": "\n\n"})
         return b""
 
@@ -119,8 +119,7 @@ def _finish_reason(answer: Answer) -> str:
     return "stop" if answer.incomplete is None else "length"
 
 
-def _annotations(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
-    cited = citations(asked, answer)
+def _annotations(cited: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "url_citation", "url_citation": {k: v for k, v in one.items() if k != "type"}} for one in cited]
 
 

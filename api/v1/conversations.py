@@ -5,6 +5,7 @@ A response that names a conversation adds its input and its answer when it has e
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -12,15 +13,16 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from api.callbacks import MetadataKey, MetadataValue
+from api.callbacks import MetadataKey, MetadataValue, few_pairs
+from api.citation_links import CitationLinks, citation_links
 from api.dependencies import require_scope
 from api.v1 import ids
 from api.v1.bodies import check_items, read_body
 from api.v1.errors import ApiError, OpenAIRoute
 from api.v1.lists import Limit, Order, page_of
 from api.v1.repeats import reserve_id
-from api.v1.response_objects import Asked, citations, input_item, message, text_part
-from api.v1.sending import JsonResponse, public_address
+from api.v1.response_objects import Asked, input_item, message, said, text_part
+from api.v1.sending import JsonResponse
 from client.rq.ids import new_id
 from client.sql.conversations import MAX_ITEMS, TooManyItems
 from client.sql.database import DuplicateRow
@@ -31,7 +33,10 @@ from schemas.conversations import Conversation, ConversationItem
 MAX_ADDED: Final = 20
 MAX_PAIRS: Final = 16
 _Metadata = Annotated[
-    dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS), BeforeValidator(lambda value: value or {})
+    dict[MetadataKey, MetadataValue],
+    Field(max_length=MAX_PAIRS),
+    BeforeValidator(lambda value: value or {}),
+    few_pairs(MAX_PAIRS),
 ]
 _Items = Annotated[list[Any], Field(max_length=MAX_ADDED)]
 
@@ -114,7 +119,8 @@ async def add_items(conversation_id: str, request: Request) -> Response:
     except TooManyItems:
         message_ = f"a conversation has at most {MAX_ITEMS:,} items: begin another"
         raise ApiError(message_, code="conversation_item_limit_reached", param="items") from None
-    return JsonResponse(page_of([_item(item, request) for item in items], more=False))
+    links = await citation_links(request)
+    return JsonResponse(page_of([_item(item, links) for item in items], more=False))
 
 
 @router.get("/conversations/{conversation_id}/items")
@@ -129,7 +135,8 @@ async def items(
     found = await state.pools.sql.run(
         state.conversations.items, conversation, limit=limit + 1, after=after, ascending=order == "asc"
     )
-    shown = [_item(item, request) for item in found[:limit]]
+    links = await citation_links(request)
+    shown = [_item(item, links) for item in found[:limit]]
     # The SDK's type has no null here.
     return JsonResponse({"first_id": "", "last_id": ""} | _filled(page_of(shown, more=len(found) > limit)))
 
@@ -138,7 +145,8 @@ async def items(
 async def retrieve_item(conversation_id: str, item_id: str, request: Request) -> Response:
     """Return an item."""
     conversation = await load_conversation(request, conversation_id)
-    return JsonResponse(_item(await _load_item(request, conversation, item_id), request))
+    item = await _load_item(request, conversation, item_id)
+    return JsonResponse(_item(item, await citation_links(request)))
 
 
 @router.delete("/conversations/{conversation_id}/items/{item_id}")
@@ -201,12 +209,12 @@ def _shown(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _item(item: ConversationItem, request: Request) -> dict[str, Any]:
-    """Return an item; of an answer, the message with its citations."""
+def _item(item: ConversationItem, links: CitationLinks) -> dict[str, Any]:
+    """Return an item; of an answer, the message with its citations, whose links are valid from now on."""
     if item.data.get("type") != "answer":
         return input_item(item.item_id, item.data)
     answer = Answer.model_validate(item.data["answer"])
     tools = ({"type": "file_search"},) if item.data.get("cites_files") else ()
-    asked = Asked(item.job_id or "", 0, "", ResponseRequest(tools=tools), public_address(request))
+    asked = Asked(item.job_id or "", int(time.time()), "", ResponseRequest(tools=tools), links)
     status = "completed" if answer.incomplete is None else "incomplete"
-    return message(item.item_id, status, [text_part(answer.text, citations(asked, answer))])
+    return message(item.item_id, status, [text_part(said(asked, answer))])

@@ -23,9 +23,7 @@ from api.v1.file_objects import file_object, load_upload
 from api.v1.lists import Order, page_of
 from api.v1.repeats import reserve_id
 from api.v1.sending import JsonResponse
-from documents.incoming import clean_name
-from documents.media_types import detect
-from documents.service import OnDuplicate
+from documents.service import DocumentService, OnDuplicate
 from errors import DocumentError
 from schemas import Upload, UploadStatus
 
@@ -62,7 +60,7 @@ async def create(
     if (anchor is None) != (seconds is None):
         raise ApiError("expires_after: needs anchor and seconds", code="invalid_request_error", param="expires_after")
     state = request.state
-    digest = await state.pools.files.run(_check, file)
+    digest = await state.pools.files.run(_check, file, state.documents)
     fields = {"kind": "file", "name": file.filename, "sha256": digest, "purpose": purpose, "seconds": seconds}
     upload_id = await reserve_id(request, fields)
     earlier = await state.pools.sql.run(state.uploads.get, upload_id, user_id=state.caller.user_id)
@@ -77,10 +75,10 @@ async def create(
 router.include_router(_accepting)
 
 
-def _check(file: UploadFile) -> str:
+def _check(file: UploadFile, documents: DocumentService) -> str:
     """Return the SHA-256 of a file. Raises ApiError for a file that cannot be indexed."""
     try:
-        detect(file.file, clean_name(file.filename or ""))
+        documents.media_type(file.file, file.filename or "")
     except DocumentError as error:
         raise ApiError(f"file: {error.detail}", code="unsupported_file", param="file") from None
     digest = hashlib.file_digest(file.file, "sha256").hexdigest()  # type: ignore[arg-type]  # a SpooledTemporaryFile

@@ -18,11 +18,13 @@ router = APIRouter(prefix="/v1", route_class=OpenAIRoute, dependencies=ANY_SCOPE
 
 # The name that always exists: CHAT_MODEL, or quotes where no model is configured.
 DEFAULT_MODEL: Final = "rag"
+# The same, with the list of sources at the end of the text: for programs that show no citations.
+WITH_SOURCES: Final = "rag-sources"
 
 
 def model_names(settings: Settings) -> tuple[str, ...]:
     """Return the names that a request may give as its `model`."""
-    return tuple(dict.fromkeys([DEFAULT_MODEL, *settings.allowed_models]))
+    return tuple(dict.fromkeys([DEFAULT_MODEL, WITH_SOURCES, *settings.allowed_models]))
 
 
 def store_of_model(name: str) -> tuple[str | None, str]:
@@ -35,7 +37,7 @@ def store_of_model(name: str) -> tuple[str | None, str]:
 
 def chosen_model(name: str, settings: Settings) -> str | None:
     """Return the chat model behind a name; None for CHAT_MODEL. Raises ApiError for a name that does not exist."""
-    if name == DEFAULT_MODEL:
+    if name in {DEFAULT_MODEL, WITH_SOURCES}:
         return None
     if name in settings.allowed_models:
         return name

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from api.citation_links import CitationLinks, title_of
 from api.v1 import ids
+from api.v1.marks import NumberedAnswer, Place, numbered
+from api.v1.models import WITH_SOURCES
 from schemas import Answer, Failure, FoundPassage, JobStatus, JobView, Query, ResponseRequest, Source, Usage
 
 _STATUSES = {
@@ -25,24 +27,25 @@ _ERROR_CODES = {
     "too_many_requests": "rate_limit_exceeded",
     "store_unavailable": "vector_store_timeout",
 }
+# In the list of sources a name is no link, no image and no mark.
+_ROUND_BRACKETS = str.maketrans("[]", "()")
 FILE_SEARCH_RESULTS = "file_search_call.results"
 _NO_USAGE = Usage()
 _NO_REQUEST = ResponseRequest()
-_MARK = re.compile(r"\[(\d{1,6}(?:\s*[,;]\s*\d{1,6})*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A job's question and request. `base_url`: where the API is public, for the addresses of citations."""
+    """A job's question and request. `links`: the addresses of citations."""
 
     job_id: str
     created_at: int
     question: str
     request: ResponseRequest
-    base_url: str
+    links: CitationLinks
 
     @classmethod
-    def of(cls, job: JobView, payload: dict[str, Any], base_url: str) -> Asked:
+    def of(cls, job: JobView, payload: dict[str, Any], links: CitationLinks) -> Asked:
         """Read a job. A question that came another way, as through POST /chat, is shown as a response too."""
         question = str(payload.get("query", ""))
         try:
@@ -50,17 +53,22 @@ class Asked:
         except ValidationError:
             message = {"type": "message", "role": "user", "content": question}
             request = ResponseRequest(input=(message,), background=True)
-        return cls(job.job_id, int(job.created_at.timestamp()), question, request, base_url)
+        return cls(job.job_id, int(job.created_at.timestamp()), question, request, links)
 
     @classmethod
-    def of_query(cls, job: JobView, query: Query, base_url: str) -> Asked:
+    def of_query(cls, job: JobView, query: Query, links: CitationLinks) -> Asked:
         """As `of`, by what this process put on the queue: to read it again would take 0.3 ms."""
-        return cls(job.job_id, int(job.created_at.timestamp()), query.query, query.request or _NO_REQUEST, base_url)
+        return cls(job.job_id, int(job.created_at.timestamp()), query.query, query.request or _NO_REQUEST, links)
 
     @property
     def searches_files(self) -> bool:
         """True if the request gave the tool that searches files."""
         return any(tool["type"] == "file_search" for tool in self.request.tools)
+
+    @property
+    def lists_sources(self) -> bool:
+        """True if the text of the answer ends with its sources."""
+        return self.request.model == WITH_SOURCES
 
     @property
     def message_id(self) -> str:
@@ -145,7 +153,7 @@ def output(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
     """Return the items of an answer: the search, if the request gave the tool, and the message."""
     status = "completed" if answer.incomplete is None else "incomplete"
     items = [search_item(asked, "completed", answer.passages)] if asked.searches_files else []
-    return [*items, message(asked.message_id, status, [text_part(answer.text, citations(asked, answer))])]
+    return [*items, message(asked.message_id, status, [text_part(said(asked, answer))])]
 
 
 def search_item(asked: Asked, status: str, found: Sequence[FoundPassage] = ()) -> dict[str, Any]:
@@ -187,23 +195,39 @@ def message(message_id: str, status: str, content: list[dict[str, Any]]) -> dict
     return {"id": message_id, "type": "message", "role": "assistant", "status": status, "content": content}
 
 
-def text_part(text: str, cited: list[dict[str, Any]]) -> dict[str, Any]:
+def text_part(whole: Said) -> dict[str, Any]:
     """Return the only part of a message."""
-    return {"type": "output_text", "text": text, "annotations": cited, "logprobs": []}
+    return {"type": "output_text", "text": whole.text, "annotations": whole.cited, "logprobs": []}
 
 
-def citations(asked: Asked, answer: Answer) -> list[dict[str, Any]]:
-    """Return a citation for each source, at its first mark in the text."""
-    places: dict[int, tuple[int, int]] = {}
-    for mark in _MARK.finditer(answer.text):
-        for number in re.findall(r"\d+", mark[1]):
-            places.setdefault(int(number), mark.span())
-    end = (len(answer.text), len(answer.text))
+class Said(NamedTuple):
+    """An answer as clients show it: the text, a citation for each source, and the list with which the text ends."""
+
+    text: str
+    cited: list[dict[str, Any]]
+    listed: str = ""
+
+
+def said(asked: Asked, answer: Answer) -> Said:
+    """Return the text and the citations of an answer, each at its first mark in the text."""
+    shown = numbered(answer)
     cite = file_citation if asked.searches_files else url_citation
-    return [cite(source, places.get(source.n, end), asked.base_url) for source in answer.sources]
+    cited = [cite(asked, source, place) for source, place in shown.cited]
+    listed = _sources(asked, shown) if asked.lists_sources else ""
+    return Said(shown.text + listed, cited, listed)
 
 
-def file_citation(source: Source, place: tuple[int, int], _base_url: str) -> dict[str, Any]:
+def _sources(asked: Asked, shown: NumberedAnswer) -> str:
+    """Return the list of sources that follows the text, for programs that show no citations."""
+    lines = []
+    for number, (source, _) in enumerate(shown.cited, start=1):
+        name = " ".join(title_of(source).split()).translate(_ROUND_BRACKETS)
+        linked = f"[{name}]({asked.links.to(source, asked.created_at)})" if asked.links.open_pages else name
+        lines.append(f"[{number}] {linked}")
+    return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def file_citation(_asked: Asked, source: Source, place: Place) -> dict[str, Any]:
     """Return the citation of a file; `place`: where its mark stands in the text."""
     return {
         "type": "file_citation",
@@ -213,16 +237,16 @@ def file_citation(source: Source, place: tuple[int, int], _base_url: str) -> dic
     } | _where(source, place)
 
 
-def url_citation(source: Source, place: tuple[int, int], base_url: str) -> dict[str, Any]:
-    """Return the citation of an address, from which the file can be downloaded; `place`: as for a file."""
+def url_citation(asked: Asked, source: Source, place: Place) -> dict[str, Any]:
+    """Return the citation of an address, where a browser shows the page or the file; `place`: as for a file."""
     return {
         "type": "url_citation",
-        "url": f"{base_url}/uploads/{source.upload_id}/file#page={source.page}",
+        "url": asked.links.to(source, asked.created_at),
         "title": source.name,
     } | _where(source, place)
 
 
-def _where(source: Source, place: tuple[int, int]) -> dict[str, Any]:
+def _where(source: Source, place: Place) -> dict[str, Any]:
     return {
         "start_index": place[0],
         "end_index": place[1],

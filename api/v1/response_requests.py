@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 import schemas
-from api.callbacks import MetadataKey, MetadataValue
+from api.callbacks import MetadataKey, MetadataValue, few_pairs
 from api.v1 import ids
 from api.v1.bodies import Asked, check_question, read_items
 from api.v1.errors import unsupported
@@ -19,6 +19,7 @@ from settings import Settings
 
 MAX_ITEMS = 1_000
 MAX_TOOLS = 128
+MAX_INCLUDED = 100
 MAX_PAIRS = 16
 MIN_OUTPUT_TOKENS = 16
 MAX_ASKED_TOKENS = 2**31
@@ -28,7 +29,7 @@ ECHOED = (
     *("safety_identifier", "prompt_cache_key", "user", "tool_choice", "instructions", "metadata", "temperature"),
     *("max_output_tokens", "previous_response_id"),
 )
-_Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS)]
+_Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS), few_pairs(MAX_PAIRS)]
 
 
 def _or_empty(value: object) -> object:
@@ -56,7 +57,7 @@ class CreateResponse(BaseModel):
     tools: Annotated[list[dict[str, Any]], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     text: dict[str, Any] | None = None
-    include: list[str] | None = None
+    include: Annotated[list[str], Field(max_length=MAX_INCLUDED)] | None = None
     metadata: Annotated[_Metadata, BeforeValidator(_or_empty)] = Field(default_factory=dict)
     max_output_tokens: int | None = Field(None, ge=MIN_OUTPUT_TOKENS, le=MAX_ASKED_TOKENS)
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)

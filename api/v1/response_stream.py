@@ -6,22 +6,23 @@ resumed after any number for as long as the result is kept: its beginning is mad
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from api.v1.errors import translate
+from api.v1.marks import NumberedText
 from api.v1.response_objects import (
     Asked,
-    citations,
+    Said,
     message,
     response,
     response_of,
+    said,
     search_item,
     text_part,
 )
-from api.v1.unchecked_text import UncheckedText
 from errors import AppError
 from schemas import Answer, Event, FoundPassage, JobStatus, JobView
 
@@ -41,7 +42,7 @@ class ResponseStream:
         self._found: Sequence[FoundPassage] = ()
         self._attempt = 0  # messages that were given up
         self._message_open = False
-        self._text = UncheckedText()
+        self._text = NumberedText()
 
     def events(self, events: Sequence[Event]) -> bytes:
         """Return what becomes of the next events."""
@@ -75,7 +76,7 @@ class ResponseStream:
             self._found = [FoundPassage.model_validate(passage) for passage in event.data["passages"]]  # type: ignore[attr-defined]
         elif event.type == "token":
             yield from self._start()
-            yield from self._token(str(event.data.get("text", "")))
+            yield from self._token(event.data)
 
     def _project_end(self, job: JobView) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from self._create()
@@ -124,8 +125,8 @@ class ResponseStream:
         yield "response.file_search_call.completed", {"output_index": 0, "item_id": item["id"]}
         yield "response.output_item.done", {"output_index": 0, "item": item}
 
-    def _token(self, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        if shown := self._text.add(text):
+    def _token(self, data: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        if shown := self._text.add(str(data.get("checked", data.get("text", "")))):
             yield from self._end_search()
             yield from self._open_message()
             yield from self._delta(shown)
@@ -139,15 +140,15 @@ class ResponseStream:
         self._message_open = True
         item = message(self._message_id(), "in_progress", [])
         yield "response.output_item.added", {"output_index": self._output_index(), "item": item}
-        yield "response.content_part.added", {**self._place(), "part": text_part("", [])}
+        yield "response.content_part.added", {**self._place(), "part": text_part(Said("", []))}
 
     def _give_up_message(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Close a message whose text is void: another attempt begins the answer again, or none does."""
-        self._text = UncheckedText()
+        self._text = NumberedText()
         if not self._message_open:
             return
         yield "response.output_text.done", {**self._place(), "text": "", "logprobs": []}
-        yield "response.content_part.done", {**self._place(), "part": text_part("", [])}
+        yield "response.content_part.done", {**self._place(), "part": text_part(Said("", []))}
         item = message(self._message_id(), "incomplete", [])
         yield "response.output_item.done", {"output_index": self._output_index(), "item": item}
         self._attempt, self._message_open = self._attempt + 1, False
@@ -155,14 +156,14 @@ class ResponseStream:
     def _end_message(self, answer: Answer) -> Iterator[tuple[str, dict[str, Any]]]:
         """Finish the message with the text of the answer, whatever was streamed."""
         yield from self._open_message()
-        if not self._text.given:
-            yield from self._delta(answer.text)
-        cited = citations(self._asked, answer)
-        for number, annotation in enumerate(cited):
+        whole = said(self._asked, answer)
+        if rest := self._text.rest(whole.text):
+            yield from self._delta(rest)
+        for number, annotation in enumerate(whole.cited):
             added = {**self._place(), "annotation_index": number, "annotation": annotation}
             yield "response.output_text.annotation.added", added
-        part = text_part(answer.text, cited)
-        yield "response.output_text.done", {**self._place(), "text": answer.text, "logprobs": []}
+        part = text_part(whole)
+        yield "response.output_text.done", {**self._place(), "text": whole.text, "logprobs": []}
         yield "response.content_part.done", {**self._place(), "part": part}
         item = message(self._message_id(), "completed" if answer.incomplete is None else "incomplete", [part])
         yield "response.output_item.done", {"output_index": self._output_index(), "item": item}

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
+from api.citation_links import citation_links
 from api.dependencies import require_scope
 from api.questions import Asking
 from api.routes.events import follow
@@ -19,10 +20,10 @@ from api.v1.conversations import load_conversation
 from api.v1.errors import ApiError, OpenAIRoute, invalid
 from api.v1.lists import Limit, Order, page_of
 from api.v1.repeats import repeated_request
-from api.v1.response_objects import Asked, input_item, response_of
+from api.v1.response_objects import Asked, input_item, response, response_of
 from api.v1.response_requests import CreateResponse, make_query
 from api.v1.response_stream import BEFORE_FIRST, ResponseStream
-from api.v1.sending import JsonResponse, StreamedResponse, public_address
+from api.v1.sending import JsonResponse, StreamedResponse
 from api.v1.store_lookups import require_stores
 from api.v1.waiting import cancelling_when_left, wait_for_end
 from client.rq.event_stream import BEFORE_FIRST_ID
@@ -59,9 +60,12 @@ async def create(request: Request) -> Response:
     job_id = await asking.submit(query, idempotency=idempotency, job_id=job_id, wait_for_uploads=True, after=after)
     if not body.stream and not body.background:
         job = await wait_for_end(request, job_id)
-        return JsonResponse(response_of(Asked.of_query(job, query, public_address(request)), job))
+        return JsonResponse(response_of(Asked.of_query(job, query, await citation_links(request)), job))
     job, asked = await _load(request, job_id, delivering=True)
-    return _stream(request, asked, BEFORE_FIRST) if body.stream else JsonResponse(response_of(asked, job))
+    if body.stream:
+        return _stream(request, asked, BEFORE_FIRST)
+    # Clients expect "queued" of what was just accepted, though a worker may have begun.
+    return JsonResponse(response_of(asked, job) if job.ended_at else response(asked, "queued"))
 
 
 @router.get("/responses/{response_id}")
@@ -147,7 +151,7 @@ async def _load(
         job, payload = await queue.fetch_with_payload(job_id, owner=request.state.caller.visible_owner)
     except (JobNotFound, JobExpired):
         raise ids.not_found(ids.RESPONSE, param=param) from None
-    asked = Asked.of(job, payload, public_address(request))
+    asked = Asked.of(job, payload, await citation_links(request))
     is_hidden = not asked.request.store and job.status.terminal and not delivering
     if job.kind != "chat" or is_hidden or payload.get("only") is not None:
         raise ids.not_found(ids.RESPONSE, param=param)

@@ -6,19 +6,12 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.client_connection import ClientConnection
 from api.plain_requests import PlainStream, send_stream
 from api.routes.events import PLAIN_HEADERS
-
-
-def public_address(request: Request) -> str:
-    """Return the address under which the client knows the service."""
-    root_path = getattr(request.state, "root_path", "")
-    return f"{request.url.scheme}://{request.url.netloc}{root_path}"
 
 
 class JsonResponse(Response):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from api.callbacks import MetadataKey
+from api.callbacks import MetadataKey, few_pairs
 from api.dependencies import ANY_SCOPE, require_scope
 from api.routes.uploads import UPLOAD_SCOPE
 from api.v1 import ids
@@ -39,6 +40,7 @@ _Attributes = Annotated[
     dict[MetadataKey, bool | int | _Number | _Text],
     Field(max_length=MAX_ATTRIBUTES),
     BeforeValidator(lambda value: {} if value is None else value),
+    few_pairs(MAX_ATTRIBUTES),
 ]
 Files = dict[str, Mapping[str, AttributeValue]]
 
@@ -120,19 +122,34 @@ async def add(vector_store_id: str, request: Request) -> Response:
     return JsonResponse(store_file_object(await _load_file(request, store, body.file_id)))
 
 
-@router.get("/files", dependencies=ANY_SCOPE)
-async def listed(
-    vector_store_id: str,
-    request: Request,
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Which files a list shows. `after`, `before`: the ids of files."""
+
+    after: str | None
+    before: str | None
+    status: StoreFileStatus | None
+    ascending: bool
+    limit: int
+
+
+def _page(
     after: str | None = None,
     before: str | None = None,
     filter: StoreFileStatus | None = None,  # noqa: A002  OpenAI's name
     order: Order = "desc",
     limit: Limit = 20,
-) -> Response:
+) -> _Page:
+    return _Page(after, before, filter, order == "asc", limit)
+
+
+_PageDep = Annotated[_Page, Depends(_page)]
+
+
+@router.get("/files", dependencies=ANY_SCOPE)
+async def listed(vector_store_id: str, request: Request, page: _PageDep) -> Response:
     """List the files of a store, those added last first."""
-    store = await load_store(request, vector_store_id)
-    return await _list(request, store, after, before, limit=limit, ascending=order == "asc", status=filter)
+    return await _list(request, await load_store(request, vector_store_id), page)
 
 
 @router.get("/files/{file_id}", dependencies=ANY_SCOPE)
@@ -212,30 +229,19 @@ async def cancel_batch(vector_store_id: str, batch_id: str, request: Request) ->
 
 
 @router.get("/file_batches/{batch_id}/files", dependencies=ANY_SCOPE)
-async def batch_files(
-    vector_store_id: str,
-    batch_id: str,
-    request: Request,
-    after: str | None = None,
-    before: str | None = None,
-    filter: StoreFileStatus | None = None,  # noqa: A002  OpenAI's name
-    order: Order = "desc",
-    limit: Limit = 20,
-) -> Response:
+async def batch_files(vector_store_id: str, batch_id: str, request: Request, page: _PageDep) -> Response:
     """List the files of a batch, those added last first."""
     store = await load_store(request, vector_store_id)
-    batch = await _load_batch(request, store, batch_id)
-    ascending = order == "asc"
-    return await _list(request, store, after, before, limit=limit, ascending=ascending, status=filter, batch=batch)
+    return await _list(request, store, page, batch=await _load_batch(request, store, batch_id))
 
 
-async def _list(request: Request, store: VectorStore, after: str | None, before: str | None, **choice: Any) -> Response:
-    """Return a page of files. `choice`: as for VectorStoreRepository.files."""
-    places = {"after": after, "before": before}
+async def _list(request: Request, store: VectorStore, page: _Page, *, batch: FileBatch | None = None) -> Response:
+    """Return a page of the files of a store, or of a batch."""
     found = {
         param: None if one is None else await _load_file(request, store, one, param=param)
-        for param, one in places.items()
+        for param, one in (("after", page.after), ("before", page.before))
     }
+    choice = {"limit": page.limit, "ascending": page.ascending, "status": page.status, "batch": batch}
     state = request.state
     files, more = await state.pools.sql.run(state.stores.files, store.store_id, **found, **choice)
     return JsonResponse(page_of([store_file_object(file) for file in files], more=more))

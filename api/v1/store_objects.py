@@ -68,6 +68,16 @@ def batch_object(batch: FileBatch, totals: StoreTotals) -> dict[str, Any]:
     }
 
 
+def best_of(results: Sequence[Sequence[Source]]) -> list[Source]:
+    """Return the passages of several searches, best first: each once, with its best score."""
+    best: dict[tuple[str, int, int], Source] = {}
+    for source in (source for found in results for source in found):
+        place = (source.upload_id, source.page, source.start)
+        if place not in best or source.score > best[place].score:
+            best[place] = source
+    return sorted(best.values(), key=lambda source: -source.score)
+
+
 def search_page(question: list[str], found: Sequence[Source], members: StoreMembers) -> dict[str, Any]:
     """Return the passages of a search."""
     data = [

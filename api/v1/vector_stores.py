@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from api.callbacks import MetadataKey, MetadataValue
+from api.callbacks import MetadataKey, MetadataValue, few_pairs
 from api.dependencies import ANY_SCOPE, require_scope
 from api.routes.uploads import UPLOAD_SCOPE
 from api.v1 import ids
@@ -17,12 +17,12 @@ from api.v1.bodies import check_question, read_body
 from api.v1.errors import ApiError, OpenAIRoute
 from api.v1.file_search import SearchOptions
 from api.v1.lists import Limit, Order, page_of
-from api.v1.lookups import look_up
+from api.v1.lookups import look_up_each
 from api.v1.repeats import reserve_id
 from api.v1.sending import JsonResponse
 from api.v1.store_files import AddedFiles, add_files
 from api.v1.store_lookups import load_store, require_stores
-from api.v1.store_objects import search_page, store_object
+from api.v1.store_objects import best_of, search_page, store_object
 from client.sql.database import DuplicateRow
 from schemas import KeyScope, check_text
 from schemas.stores import StoreTotals, VectorStore
@@ -31,7 +31,7 @@ MAX_STORES: Final = 1_000
 MAX_PAIRS: Final = 16
 DEFAULT_RESULTS: Final = 10
 MAX_QUERIES: Final = 10
-_Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS)]
+_Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_PAIRS), few_pairs(MAX_PAIRS)]
 _Name = Annotated[str, StringConstraints(max_length=255), AfterValidator(check_text)]
 _Description = Annotated[str, StringConstraints(max_length=512), AfterValidator(check_text)]
 
@@ -145,16 +145,17 @@ async def delete(vector_store_id: str, request: Request) -> Response:
 
 @router.post("/vector_stores/{vector_store_id}/search", dependencies=[require_scope(KeyScope.QUERY)])
 async def search(vector_store_id: str, request: Request) -> Response:
-    """Return the passages of a store that fit a question best. Several queries are searched as one."""
+    """Return the passages of a store that fit a question best. Each of several queries is searched for itself."""
     store = await load_store(request, vector_store_id)
     body, _ = await read_body(request, _Search)
     body.check("")
     await require_stores(request, [store.store_id], param="vector_store_id")
     queries = [body.query] if isinstance(body.query, str) else body.query
     state = request.state
-    question = check_question("\n".join(queries), param="query")
+    questions = dict.fromkeys(check_question(query, param="query") for query in queries)
     options = {"k": DEFAULT_RESULTS} | body.query_options()
-    found = await look_up(request, question, only="passages", store_ids=(store.store_id,), **options)
+    results = await look_up_each(request, [*questions], only="passages", store_ids=(store.store_id,), **options)
+    found = best_of(results)[: options["k"]]
     members = await state.pools.sql.run(state.uploads.members, state.caller.visible_owner, [store.store_id])
     return JsonResponse(search_page(queries, found, members))
 

@@ -1,4 +1,4 @@
-"""The clients of a run: they ask and upload until they are acknowledged, and follow each job in one of four ways."""
+"""The clients of a run: they ask and upload until they are acknowledged, and follow each job in one of five ways."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from aiohttp import web
 
 from bench.chaos import documents
 from bench.chaos.calls import POLL_SECONDS, RETRY_SECONDS, Calls, http_session, until
+from bench.chaos.openai_clients import OpenAIClients
 from bench.chaos.parts import Service
 from bench.chaos.sightings import Ended, Sightings
 
-KINDS = ("wait", "watch", "poll", "webhook")
+KINDS = ("wait", "watch", "poll", "webhook", "response")
+# Each so many uploads one comes by OpenAI's API, into a vector store.
+UPLOADS_OF_A_STORE = 3
 WAIT_SECONDS = 20
 # After the last question a job is lost when none has ended for this time. A webhook has so long to come.
 MAX_END_SECONDS = 90.0
@@ -31,6 +34,7 @@ class Clients:
         self._seed = seed
         self._ready: list[int] = []  # the documents that questions may be about
         self._webhook_url = ""
+        self._openai = OpenAIClients(service.api_url, seen)
         self.seen = seen
 
     async def prepare(self) -> None:
@@ -64,8 +68,12 @@ class Clients:
     async def check(self) -> None:
         """Read the end of each job again, wait for missing webhooks, and ask about each document that is ready."""
         for job_id in self.seen.acknowledged:
-            await self._read_result(job_id)
+            by_openai = self.seen.jobs.get(job_id) == "response"
+            await (self._openai.read(job_id) if by_openai else self._read_result(job_id))
         await asyncio.gather(*(self._find(document) for document in self._ready))
+        question_of = {documents.name(one): documents.question(one, 2_000_000 + one) for one in self._ready}
+        for store_id in self.seen.complete_stores:
+            await self._openai.check_store(store_id, question_of)
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_END_SECONDS):
                 await until(lambda: not self.seen.without_webhook)
@@ -73,7 +81,11 @@ class Clients:
     async def _ask(self, number: int) -> None:
         """Ask a question, and follow it as a client of its kind."""
         kind = KINDS[number % len(KINDS)]
-        body = {"query": documents.question(self._ready[number % len(self._ready)], number)}
+        question = documents.question(self._ready[number % len(self._ready)], number)
+        if kind == "response":
+            await self._openai.ask(question)
+            return
+        body = {"query": question}
         if kind == "webhook":
             body["webhook_url"] = self._webhook_url
         accepted = await self._calls.post_until_accepted("/chat", f"question-{number}", body=body)
@@ -114,18 +126,23 @@ class Clients:
     async def _upload(self, number: int) -> None:
         """Upload a document, and poll until it is indexed."""
         path = await asyncio.to_thread(documents.write_document, self._service.folder, number, self._seed)
-        accepted = await self._calls.post_until_accepted("/uploads", f"upload-{number}", file=path)
-        upload_id, job_id = str(accepted["upload_id"]), str(accepted["job_id"])
-        self.seen.uploads[upload_id] = job_id
+        if number % UPLOADS_OF_A_STORE == 1:
+            upload_id = await self._openai.upload(path)
+        else:
+            accepted = await self._calls.post_until_accepted("/uploads", f"upload-{number}", file=path)
+            upload_id = str(accepted["upload_id"])
+            self.seen.uploads[upload_id] = str(accepted["job_id"])
         state = ""
         while state not in {"ready", "failed"}:
             await asyncio.sleep(POLL_SECONDS)
             _, body = await self._calls.get(f"/uploads/{upload_id}")
             state = str(body.get("status", state))
+            if body.get("job_id"):
+                self.seen.uploads.setdefault(upload_id, str(body["job_id"]))
         self.seen.states[upload_id] = state
         if state == "ready":
             self._ready.append(number)
-        await self._wait(job_id)
+        await self._wait(self.seen.uploads[upload_id])
 
     async def _find(self, document: int) -> None:
         """Ask about a document that is ready: its chunks must be there, all the more now that nothing is killed."""
@@ -137,6 +154,10 @@ class Clients:
         name = documents.name(document)
         if not any(source["name"] == name for source in body.get("sources") or []):
             self.seen.not_found.append(f"{name}: {body.get('result') or body.get('error')}")
+
+    async def close(self) -> None:
+        """Close the connections of OpenAI's client."""
+        await self._openai.close()
 
     async def receive(self, request: web.Request) -> web.Response:
         """Receive a webhook."""
@@ -169,4 +190,7 @@ async def open_clients(service: Service, *, seed: int) -> AsyncIterator[Clients]
     async with http_session() as http:
         clients = Clients(service, Calls(service, http, seen.outages), seen, seed=seed)
         async with clients.receiving():
-            yield clients
+            try:
+                yield clients
+            finally:
+                await clients.close()

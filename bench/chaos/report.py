@@ -45,6 +45,7 @@ class Report:
             (len(seen.uncited), "answers cite nothing"),
             (len(seen.without_webhook), "webhooks did not come"),
             (len(seen.not_found), "documents are not found"),
+            (len(seen.stores) - len(seen.complete_stores), "vector stores are incomplete"),
             (len(self.ended_by_itself), "processes ended though nobody killed them"),
         ):
             if count:
@@ -65,12 +66,14 @@ class Report:
         lines = [
             f"happened               {_counts(self.happened)}: {kills} kills",
             f"acknowledged           {len(seen.jobs)} questions, {len(seen.uploads)} uploads",
+            f"questions by client    {_counts(Counter(seen.jobs.values()))}",
             f"terminal               {len(seen.ended)}: {_counts(ended)}",
             f"lost                   {len(seen.lost)}",
             f"conflicting            {len(seen.conflicting)}",
             f"failed for the machine {len(seen.failed)}",
             f"without a citation     {len(seen.uncited)}",
             f"documents not found    {len(seen.not_found)} of {Counter(seen.states.values())['ready']} ready",
+            f"vector stores          {len(seen.stores)}: {_counts(Counter(seen.stores.values()))}",
             f"webhooks               {len(seen.webhooks)} came, {twice} twice, {len(seen.without_webhook)} missing",
             f"ended calls twice      {len(calls.twice)} of {calls.total}: {calls.share:.2%}; unheard {calls.unheard}",
         ]

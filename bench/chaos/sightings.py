@@ -32,12 +32,14 @@ class Sightings:
     """What was acknowledged, how each job ended, and each outage that a client has met.
 
     `jobs`: the kind of client of each acknowledged job. `uploads`: the job of each acknowledged upload. `states`: how
-    each upload ended. `webhooks` counts what came for each job. `outages` counts by name.
+    each upload ended. `stores`: the state of the file in each vector store. `webhooks` counts what came for each job.
+    `outages` counts by name.
     """
 
     jobs: dict[str, str] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)
     ended: dict[str, Ended] = field(default_factory=dict)
     conflicting: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
@@ -58,6 +60,10 @@ class Sightings:
     def lost(self) -> list[str]:
         """The acknowledged jobs without an end, and those that vanished."""
         return [job_id for job_id in self.acknowledged if job_id not in self.ended or job_id in self.vanished]
+
+    @property
+    def complete_stores(self) -> list[str]:
+        return [store_id for store_id, state in self.stores.items() if state == "completed"]
 
     @property
     def failed(self) -> list[str]:

@@ -34,6 +34,12 @@ def low_space(settings: Settings) -> str | None:
     )
 
 
+def disk_space(settings: Settings) -> tuple[int, int]:
+    """Return how many bytes of the disk of DATA_DIR are free, and how many it has. Raises OSError."""
+    usage = shutil.disk_usage(settings.data_dir)
+    return usage.free, usage.total
+
+
 def _require_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)

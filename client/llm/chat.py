@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from client.llm.dialect import Dialect, ask_in_form_sync
 from client.llm.failures import provider_errors
+from client.llm.measuring import count_usage, describe_call
 from client.llm.provider import CONNECT_TIMEOUT_SECONDS, provider_key, provider_url
 from client.llm.retries import ProviderCalls
+from observability.metrics import OTHER
 from schemas import Completion
 
 if TYPE_CHECKING:
@@ -45,8 +47,11 @@ class Chat:
         with provider_errors():
             dialect = self._calls.dialect_sync(provider_url(self._settings), name)
             completion = self._calls.call_sync(
-                lambda: self._ask(system, user, options, dialect), seconds=self._settings.first_token_timeout_seconds
+                "chat",
+                lambda: self._ask(system, user, options, dialect),
+                seconds=self._settings.first_token_timeout_seconds,
             )
+        count_usage(name if name in self._settings.allowed_models else OTHER, completion.usage)
         return completion.model_copy(update={"model": name})
 
     def _ask(self, system: str, user: str, options: dict[str, Any], dialect: Dialect) -> Completion:
@@ -57,6 +62,7 @@ class Chat:
             with sdk_failures():
                 message = self._model.invoke([("system", system), ("user", user)], **options, fit=fit)
             completion: Completion = message.response_metadata["completion"]
+            describe_call("chat", options.get("model", self._settings.chat_model), completion.usage)
             return completion
 
         return ask_in_form_sync(dialect, send)

@@ -15,11 +15,13 @@ import orjson
 from client.llm.dialect import ENDS_UNOPENED, Dialect, ask_in_form
 from client.llm.failures import AnswerTimeout, StatusFailure, provider_errors
 from client.llm.http import Endpoint
+from client.llm.measuring import count_usage, describe_call
 from client.llm.provider import provider_key, provider_url
 from client.llm.replies import Reply
 from client.llm.retries import ProviderCalls
 from client.llm.sse import EventSplitter
 from client.llm.window import Fit, known_window, learn_window
+from observability.metrics import OTHER
 from schemas import Completion
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class ChatCompletions:
         self._url = provider_url(settings)
         self._key = provider_key(settings).get_secret_value()
         self._endpoint = Endpoint(f"{self._url.rstrip('/')}/chat/completions", self._key)
+        self._known_models = {*settings.allowed_models, settings.verify_model or ""}
         self._first_seconds = settings.first_token_timeout_seconds
         self._next_seconds = settings.next_token_timeout_seconds
         self._calls = calls or ProviderCalls(settings)
@@ -75,8 +78,12 @@ class ChatCompletions:
             if fit is not None:
                 window = await known_window(dialect, self._url, self._key, body["model"])
                 _replace_prompt(body, None if window is None else fit(window))
-            reply = await self._calls.call(lambda: self._ask_fitting(body, fit, listener, dialect), seconds=None)
-        return reply.completion(body["model"])
+            reply = await self._calls.call(
+                "chat", lambda: self._ask_fitting(body, fit, listener, dialect), seconds=None
+            )
+        completion = reply.completion(body["model"])
+        count_usage(completion.model if completion.model in self._known_models else OTHER, completion.usage)
+        return completion
 
     async def _ask_fitting(
         self, body: dict[str, Any], fit: Fit | None, listener: StreamListener | None, dialect: Dialect
@@ -95,6 +102,7 @@ class ChatCompletions:
 
     async def _ask(self, body: dict[str, Any], listener: StreamListener | None, dialect: Dialect) -> Reply:
         """Ask once. With a listener the answer is streamed, or passed on whole by a provider that does not stream."""
+        describe_call("chat", body["model"])
         reply = Reply(listener.begin if listener else None, begins_with_reasoning=ENDS_UNOPENED in dialect.known)
         try:
             async with asyncio.timeout(self._first_seconds) as limit:
@@ -108,6 +116,7 @@ class ChatCompletions:
                 if reply.begun
                 else f"did not begin to answer within {self._first_seconds} s (FIRST_TOKEN_TIMEOUT_SECONDS)"
             ) from None
+        describe_call("chat", body["model"], reply.usage)
         if reply.ended_unopened:
             dialect.learn(frozenset({ENDS_UNOPENED}))
         return reply

@@ -15,15 +15,21 @@ from contextvars import ContextVar
 
 from errors import JobCancelled, JobStopped, JobTimedOut
 
+# How long a call waits while it is in doubt whether the job is still this worker's, and how often it looks.
+DOUBT_SECONDS = 3.0
+DOUBT_STEP_SECONDS = 0.01
+
 
 class Deadline:
     """The end of one job: the time is up, or somebody stops the job. Safe for threads.
 
     Without `seconds` there is no time limit; while `calls_left` is None any number of provider calls may be made.
+    `in_doubt` says whether another worker may have taken the job over, which stops the job once it is known.
     """
 
-    def __init__(self, seconds: float | None = None) -> None:
+    def __init__(self, seconds: float | None = None, *, in_doubt: Callable[[], bool] = lambda: False) -> None:
         self._seconds = seconds
+        self._in_doubt = in_doubt
         self._ends_at = None if seconds is None else time.monotonic() + seconds
         self._stopped = threading.Event()
         self._cancelled = False
@@ -62,6 +68,18 @@ class Deadline:
         with self.cancelling_on_stop():
             await asyncio.sleep(seconds if left is None else min(seconds, left))
         self.check()
+
+    def wait_out_doubt(self) -> None:
+        """Wait, DOUBT_SECONDS at most, while the job may be another worker's. Raises as `check` does."""
+        give_up_at = time.monotonic() + DOUBT_SECONDS
+        while self._in_doubt() and time.monotonic() < give_up_at:
+            self.sleep(DOUBT_STEP_SECONDS)
+
+    async def wait_out_doubt_async(self) -> None:
+        """Wait as `wait_out_doubt` does, in a coroutine."""
+        give_up_at = time.monotonic() + DOUBT_SECONDS
+        while self._in_doubt() and time.monotonic() < give_up_at:
+            await self.sleep_async(DOUBT_STEP_SECONDS)
 
     def limit_calls(self, max_calls: int | None) -> None:
         """Allow at most `max_calls` provider calls from now on; None allows any number."""

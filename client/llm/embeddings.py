@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from client.llm.dialect import Dialect, ask_in_form_sync
 from client.llm.failures import provider_errors
+from client.llm.measuring import count_usage, describe_call
 from client.llm.provider import (
     CONNECT_TIMEOUT_SECONDS,
     EMBEDDING_TIMEOUT_SECONDS,
@@ -19,6 +20,7 @@ from client.llm.provider import (
     provider_key,
     provider_url,
 )
+from client.llm.replies import read_usage
 from client.llm.retries import ProviderCalls
 from client.llm.vectors import embed_in_batches, read_vectors
 from settings import LOCAL_MODEL
@@ -52,7 +54,9 @@ class Embedder:
     def _embed(self, texts: list[str], dialect: Dialect) -> list[list[float]]:
         """Embed the texts of one request, retried as any call is."""
         return self._calls.call_sync(
-            lambda: ask_in_form_sync(dialect, lambda fit: self._ask(texts, fit)), seconds=EMBEDDING_TIMEOUT_SECONDS
+            "embeddings",
+            lambda: ask_in_form_sync(dialect, lambda fit: self._ask(texts, fit)),
+            seconds=EMBEDDING_TIMEOUT_SECONDS,
         )
 
     def _ask(self, texts: list[str], fit: Callable[[dict[str, Any]], dict[str, Any]]) -> list[list[float]]:
@@ -78,21 +82,27 @@ class Embedder:
             http_client=http_client(),
             check_embedding_ctx_length=False,  # otherwise the first call fetches a tokenizer from the web
         )
-        model.client = _OrderedVectors(model.client)
+        model.client = _OrderedVectors(model.client, self._name)
         return model
 
 
 class _OrderedVectors:
     """The SDK's client as langchain-openai uses it, whose replies are read by our rules."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, model: str) -> None:
         self._client = client
+        self._model = model
 
     def create(self, **request: Any) -> dict[str, Any]:
         """Return the reply to a request, with its vectors checked and in the order of the texts."""
+        describe_call("embeddings", self._model)
         reply = self._client.create(**request)
         fields = reply.model_dump(warnings=False) if hasattr(reply, "model_dump") else reply
-        return {"data": [{"embedding": vector} for vector in read_vectors(fields, len(request["input"]))]}
+        vectors = read_vectors(fields, len(request["input"]))
+        usage = read_usage(fields.get("usage"))
+        describe_call("embeddings", self._model, usage)
+        count_usage(self._model, usage)
+        return {"data": [{"embedding": vector} for vector in vectors]}
 
 
 def make_embedder(settings: Settings) -> Embedder | LocalEmbedder | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from client.llm.dialect import Dialect, ask_in_form
 from client.llm.failures import EmbeddingTimeout, StatusFailure, provider_errors
 from client.llm.http import Endpoint
+from client.llm.measuring import count_usage, describe_call
 from client.llm.provider import EMBEDDING_TIMEOUT_SECONDS, MAX_EMBEDDED_CHARS, provider_key, provider_url
-from client.llm.replies import json_fields
+from client.llm.replies import json_fields, read_usage
 from client.llm.retries import ProviderCalls
 from client.llm.vectors import fit_lengths, read_vectors, shorten
 from settings import LOCAL_MODEL
@@ -44,7 +45,9 @@ class ProviderQueryEmbedder:
         """Return the vector of a question. Raises ProviderError."""
         with provider_errors():
             dialect = await self._calls.dialect(self._url, self._model)
-            return await self._calls.call(lambda: self._ask_in_time(text[:MAX_EMBEDDED_CHARS], dialect), seconds=None)
+            return await self._calls.call(
+                "embeddings", lambda: self._ask_in_time(text[:MAX_EMBEDDED_CHARS], dialect), seconds=None
+            )
 
     async def _ask_in_time(self, text: str, dialect: Dialect) -> list[float]:
         """Ask within the time limit. A model that was too slow is not asked again: it would read from the start."""
@@ -66,7 +69,12 @@ class ProviderQueryEmbedder:
                     raise
 
     async def _send(self, body: dict[str, Any]) -> list[float]:
-        return read_vectors(json_fields(await self._endpoint.post(body)), 1)[0]
+        fields = json_fields(await self._endpoint.post(body))
+        vector = read_vectors(fields, 1)[0]
+        usage = read_usage(fields.get("usage"))
+        describe_call("embeddings", self._model, usage)
+        count_usage(self._model, usage)
+        return vector
 
 
 class LocalQueryEmbedder:

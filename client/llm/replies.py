@@ -115,7 +115,7 @@ class Reply:
 
     def completion(self, model: str) -> Completion:
         """Return what the model said."""
-        return Completion(text=self.text, model=model, usage=self._counted(), incomplete=self.incomplete)
+        return Completion(text=self.text, model=model, usage=self.usage, incomplete=self.incomplete)
 
     @property
     def incomplete(self) -> Incomplete | None:
@@ -177,8 +177,9 @@ class Reply:
             return "it ended after its reasoning; try again, or choose another model"
         return "its reply has no text; try again, or choose another model"
 
-    def _counted(self) -> Usage | None:
-        """Return the tokens used, with an estimate of those of the reasoning if the provider does not count them."""
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens used, with an estimate of those of the reasoning if the provider does not count them."""
         usage = read_usage(self._usage)
         reasoning = self._reasoning_chars + self._filter.reasoning_chars
         if usage is None or usage.reasoning_tokens or not reasoning:

@@ -11,6 +11,7 @@ import orjson
 from client.llm.deadline import current_deadline
 from client.llm.failures import CallFailure, CallTimeout, StatusFailure
 from client.llm.http import Endpoint
+from client.llm.measuring import describe_call, measured_call
 from errors import ProviderError, ProviderKeyRejected, ProviderTimeout, ProviderUnavailable
 from settings import Settings
 
@@ -37,7 +38,8 @@ class EndpointReranker:
             "top_n": len(texts),
         }
         try:
-            with current_deadline().cancelling_on_stop():
+            with current_deadline().cancelling_on_stop(), measured_call("rerank"):
+                describe_call("rerank", self.name)
                 async with asyncio.timeout(self._timeout_seconds):
                     reply = await self._endpoint.post(body)
         except (CallTimeout, TimeoutError):

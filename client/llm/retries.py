@@ -27,6 +27,7 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 from client.llm.deadline import Deadline, current_deadline
 from client.llm.dialect import Dialect
 from client.llm.failures import CallFailure, CallTimeout
+from client.llm.measuring import Operation, measured_call
 from errors import ProviderRateLimited, ProviderUnavailable
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ProviderCalls:
         self._breaker = CircuitBreaker(valkey)
         self._unguarded_until = 0.0
 
-    async def call(self, request: Callable[[], Awaitable[T]], *, seconds: float | None) -> T:
+    async def call(self, operation: Operation, request: Callable[[], Awaitable[T]], *, seconds: float | None) -> T:
         """Return what `request` returns, each attempt within `seconds`; None for the time that the job has left.
 
         Raises ProviderError, CallFailure, and what Deadline.check raises. The loop is never blocked: what needs Valkey
@@ -79,7 +80,7 @@ class ProviderCalls:
         deadline = current_deadline()
         retrying = AsyncRetrying(**_options(deadline), sleep=deadline.sleep_async)
         with deadline.cancelling_on_stop():
-            result: T = await retrying(self._attempt, request, deadline, seconds)
+            result: T = await retrying(self._attempt, operation, request, deadline, seconds)
         return result
 
     async def dialect(self, url: str, model: str) -> Dialect:
@@ -99,20 +100,24 @@ class ProviderCalls:
     def _dialect(self, url: str, model: str) -> Dialect:
         return self._dialects.setdefault((url, model), Dialect(self._valkey, url, model))
 
-    def call_sync(self, request: Callable[[], T], *, seconds: float) -> T:
+    def call_sync(self, operation: Operation, request: Callable[[], T], *, seconds: float) -> T:
         """Return what `request` returns, as `call` does, and block until then."""
         deadline = current_deadline()
         retrying = Retrying(**_options(deadline), sleep=deadline.sleep)
-        result: T = retrying(self._attempt_sync, request, deadline, seconds)
+        result: T = retrying(self._attempt_sync, operation, request, deadline, seconds)
         return result
 
-    async def _attempt(self, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float | None) -> T:
+    async def _attempt(
+        self, operation: Operation, request: Callable[[], Awaitable[T]], deadline: Deadline, seconds: float | None
+    ) -> T:
         in_thread = partial(asyncio.get_running_loop().run_in_executor, self._threads)
         if admit := self._admission(deadline):
             await deadline.sleep_async(await in_thread(admit))
+        await deadline.wait_out_doubt_async()
         _take_call(deadline)
         try:
-            result = await _bounded(request, deadline, seconds)
+            with measured_call(operation):
+                result = await _bounded(request, deadline, seconds)
         except Exception as error:
             deadline.check()  # a job that has ended raises its own error
             if report := self._report(error):
@@ -122,14 +127,15 @@ class ProviderCalls:
             await in_thread(report)
         return result
 
-    def _attempt_sync(self, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
+    def _attempt_sync(self, operation: Operation, request: Callable[[], T], deadline: Deadline, seconds: float) -> T:
         from client.llm.sync_http import call_within
 
         if admit := self._admission(deadline):
             deadline.sleep(admit())
+        deadline.wait_out_doubt()
         _take_call(deadline)
         try:
-            with call_within(seconds):
+            with measured_call(operation), call_within(seconds):
                 result = request()
         except Exception as error:
             deadline.check()  # a job that has ended raises its own error, not the failure of a shut socket

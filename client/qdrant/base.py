@@ -105,6 +105,12 @@ class Engine(Protocol):
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk | None]:
         """Return the chunks of the points that exist, by id; None for a point that is no chunk."""
 
+    def scroll(self, where: PointFilter, *, after: str | None, limit: int) -> tuple[list[Point], str | None]:
+        """Return a page of points with their vectors, in the order of their ids, and where the next page begins.
+
+        `after`: what the call before returned, None for the first page. None is returned with the last page.
+        """
+
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """Run all queries in one batch; return the hits of each, best first."""
 
@@ -150,6 +156,9 @@ class Collections(Protocol):
 
     def remove(self, name: str) -> None:
         """Delete a collection with all its points, if the collection exists."""
+
+    def clear(self) -> None:
+        """Delete all collections, and forget which deployment owns the place."""
 
     def close(self) -> None:
         """Write everything to disk and release all collections."""

@@ -35,6 +35,8 @@ from schemas import Chunk
 WAIT_SECONDS = 60.0
 # How many points a check reads at a time.
 PAGE_POINTS = 500
+# The file with the id of the deployment that owns a folder.
+OWNER = "deployment"
 _INDEX_SCHEMAS: dict[str, qdrant.PayloadSchemaType | qdrant.KeywordIndexParams] = {
     "tenant": qdrant.KeywordIndexParams(is_tenant=True),
     "keyword": qdrant.PayloadSchemaType.Keyword,
@@ -74,6 +76,12 @@ class EmbeddedCollections:
         """As Collections.remove."""
         self._shards.remove(name)
 
+    def clear(self) -> None:
+        """As Collections.clear."""
+        for name in self.names():
+            self.remove(name)
+        (self._shards.path / OWNER).unlink(missing_ok=True)
+
     def close(self) -> None:
         """As Collections.close."""
         self._shards.close()
@@ -103,6 +111,16 @@ class EmbeddedEngine:
         """As Engine.chunks."""
         with self.shard.open() as shard:
             return self._chunks(shard, ids)
+
+    def scroll(self, where: PointFilter, *, after: str | None, limit: int) -> tuple[list[Point], str | None]:
+        """As Engine.scroll."""
+        request = qdrant.ScrollRequest(
+            offset=after, limit=limit, filter=_filter(where), with_payload=True, with_vector=True
+        )
+        with self.shard.open() as shard:
+            records, following = shard.scroll(request)
+        points = [Point(str(each.id), _vectors(each.vector), dict(each.payload or {})) for each in records]
+        return points, None if following is None else str(following)
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search."""
@@ -164,14 +182,14 @@ class EmbeddedEngine:
     def deployment(self) -> str | None:
         """As Engine.deployment. All collections of the folder have one owner."""
         try:
-            return (self._shards.path / "deployment").read_text() or None
+            return (self._shards.path / OWNER).read_text() or None
         except OSError:
             return None
 
     def claim(self, deployment_id: str) -> None:
         """As Engine.claim; but an upsert does not look who owns the folder, which it locks."""
         if self.deployment() is None:
-            (self._shards.path / "deployment").write_text(deployment_id)
+            (self._shards.path / OWNER).write_text(deployment_id)
 
     def close(self) -> None:
         """As Engine.close."""
@@ -225,6 +243,10 @@ def _request(query: VectorQuery) -> qdrant.QueryRequest:
 def _weights(point: qdrant.ScoredPoint, using: str) -> dict[int, float]:
     vector = point.vector.get(using) if isinstance(point.vector, dict) else None
     return dict(zip(vector.indices, vector.values, strict=True)) if isinstance(vector, qdrant.SparseVector) else {}
+
+
+def _vectors(stored: Any) -> dict[str, list[float] | qdrant.SparseVector]:
+    return dict(stored) if isinstance(stored, dict) else {}
 
 
 def _filter(where: PointFilter) -> qdrant.Filter:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from client.qdrant.base import Point
-from rag.ingest.chunking import indexed_text, title_from_name
+from rag.ingest.chunking import CHUNKING_VERSION, indexed_text, title_from_name
 from schemas import Chunk
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class EmbeddingModel(Protocol):
     def embed_query(self, text: str) -> list[float] | None: ...
 
 
-def collection_name(model: str, chunking: int = 1) -> str:
+def collection_name(model: str, chunking: int = CHUNKING_VERSION) -> str:
     """Name the collection of an embedding model and a version of chunking.
 
     Vectors of two models cannot be compared, and chunks of two versions overlap, so each has a collection.
@@ -73,8 +73,8 @@ def point_of(chunk: Chunk, dense: list[float] | None, bm25: Bm25Encoder) -> Poin
 
 
 def payload_of(chunk: Chunk) -> dict[str, Any]:
-    """Return the payload to store for a chunk: everything but its id and its vectors."""
-    return {CONTENT_KEY: chunk.text, METADATA_KEY: chunk.model_dump(exclude={"id", "text"})}
+    """Return the payload to store for a chunk, as the store gives it back: everything but its id and its vectors."""
+    return {CONTENT_KEY: chunk.text, METADATA_KEY: chunk.model_dump(mode="json", exclude={"id", "text"})}
 
 
 def chunk_of(point_id: str, payload: Mapping[str, Any]) -> Chunk | None:

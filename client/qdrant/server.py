@@ -106,6 +106,11 @@ class ServerCollections:
         with suppress(NothingIndexed), _store_errors():
             self._client.delete_collection(name)
 
+    def clear(self) -> None:
+        """As Collections.clear. The owner of a collection is kept in the collection."""
+        for name in self.names():
+            self.remove(name)
+
     def close(self) -> None:
         """As Collections.close."""
         self._client.close()
@@ -150,6 +155,20 @@ class ServerEngine:
     def chunks(self, ids: Sequence[str]) -> dict[str, Chunk | None]:
         """As Engine.chunks."""
         return {id_: chunk_of(id_, payload) for id_, payload in self.payloads(ids).items()}
+
+    def scroll(self, where: PointFilter, *, after: str | None, limit: int) -> tuple[list[Point], str | None]:
+        """As Engine.scroll."""
+        with _store_errors():
+            records, following = self._client.scroll(
+                self._collection,
+                scroll_filter=_filter(where),
+                offset=after,
+                limit=limit,
+                with_payload=True,
+                with_vectors=True,
+            )
+        points = [Point(str(each.id), _stored_vectors(each.vector), dict(each.payload or {})) for each in records]
+        return points, None if following is None else str(following)
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search, in one request."""
@@ -288,6 +307,16 @@ def _vector(vector: list[float] | SparseVector) -> list[float] | models.SparseVe
     if isinstance(vector, SparseVector):
         return models.SparseVector(indices=vector.indices, values=vector.values)
     return vector
+
+
+def _stored_vectors(stored: Any) -> dict[str, list[float] | SparseVector]:
+    """Return vectors as they are stored, by name."""
+    if not isinstance(stored, dict):
+        return {}
+    return {
+        name: SparseVector(vector.indices, vector.values) if isinstance(vector, models.SparseVector) else vector
+        for name, vector in stored.items()
+    }
 
 
 def _request(query: VectorQuery) -> models.QueryRequest:

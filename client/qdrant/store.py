@@ -10,6 +10,7 @@ from client.qdrant.base import Engine, FieldRange
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import INDEX_FIELD, UPLOAD_FIELD, USER_FIELD, EmbeddingModel, payload_of, point_of
 from client.qdrant.queries import gather, plan, points_matching, points_of_upload
+from client.qdrant.wide_filters import search
 from errors import NothingIndexed, StoreUnavailable
 from rag.ingest.chunking import chunk_id, indexed_text
 from rag.ingest.indexing import OutageCallback, give_up
@@ -74,7 +75,7 @@ class VectorStore:
         `vector` is the result of `embed` for the question. Returns the results of each filter.
         """
         plans = [plan(question, vector, search_filter, self._bm25, limit) for search_filter in filters]
-        hits = iter(self.engine.search(list(chain.from_iterable(plans))))
+        hits = iter(search(self.engine, list(chain.from_iterable(plans))))
         return [gather(queries, list(islice(hits, len(queries)))) for queries in plans]
 
     def neighbours(self, chunks: Sequence[Chunk]) -> list[Chunk]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rq.job import JobStatus as RqStatus
 
+from client.rq.origin import NO_ORIGIN, JobOrigin
 from client.rq.records import rq_timestamp
 from client.rq.serializer import PlainSerializer
 
@@ -24,7 +25,10 @@ _EMPTY_FIELDS = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job that is not stored yet. `function`: a dotted name. `payload`: plain data, the function's only argument."""
+    """A job that is not stored yet. `function`: a dotted name. `payload`: plain data, the function's only argument.
+
+    `origin` is kept among the job's notes.
+    """
 
     id: str
     function: str
@@ -34,6 +38,7 @@ class NewJob:
     timeout_seconds: int
     ttl_seconds: int
     is_enqueued: bool = True
+    origin: JobOrigin = NO_ORIGIN
 
     def record(self) -> dict[str, str | int | bytes]:
         """Return the fields of the job's hash. Raises NotPlainData for a payload of more than plain data."""
@@ -51,4 +56,6 @@ class NewJob:
         }
         if self.is_enqueued:
             record["enqueued_at"] = created_at
+        if notes := self.origin.notes():
+            record["meta"] = PlainSerializer.dumps(notes)
         return record

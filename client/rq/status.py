@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 import redis.asyncio as redis
 
-from client.rq.records import decode_text
+from client.rq.records import QUEUES, decode_text
 from client.valkey import keys
+from client.valkey.condition import ValkeyCondition
+from observability import commands
+from observability.wording import counted
+
+# The queue of questions always needs a worker. The other queues need none before their first job.
+REQUIRED_QUEUE = QUEUES["chat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,27 @@ class QueueState:
     name: str
     waiting: int
     workers: tuple[str, ...]
+
+
+def warnings_about(condition: ValkeyCondition, states: Sequence[QueueState], *, incomplete: int) -> list[str]:
+    """Return what keeps jobs from being run, and what to do. `incomplete`: how many uploads lack chunks."""
+    warnings = [*condition.warnings, *_missing_workers(states)]
+    if condition.suspended:
+        warnings.append("`rq suspend` keeps the workers from taking jobs: run `rq resume` with the URL of Valkey")
+    if incomplete:
+        warnings.append(
+            f"the vector store holds fewer chunks of {counted(incomplete, 'upload')} than were indexed, and answers "
+            f"leave the rest out: run `{commands.script('main.py')} audit`, which indexes the uploads again"
+        )
+    return warnings
+
+
+def _missing_workers(states: Sequence[QueueState]) -> list[str]:
+    return [
+        f"no worker listens on {state.name} ({state.waiting} waiting): run `{commands.script('main.py')} worker`"
+        for state in states
+        if not state.workers and (state.waiting or state.name == REQUIRED_QUEUE)
+    ]
 
 
 async def read_states(valkey: redis.Redis, names: Sequence[str]) -> list[QueueState]:

@@ -7,6 +7,7 @@ each job of a conversation finds the previous job.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ from client.rq.outbox import Callback
 from client.rq.records import BUILD_INDEX, REMOVE_UPLOAD
 from client.rq.scripts import load_script
 from client.valkey import keys
+from observability import tracing
+from observability.spans import Span, Value
 from schemas import Priority
 
 # The last jobs of a conversation are remembered, up to this number.
@@ -62,3 +65,23 @@ class Submission:
             *(len(self.after), *self.after),
             *fair_queue.record_fields(job.record(), owner, self.priority),
         ]
+
+
+def messaging_attributes(operation: str, queue: str, job_id: str | None) -> dict[str, Value | None]:
+    """Return what OpenTelemetry's conventions for messaging want of a span that sends or processes a job."""
+    return {
+        "messaging.system": "rq",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": queue,
+        "messaging.message.id": job_id,
+    }
+
+
+def sending_span(queue: str, *, job_id: str | None = None, count: int | None = None) -> AbstractContextManager[Span]:
+    """Return the block of the span in which jobs are put on their queue: the parent of their own spans."""
+    return tracing.span(
+        f"send {queue}",
+        {**messaging_attributes("send", queue, job_id), "messaging.batch.message_count": count},
+        kind="producer",
+    )

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -21,25 +20,20 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
-    create_engine,
-    event,
-    inspect,
     text,
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from client.sql.lookups import ENGINE_OPTIONS, Lookup, Lookups, Result, renew_after_fork
+from client.sql.engines import make_engine, revision_of, upgrade
+from client.sql.lookups import ENGINE_OPTIONS, Lookup, Lookups, Result
 from errors import SettingsError, UploadsUnavailable
 from settings import Settings
 
 log = logging.getLogger("client.database")
 
 # The newest migration. Alembic is imported only when the database has another one.
-REVISION = "0008"
-MIGRATIONS = Path(__file__).with_name("migrations")
-BUSY_SECONDS = 15.0
-CONNECT_SECONDS = 5
+REVISION = "0009"
 RETRY_AFTER_SECONDS = 5
 # An arbitrary number. No other program may use the number for an advisory lock in the same PostgreSQL database.
 _MIGRATION_LOCK = 5_210_471_187
@@ -247,9 +241,9 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.data_dir / "uploads.db" if settings.database_url is None else None
         url = settings.database_url or f"sqlite:///{self._file}"
-        self._engine = _make_engine(url, pool_pre_ping=self._file is None)
+        self._engine = make_engine(url, pool_pre_ping=self._file is None)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._lookups = Lookups(_make_engine(url, **ENGINE_OPTIONS))
+        self._lookups = Lookups(make_engine(url, **ENGINE_OPTIONS))
         self._ready = False
 
     @contextmanager
@@ -266,6 +260,35 @@ class Database:
         with _database_errors(self._engine), self._engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Yield a connection all of whose reads see one moment. Raises UploadsUnavailable."""
+        self.migrate()
+        with _database_errors(self._engine):
+            if self._file is None:
+                with self._engine.execution_options(isolation_level="REPEATABLE READ").begin() as connection:
+                    yield connection
+                return
+            with self._reading.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                try:
+                    yield connection
+                finally:
+                    connection.exec_driver_sql("ROLLBACK")
+
+    def replace(self, revision: str, fill: Callable[[Connection], None]) -> None:
+        """Drop all tables, make them as a migration left them, `fill` them, and migrate them: in one transaction.
+
+        Raises SettingsError for a migration of a newer version, and UploadsUnavailable.
+        """
+        self.migrate()
+        with _database_errors(self._engine), self._engine.begin() as connection:
+            Base.metadata.drop_all(connection)
+            connection.execute(text("DROP TABLE alembic_version"))
+            upgrade(connection, revision)
+            fill(connection)
+            upgrade(connection)
+
     def look_up(self, read: Callable[[Lookup], Result]) -> Result:
         """Return what `read` returns; it may be called again. Raises UploadsUnavailable."""
         self.migrate()
@@ -280,13 +303,21 @@ class Database:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         with _database_errors(self._engine):
             with self._reading.connect() as connection:
-                revision = _revision(connection)
+                revision = revision_of(connection)
             if revision != REVISION:
                 with self._engine.begin() as connection:
                     if connection.dialect.name == "postgresql":
                         connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-                    _upgrade(connection)
+                    upgrade(connection)
         self._ready = True
+
+    def versions(self) -> tuple[str, str | None]:
+        """Return the version of the server, and the migration of the tables, which are left as they are, if any."""
+        if self._file is not None and not self._file.exists():
+            return "", None
+        with _database_errors(self._engine), self._reading.connect() as connection:
+            ask = "SHOW server_version" if self._file is None else "SELECT sqlite_version()"
+            return str(connection.execute(text(ask)).scalar()), revision_of(connection)
 
     def prepare(self) -> None:
         """Migrate the tables when the program starts. Only warns when the server is away: the server may come back.
@@ -308,21 +339,6 @@ class Database:
         self._lookups.close()
 
 
-def _make_engine(url: str, **options: Any) -> Engine:
-    """Return an engine. `options`: further options of SQLAlchemy's create_engine."""
-    if url.startswith("sqlite"):
-        connect = {"timeout": BUSY_SECONDS}
-        engine = create_engine(url, hide_parameters=True, paramstyle="named", connect_args=connect, **options)
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    else:
-        psycopg = "postgresql+psycopg://" + url.partition("://")[2]
-        connect = {"connect_timeout": CONNECT_SECONDS}
-        engine = create_engine(psycopg, hide_parameters=True, connect_args=connect, **options)
-    renew_after_fork(engine)
-    return engine
-
-
 def _permanent_fault(error: BaseException | None) -> str | None:
     """Return why the database can never be opened as configured; None when the database may be away or busy."""
     if isinstance(error, ProgrammingError):  # PostgreSQL: an unknown option, or no permission to create tables
@@ -331,44 +347,6 @@ def _permanent_fault(error: BaseException | None) -> str | None:
     if name is None or name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return None
     return str(error.orig) if isinstance(error, DBAPIError) else None
-
-
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin in _begin_sqlite
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads and then writes fails at once if another transaction wrote in between. A transaction
-    # that takes the lock first waits instead.
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _revision(connection: Connection) -> str | None:
-    """Return the migration of the tables; None if the database has no tables."""
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _upgrade(connection: Connection) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # otherwise twelve lines at the first start
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError:
-        raise SettingsError(
-            "the database of uploads was written by a newer version of this program: install that version, "
-            "or set another DATABASE_URL or DATA_DIR"
-        ) from None
 
 
 class DuplicateRow(UploadsUnavailable):

@@ -6,7 +6,7 @@ question is answered from one of them. Each change names the state that it expec
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from client.sql.database import SEARCHABLE, Database, DuplicateRow, IndexVersionRow, UploadRow
+from client.sql.recognized_pages import keep_reading
 from client.sql.uploads import MAX_ERROR_CHARS
 from schemas import Indexed, UploadStatus
 
@@ -35,7 +36,9 @@ class VersionState(StrEnum):
     REMOVING = "removing"
 
 
+SEARCHED = (VersionState.SEARCHED,)
 UNDER_WAY = (VersionState.BUILDING, VersionState.FAILED)
+RETIRED = (VersionState.RETIRED, VersionState.REMOVING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,11 @@ _COLUMNS = [column for column in IndexVersionRow.__table__.columns if column.nam
 _NEXT = [UploadRow.__table__.columns[name] for name in NextUpload.__slots__]
 
 
+def in_states(versions: Iterable[IndexVersion], states: Collection[VersionState]) -> Iterator[IndexVersion]:
+    """Yield the versions in some of the states."""
+    return (version for version in versions if version.state in states)
+
+
 class IndexVersionRepository:
     """Reads and changes the versions. Safe for threads and processes. Every method raises UploadsUnavailable."""
 
@@ -105,15 +113,15 @@ class IndexVersionRepository:
 
     def searched(self) -> IndexVersion | None:
         """Return the version that is searched; None before the first."""
-        return next((version for version in self.all() if version.state is VersionState.SEARCHED), None)
+        return next(in_states(self.all(), SEARCHED), None)
 
     def under_way(self) -> IndexVersion | None:
         """Return the version that is being built, or whose building failed."""
-        return next((version for version in self.all() if version.state in UNDER_WAY), None)
+        return next(in_states(self.all(), UNDER_WAY), None)
 
     def retired(self) -> list[IndexVersion]:
         """Return the versions that are searched no more, and not being built."""
-        return [version for version in self.all() if version.state in {VersionState.RETIRED, VersionState.REMOVING}]
+        return list(in_states(self.all(), RETIRED))
 
     def add_first(self, *, model: str, chunking: int, collection: str, missing: Collection[tuple[str, str]]) -> None:
         """Add the version that is searched from now on, unless there is one.
@@ -211,10 +219,12 @@ class IndexVersionRepository:
             return self.next_upload(version)
         return upload
 
-    def mark_built(self, version: IndexVersion, upload: NextUpload, indexed: Indexed) -> bool:
+    def mark_built(
+        self, version: IndexVersion, upload: NextUpload, indexed: Indexed, *, read_at: datetime | None = None
+    ) -> bool:
         """Note that an upload is in the version. False if its content has changed since `upload` was read.
 
-        The pages and warnings of the upload are those of this reading from now on.
+        The pages and warnings of the upload are those of this reading, which began at `read_at`, from now on.
         """
         unchanged = and_(
             UploadRow.upload_id == upload.upload_id,
@@ -232,6 +242,8 @@ class IndexVersionRepository:
         }
         with self._database.writing() as connection:
             built = connection.execute(update(UploadRow).where(unchanged).values(values)).rowcount > 0
+            if built and read_at is not None:
+                keep_reading(connection, upload.upload_id, read_at)
             self._change(connection, _as_read(version), upload_id=None, attempts=0)
         return built
 

@@ -47,10 +47,22 @@ def read_scope(lookup: Lookup, user_id: str | None) -> SearchScope:
 
 def read_searchable(lookup: Lookup, user_id: str | None, ids: list[str]) -> set[str]:
     """As UploadRepository.searchable, for at least one id."""
-    size = 1 << (len(ids) - 1).bit_length()
-    values = {f"id{n}": upload_id for n, upload_id in enumerate(ids + ids[:1] * (size - len(ids)))}
-    rows = lookup.rows(_searchable_among(size), **values)
+    values = _padded(ids)
+    rows = lookup.rows(_searchable_among(len(values)), **values)
     return {upload_id for upload_id, owner in rows if user_id is None or owner == user_id}
+
+
+def read_names(lookup: Lookup, user_id: str | None, ids: list[str]) -> dict[str, str]:
+    """As UploadRepository.names, for at least one id."""
+    values = _padded(ids)
+    rows = lookup.rows(_names_among(len(values)), **values)
+    return {upload_id: name for upload_id, name, owner in rows if user_id is None or owner == user_id}
+
+
+def _padded(ids: Sequence[str]) -> dict[str, str]:
+    """Return the ids as parameters `id0`, `id1`, ...: as many as a power of 2, so that few statements are compiled."""
+    size = 1 << (len(ids) - 1).bit_length()
+    return {f"id{n}": one for n, one in enumerate([*ids, *[ids[0]] * (size - len(ids))])}
 
 
 def read_searchable_version(lookup: Lookup, user_id: str | None) -> str:
@@ -67,12 +79,10 @@ def read_members(
     lookup: Lookup, user_id: str | None, store_ids: Sequence[str], filters: Mapping[str, Any] | None
 ) -> StoreMembers:
     """As UploadRepository.members."""
-    size = 1 << (len(store_ids) - 1).bit_length()
-    padded = [*store_ids, *[store_ids[0]] * (size - len(store_ids))]
-    values = {f"id{n}": store_id for n, store_id in enumerate(padded)}
+    values = _padded(store_ids)
     attributes: dict[str, dict[str, AttributeValue]] = {}
     pending = 0
-    for upload_id, owner, stored, searchable, waiting in lookup.rows(_members_of(size), **values):
+    for upload_id, owner, stored, searchable, waiting in lookup.rows(_members_of(len(values)), **values):
         own = orjson.loads(stored) if isinstance(stored, str) else stored
         if (user_id is not None and owner != user_id) or (filters is not None and not matches(filters, own)):
             continue
@@ -108,6 +118,13 @@ def _searchable_among(size: int) -> Select[str, str]:
     """
     ids: list[BindParameter[str]] = [bindparam(f"id{n}") for n in range(size)]
     return select(UploadRow.upload_id, UploadRow.user_id).where(UploadRow.upload_id.in_(ids), SEARCHABLE)
+
+
+@cache
+def _names_among(size: int) -> Select[str, str, str]:
+    """Return the statement for the names of uploads, with their users, among `size` ids; see _searchable_among."""
+    ids: list[BindParameter[str]] = [bindparam(f"id{n}") for n in range(size)]
+    return select(UploadRow.upload_id, UploadRow.name, UploadRow.user_id).where(UploadRow.upload_id.in_(ids))
 
 
 @cache

@@ -6,12 +6,13 @@ undo each other's changes: the second change matches no row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     and_,
     delete,
     func,
@@ -23,10 +24,12 @@ from sqlalchemy import (
 )
 
 from client.sql.database import Database, DuplicateRow, StoreFileRow, UploadRow
+from client.sql.recognized_pages import drop_reading, drop_readings, keep_reading
 from client.sql.scopes import (
     SEARCHED,
     SearchScope,
     read_members,
+    read_names,
     read_scope,
     read_searchable,
     read_searchable_version,
@@ -166,6 +169,7 @@ class UploadRepository:
             upload_id,
             _indexed_by(job_id),
             only_while_searched=index_version,
+            readings=keep_reading,
             status=UploadStatus.READY,
             pages=pages,
             pages_done=pages,
@@ -182,7 +186,12 @@ class UploadRepository:
     def fail(self, upload_id: str, *, job_id: str | None, reason: str, error: str) -> Upload | None:
         """Mark an upload as failed. None as for `start`."""
         return self._change(
-            upload_id, _indexed_by(job_id), status=UploadStatus.FAILED, reason=reason, error=error[:MAX_ERROR_CHARS]
+            upload_id,
+            _indexed_by(job_id),
+            readings=drop_reading,
+            status=UploadStatus.FAILED,
+            reason=reason,
+            error=error[:MAX_ERROR_CHARS],
         )
 
     def fail_if_unchanged(self, upload: Upload, *, reason: str, error: str) -> Upload | None:
@@ -199,7 +208,9 @@ class UploadRepository:
         """
         unchanged = and_(UploadRow.status == upload.status, UploadRow.job_id.is_not_distinct_from(upload.job_id))
         values = {"status": UploadStatus.QUEUED, "pages_done": 0, "reason": None, "error": None} | values
-        return self._change(upload.upload_id, unchanged, job_id=job_id, only_while_searched=None, **values)
+        return self._change(
+            upload.upload_id, unchanged, job_id=job_id, only_while_searched=None, readings=None, **values
+        )
 
     def mark_deleting(self, upload_id: str, *, user_id: str | None, job_id: str) -> Upload | None:
         """Hide an upload from every answer until it is deleted. An upload already being deleted is not changed."""
@@ -220,6 +231,14 @@ class UploadRepository:
         """Remove the row of an upload that was not accepted because its job could not be queued."""
         self._delete(upload_id, and_(UploadRow.job_id == job_id, UploadRow.status == UploadStatus.QUEUED))
 
+    def has_content(self, user_id: str, sha256: str) -> bool:
+        """Return True if the user has an upload of this content that is ready."""
+        ready = select(UploadRow.upload_id).where(
+            _same_content(user_id, sha256), UploadRow.status == UploadStatus.READY
+        )
+        with self._database.reading() as connection:
+            return connection.execute(ready.limit(1)).first() is not None
+
     def searchable(self, user_id: str | None, upload_ids: Collection[str]) -> set[str]:
         """Return which of these uploads an answer may cite: indexed at least once, and not being deleted."""
         ids = list(upload_ids)
@@ -227,14 +246,8 @@ class UploadRepository:
 
     def names(self, user_id: str | None, upload_ids: Collection[str]) -> dict[str, str]:
         """Return the names of the uploads that exist and belong to the user, by id."""
-        if not upload_ids:
-            return {}
-        listed = select(UploadRow.upload_id, UploadRow.name, UploadRow.user_id).where(
-            UploadRow.upload_id.in_(upload_ids)  # and no user, as in _searchable_among
-        )
-        with self._database.reading() as connection:
-            rows = connection.execute(listed)
-            return {row.upload_id: row.name for row in rows if user_id is None or row.user_id == user_id}
+        ids = list(upload_ids)
+        return self._database.look_up(lambda lookup: read_names(lookup, user_id, ids)) if ids else {}
 
     def searchable_version(self, user_id: str | None) -> str:
         """Return a text that changes when a searchable upload of the user is added, removed or indexed again.
@@ -271,6 +284,13 @@ class UploadRepository:
         with self._database.reading() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
+    def count_by_status(self) -> dict[UploadStatus, int]:
+        """Return how many uploads of all users have each status."""
+        query = select(UploadRow.status, func.count()).group_by(UploadRow.status)
+        with self._database.reading() as connection:
+            found = {UploadStatus(row[0]): int(row[1]) for row in connection.execute(query)}
+        return dict.fromkeys(UploadStatus, 0) | found
+
     def hidden_ids(self, user_id: str | None) -> tuple[str, ...]:
         """Return the ids of uploads whose chunks must not be found: being deleted, or indexed for the first time."""
         return self.search_scope(user_id).hidden
@@ -302,10 +322,12 @@ class UploadRepository:
         condition: ColumnElement[bool],
         *,
         only_while_searched: int | None = None,
+        readings: Callable[[Connection, str, datetime | None], None] | None = None,
         **values: Any,
     ) -> Upload | None:
         """Change a row if it meets the condition, and return it; None when it does not.
 
+        `readings` decides which recognized pages stay, by the time at which the upload was started.
         Raises IndexSwitched unless the version `only_while_searched` is searched.
         """
         changed = (
@@ -321,7 +343,10 @@ class UploadRepository:
                 if searched.scalar() != only_while_searched:
                     raise IndexSwitched
             row = connection.execute(changed).first()
-        return None if row is None else _upload(row)
+            upload = None if row is None else _upload(row)
+            if upload is not None and readings is not None:
+                readings(connection, upload_id, upload.started_at)
+        return upload
 
     def _delete(self, upload_id: str, condition: ColumnElement[bool]) -> None:
         """Remove a row if it meets the condition."""
@@ -329,6 +354,7 @@ class UploadRepository:
             removed = connection.execute(delete(UploadRow).where(UploadRow.upload_id == upload_id, condition))
             if removed.rowcount:
                 connection.execute(delete(StoreFileRow).where(StoreFileRow.upload_id == upload_id))
+                drop_readings(connection, upload_id)
 
     def close(self) -> None:
         """Close the database."""

@@ -60,6 +60,10 @@ class CircuitBreaker:
         self._valkey.delete(keys.CIRCUIT_BREAKER_FAILURES, keys.CIRCUIT_BREAKER_PAUSE, keys.CIRCUIT_BREAKER_TRIAL)
         self._failures = 0
 
+    def is_open(self) -> bool:
+        """Return True from the moment at which calls are paused until a call succeeds."""
+        return int(cast("bytes | None", self._valkey.get(keys.CIRCUIT_BREAKER_FAILURES)) or 0) >= FAILURES
+
     def failed(self) -> None:
         """Report a call that had no answer, or a server error."""
         self._failures = int(self._valkey.incr(keys.CIRCUIT_BREAKER_FAILURES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import redis.asyncio as redis
+from redis import Redis
 
 from client.valkey import keys
 from client.valkey.connection import DISK_REFUSES, IN_CLUSTER, IS_REPLICA, unavailable
@@ -40,3 +41,9 @@ async def read_condition(valkey: redis.Redis) -> ValkeyCondition:
             "Valkey could not save its last snapshot and may refuse jobs: make room on its disk; its log has the cause"
         )
     return ValkeyCondition(suspended=bool(await valkey.exists(keys.SUSPENDED)), warnings=warnings)
+
+
+def read_memory(valkey: Redis) -> tuple[int, int]:
+    """Return how many bytes the server uses, and may use: its maxmemory, else all of its machine. Raises RedisError."""
+    info = valkey.info("memory")
+    return int(info["used_memory"]), int(info.get("maxmemory") or info.get("total_system_memory") or 0)

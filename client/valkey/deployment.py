@@ -8,6 +8,9 @@ from redis import Redis
 
 from client.valkey import keys
 
+# What stands in place of the id while a backup is restored, so that no process starts on half of the data.
+RESTORING = "restoring"
+
 
 def read_deployment(valkey: Redis) -> str | None:
     """Return the id; None for a Valkey that has none yet. Raises RedisError."""
@@ -23,3 +26,16 @@ def write_deployment(valkey: Redis, deployment_id: str) -> str:
     """Write the id unless there is one. Returns the id that there is now. Raises RedisError."""
     valkey.set(keys.DEPLOYMENT, deployment_id, nx=True)
     return read_deployment(valkey) or deployment_id
+
+
+def begin_restore(valkey: Redis) -> None:
+    """Note in place of the id that a restore is under way. Raises RedisError."""
+    valkey.set(keys.DEPLOYMENT, RESTORING)
+
+
+def end_restore(valkey: Redis, deployment_id: str | None) -> None:
+    """Write the id of the restored deployment; None for a deployment that has none yet. Raises RedisError."""
+    if deployment_id is None:
+        valkey.delete(keys.DEPLOYMENT)
+    else:
+        valkey.set(keys.DEPLOYMENT, deployment_id)

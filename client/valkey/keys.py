@@ -161,10 +161,20 @@ def session(digest: str) -> str:
     return f"rag:session:{digest}"
 
 
+# --- Links ---
+
+# The key that signs links to cited pages.
+LINK_KEY: Final = "rag:links:key"
+
 # --- The deployment ---
 
 # Its id, as SQL and the Qdrant server have it too.
 DEPLOYMENT: Final = "rag:deployment"
+
+# --- Metrics ---
+
+# The counts of all processes, a hash: each field is a list in JSON, as in observability.metrics.Key.
+COUNTS: Final = "rag:counts"
 
 # --- The vector store ---
 
@@ -246,6 +256,51 @@ def slow_owner(owner: str) -> str:
 def owner_attempts(owner: str) -> str:
     """Return the key of an owner's deliveries that are being attempted, a sorted set by start."""
     return f"rag:webhook:trying:{quoted(owner)}"
+
+
+# --- Copies of all keys ---
+
+# Every key begins with one of these.
+PREFIXES: Final = ("rq:", "rag:")
+# What describes the processes of the moment, and the state of the world around them: no part of a backup.
+_OF_PROCESSES: Final = (
+    *(WORKERS, worker(""), SUSPENDED, scheduler_lock(""), "rq:scheduler:", "rq:clean_registries:", "rq:cron_scheduler"),
+    *("rag:drain:", "rag:store:", "rag:provider:", OUTBOX_SWEEPER),
+    *("rag:webhook:slow:", "rag:webhook:probe:", "rag:webhook:held:", "rag:webhook:trying:"),
+)
+_ENDED: Final = tuple(registry(kind, "") for kind in ("finished", "failed", "canceled"))
+# What has to be of one moment for the queues to be whole.
+_QUEUE_STATE: Final = (
+    *(QUEUES, queue(""), *(registry(kind, "") for kind in ("wip", "deferred", "scheduled")), *_ENDED),
+    *(fair_queue(""), "rag:jobs:", "rag:conversation:", OUTBOX_PENDING, DELIVERIES_DUE, DEPLOYMENT),
+)
+_OF_JOBS: Final = (job(""), results(""), executions(""), events(""), outbox_entry(""))
+_EXECUTION: Final = execution("", "").removesuffix(":")
+
+
+def is_of_process(name: bytes) -> bool:
+    """Return True for a key about processes that run now, or about what they have found out."""
+    return name.startswith(tuple(prefix.encode() for prefix in _OF_PROCESSES))
+
+
+def is_queue_state(name: bytes) -> bool:
+    """Return True for a key that makes sense only together with the other keys of the queues at the same moment."""
+    return name.startswith(tuple(prefix.encode() for prefix in _QUEUE_STATE))
+
+
+def is_registry_of_ended(name: bytes) -> bool:
+    """Return True for the registries of jobs that have ended."""
+    return name.startswith(tuple(prefix.encode() for prefix in _ENDED))
+
+
+def job_of(name: str) -> str | None:
+    """Return the id of the job that a key belongs to; None for a key of no single job."""
+    if name.startswith(_EXECUTION):
+        return name.removeprefix(_EXECUTION).rpartition(":")[0]
+    prefix = next((prefix for prefix in _OF_JOBS if name.startswith(prefix)), None)
+    if prefix is None:
+        return None
+    return name.removeprefix(prefix).removesuffix(":dependents").removesuffix(":dependencies")
 
 
 # The keys as constants for Lua: scripts build `JOB .. id`, `WIP .. queue` and so on.

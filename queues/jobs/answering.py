@@ -15,14 +15,17 @@ from client.rq.previous import previous_turns
 from client.sql.conversations import MAX_TURNS
 from client.valkey.answer_cache import AnswerCache, cache_key
 from errors import ProviderError, UploadNotReady
-from observability import logs
+from observability import logs, metrics, tracing
 from queues.context import JobContext
+from queues.jobs.chat_tasks import do_chat_task
 from queues.jobs.lookups import look_up
 from queues.jobs.turn_items import turn_items
 from queues.wiring import Services
 from rag.answer.follow_ups import rewrite_follow_up
 from rag.answer.pipeline import Draft, answer_query, cut_notice, finish_draft
 from rag.answer.token_stream import TokenStream
+from rag.citations.streamed import StreamedMarks
+from rag.search.places import file_place
 from schemas import Answer, FoundPassage, Passage, Query, Turn, UploadStatus
 from schemas.stores import StoreMembers
 from settings import Settings
@@ -30,7 +33,7 @@ from settings import Settings
 log = logging.getLogger("queues")
 
 # Increase the number when a change of prompt, chunking, ranking or the check of citations changes answers.
-ANSWERS_VERSION = 6
+ANSWERS_VERSION = 7
 # The fields of a question on which its answer does not depend, once the question stands alone.
 _NOT_OF_ANSWER = {"conversation_id", "cache", "history", "previous_job_id", "request"}
 
@@ -41,12 +44,15 @@ async def answer_question(query: Query, job: JobContext, services: Services, set
     Calls of SQL and of Valkey block, so they are made in threads, beside the event loop.
     """
     logs.log_content(log, "asked", question=query.query)
+    tracing.note_content({"user.id": query.user_id, "rag.question": query.query})
     if query.upload_ids is not None:
         await asyncio.to_thread(require_ready, query, services)
     if settings.tokens_per_day is not None and job.valkey is not None:
         await asyncio.to_thread(_require_tokens, query.user_id, job.valkey, settings.tokens_per_day)
     seconds_queued = job.seconds_queued()
-    if query.only is None:
+    if query.task is not None:
+        answer = await do_chat_task(query, services)
+    elif query.only is None:
         answer = await answer_in_context(query, job, services, settings)
     else:
         answer = await look_up(query, services)
@@ -55,6 +61,7 @@ async def answer_question(query: Query, job: JobContext, services: Services, set
         await asyncio.to_thread(_count_tokens, tokens, query.user_id, job.valkey, settings.tokens_per_day)
     job.write_event("sources", answer.model_dump(mode="json", include={"sources", "answered", "unsupported", "links"}))
     logs.log_content(log, "answered", answer=answer.text)
+    tracing.note_content({"rag.answer": answer.text})
     waited = {} if seconds_queued is None else {"queue": round(seconds_queued, 4)}
     return answer.model_copy(update={"times": waited | answer.times})
 
@@ -150,6 +157,7 @@ async def _answer_or_look_up(
 
     key, cached = await asyncio.to_thread(look_up)
     if cached is not None:
+        metrics.count(metrics.CACHE_HITS)
         if query.passages:
             _write_passages(cached.passages, job)
         job.write_event("token", {"text": cached.text})
@@ -190,11 +198,19 @@ def _members_of(query: Query, services: Services) -> dict[str, Any] | None:
 
 async def _answer(query: Query, job: JobContext, services: Services, *, follow_up: str | None = None) -> Answer:
     found: tuple[FoundPassage, ...] = ()
+    begun = False
 
     async def keep(passages: Sequence[Passage]) -> None:
         nonlocal found
         found = await _found(query, passages, services)
         _write_passages(found, job)
+
+    def write_token(text: str, checked: str) -> None:
+        nonlocal begun
+        if not begun and (waited := job.seconds_queued()) is not None:
+            metrics.observe(metrics.FIRST_TOKEN, waited)
+        begun = True
+        _write_token(job, text, checked)
 
     answer = await answer_query(
         query,
@@ -203,12 +219,17 @@ async def _answer(query: Query, job: JobContext, services: Services, *, follow_u
         judge=services.judge,
         report=job.report,
         follow_up=follow_up,
-        on_token=lambda text: job.write_event("token", {"text": text}),
+        on_token=write_token,
         on_restart=job.discard_tokens,
         on_draft=lambda draft: job.save_draft(draft.model_dump_json().encode()),
         on_passages=keep if query.passages else None,
     )
     return answer.model_copy(update={"passages": found})
+
+
+def _write_token(job: JobContext, text: str, checked: str) -> None:
+    """Write a piece of an answer. `checked`, with only supported marks, is written where it differs."""
+    job.write_event("token", {"text": text} if checked == text else {"text": text, "checked": checked})
 
 
 async def _found(query: Query, passages: Sequence[Passage], services: Services) -> tuple[FoundPassage, ...]:
@@ -218,7 +239,8 @@ async def _found(query: Query, passages: Sequence[Passage], services: Services) 
         members = await asyncio.to_thread(services.uploads.members, query.visible_owner, query.store_ids)
     return tuple(
         FoundPassage(
-            **chunk.model_dump(include={"upload_id", "name", "page", "page_label", "text"}),
+            **chunk.model_dump(include={"upload_id", "name", "page", "text"}),
+            page_label=file_place(chunk, chunk.start, chunk.end).label,
             score=score,
             attributes=dict(members.of(chunk.upload_id)),
         )
@@ -245,7 +267,8 @@ async def _finish(draft: Draft, query: Query, job: JobContext, services: Service
     found = await _found(query, draft.passages, services) if query.passages else ()
     if query.passages:
         _write_passages(found, job)
-    stream = TokenStream(lambda text: job.write_event("token", {"text": text}))
+    marks = StreamedMarks(list(draft.passages), draft.question, services.retriever.terms)
+    stream = TokenStream(partial(_write_token, job), marks=marks)
     stream.add(draft.completion.text + cut_notice(draft.completion, query.query))
     stream.end()
     answer = await finish_draft(draft, query, services.retriever.terms, judge=services.judge, report=job.report)

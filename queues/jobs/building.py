@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -29,9 +30,10 @@ from errors import (
     StoreError,
     StoreUnavailable,
     UploadGone,
+    UploadsUnavailable,
 )
 from observability.wording import counted
-from queues.jobs.indexing import local_document
+from queues.jobs.indexing import keep_recognized, local_document
 from queues.wiring import Services
 from rag.ingest.chunking import CHUNK_TOKENS
 from rag.ingest.indexing import ProgressCallback, index_document
@@ -214,9 +216,9 @@ def _add(upload: NextUpload, version: IndexVersion, services: Services) -> bool:
 
     Raises StoreUnavailable, JobStopped.
     """
-    versions = services.index.versions
+    versions, read_at = services.index.versions, datetime.now(UTC)
     try:
-        indexed = _index(upload, version, services)
+        indexed = _index(upload, version, services, read_at)
     except _Superseded:
         return False
     except UploadGone:
@@ -235,7 +237,7 @@ def _add(upload: NextUpload, version: IndexVersion, services: Services) -> bool:
         if not isinstance(error, AppError):
             log.exception("upload %s could not be added to the new index", upload.upload_id)
         return True
-    return versions.mark_built(version, upload, indexed) or _dropped(upload, version, services)
+    return versions.mark_built(version, upload, indexed, read_at=read_at) or _dropped(upload, version, services)
 
 
 def _error_of(error: Exception) -> str:
@@ -252,11 +254,24 @@ def _dropped(upload: NextUpload, version: IndexVersion, services: Services) -> b
     return True
 
 
-def _index(upload: NextUpload, version: IndexVersion, services: Services) -> Indexed:
-    store = services.index.open(version).store
-    with local_document(upload, services.files) as document:
-        check = _checker(upload, version, services)
-        return index_document(document, store, lambda _progress: None, limits=services.limits, check=check)
+def _index(upload: NextUpload, version: IndexVersion, services: Services, read_at: datetime) -> Indexed:
+    store, keep = services.index.open(version).store, keep_recognized(upload, services, read_at)
+    try:
+        with local_document(upload, services.files) as document:
+            check = _checker(upload, version, services)
+            return index_document(
+                document,
+                store,
+                lambda _progress: None,
+                limits=services.limits,
+                check=check,
+                keep=keep,
+                converter=services.converter,
+            )
+    except BaseException:
+        with suppress(UploadsUnavailable):
+            services.recognized.drop(upload.upload_id, read_at=read_at)
+        raise
 
 
 def _checker(upload: NextUpload, version: IndexVersion, services: Services) -> Callable[[], None]:

@@ -9,8 +9,9 @@ from datetime import timedelta
 
 from redis import Redis
 
+from client.rq.origin import NO_ORIGIN, JobOrigin
 from errors import WebhookNotFound
-from observability import logs
+from observability import logs, metrics, tracing
 from settings import Settings
 from webhooks.models import Attempt, Delivery, DeliveryStatus, DeliveryTask, Endpoint, utc_time
 from webhooks.sender import Outcome, Sender, send, signed_headers
@@ -29,9 +30,12 @@ def clock() -> float:
     return time.time()
 
 
-def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, sender: Sender = send) -> str:
+def attempt_delivery(
+    task: DeliveryTask, valkey: Redis, settings: Settings, sender: Sender = send, *, origin: JobOrigin = NO_ORIGIN
+) -> str:
     """Attempt a delivery once, and store its outcome together with the RQ job of the next attempt.
 
+    `origin`: of this job, and of the next. The receiver gets the id of the request as `X-Request-ID`.
     Returns the status of the delivery, or `superseded` when another job makes this attempt.
     Raises QueueUnavailable; the relay then enqueues the attempt again.
     """
@@ -54,15 +58,40 @@ def attempt_delivery(task: DeliveryTask, valkey: Redis, settings: Settings, send
         policy = AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
         secrets = store.secrets_for(delivery, now=now)
         headers = signed_headers(*secrets, message_id=delivery.message_id, timestamp=int(now), body=body)
-        outcome = sender(delivery.url, body, headers, policy=policy)
+        outcome = _send(sender, delivery, body, headers, policy, origin)
         throttle.end_attempt(outcome)
+        metrics.count(metrics.WEBHOOK_ATTEMPTS, _name_of(outcome))
         if outcome.gone:
             _disable(store, delivery, now)
         updated = _with_attempt(delivery, outcome, now)
         if not outcome.delivered:
             _log_failure(updated)
-    written = store.save_delivery(updated, expected=delivery.seq, now=clock())
+    written = store.save_delivery(updated, expected=delivery.seq, now=clock(), origin=origin)
     return updated.status.value if written else "superseded"
+
+
+def _send(
+    sender: Sender, delivery: Delivery, body: bytes, headers: dict[str, str], policy: AddressPolicy, origin: JobOrigin
+) -> Outcome:
+    """Make the attempt, in a span. The span does not name the receiver, whom a user chose."""
+    attributes = {"http.request.method": "POST", "rag.delivery.id": delivery.delivery_id}
+    with tracing.span("POST", attributes, kind="client") as span:
+        outcome = sender(delivery.url, body, headers | _origin_headers(origin), policy=policy)
+        span.set({"http.response.status_code": outcome.status, "http.request.resend_count": len(delivery.attempts)})
+        if not outcome.delivered:
+            span.fail(str(outcome.status) if outcome.status is not None else "unreachable")
+        return outcome
+
+
+def _origin_headers(origin: JobOrigin) -> dict[str, str]:
+    headers = {"x-request-id": origin.request_id, "traceparent": tracing.current_span().traceparent}
+    return {name: value for name, value in headers.items() if value is not None}
+
+
+def _name_of(outcome: Outcome) -> str:
+    if outcome.delivered or outcome.gone:
+        return "delivered" if outcome.delivered else "gone"
+    return "refused" if outcome.status is not None else "unreachable"
 
 
 def _refusal(store: WebhookStore, delivery: Delivery, body: bytes | None) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from client.files.store import FileStore
 from client.llm.deadline import current_deadline
@@ -28,10 +29,11 @@ from errors import (
     StoreError,
     StoreUnavailable,
     UploadGone,
+    UploadsUnavailable,
 )
 from queues.wiring import Services
 from rag.ingest.indexing import OutageCallback, ProgressCallback, give_up, index_document
-from schemas import Document, Indexed, Progress, Removed, Upload, UploadStatus, UploadTask
+from schemas import Document, Indexed, Page, Progress, Removed, Upload, UploadStatus, UploadTask
 
 # The row is read and updated at least this often while pages are read.
 ROW_SECONDS = 0.5
@@ -102,8 +104,8 @@ def _index_once(
             raise _gone(task, services)
         if searched.version.dimensions is None and searched.store.dimensions is not None:
             services.index.versions.set_dimensions(version, searched.store.dimensions)
-    except JobCancelled:
-        _fail(upload, services, *CANCELLED)
+    except (JobCancelled, KeyboardInterrupt):  # the latter by Ctrl-C on index.py
+        _cancel(upload, services)
         raise
     except (UploadGone, JobStopped, IndexSwitched):
         raise
@@ -174,8 +176,28 @@ def _index(
 
     with local_document(upload, services.files) as document:
         return index_document(
-            document, store, on_progress, limits=services.limits, check=check, fresh=fresh, on_outage=wait
+            document,
+            store,
+            on_progress,
+            limits=services.limits,
+            check=check,
+            fresh=fresh,
+            on_outage=wait,
+            keep=keep_recognized(upload, services, upload.started_at),
+            converter=services.converter,
         )
+
+
+def keep_recognized(
+    upload: Upload | NextUpload, services: Services, read_at: datetime | None
+) -> Callable[[Page], None]:
+    """Return a function that keeps the pages that took OCR, so that a page that is looked at takes none."""
+
+    def keep(page: Page) -> None:
+        if read_at is not None:
+            services.recognized.add(page, upload.upload_id, file_id=upload.file_id, read_at=read_at)
+
+    return keep
 
 
 @contextmanager
@@ -198,6 +220,12 @@ def _gone(task: UploadTask, services: Services) -> UploadGone:
         services.store.delete_everywhere(task.upload_id, user_id=task.user_id)
         return UploadGone("the upload was deleted")
     return UploadGone("the upload is being indexed by another job")
+
+
+def _cancel(upload: Upload, services: Services) -> None:
+    """Write into the row that the indexing was cancelled, unless a write that Ctrl-C cut short holds the database."""
+    with suppress(UploadsUnavailable):
+        _fail(upload, services, *CANCELLED)
 
 
 def _fail(upload: Upload, services: Services, reason: str, error: str) -> None:

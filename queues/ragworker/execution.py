@@ -26,6 +26,7 @@ from queues.context import JobContext, OnStoreOutage
 from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.job_writer import JobWriter
 from queues.ragworker.store_pause import StorePause
+from queues.ragworker.suspension import Suspension
 from schemas import WAITING_FOR_STORE, Progress
 
 # A job that the vector store did not answer so many times, although the store answered probes in between, fails.
@@ -163,6 +164,7 @@ def open_execution(
     writer: JobWriter,
     spool: DraftSpool,
     store_pause: StorePause,
+    suspension: Suspension,
 ) -> Execution:
     """Read the record of a taken job. Only `functions` may be called: writing to Valkey must not mean running code.
 
@@ -173,8 +175,6 @@ def open_execution(
     if name not in functions:
         raise InvalidJobRecord(f"its function {name[:80]!r} is not one of ours")
     timeout = _timeout_seconds(fields, default_timeout_seconds)
-    if _time(fields, "created_at") is None:  # the API could not show the job
-        raise InvalidJobRecord("it has no valid time of creation")
     result_ttl = ttl_seconds(fields, "result_ttl")
     job = RagWorkerJob(
         job_id=ref.job_id,
@@ -198,7 +198,7 @@ def open_execution(
         function=_import_function(name),
         arguments=arguments,
         keywords=keywords,
-        deadline=Deadline(timeout if timeout > 0 else None),
+        deadline=Deadline(timeout if timeout > 0 else None, in_doubt=lambda: suspension.unconfirmed),
         result_ttl=result_ttl,
         failure_ttl=ttl_seconds(fields, "failure_ttl"),
         is_suspect=_is_suspect(fields),
@@ -211,6 +211,8 @@ def _read_call(taken: TakenJob) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         raise InvalidJobRecord(f"its status was {taken.previous_status[:40]!r}")
     if any(taken.fields.get(name) for name in _CALLBACKS):
         raise InvalidJobRecord("it asks for a callback")
+    if _time(taken.fields, "created_at") is None:  # the API could not show the job
+        raise InvalidJobRecord("it has no valid time of creation")
     try:
         return read_call(taken.fields.get("data"))
     except NotPlainData as error:

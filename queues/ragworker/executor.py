@@ -32,6 +32,7 @@ from client.rq.transitions import (
 from errors import AppError, JobTimedOut, ProviderTimeout, ProviderUnavailable, StoreUnavailable
 from observability import logs
 from queues.context import set_current_job
+from queues.measuring import count_lost_job
 from queues.ragworker.capacity import Capacity
 from queues.ragworker.draft_spool import DraftSpool
 from queues.ragworker.drain import Drain
@@ -153,14 +154,18 @@ class Executor:
             self._end_early(execution, "stopped", STOPPED, "cancelled", "the job was cancelled")
         return bool(executions)
 
-    def drop_lost(self, refs: list[ExecutionRef]) -> None:
-        """Drop executions that no longer hold their job: it was cancelled, or another worker has taken it over."""
-        for ref in refs:
+    def keep_held(self, moment: float, lost: list[ExecutionRef]) -> None:
+        """Keep the executions that held their jobs at a moment of the monotonic clock, and drop those that did not.
+
+        The job of a dropped execution was cancelled, or another worker has taken it over.
+        """
+        for ref in lost:
             execution = self._executions.get(ref.execution_id)
             if execution is not None and execution.claim():
                 log.warning("%s: %s was cancelled or taken over by another worker", ref.queue, ref.job_id)
                 execution.deadline.stop()
                 self._remove(execution.ref)
+        self._suspension.confirm(moment)
 
     def hand_back_all(self) -> None:
         """Put the running jobs back on their lists, for another worker. Raises RedisError when Valkey is away."""
@@ -269,6 +274,7 @@ class Executor:
                 writer=self._writer,
                 spool=self._spool,
                 store_pause=self._store_pause,
+                suspension=self._suspension,
             )
         except Exception as error:  # noqa: BLE001  no record may end the worker
             reason = str(error) if isinstance(error, InvalidJobRecord) else f"{type(error).__name__} while it was read"
@@ -287,6 +293,7 @@ class Executor:
         notes = PlainSerializer.dumps({"failure": {"code": "unreadable", "detail": detail}})
         ttl = ttl_seconds(taken.fields, "failure_ttl")
         outcome = JobOutcome("failed", encode_exception(f"Quarantined: {reason}"), ttl, notes)
+        count_lost_job(taken.execution.queue, "unreadable")
         self._writer.write_outcome(taken.execution, outcome)
 
     # -- running jobs
@@ -340,13 +347,16 @@ class Executor:
 
     def _on_written(self, ref: ExecutionRef, outcome: JobOutcome | HandBack, written: bool) -> None:  # noqa: FBT001
         execution = self._executions.get(ref.execution_id)
+        job = execution.job if execution is not None else None  # None for a job that was quarantined
         if isinstance(outcome, JobOutcome):
             self._spool.discard(ref.job_id)
         if written:
             fields = logs.fields(
                 job_id=ref.job_id,
                 queue=ref.queue,
-                attempt=execution.job.attempt if execution is not None else None,
+                request_id=job.request_id if job is not None else None,
+                trace_id=job.trace_id if job is not None else None,
+                attempt=job.attempt if job is not None else None,
                 outcome=outcome.status,
                 seconds=round(outcome.seconds, 3),
             )
@@ -366,7 +376,8 @@ class Executor:
 @contextmanager
 def _job_context(execution: Execution) -> Iterator[None]:
     """Make the execution's job and deadline the current ones, and put the job on each log line."""
-    logs.add_context(job_id=execution.job.job_id, queue=execution.job.queue)
+    job = execution.job
+    logs.add_context(job_id=job.job_id, queue=job.queue, request_id=job.request_id)
     with apply_deadline(execution.deadline), set_current_job(execution.job):
         yield
 

@@ -33,7 +33,7 @@ class Maintenance:
         transitions: writes the steps of jobs.
         queues: names of the worker's queues.
         running: returns the executions that run here now.
-        on_lost: receives the executions that no longer hold their job.
+        on_heartbeat: receives the monotonic time of a heartbeat, and the executions that had lost their job.
         on_cancelled: receives the id of a job that runs here and was cancelled.
         register: registers this worker with RQ; called when the worker's record has expired.
         prune: removes what else is no longer needed; may raise RedisError.
@@ -48,7 +48,7 @@ class Maintenance:
         queues: Sequence[str],
         *,
         running: Callable[[], list[ExecutionRef]],
-        on_lost: Callable[[list[ExecutionRef]], None],
+        on_heartbeat: Callable[[float, list[ExecutionRef]], None],
         on_cancelled: Callable[[str], object],
         register: Callable[[], None],
         prune: Callable[[], None],
@@ -58,7 +58,7 @@ class Maintenance:
         self._transitions = transitions
         self._queues = queues
         self._running = running
-        self._on_lost = on_lost
+        self._on_heartbeat = on_heartbeat
         self._on_cancelled = on_cancelled
         self._register = register
         self._prune_rest = prune
@@ -147,6 +147,7 @@ class Maintenance:
         return True
 
     def _send_heartbeat(self) -> None:
+        began = time.monotonic()
         heartbeat = self._transitions.heartbeat(self._running())
         self._registered = heartbeat.worker_known
         # By the wall clock, so that a sleep of the machine counts as an outage too.
@@ -154,8 +155,7 @@ class Maintenance:
         if now - self._last_heartbeat > self._intervals.max_gap:
             self._steady_since = now
         self._last_heartbeat = now
-        if heartbeat.lost:
-            self._on_lost(heartbeat.lost)
+        self._on_heartbeat(began, heartbeat.lost)
         for execution in heartbeat.cancelled:  # the stop command may have been missed
             self._on_cancelled(execution.job_id)
 

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from client.rq.transitions import JobTransitions
+from client.rq.transitions import DIED, JobTransitions
 from client.valkey import keys
+from observability import metrics
+from queues.measuring import count_lost_job
 
 log = logging.getLogger("rq.worker")
 
@@ -82,11 +84,15 @@ class Recovery:
     def _take(self, queue: str, execution: Pair, process: str, *, alone: bool) -> None:
         for job_id, verdict in self._transitions.recover(queue, [execution], alone=alone, dead=process):
             log.warning("%s: %s was held by a worker that died: %s", queue, job_id, verdict)
+            metrics.count(metrics.RECOVERIES)
+            if verdict == "dead":
+                count_lost_job(queue, DIED["code"])
 
     def _restore(self, queue: str, job_id: str) -> None:
         """Put a job back that a stock worker took and never started."""
         if self._transitions.restore_unstarted(queue, job_id):
             log.warning("%s: %s was taken by a worker that died before it started the job: requeued", queue, job_id)
+            metrics.count(metrics.RECOVERIES)
         self._unstarted_since[queue].pop(job_id, None)
 
     def _find_expired(self, queue: str, now: float) -> list[Pair]:

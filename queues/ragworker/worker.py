@@ -66,7 +66,8 @@ from rq.worker.base import BaseWorker
 from client.rq.records import ALLOWED_FUNCTIONS, QUEUES
 from client.rq.serializer import PlainSerializer
 from client.rq.transitions import LEASE_SECONDS, WORKER_SECONDS, JobTransitions
-from observability import logs
+from client.valkey.counts import CountsThread
+from observability import logs, tracing
 from queues import wiring
 from queues.ragworker.commands import CommandListener
 from queues.ragworker.draft_spool import DraftSpool
@@ -123,6 +124,7 @@ class RagWorker(BaseWorker):
     ) -> bool:
         """Run jobs until a signal or a shutdown command. True when any job ended here."""
         logs.configure_once(lambda: self.settings)
+        tracing.configure_once(lambda: self.settings)
         setup_loghandlers(logging_level, date_format, log_format, name="rq.worker")
         wiring.preload(self.settings, langchain=False)
         _allow_many_files()
@@ -138,7 +140,7 @@ class RagWorker(BaseWorker):
             transitions,
             self.queue_names(),
             running=executor.running,
-            on_lost=executor.drop_lost,
+            on_heartbeat=executor.keep_held,
             on_cancelled=executor.stop_job,
             register=self._register_again,
             prune=partial(spool.prune, self.valkey),
@@ -147,18 +149,17 @@ class RagWorker(BaseWorker):
         )
         # After each subscription a heartbeat finds the cancelled jobs whose stop command was missed.
         commands = CommandListener(self.valkey, self.name, self._handle_command, on_subscribed=maintenance.wake)
-        for part in (maintenance, commands, executor):
+        threads = (maintenance, commands, CountsThread(self.valkey))
+        for part in (*threads, executor):
             part.start()
         drained = False
         try:
             drained = self._supervise(executor, max_idle_time)
         finally:
             executor.close(discard=not drained)
-            commands.stop()
-            maintenance.stop()
-            with suppress(RedisError, OSError):
-                self.register_death()  # type: ignore[no-untyped-call]
-            self._disconnect()
+            for part in threads:
+                part.stop()
+            self._leave()
         return executor.jobs_done > 0
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -236,7 +237,11 @@ class RagWorker(BaseWorker):
         with suppress(RedisError, OSError):
             self.register_birth()  # type: ignore[no-untyped-call]
 
-    def _disconnect(self) -> None:
+    def _leave(self) -> None:
+        """Send the last spans, remove this worker's record, and close its connections."""
+        tracing.close()
+        with suppress(RedisError, OSError):
+            self.register_death()  # type: ignore[no-untyped-call]
         if self.valkey is not self.connection:
             self.valkey.connection_pool.disconnect()  # `close` leaves the connections of a given pool open
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from observability import tracing
 from rag.answer.fence import Fence
 from rag.answer.links import find_links
 from rag.answer.prompt import FittingPrompt, parse_refusal, strip_refusal_mark, system_prompt
@@ -13,6 +14,7 @@ from rag.answer.quoted_answer import not_searched, quote_passages
 from rag.answer.token_stream import TokenStream
 from rag.answer.verification import Judge, Judgement
 from rag.citations.check import Assessment, Verdicts, strip_citations
+from rag.citations.streamed import StreamedMarks
 from rag.ingest.indexing import ProgressCallback
 from rag.search.relevance import TermExtractor
 from rag.search.retriever import RetrievalResult, StageTimer
@@ -78,7 +80,7 @@ async def answer_query(
     judge: Judge | None = None,
     search_filter: SearchFilter | None = None,
     follow_up: str | None = None,
-    on_token: Callable[[str], None] | None = None,
+    on_token: Callable[[str, str], None] | None = None,
     on_restart: Callable[[], None] = lambda: None,
     on_draft: Callable[[Draft], None] = lambda _draft: None,
     on_passages: Callable[[list[Passage]], Awaitable[None]] | None = None,
@@ -86,8 +88,8 @@ async def answer_query(
     """Search, let the model answer, and check its citations. Without a model, quote the best passages.
 
     `search_filter` and `follow_up` go to Retriever.retrieve. `on_token` receives the answer in pieces while the model
-    writes, before the citations are checked. `on_restart` is called when the model begins again, so that the pieces so
-    far are invalid. `on_draft` receives what the model answered, at once: `finish_draft` makes the answer of it.
+    writes, as TokenStream passes them on. `on_restart` is called when the model begins again, so that the pieces so far
+    are invalid. `on_draft` receives what the model answered, at once: `finish_draft` makes the answer of it.
     `judge` verifies the citations. `on_passages` receives what was found, before a model is asked.
 
     Search and checks run in threads, beside the event loop, which waits for the models. Raises NothingIndexed,
@@ -105,8 +107,8 @@ async def answer_query(
         return _complete_answer(answer, retrieved.passages, used, None, timer.seconds)
     # Also if no passage seems relevant: the model judges relevance better than a threshold does.
     report(Progress(stage="answering"))
-    stream = None if on_token is None else TokenStream(on_token, on_restart=on_restart)
     with timer.stage("model"):
+        stream = _token_stream(on_token, on_restart, StreamedMarks(retrieved.passages, query.query, retriever.terms))
         completion, passages = await _complete(chat, query, retrieved.passages, stream, report)
     draft = Draft(
         question=query.query,
@@ -119,6 +121,12 @@ async def answer_query(
     )
     on_draft(draft)
     return await finish_draft(draft, query, retriever.terms, judge=judge, report=report)
+
+
+def _token_stream(
+    on_token: Callable[[str, str], None] | None, on_restart: Callable[[], None], marks: StreamedMarks
+) -> TokenStream | None:
+    return None if on_token is None else TokenStream(on_token, marks=marks, on_restart=on_restart)
 
 
 async def finish_draft(
@@ -134,9 +142,11 @@ async def finish_draft(
     usage = draft.completion.usage
     checked = (draft.question, draft.completion.text, list(draft.passages), terms)
     if judge is None:
-        answer = await asyncio.to_thread(check_answer, *checked)
+        with tracing.span("check citations"):
+            answer = await asyncio.to_thread(check_answer, *checked)
     else:
-        assessed = await asyncio.to_thread(assess_answer, *checked)
+        with tracing.span("check citations"):
+            assessed = await asyncio.to_thread(assess_answer, *checked)
         answer, spent = await _judge(assessed, judge, report, timer)
         usage = add_usage(usage, spent)
     if draft.not_searched:

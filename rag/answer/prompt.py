@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rag.answer.fence import Fence, single_line
+from rag.search.places import file_place
 from rag.text.normalize import estimate_tokens
 from rag.text.page_names import printed_label
 from schemas import Passage
@@ -126,7 +127,7 @@ def _source(passage: Passage) -> str:
     chunk = passage.chunk
     place = {
         "document": single_line(chunk.name, max_chars=MAX_NAME_CHARS),
-        "page": printed_label(chunk.page_label) or str(chunk.page),
+        "page": printed_label(file_place(chunk, chunk.start, chunk.end).label) or str(chunk.page),
         "section": single_line(chunk.section, max_chars=MAX_NAME_CHARS),
     }
     head = [f"{name}: {value}" for name, value in place.items() if value]

@@ -16,7 +16,7 @@ from rag.citations.marks import Mark, find_marks, render_marks
 from rag.citations.quotations import split_quotations
 from rag.citations.quotes import best_quote, join_sentences
 from rag.citations.support import ANSWER_SHARE, MIN_PARAPHRASE_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
-from rag.search.places import page_part
+from rag.search.places import file_place, page_part
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
 from schemas import Passage, Source
@@ -62,19 +62,30 @@ class _Support:
 
 
 class Assessment:
-    """The citations of an answer, each compared with its passage. Passages are numbered from 1, as in the prompt."""
+    """The citations of an answer, each compared with its passage. Passages are numbered from 1, as in the prompt.
 
-    def __init__(self, answer: str, passages: list[Passage], question: str, terms: TermExtractor) -> None:
+    `evidence` keeps what was read of these passages, for the next assessment. `text`: the answer without quotations.
+    """
+
+    def __init__(
+        self,
+        answer: str,
+        passages: list[Passage],
+        question: str,
+        terms: TermExtractor,
+        *,
+        evidence: dict[int, Evidence] | None = None,
+    ) -> None:
         self._passages = passages
         self.question = question
         self._terms = lru_cache(maxsize=None)(terms)
-        self._evidence: dict[int, Evidence] = {}
+        self._evidence = {} if evidence is None else evidence
         self._support: dict[Citation, _Support] = {}
-        self._text, quotations = split_quotations(answer)
+        self.text, quotations = split_quotations(answer)
         self._quotes = bool(quotations)
-        self._groups = find_marks(self._text)
+        self._groups = find_marks(self.text)
         words = {(quotation.end, n): quotation.words for quotation in quotations for n in quotation.numbers}
-        claims = claims_of(self._text, self._groups, self._terms)
+        claims = claims_of(self.text, self._groups, self._terms)
         self._cited = [
             [[] if mark.is_definition else list(_citations(mark, claim, words)) for mark in group]
             for group, claim in zip(self._groups, claims, strict=True)
@@ -110,7 +121,14 @@ class Assessment:
             for n in sorted({one.n for one in kept})
         )
         denied = bool(kept) and all(verdicts.get(one) is False for one in kept)
-        return CheckedAnswer(render_marks(self._text, self._groups, numbers), sources, unsupported, denied)
+        return CheckedAnswer(render_marks(self.text, self._groups, numbers), sources, unsupported, denied)
+
+    def supported(self) -> Iterator[tuple[Mark, list[int], bool]]:
+        """Yield each mark, its numbers that words support, and whether its claim answers the question."""
+        for group, cited in zip(self._groups, self._cited, strict=True):
+            for mark, citations in zip(group, cited, strict=True):
+                kept = [one for one in citations if self._support[one].stays]
+                yield mark, [one.n for one in kept], any(self._support[one].answers for one in kept)
 
     def _all(self) -> Iterator[Citation]:
         """Yield every citation of the answer, repeated ones too."""
@@ -154,8 +172,8 @@ class Assessment:
 
     def _repeated_sentences(self) -> Iterator[tuple[Citation, _Support]]:
         """Yield each sentence that a passage nearly repeats, as a citation of it: small models often forget to cite."""
-        for start, end in sentence_spans(self._text):
-            sentence = self._text[start:end]
+        for start, end in sentence_spans(self.text):
+            sentence = self.text[start:end]
             for n in range(1, len(self._passages) + 1):
                 if self._evidence_of(n).resembles(sentence):
                     yield Citation(n, sentence), _Support(stays=True, answers=True)
@@ -220,16 +238,18 @@ def build_source(n: int, passage: Passage, start: int, end: int, *, verified: Ve
     """Return source `n`, which quotes the passage's text from `start` to `end`."""
     chunk = passage.chunk
     quoted = page_part(chunk, start, end)
+    place = file_place(chunk, quoted.start, quoted.start + len(quoted.text))
     return Source(
         n=n,
         upload_id=chunk.upload_id,
         name=chunk.name,
         page=chunk.page,
-        page_label=chunk.page_label,
+        page_label=place.label,
         quote=quoted.text,
         start=quoted.start,
         end=quoted.start + len(quoted.text),
-        section=chunk.section,
+        section=place.section,
+        lines=place.lines,
         score=round(passage.score, 4),
         verified=verified,
     )

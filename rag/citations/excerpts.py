@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal, NamedTuple
 
 from rag.ingest.layout import Line, is_heading, is_table_row, lines
@@ -43,6 +44,12 @@ class Excerpt(NamedTuple):
     head: tuple[tuple[int, int], ...]
     score: float
 
+    def moved(self, by: int) -> Excerpt:
+        """Return the excerpt of a text in which this one's text begins at `by`."""
+        first, last = self.highlight
+        head = tuple((start + by, end + by) for start, end in self.head)
+        return Excerpt(self.start + by, self.end + by, (first + by, last + by), head, self.score)
+
 
 class _Unit(NamedTuple):
     start: int
@@ -50,47 +57,69 @@ class _Unit(NamedTuple):
     kind: Kind
 
 
-def best_excerpt(
-    text: str, place: str, query_terms: QueryTerms, terms: TermExtractor, *, secondary: frozenset[int] = frozenset()
-) -> Excerpt | None:
-    """Return the excerpt of a text that fits a question best; None if no sentence has a word of the question.
+class Excerpts:
+    """The excerpts of a text that fit a question.
 
-    `place` has the words of the section and the document, which a sentence need not repeat. `secondary` terms, such as
-    the stop words of the question, decide between sentences that fit equally well.
+    `secondary` terms, such as the stop words of the question, decide between sentences that fit equally well.
     """
-    units = list(_units(text))
-    terms_of = [terms(text[unit.start : unit.end]) for unit in units]
-    found = [of & query_terms.terms for of in terms_of]
-    wide = terms(place) & query_terms.terms
-    best, best_key = -1, (0.0, 0)
-    head: frozenset[int] = frozenset()
-    for at, unit in enumerate(units):
-        if unit.kind != "row":
-            head = found[at]
-        elif _is_header(text, unit):
-            head |= found[at]
-        if not found[at]:
-            continue
-        near = found[at].union(*(found[max(0, at - 1) : at + 2]), head)
-        score = _factor(text, unit) * (
-            OWN_SHARE * query_terms.coverage(found[at])
-            + NEAR_SHARE * query_terms.coverage(near)
-            + WIDE_SHARE * query_terms.coverage(near | wide)
+
+    def __init__(
+        self, text: str, query_terms: QueryTerms, terms: TermExtractor, *, secondary: frozenset[int] = frozenset()
+    ) -> None:
+        self._text = text
+        self._query_terms = query_terms
+        self._terms = terms
+        self._units = list(_units(text))
+        terms_of = [terms(text[unit.start : unit.end]) for unit in self._units]
+        self._found = [of & query_terms.terms for of in terms_of]
+        self._also = [len(of & secondary) for of in terms_of]
+        self._near = list(self._with_neighbours())
+
+    def best(self, place: str, start: int = 0, end: int | None = None) -> Excerpt | None:
+        """Return the excerpt around the best sentence between two offsets; None if none has a word of the question.
+
+        `place` has the words of the section and the document, which a sentence need not repeat. The excerpt begins
+        before `start` or goes on after `end` only if there is room left.
+        """
+        stop = len(self._text) if end is None else end
+        wide = self._terms(place) & self._query_terms.terms
+        inside = [at for at, unit in enumerate(self._units) if unit.start < stop and unit.end > start]
+        keys = {at: (round(self._score(at, wide), 3), self._also[at]) for at in inside if self._found[at]}
+        if not keys:
+            return None
+        best = max(keys, key=lambda at: (keys[at], -at))
+        return self._around(best, keys[best][0], (inside[0], inside[-1]))
+
+    def _with_neighbours(self) -> Iterator[frozenset[int]]:
+        """Yield the terms that each unit, those beside it and the header of its table have of the question."""
+        head: frozenset[int] = frozenset()
+        for at, unit in enumerate(self._units):
+            if unit.kind != "row":
+                head = self._found[at]
+            elif _is_header(self._text, unit):
+                head |= self._found[at]
+            yield head.union(*self._found[max(0, at - 1) : at + 2])
+
+    def _score(self, at: int, wide: frozenset[int]) -> float:
+        """Return how well a unit fits the question, 0 to 1."""
+        coverage, near = self._query_terms.coverage, self._near[at]
+        shares = (
+            OWN_SHARE * coverage(self._found[at]) + NEAR_SHARE * coverage(near) + WIDE_SHARE * coverage(near | wide)
         )
-        key = (round(score, 3), len(terms_of[at] & secondary))
-        if key > best_key:
-            best, best_key = at, key
-    if best < 0:
-        return None
-    unit = units[best]
-    above = _table_head(text, units, best) if unit.kind == "row" else ()
-    room = MAX_EXCERPT_CHARS - sum(span[1] - span[0] for span in above)
-    first, last = _grown(units, best, found, query_terms, room)
-    start, end = units[first].start, units[last].end
-    if end - start > room:  # one sentence or row is longer
-        end = start + max(text.rfind(" ", start, start + room) - start, room // 2)
-    outside = tuple(span for span in above if span[0] < start)
-    return Excerpt(start, end, (unit.start, min(unit.end, end)), outside, best_key[0])
+        return _factor(self._text, self._units[at]) * shares
+
+    def _around(self, best: int, score: float, bounds: tuple[int, int]) -> Excerpt:
+        text, units = self._text, self._units
+        unit = units[best]
+        above = _table_head(text, units, best) if unit.kind == "row" else ()
+        room = MAX_EXCERPT_CHARS - sum(span[1] - span[0] for span in above)
+        grow = partial(_grown, units, self._found, self._query_terms, room)
+        first, last = grow(*grow(best, best, bounds), (0, len(units) - 1))
+        start, end = units[first].start, units[last].end
+        if end - start > room:  # one sentence or row is longer
+            end = start + max(text.rfind(" ", start, start + room) - start, room // 2)
+        outside = tuple(span for span in above if span[0] < start)
+        return Excerpt(start, end, (unit.start, min(unit.end, end)), outside, score)
 
 
 def _factor(text: str, unit: _Unit) -> float:
@@ -107,17 +136,22 @@ def _is_header(text: str, unit: _Unit) -> bool:
 
 
 def _grown(
-    units: list[_Unit], best: int, found: list[frozenset[int]], query_terms: QueryTerms, room: int
+    units: list[_Unit],
+    found: list[frozenset[int]],
+    query_terms: QueryTerms,
+    room: int,
+    first: int,
+    last: int,
+    bounds: tuple[int, int],
 ) -> tuple[int, int]:
-    """Return the first and the last unit around the best one that fit into `room`, within one section.
+    """Return the first and the last unit around some that fit into `room`, within `bounds` and one section.
 
     Of the units before and after, the one with more new words of the question is taken, else the one after.
     """
-    first = last = best
-    have = found[best]
+    have = frozenset[int]().union(*found[first : last + 1])
     while True:
-        before = first > 0 and units[first].kind != "heading" and units[first - 1].kind != "contents"
-        after = last + 1 < len(units) and not _ends_excerpt(units[last + 1].kind, units[last].end - units[first].start)
+        before = first > bounds[0] and units[first].kind != "heading" and units[first - 1].kind != "contents"
+        after = last < bounds[1] and not _ends_excerpt(units[last + 1].kind, units[last].end - units[first].start)
         before = before and units[last].end - units[first - 1].start <= room
         after = after and units[last + 1].end - units[first].start <= room
         if not before and not after:
@@ -194,6 +228,8 @@ def _kind(page_lines: list[Line], at: int, width: int) -> Kind:
 
 def _is_in_list_of_pages(*three: Line | None) -> bool:
     """Return True for a line between two others that all end with a page number, in order."""
-    ends = [_ENDS_WITH_PAGE.search(line.text) if line is not None else None for line in three]
+    if any(line is None or not line.text[-1:].isdigit() for line in three):
+        return False
+    ends = [_ENDS_WITH_PAGE.search(line.text) for line in three if line is not None]
     pages = [int(end[1]) for end in ends if end is not None]
     return len(pages) == len(three) and pages == sorted(pages)

@@ -8,8 +8,10 @@ the file: line by line, and where a line is not found, word by word.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from rag.text.word_boxes import UNITS, WordBox
 
 # The characters of a page that are placed. The alignment of twice as many takes up to four times as long.
 MAX_CHARS = 100_000
@@ -172,6 +174,15 @@ def _run(current: list[tuple[int, Box]]) -> Run:
             edges.append(far)
     top, bottom = min(box.top for _, box in current), max(box.bottom for _, box in current)
     return Run(current[0][0], round(top, 1), round(bottom, 1), tuple(round(edge, 1) for edge in edges))
+
+
+def word_runs(words: Iterable[WordBox], width: float, height: float) -> Iterator[Run]:
+    """Yield words that were read by OCR as runs on a page of this size. Characters share the width of a word evenly."""
+    for word in words:
+        left, right = word.left * width / UNITS, word.right * width / UNITS
+        count = word.end - word.start
+        edges = tuple(round(left + (right - left) * at / count, 1) for at in range(count + 1))
+        yield Run(word.start, round(word.top * height / UNITS, 1), round(word.bottom * height / UNITS, 1), edges)
 
 
 def boxes_of(page_runs: Sequence[Run], start: int, end: int) -> list[Box]:

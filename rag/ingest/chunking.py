@@ -11,15 +11,16 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Literal
 
-from rag.ingest.layout import Line, body_lines, is_heading, is_table_row
+from rag.ingest.layout import Line, body_lines, is_heading, is_table_row, title_lines
 from rag.ingest.table_chunks import TABLE_TOKENS, ranges, table_parts
+from rag.ingest.text_marks import text_marks
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from rag.text.page_names import is_place
-from schemas import Chunk, Document, Page, PageTable, Place
+from schemas import Chunk, Document, Page, PageTable, Place, TextMark
 
 # Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
 # are then indexed again in the background, and questions are answered from the old chunks meanwhile.
-CHUNKING_VERSION = 1
+CHUNKING_VERSION = 3
 # The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25
@@ -57,6 +58,7 @@ class _Part:
     text: str
     section: str
     places: tuple[Place, ...] = ()
+    marks: tuple[TextMark, ...] = ()
 
 
 def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Iterator[Chunk]:
@@ -70,6 +72,7 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
     section = ""
     for page, page_lines, opening in _with_opening(body_lines(pages)):
         parts, section = _page_parts(page, page_lines, "" if page.begins else section)
+        page_title = _page_title(page, page_lines)
         for number, part in enumerate(parts):
             yield Chunk(
                 id=chunk_id(document.upload_id, index, model),
@@ -83,7 +86,9 @@ def chunk_pages(document: Document, pages: Iterable[Page], *, model: str) -> Ite
                 end=part.end,
                 text=part.text,
                 section=part.section,
+                page_title=page_title,
                 places=part.places,
+                marks=part.marks,
                 page_text=page.text[page_lines[0].start : page_lines[-1].end] if number == 0 else "",
                 opening=opening if index == 0 else "",
             )
@@ -109,9 +114,15 @@ def indexed_text(chunk: Chunk) -> str:
 
 
 def context_line(chunk: Chunk) -> str:
-    """Return one line with the document's title, the section and the page of a chunk."""
+    """Return one line with the document's title, the section, the page and the page's first lines of a chunk."""
     place = chunk.page_label if is_place(chunk.page_label) else f"page {chunk.page_label}"
-    return " | ".join(part for part in (title_from_name(chunk.name), chunk.section, place) if part)
+    parts = (title_from_name(chunk.name), chunk.section, place, *chunk.page_title.splitlines())
+    return " | ".join(dict.fromkeys(filter(None, parts)))
+
+
+def _page_title(page: Page, page_lines: list[Line]) -> str:
+    """Return the first lines of a page that may be its title; nothing for a page whose headings are marked."""
+    return "\n".join(normalize(line.text) for line in title_lines(page_lines)) if page.headings is None else ""
 
 
 def lexical_text(text: str) -> str:
@@ -139,7 +150,8 @@ def _page_parts(page: Page, page_lines: list[Line], section: str) -> tuple[list[
         for packed in _packed(pieces):
             start, end = packed[0].start, packed[-1].end
             named = packed[-1] if packed[0].kind == "text" else packed[0]
-            parts.append(_Part(start, end, page.text[start:end], named.section))
+            marks = text_marks(page, [(piece.start, piece.section) for piece in packed], end)
+            parts.append(_Part(start, end, page.text[start:end], named.section, marks=marks))
         rows = [part for table in tables for part in table_parts(page, table)]
         if rows:
             begin = parts[-1].end if parts else min(tables[0].start, next_start)

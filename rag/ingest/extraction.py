@@ -7,15 +7,16 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from errors import DocumentError
+from observability import metrics
 from rag.ingest.formats.ocr import WALL_SECONDS as OCR_WALL_SECONDS
-from rag.ingest.media_types import CONTAINERS, PDF
+from rag.ingest.media_types import CONTAINERS, NAMES, PDF
 from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, close_readers, reader_process, timeout_error
 from schemas import Page
 
@@ -26,9 +27,12 @@ PDF_READERS: tuple[str, ...] = ("pdfium", "pypdf")
 # The CPU seconds that all readers of a file may use together, as a multiple of `cpu_seconds`: 20 s by default. 5,000
 # ordinary pages take pdfium 11 s. Without this bound, 5,000 pages that share one slow stream would take 8 minutes.
 MAX_CPU_FACTOR = 2
-# The wall-clock seconds to wait for all readers of a file, as a multiple of `cpu_seconds`: 25 s by default. More than
-# MAX_CPU_FACTOR, because a process on a busy machine waits for the CPU, too.
-WAIT_FACTOR = 2.5
+# The seconds by the clock after which a reader that gets no CPU is stalled, and those that a page may take on a busy
+# machine, as multiples of `cpu_seconds`: 25 s and 5 minutes by default. At load 14 on two cores a reader, which gives
+# way to others, gets the CPU for a fifteenth of the time.
+WAIT_FACTOR, PAGE_FACTOR = 2.5, 30.0
+# With less CPU than this between two reports a reader is taken for idle.
+MIN_CPU_SECONDS = 0.02
 # A file that holds files may take this multiple of the time.
 CONTAINER_FACTOR = 6
 _CPU_SIGNALS: Final = (-24, -9)  # SIGXCPU, and SIGKILL at the hard limit
@@ -65,7 +69,6 @@ class ResourceUsage:
 
     cpu_seconds: float = 0.0
     ocr_seconds: float = 0.0
-    waited_seconds: float = 0.0
     peak_bytes: int = 0
 
 
@@ -139,6 +142,7 @@ def _read(path: Path, media_type: str, limits: ExtractionLimits, usage: Resource
                 done += 1
                 text_bytes += len(item.text.encode())
                 _check_size(done, text_bytes, limits, media_type)
+                metrics.count(metrics.PAGES, "ocr" if item.words else NAMES.get(reader, reader))
                 yield item
         except ReaderFailed as failed:
             # `too_large` tells the user more than the error of the second reader.
@@ -220,30 +224,67 @@ def _page(number: int, body: bytes) -> Page:
         label=str(known["label"]) or str(number),
         text=text.decode(errors="ignore"),
         headings=known.get("headings"),
+        lines=known.get("lines", ()),
         tables=known.get("tables", ()),
         warning=str(known.get("warning", "")),
         begins=bool(known.get("begins")),
         words=base64.b64decode(known.get("words", "")),
+        size=known.get("size"),
+        recognized=bool(known.get("recognized")),
     )
 
 
-def frames_of(process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage) -> Iterator[tuple[bytes, bytes]]:
+class Patience:
+    """How long to wait for the next frame of a reader.
+
+    A busy machine may take long for a page; what it grants of its CPU shows that the reader works. So a reader is given
+    up when it gets no CPU for a while, or needs very long for one page. The CPU limits end a reader that works in vain.
+    """
+
+    def __init__(
+        self, limits: ExtractionLimits, *, page_factor: float = PAGE_FACTOR, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._idle_seconds = limits.cpu_seconds * WAIT_FACTOR
+        self._page_seconds = limits.cpu_seconds * page_factor
+        self._clock = clock
+        self._cpu_seconds = 0.0
+        self.progressed()
+
+    @property
+    def seconds(self) -> float:
+        """The seconds to wait for the next frame."""
+        return min(self._idle_until, self._page_until) - self._clock()
+
+    def progressed(self, *, by_ocr: bool = False) -> None:
+        """A frame has come. `by_ocr`: OCR reads the next page, for which it has seconds of its own."""
+        now = self._clock() + (OCR_WALL_SECONDS if by_ocr else 0.0)
+        self._idle_until, self._page_until = now + self._idle_seconds, now + self._page_seconds
+
+    def is_alive(self, cpu_seconds: float | None) -> None:
+        """The reader has used so many CPU seconds; None where the system does not tell."""
+        if cpu_seconds is None or cpu_seconds - self._cpu_seconds >= MIN_CPU_SECONDS:
+            self._cpu_seconds = cpu_seconds or 0.0
+            self._idle_until = max(self._idle_until, self._clock() + self._idle_seconds)
+
+
+def frames_of(
+    process: ReaderProcess, limits: ExtractionLimits, usage: ResourceUsage, patience: Patience | None = None
+) -> Iterator[tuple[bytes, bytes]]:
     """Yield the kind and body of each frame up to the last, `X`, and add the frame's figures to the usage.
 
-    Raises DocumentError `timeout` when the time to wait for all readers of the file is used up. The time of OCR does
-    not count.
+    Raises DocumentError `timeout` when the reader is stalled.
     """
-    by_ocr = False
+    patience = patience or Patience(limits)
     ocr_seconds = 0.0
     while True:
-        began = time.monotonic()
-        left = limits.cpu_seconds * WAIT_FACTOR - usage.waited_seconds
-        kind, body = process.read_frame(left + OCR_WALL_SECONDS if by_ocr else left)
-        usage.waited_seconds += 0.0 if by_ocr else time.monotonic() - began
-        by_ocr = kind == b"O"
+        kind, body = process.read_frame(patience.seconds)
+        if kind == b"A":
+            patience.is_alive(json.loads(body)["cpu_seconds"])
+            continue
+        patience.progressed(by_ocr=kind == b"O")
         if kind in {b"O", b"E"}:
             ocr_seconds = float(json.loads(body)["ocr_seconds"])
-        if by_ocr:
+        if kind == b"O":
             continue
         if kind == b"X":
             used = json.loads(body)

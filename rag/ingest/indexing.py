@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 from errors import DocumentError, StoreError, StoreUnavailable
 from observability.commands import script
 from rag.ingest.chunking import chunk_pages
-from rag.ingest.extraction import ExtractionLimits, read_document
+from rag.ingest.conversion import Converter, read_pages
+from rag.ingest.extraction import ExtractionLimits
 from rag.ingest.formats.ocr import is_installed
 from rag.text.page_names import is_place
 from schemas import Chunk, Document, Indexed, Page, PageWarning, Progress, SearchFilter
@@ -54,13 +54,15 @@ def index_document(
     check: Callable[[], None] = lambda: None,
     fresh: bool = False,
     on_outage: OutageCallback = give_up,
+    keep: Callable[[Page], object] = lambda _page: None,
+    converter: Converter | None = None,
 ) -> Indexed:
     """Read, split and store a document, and delete the chunks that an earlier, longer version left behind.
 
     Chunks that are already stored with the same text are not embedded again, so an interrupted run resumes. `check` is
     called after each batch and may raise to stop the run. `fresh`: the caller knows that no chunk of the document is
     stored yet, so that the store is not asked. `on_outage` decides about a store that is away when a batch is embedded:
-    the write is tried again with the same vectors.
+    the write is tried again with the same vectors. `keep` is called with each page that took OCR or the `converter`.
 
     Raises:
         DocumentError: the file cannot be read, or holds no text.
@@ -69,11 +71,10 @@ def index_document(
 
     """
     report(Progress(stage="reading"))
-    document_pages = read_document(Path(document.path), media_type=document.media_type, limits=limits)
+    document_pages = read_pages(document, limits, converter)
     document_filter = SearchFilter(user_id=document.user_id, upload_ids=(document.upload_id,))
     resuming = not fresh and store.count(document_filter) > 0
-    pages = _with_progress(document_pages.pages, document_pages.page_count, report)
-    noted = _Noted(pages)
+    noted = _Noted(_with_progress(document_pages.pages, document_pages.page_count, report), keep)
     stored = 0
     for batch in _batches(chunk_pages(document, noted, model=store.model)):
         store.upsert(store.missing(batch) if resuming else batch, on_outage=on_outage)
@@ -97,10 +98,10 @@ def index_document(
 
 
 class _Noted:
-    """Pages, of which the warnings are noted while they pass."""
+    """Pages, of which the warnings are noted while they pass. `keep` is called with those that took OCR."""
 
-    def __init__(self, pages: Iterable[Page]) -> None:
-        self._pages = pages
+    def __init__(self, pages: Iterable[Page], keep: Callable[[Page], object] = lambda _page: None) -> None:
+        self._pages, self._keep = pages, keep
         self._readable = 0
         self.count = 0
         self.warnings: list[PageWarning] = []
@@ -108,6 +109,8 @@ class _Noted:
     def __iter__(self) -> Iterator[Page]:
         for page in self._pages:
             self.count += 1
+            if page.recognized:
+                self._keep(page)
             if page.warning:
                 label = page.label if is_place(page.label) else ""
                 self.warnings.append(PageWarning(page=page.number, reason=page.warning, page_label=label))

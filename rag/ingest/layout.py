@@ -22,6 +22,9 @@ MIN_ROW_GAPS = MIN_ROW_FIGURES = 2
 MIN_FIGURE_SHARE = 0.4
 MAX_HEADING_CHARS = 90
 MAX_HEADING_WORDS = 14
+# The title of a page stands in one of its first lines, and is not as long as a line of a paragraph.
+TITLE_LINES = 3
+MAX_TITLE_SHARE = 0.75
 # A title has at least so many words of at least so many letters, each with a capital.
 MIN_TITLE_WORDS, MIN_CAPITALIZED_CHARS = 2, 4
 # What stands between the title of a table and its rows: a unit or years.
@@ -112,6 +115,18 @@ def is_heading(line: Line, before: Line | None, after: Line | None, *, width: in
     after_sentence = before is None or before.text[-1] in ".!?:…"
     stands_alone = after_sentence and len(text) <= 0.6 * width and len(after.text) > len(text)
     return stands_alone or _is_title_of_table(line, after)
+
+
+def title_lines(page_lines: list[Line]) -> list[Line]:
+    """Return those of a page's first lines which may be its title: short, and no part of a sentence."""
+    width = max(len(line.text) for line in page_lines)
+    return [line for line in page_lines[:TITLE_LINES] if _may_be_title(line.text, width)]
+
+
+def _may_be_title(text: str, width: int) -> bool:
+    if len(text) > MAX_HEADING_CHARS or text[0].islower() or text[-1] in _SENTENCE_MARKS:
+        return False
+    return text.isupper() or len(text) <= MAX_TITLE_SHARE * width
 
 
 def _is_title_of_table(line: Line, after: Line) -> bool:

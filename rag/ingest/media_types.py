@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 import zipfile
+import zlib
 from typing import BinaryIO
 
 from errors import DocumentError, UnsupportedFile
@@ -21,6 +22,10 @@ HTML = "text/html"
 MARKDOWN = "text/markdown"
 PLAIN = "text/plain"
 EPUB = "application/epub+zip"
+ODT = "application/vnd.oasis.opendocument.text"
+ODP = "application/vnd.oasis.opendocument.presentation"
+DOC = "application/msword"
+PPT = "application/vnd.ms-powerpoint"
 MAIL = "message/rfc822"
 MBOX = "application/mbox"
 JSON = "application/json"
@@ -28,17 +33,41 @@ JSON_LINES = "application/jsonl"
 ZIP = "application/zip"
 PNG, JPEG, TIFF, WEBP, BMP, GIF = "image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp", "image/gif"
 IMAGES = (PNG, JPEG, TIFF, WEBP, BMP, GIF)
+# Kinds that are read by the service of DOCUMENT_CONVERTER_URL, and not without it.
+CONVERTED = (ODT, ODP, DOC, PPT)
 # Files that hold files: each of these is read by its own kind.
 CONTAINERS = (ZIP, MAIL, MBOX)
 MEDIA_TYPES = (
     *(PDF, DOCX, PPTX, XLSX, XLS, ODS, EPUB, CSV, TSV, JSON, JSON_LINES, HTML, MARKDOWN, PLAIN),
-    *(*CONTAINERS, *IMAGES),
+    *(*CONTAINERS, *IMAGES, *CONVERTED),
 )
+# The kinds of text by a short name.
+NAMES = {
+    DOCX: "docx",
+    PPTX: "pptx",
+    XLSX: "xlsx",
+    XLS: "xls",
+    ODS: "ods",
+    EPUB: "epub",
+    CSV: "csv",
+    TSV: "tsv",
+    JSON: "json",
+    JSON_LINES: "jsonl",
+    HTML: "html",
+    MARKDOWN: "markdown",
+    PLAIN: "text",
+    ZIP: "zip",
+    MAIL: "mail",
+    MBOX: "mbox",
+    **dict.fromkeys(IMAGES, "ocr"),
+}
 ACCEPTED_KINDS = (
     "PDF, DOCX, PPTX, XLSX, XLS, ODS, EPUB, CSV, TSV, JSON, JSONL, HTML, Markdown, plain text, mail (EML, MBOX), "
     "images (PNG, JPEG, TIFF, WebP, BMP, GIF) and ZIP"
 )
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_REFUSAL = f"files of this kind are not accepted, only {ACCEPTED_KINDS}"
+_CONVERTED_KINDS = "ODT, ODP, DOC, PPT"
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # The first part of an OpenDocument file is its media type, unpacked.
 _OPEN_DOCUMENT = re.compile(rb"^PK\x03\x04.{26}mimetype(?P<type>application/[\w.+-]{1,80}?)PK", re.DOTALL)
 _IMAGE_STARTS = (
@@ -55,6 +84,9 @@ _MAIL_FIELD = re.compile(
 )
 # A text without the ending of a mail is a mail if its head has so many of these fields.
 _MIN_MAIL_FIELDS = 4
+# What zipfile raises for archives and members that are damaged; for encrypted members it raises RuntimeError.
+ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, OSError, EOFError, zlib.error)
+_MAX_TYPE_BYTES = 80
 _MAIN_PARTS = {"word/document.xml": DOCX, "xl/workbook.xml": XLSX, "ppt/presentation.xml": PPTX}
 
 # Parts of zips that are programs.
@@ -74,7 +106,8 @@ _MIN_ZERO_SHARE = 0.7
 # row in a million ways, and does not end on forty.
 _BEFORE_HTML = re.compile(rb"\s+|<\?xml[^>]*>|<!--.*?-->", re.IGNORECASE | re.DOTALL)
 _HTML_START = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-_TAG = re.compile(rb"<(?:p|div|h[1-6]|table|ul|ol|span|a|br)\b[^<>]*>", re.IGNORECASE)
+# In a file that is named HTML, any tag will do.
+_TAG = re.compile(rb"</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>", re.IGNORECASE)
 # Formats whose bytes are text, but not text for reading.
 _TEXT_LOOKALIKES = (b"{\\rtf", b"%!PS", b"%PDF")
 _PDF_OBJECT = re.compile(rb"\b\d{1,7} \d{1,5} obj\b.{0,2000}?\bendobj\b", re.DOTALL)
@@ -96,8 +129,10 @@ _TEXT_SUFFIXES = (
 )
 
 
-def detect(file: BinaryIO, name: str) -> str:
+def detect(file: BinaryIO, name: str, *, converts: bool = False) -> str:
     """Return the media type of a file, read from its start. The file is left at its beginning.
+
+    `converts`: a service reads the kinds of CONVERTED, too.
 
     Raises:
         UnsupportedFile: `unsupported` for a kind that is not accepted, `not_a_pdf` for another kind named .pdf.
@@ -117,26 +152,52 @@ def detect(file: BinaryIO, name: str) -> str:
         if lowered.endswith(".pdf"):
             raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            return _zip_type(file, head)
+            return _zip_type(file, head, converts=converts)
         for start, kind in _IMAGE_STARTS:
             if start.match(head):
                 return kind
-        if head.startswith(_OLE) and lowered.endswith((".xls", ".xlsx")):
-            return XLS
+        if head.startswith(OLE):
+            return _ole_type(lowered, converts=converts)
         return _text_type(head, lowered)
     finally:
         file.seek(0)
 
 
-def _zip_type(file: BinaryIO, head: bytes) -> str:
+def _ole_type(name: str, *, converts: bool) -> str:
+    if name.endswith((".xls", ".xlsx")):
+        return XLS
+    if name.endswith((".docx", ".pptx")):
+        return DOCX if name.endswith(".docx") else PPTX  # encrypted packages have the form of older files
+    kind = DOC if name.endswith(".doc") else PPT if name.endswith(".ppt") else ""
+    return _convertible(kind, converts=converts)
+
+
+def _convertible(kind: str, *, converts: bool) -> str:
+    """Return a kind of CONVERTED. Raises UnsupportedFile for any other kind, and without a service that converts."""
+    if kind not in CONVERTED:
+        raise _unsupported()
+    if not converts:
+        raise UnsupportedFile("unsupported", f"{_REFUSAL}; {_CONVERTED_KINDS} are with DOCUMENT_CONVERTER_URL")
+    return kind
+
+
+def _zip_type(file: BinaryIO, head: bytes, *, converts: bool) -> str:
     open_document = _OPEN_DOCUMENT.match(head)
-    if open_document and open_document["type"].decode() in {ODS, EPUB}:
-        return open_document["type"].decode()
+    said = open_document["type"].decode() if open_document else ""
+    if said in {ODS, EPUB}:
+        return said
+    if said in CONVERTED:
+        return _convertible(said, converts=converts)
     try:
         with zipfile.ZipFile(_BoundedReader(file)) as archive:
             names = set(archive.namelist())
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
-        names = set()
+            said = _said_type(archive) if "mimetype" in names else ""
+    except (*ZIP_ERRORS, RuntimeError):
+        names, said = set(), ""
+    if said in {ODS, EPUB} or "META-INF/container.xml" in names:
+        return said if said == ODS else EPUB
+    if said in CONVERTED:
+        return _convertible(said, converts=converts)
     for part, media_type in _MAIN_PARTS.items():
         if {"[Content_Types].xml", part} <= names:
             return media_type
@@ -145,13 +206,19 @@ def _zip_type(file: BinaryIO, head: bytes) -> str:
     raise _unsupported()
 
 
+def _said_type(archive: zipfile.ZipFile) -> str:
+    """Return the media type that a package names in a part that is not its first, or is compressed."""
+    with archive.open("mimetype") as part:
+        return part.read(_MAX_TYPE_BYTES).decode("ascii", "replace").strip()
+
+
 class _BoundedReader:
     """A file whose `read` raises OSError after ZIP_LIST_BYTES."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._remaining_bytes = ZIP_LIST_BYTES
-        self.seek, self.tell = file.seek, file.tell
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         limit = self._remaining_bytes + 1
@@ -211,4 +278,4 @@ def _is_unmarked_utf16(head: bytes) -> bool:
 
 
 def _unsupported() -> UnsupportedFile:
-    return UnsupportedFile("unsupported", f"files of this kind are not accepted, only {ACCEPTED_KINDS}")
+    return UnsupportedFile("unsupported", _REFUSAL)

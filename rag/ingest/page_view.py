@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.boxes import align, runs
+from rag.ingest.boxes import align, runs, word_runs
 from rag.ingest.formats import images, pdf, pdf_view, xfa
 from rag.ingest.formats.blocks import clean_text
 from rag.ingest.formats.ocr import Recognizer
 from rag.ingest.media_types import IMAGES
 from rag.ingest.readers import read_pages
-from rag.text.word_boxes import UNITS, WordBox
 
 
 def answer(request: dict[str, Any], recognizer: Recognizer) -> bytes:
@@ -47,21 +46,14 @@ def answer(request: dict[str, Any], recognizer: Recognizer) -> bytes:
     elif request["reader"] in IMAGES:
         view |= dict(zip(("width", "height"), images.size(path, index), strict=True))
     if page.words and "width" in view:
-        view["runs"] = [_word_run(word, view["width"], view["height"]) for word in page.words]
+        found = word_runs(page.words, view["width"], view["height"])
+        view["runs"] = [[*run[:3], *run.edges] for run in found]
     return json.dumps(view).encode()
 
 
 def no_page(index: int, count: int) -> DocumentError:
     """Return the error for a page that the file does not have."""
     return DocumentError("no_page", f"the file has no page {index + 1}: it has {count}")
-
-
-def _word_run(word: WordBox, width: float, height: float) -> list[float]:
-    """Return a word that was read by OCR as a run. Its characters share its width evenly."""
-    left, right = word.left * width / UNITS, word.right * width / UNITS
-    count = word.end - word.start
-    edges = [round(left + (right - left) * at / count, 1) for at in range(count + 1)]
-    return [word.start, round(word.top * height / UNITS, 1), round(word.bottom * height / UNITS, 1), *edges]
 
 
 def _image(path: Path, index: int, *, width: int, kind: str) -> bytes:

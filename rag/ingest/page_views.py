@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from errors import DocumentError
-from rag.ingest.boxes import Run
-from rag.ingest.extraction import PDF_READERS, ExtractionLimits, ResourceUsage, frames_of, to_error
+from errors import DocumentError, ServerBusy
+from rag.ingest.boxes import Run, word_runs
+from rag.ingest.extraction import (
+    PDF_READERS,
+    ExtractionLimits,
+    Patience,
+    ResourceUsage,
+    frames_of,
+    to_error,
+)
 from rag.ingest.media_types import PDF
-from rag.ingest.reader_pool import ReaderFailed, reader_process
-from schemas import Frozen
+from rag.ingest.reader_pool import ReaderFailed, ReaderProcess, reader_process
+from rag.text.word_boxes import unpack
+from schemas import Frozen, Page
 
 PictureKind = Literal["webp", "png"]
 # The answer about one page. A picture of 8 million pixels of noise takes 24 MB as PNG.
 MAX_VIEW_BYTES = 32 * 1024 * 1024
+# What a page may take by the clock, as a multiple of its CPU seconds: somebody waits for it.
+PAGE_FACTOR = 8.0
 
 
 class PageView(Frozen):
@@ -65,8 +75,20 @@ def page_view(path: Path, number: int, *, media_type: str, limits: ExtractionLim
     raise failure or DocumentError("broken", "the file cannot be read")
 
 
+def recognized_view(page: Page, pages: int) -> PageView:
+    """Return what `page_view` returns of a page that took OCR, from what was kept of the page."""
+    if page.size is None:
+        return PageView(pages=pages, label=page.label, text=page.text)
+    width, height = (round(side, 1) for side in page.size)
+    runs = tuple(word_runs(unpack(page.words), width, height))
+    return PageView(pages=pages, label=page.label, text=page.text, width=width, height=height, runs=runs)
+
+
 def _ask(path: Path, question: Mapping[str, Any], limits: ExtractionLimits) -> bytes:
-    """Return the answer of a reader process. Raises ReaderFailed where another reader may succeed, DocumentError."""
+    """Return the answer of a reader process.
+
+    Raises ReaderFailed where another reader may succeed, DocumentError, and ServerBusy when the machine has no time.
+    """
     request = {
         "path": str(path),
         "max_text_bytes": limits.max_text_bytes,
@@ -80,7 +102,7 @@ def _ask(path: Path, question: Mapping[str, Any], limits: ExtractionLimits) -> b
     ended = False
     with reader_process() as process:
         process.send({**request, **question})
-        for kind, body in frames_of(process, limits, ResourceUsage()):
+        for kind, body in _frames(process, limits):
             if kind == b"V":
                 answer += body
                 if len(answer) > MAX_VIEW_BYTES:
@@ -94,3 +116,19 @@ def _ask(path: Path, question: Mapping[str, Any], limits: ExtractionLimits) -> b
     if failure.reason in {"encrypted", "timeout", "no_page", "no_picture"}:
         raise failure
     raise ReaderFailed(failure)
+
+
+def _frames(process: ReaderProcess, limits: ExtractionLimits) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the frames of an answer that somebody waits for. Raises ServerBusy when they take too long by the clock.
+
+    A page that takes too much CPU is another matter: that is told by the last frame, and is the fault of the file.
+    """
+    patience = Patience(limits, page_factor=PAGE_FACTOR)
+    try:
+        yield from frames_of(process, limits, ResourceUsage(), patience)
+    except DocumentError as error:
+        if error.reason != "timeout":
+            raise
+        raise ServerBusy(
+            "the server is too busy to read the page now: try again in 5 s", retry_after_seconds=5
+        ) from None

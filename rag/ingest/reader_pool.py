@@ -20,7 +20,7 @@ from errors import DocumentError
 from rag.ingest.reader_process import MAX_FRAME_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-START_SECONDS = 20.0
+START_SECONDS = 60.0  # 0.3 s on a machine that has time
 _HEAD = struct.Struct(">Ic")
 # The reader gets no other variables: the environment of the parent holds secrets.
 _ENVIRONMENT: Final = ("PATH", "SYSTEMROOT", "TMPDIR", "LANG", "TESSDATA_PREFIX")
@@ -59,6 +59,11 @@ class ReaderProcess:
         self.pid = self._process.pid
         self.reusable = hasattr(os, "fork")
         self._started = False
+
+    @property
+    def is_running(self) -> bool:
+        """False once the process has ended."""
+        return self._process.poll() is None
 
     def send(self, request: dict[str, Any]) -> None:
         """Wait for the process to start, then send a request. The start does not count towards the time of the file.
@@ -125,7 +130,8 @@ _registered = False
 def reader_process() -> Iterator[ReaderProcess]:
     """Lend an idle or a new reader process. The process is killed unless the `with` block ends without an error.
 
-    A reader that another process started is never used: after a fork, parent and child would share its pipes.
+    A reader that another process started is never used: after a fork, parent and child would share its pipes. Nor is
+    one that has ended meanwhile, such as one that the system killed for its memory.
     """
     global _registered
     with _lock:
@@ -133,8 +139,12 @@ def reader_process() -> Iterator[ReaderProcess]:
             atexit.register(close_readers)
             _registered = True
         started_here = [process for process in idle if process.owner == os.getpid()]
-        idle[:] = started_here[:-1]
-    process = started_here[-1] if started_here else ReaderProcess()
+        running = [process for process in started_here if process.is_running]
+        idle[:] = running[:-1]
+    for ended in started_here:
+        if ended not in running:
+            ended.kill()
+    process = running[-1] if running else ReaderProcess()
     reuse = False
     try:
         yield process

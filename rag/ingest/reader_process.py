@@ -13,6 +13,8 @@ and answers with frames on standard output. A frame is a length of four bytes, a
 - `V` a part of the answer about one page: its picture, or its text with boxes
 - `E` the end of the pages or parts; the CPU seconds of OCR
 - `F` why the file cannot be read
+- `A` from the parent of the fork, where no other frame came for a second: the fork is alive; its CPU seconds so far,
+  null where the system does not tell
 - `X` last, from the parent of the fork: its exit code, CPU seconds and peak memory
 """
 
@@ -46,6 +48,8 @@ MAX_FRAME_BYTES = MAX_PAGE_BYTES + 128 * 1024
 MAX_LABEL_CHARS = 100
 # The CPU seconds that each page adds to the budget of its reader.
 CPU_SECONDS_PER_PAGE = 0.1
+# Without any frame, the reader says how much it works this often.
+ALIVE_SECONDS = 1.0
 _HEAD = struct.Struct(">Ic")
 _READ_BYTES = 256 * 1024
 
@@ -101,7 +105,10 @@ def _forward_frames(reading: int, child: int) -> None:
     buffer = bytearray()
     try:
         while True:
-            ready, _, _ = select.select([reading, sys.stdin.fileno()], [], [])
+            ready, _, _ = select.select([reading, sys.stdin.fileno()], [], [], ALIVE_SECONDS)
+            if not ready:
+                _write(sys.stdout.fileno(), b"A", {"cpu_seconds": _cpu_seconds(child)})
+                continue
             if reading not in ready:  # standard input has ended: no request comes while a file is read
                 raise BrokenPipeError
             data = os.read(reading, _READ_BYTES)
@@ -122,6 +129,16 @@ def _forward_frames(reading: int, child: int) -> None:
         if os.getpgrp() == os.getpid():
             os.killpg(0, 9)  # the fork's own processes, and this one
         os._exit(1)
+
+
+def _cpu_seconds(child: int) -> float | None:
+    """Return the CPU seconds of a process and of the processes that it has waited for; None where that is not known."""
+    try:
+        # Behind the name of the program, which may hold anything, fields 14 to 17 of proc(5): ticks.
+        fields = Path(f"/proc/{child}/stat").read_bytes().rpartition(b")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None
 
 
 def _set_limits(request: dict[str, Any]) -> None:
@@ -221,12 +238,18 @@ def _write_page(output: int, page: PageText) -> None:
     head: dict[str, Any] = {"label": clean_text(page.label)[:MAX_LABEL_CHARS]}
     if page.headings is not None:
         head["headings"] = page.headings
+    if page.lines:
+        head["lines"] = page.lines
     if page.warning:
         head["warning"] = page.warning
     if page.begins:
         head["begins"] = True
     if page.words:
         head["words"] = base64.b64encode(pack(page.words)).decode()
+    if page.size is not None:
+        head["size"] = page.size
+    if page.recognized:
+        head["recognized"] = True
     if page.tables:
         head["tables"] = [asdict(table) for table in page.tables]
     data = json.dumps(head).encode()

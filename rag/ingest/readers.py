@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, File, PageText, pages_of_blocks, parts
+from rag.ingest.formats.blocks import Block, File, PageText, pages_of_blocks, parts_with_lines
 from rag.ingest.formats.ocr import Recognizer
 from rag.ingest.media_types import (
     CONTAINERS,
+    CONVERTED,
     CSV,
     DOCX,
     EPUB,
@@ -53,6 +55,8 @@ def read_pages(
         return read_pdfium(path, skip, recognizer)
     if reader == "pypdf":
         return _pypdf(path, skip)
+    if reader in CONVERTED:  # a page that somebody looks at
+        raise DocumentError("no_page", "the page has no text, or is not kept: index the file again")
     if path.stat().st_size > max_text_bytes * FILE_BYTES_PER_TEXT_BYTE and reader not in _PACKED:
         raise DocumentError("too_large", "the file holds more text than is allowed (MAX_TEXT_MB)")
     if reader in CONTAINERS:
@@ -66,9 +70,11 @@ def read_pages(
 
         count, streamed = read_image(path, recognizer)
         return count, islice(streamed, skip, None)
-    pages = list(_pages_of(reader, path))
-    if not any(page.text for page in pages):
+    pages = list(_pages_of(reader, path, recognizer))
+    if not any(page.text or page.warning for page in pages):
         raise DocumentError("empty", "the file holds no text")
+    if any(page.recognized for page in pages):  # the file is read as a whole
+        pages = [replace(page, recognized=True) for page in pages]
     return len(pages), iter(pages[skip:])
 
 
@@ -83,10 +89,14 @@ def _member_pages(kind: str, file: File, recognizer: Recognizer) -> Iterator[Pag
 
         yield from read_image(file, recognizer)[1]
     else:
-        yield from _pages_of(kind, file)
+        yield from _pages_of(kind, file, recognizer)
 
 
-def _pages_of(kind: str, file: File) -> Iterator[PageText]:
+def _pages_of(kind: str, file: File, recognizer: Recognizer) -> Iterator[PageText]:
+    if kind == DOCX:
+        return pages_of_blocks(_docx(file, recognizer))
+    if kind == PPTX:
+        return _slides(file, recognizer)
     return pages_of_blocks(_BLOCKS[kind](file)) if kind in _BLOCKS else _PAGES.get(kind, _plain)(file)
 
 
@@ -135,7 +145,7 @@ def _plain(path: File) -> Iterator[PageText]:
     text = decode(path.read_bytes())
     if not text.strip() or (len(text) < MAX_BLANK_CHARS and not strip_invisible(text).strip()):
         return iter(())
-    return (PageText("", part) for part in parts(text))
+    return parts_with_lines(text)
 
 
 def _markdown(path: File) -> list[Block]:
@@ -150,10 +160,11 @@ def _html(path: File) -> list[Block]:
     return read_html(path)
 
 
-def _docx(path: File) -> list[Block]:
+def _docx(path: File, recognizer: Recognizer) -> list[Block]:
     from rag.ingest.formats.docx import read_docx
+    from rag.ingest.formats.pictures import Pictures
 
-    return read_docx(path)
+    return read_docx(path, Pictures(recognizer))
 
 
 def _workbook(path: File) -> Iterator[PageText]:
@@ -174,10 +185,11 @@ def _tsv(path: File) -> Iterator[PageText]:
     return read_separated(path, delimiter="\t")
 
 
-def _slides(path: File) -> Iterator[PageText]:
+def _slides(path: File, recognizer: Recognizer) -> Iterator[PageText]:
+    from rag.ingest.formats.pictures import Pictures
     from rag.ingest.formats.slides import read_slides
 
-    return read_slides(path)
+    return read_slides(path, Pictures(recognizer))
 
 
 def _epub(path: File) -> Iterator[PageText]:
@@ -205,9 +217,8 @@ _PAGES: dict[str, Callable[[File], Iterator[PageText]]] = {
     ODS: _workbook,
     CSV: _csv,
     TSV: _tsv,
-    PPTX: _slides,
     EPUB: _epub,
     JSON: _json,
     JSON_LINES: _json_lines,
 }
-_BLOCKS: dict[str, Callable[[File], list[Block]]] = {DOCX: _docx, HTML: _html, MARKDOWN: _markdown}
+_BLOCKS: dict[str, Callable[[File], list[Block]]] = {HTML: _html, MARKDOWN: _markdown}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from rag.text.normalize import estimate_tokens
 from schemas import Page, PageTable, Place, TableLine
@@ -39,12 +39,15 @@ def table_parts(page: Page, table: PageTable) -> Iterator[TablePart]:
         yield _part(page, (*table.context, *rows))
 
 
-def _part(page: Page, table_lines: Iterable[TableLine]) -> TablePart:
+def _part(page: Page, table_lines: Sequence[TableLine]) -> TablePart:
     text = ""
     places = []
-    for line in table_lines:
+    for line, after in zip_longest(table_lines, table_lines[1:]):
         text += _GAP if text else ""
-        places.append(Place(at=len(text), start=line.start, original=page.text[line.start : line.end]))
+        # With the space up to the next line, so that both can be quoted as one.
+        together = after is not None and line.end <= after.start and not page.text[line.end : after.start].strip()
+        end = after.start if together else line.end
+        places.append(Place(at=len(text), start=line.start, original=page.text[line.start : end]))
         text += line.text
     return TablePart(text, tuple(places))
 

@@ -148,11 +148,11 @@ def join_results(parts: Sequence[SearchResults]) -> SearchResults:
             idf.setdefault(term, []).append(value)
     return SearchResults(
         sparse=_best_first(part.sparse for part in parts),
-        dense=None if parts[0].dense is None else _best_first(part.dense or () for part in parts),
+        dense=None if not parts or parts[0].dense is None else _best_first(part.dense or () for part in parts),
         pages=_best_first(part.pages for part in parts),
         openings=_best_first(part.openings for part in parts),
         idf={term: fmean(values) for term, values in idf.items()},
-        not_searched=max(part.not_searched for part in parts),
+        not_searched=max((part.not_searched for part in parts), default=0),
     )
 
 

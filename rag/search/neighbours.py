@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from rag.search.places import joined_places
+from rag.search.places import joined_marks, joined_places
 from rag.text.normalize import estimate_tokens
 from schemas import Chunk, Passage
 
@@ -13,6 +13,8 @@ from schemas import Chunk, Passage
 FetchNeighbours = Callable[[list[Chunk]], list[Chunk]]
 # The same chunks, and the same ends of chunks, return in other questions. 2,048 take about 2 MB.
 _tokens = lru_cache(maxsize=2_048)(estimate_tokens)
+# How often neighbours are fetched: of the best chunks, then of the parts of tables that were found beside them.
+MAX_FETCHES = 3
 # Upload id and page number.
 PageKey = tuple[str, int]
 
@@ -40,17 +42,25 @@ def join_neighbours(
             break
         passages[page], sizes[page] = passage, size
         token_budget -= size
-    if token_budget <= 0:
-        return list(passages.values())
-    neighbours: dict[PageKey, list[Chunk]] = {}
-    for chunk in fetch_neighbours([passage.chunk for passage in passages.values()]):
-        neighbours.setdefault(page_key(chunk), []).append(chunk)
-    for candidates in (others, neighbours):
+    candidates = others
+    edges = [passage.chunk for passage in passages.values()]
+    asked: set[str] = set()
+    for fetches_left in range(MAX_FETCHES, -1, -1):
         for page, passage in passages.items():
             size = sizes[page]
             chunk, sizes[page] = _extend(passage.chunk, size, candidates.get(page, []), size + token_budget)
             passages[page] = Passage(chunk, passage.score)
             token_budget -= sizes[page] - size
+        if token_budget <= 0 or not edges or not fetches_left:
+            break
+        fetched = fetch_neighbours(edges)
+        asked |= {chunk.id for chunk in edges}
+        # A neighbour may be what lies between two ranked chunks.
+        candidates = {page: list(chunks) for page, chunks in others.items()}
+        for chunk in fetched:
+            candidates.setdefault(page_key(chunk), []).append(chunk)
+        tables = [chunk for chunk in fetched if chunk.places and page_key(chunk) in passages]
+        edges = [chunk for chunk in tables if chunk.id not in asked]  # a table goes on
     return list(passages.values())
 
 
@@ -64,18 +74,20 @@ def join_chunks(chunk: Chunk, other: Chunk) -> Chunk | None:
     if last.end <= first.end:
         return first.model_copy(update={"id": chunk.id, "index": chunk.index, "section": chunk.section})
     text = first.text + last.text[first.end - last.start :]
-    return chunk.model_copy(update={"start": first.start, "end": last.end, "text": text})
+    marks = joined_marks(first, last)
+    return chunk.model_copy(update={"start": first.start, "end": last.end, "text": text, "marks": marks})
 
 
 def _join_tables(chunk: Chunk, first: Chunk, last: Chunk) -> Chunk:
     """Join two chunks of which one has rows of a table: their texts follow each other, each only once."""
-    if last.text in first.text or first.text in last.text:
+    # A chunk that was joined before may be offered again, and the space at its end is gone.
+    if last.text.rstrip() in first.text or first.text.rstrip() in last.text:
         whole = first if len(first.text) >= len(last.text) else last
         return whole.model_copy(update={"id": chunk.id, "index": chunk.index, "section": chunk.section})
     text = f"{first.text.rstrip()}\n\n"
-    places = joined_places(first, last, len(text))
+    joined = {"places": joined_places(first, last, len(text)), "marks": joined_marks(first, last)}
     end = max(first.end, last.end)
-    return chunk.model_copy(update={"start": first.start, "end": end, "text": text + last.text, "places": places})
+    return chunk.model_copy(update={"start": first.start, "end": end, "text": text + last.text, **joined})
 
 
 def _best_by_page(ranked: list[Passage], k: int) -> tuple[dict[PageKey, Passage], dict[PageKey, list[Chunk]]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rag.text.normalize import sentence_spans
+
 # How an answer is wished for, and where: no passage is found by these words.
 _FORM = re.compile(
     r"""
@@ -17,9 +19,18 @@ _FORM = re.compile(
     | \b(?:in|from|of|by|to)\s+the\s+(?:document|file|pdf)s?\b
     | \bYYYY\b(?:[-/.]?\bMM\b)?(?:[-/.]?\bDD\b)?
     | \b(?:as\s+)?an?\s+integer\b
+    | \bin\s+(?:US\s+|U\.S\.\s+)?dollars\b
+    | \bin\s+[A-Z]{3}\s+(?:thousand|million|billion)\b
+    | \bin\s+(?:[A-Z]{3}\s+)?(?:thousand|million|billion)s(?:\s+of\s+dollars)?(?=\s*(?:[).?!,;:]|$))
     | \b(?:rounded|round)\s+(?:your\s+answer\s+)?to\s+(?:the\s+nearest\s+)?\w+(?:\s+decimal(?:\s+place)?s?)?\b
     """,
     re.VERBOSE | re.IGNORECASE,
+)
+# A sentence that says how to answer, such as "If that is not a useful metric, then state that and explain why."
+_INSTRUCTION = re.compile(
+    r"\s*(?:if\b.*\b(?:state|say|explain|answer|reply|respond|tell)\b|(?:assume|suppose|imagine|pretend)\b|you\s+are\b|"
+    r"please\b|(?:explain|show|justify)\s+(?:why|how|your)\b)",
+    re.IGNORECASE | re.DOTALL,
 )
 _PAGE = re.compile(
     r"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slide)\s*(\d{1,5})(?:\s*(?:-|–|to|and)\s*(\d{1,5}))?\b", re.IGNORECASE
@@ -50,7 +61,7 @@ class SearchedQuestion:
 
 def read_question(question: str) -> SearchedQuestion:
     """Return what to search for. A question of nothing but form is searched for as it is."""
-    without_form = _FORM.sub(" ", question)
+    without_form = _FORM.sub(" ", _without_instructions(question))
     place = _PAGE.search(without_form)
     pages = None
     if place is not None:
@@ -63,3 +74,11 @@ def read_question(question: str) -> SearchedQuestion:
         pages=pages,
         asks_first_page=bool(_FIRST_PAGE.search(question)),
     )
+
+
+def _without_instructions(question: str) -> str:
+    """Return the sentences that do not only say how to answer, where another one asks."""
+    sentences = [question[start:end] for start, end in sentence_spans(question)]
+    if not any("?" in sentence for sentence in sentences):
+        return question
+    return " ".join(one for one in sentences if "?" in one or not _INSTRUCTION.match(one))

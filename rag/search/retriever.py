@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from errors import ProviderError
+from observability import tracing
 from rag.ingest.chunking import indexed_text
 from rag.search.fusion import CANDIDATES, SearchResults
 from rag.search.neighbours import join_neighbours, page_key
@@ -77,7 +78,7 @@ class RetrievalResult:
 
 @dataclass(slots=True)
 class StageTimer:
-    """Measures how long each stage takes, in seconds. A stage that runs twice is summed."""
+    """Measures how long each stage takes, in seconds, and traces it. A stage that runs twice is summed."""
 
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -86,7 +87,8 @@ class StageTimer:
         """Add the duration of the `with` block to the stage."""
         started = time.perf_counter()
         try:
-            yield
+            with tracing.span(name):
+                yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -10,10 +10,13 @@ from rag.search.fusion import SearchResults, fuse, join_results
 from rag.search.names import MAX_NAMED, named_documents
 from rag.search.question import SearchedQuestion
 from rag.search.relevance import TermExtractor
+from rag.search.titles import TitleFits, statements_of
 from schemas import Chunk, Passage, SearchFilter
 
 # What the score of a chunk is multiplied with when the question names another document or page.
 OTHERS = 0.25
+# The chunks that are looked at for a statement in each document. With 10, 3 of 129 statements are missed.
+STATEMENT_CHUNKS = 20
 # Words of the context lines of chunks, one of which every chunk of a page has: a search by them finds the whole page.
 PLACE_WORDS = "page slide sheet rows"
 
@@ -40,16 +43,31 @@ def search(
     Chunks of documents and pages that the question names come before others.
     """
     [results] = store.search(question.text, vector, [search_filter], limit)
-    ranked = fuse(question.text, results, terms)
     named = named_documents(question.asked, results.names, terms)
+    titles = _find_titles(store, question, search_filter, named or results.names, terms)
+    ranked = titles.rank(fuse(question.text, results, terms), results.idf)
     if named:
         results = _search_named(store, question, vector, search_filter, limit, named, results)
-        ranked = _before(fuse(question.text, results, terms, named=named), ranked)
+        ranked = _before(titles.rank(fuse(question.text, results, terms, named=named), results.idf), ranked)
     if question.pages is not None:
         on_page = _search_pages(store, question, question.pages, vector, _within(search_filter, named), limit)
         best = [Passage(found.chunk, (1 + found.score) / 2) for found in fuse(question.text, on_page, terms)]
         ranked = _before(best, ranked)
     return results, ranked
+
+
+def _find_titles(
+    store: Store,
+    question: SearchedQuestion,
+    search_filter: SearchFilter,
+    uploads: Collection[str],
+    terms: TermExtractor,
+) -> TitleFits:
+    """Return how titles fit the question. Where few uploads are searched, the pages of statements are looked for."""
+    statements = statements_of(question.asked)
+    filters = [_within(search_filter, [upload]) for upload in uploads] if len(uploads) <= MAX_NAMED else []
+    found = [results for titles in statements for results in store.search(titles, None, filters, STATEMENT_CHUNKS)]
+    return TitleFits(question.text, statements, join_results(found), terms)
 
 
 def first_page(store: Store, question: SearchedQuestion, search_filter: SearchFilter, upload: str) -> list[Passage]:

@@ -6,6 +6,7 @@ A page's text is stored exactly as the extractor returned it, so that quotes and
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 
 from rag.text.invisible import INVISIBLE_CLASS
@@ -42,6 +43,20 @@ _UNSPACED = re.compile(
 # Every character that `_UNSPACED` can match.
 _UNSPACED_CHAR = re.compile(r"[\u3005\u3041-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
+# TeX sets an accent and its letter as two characters, in this order. The acute and the grave are marks of other things,
+# too, but before a dotless i; so are the ring behind a figure, of degrees, and the tilde behind a slash, of addresses.
+_ACCENTS = {
+    "¨": "\u0308",
+    "ˆ": "\u0302",
+    "˜": "\u0303",
+    "ˇ": "\u030c",
+    "˚": "\u030a",
+    "˝": "\u030b",
+    "¸": "\u0327",
+    "´": "\u0301",
+    "`": "\u0300",
+}
+_TEX_ACCENT = re.compile(r"(?<![\d/])[¨ˆ˜ˇ˚˝¸´`] ?(?:ı|(?<=[¨ˆ˜ˇ˚˝¸])[^\W\d_]|(?<=[¨ˆ˜ˇ˚˝¸] )[^\W\d_])")
 _LETTERS_PER_TOKEN = 6
 _DIGITS_PER_TOKEN = 2
 # The estimate is at least one token for this many characters, even of spaces, so that a limit on tokens also limits the
@@ -69,9 +84,17 @@ _LONGEST_ABBREVIATION = 10
 
 
 def normalize(text: str) -> str:
-    """Return `text` on one line, with broken words joined, ligatures split and invisible characters removed."""
+    """Return `text` on one line: broken words joined, ligatures split, accents on their letters, nothing invisible."""
     text = _TYPESET_CHAR.sub(lambda char: _TYPESETTING.get(char[0], ""), _BROKEN_WORD.sub("", text))
+    text = _TEX_ACCENT.sub(_accented, text)
     return " ".join(_LEADERS.sub(" … ", text).split())
+
+
+def _accented(match: re.Match[str]) -> str:
+    """Return an accent and its letter as one character, or unchanged where Unicode has no such character."""
+    accent, letter = match[0][0], match[0][-1].replace("ı", "i")
+    composed = unicodedata.normalize("NFC", letter + _ACCENTS[accent])
+    return composed if len(composed) == 1 else match[0]
 
 
 def split_letters_and_digits(text: str) -> str:

@@ -87,6 +87,72 @@ def test_the_last_hour_counts_what_became_of_questions(api: httpx.Client, settin
     assert stats["minutes"][0]["p50_seconds"] is None
 
 
+def test_failed_jobs_are_listed_retried_and_dropped(api: httpx.Client, settings: Settings) -> None:
+    """Where no document is there, each question fails in a way that another attempt may not."""
+    ids = [api.post("/chat", json={"query": f"Why {n}?"}).json()["job_id"] for n in range(3)]
+    locked = api.post("/uploads", files={"file": ("empty.txt", b" \n")}).json()["job_id"]
+    work(settings)
+    listed = api.get("/dead-letters").json()["dead_letters"]
+    by_id = {letter["job_id"]: letter for letter in listed}
+    assert set(by_id) == {*ids, locked}
+    assert [letter["ended_at"] for letter in listed] == sorted((one["ended_at"] for one in listed), reverse=True)
+    first = by_id[ids[0]]
+    assert (first["kind"], first["query"], first["user_id"], first["retryable"]) == ("chat", "Why 0?", "local", True)
+    assert "upload" in first["error"]
+    document = by_id[locked]
+    assert (document["kind"], document["name"], document["retryable"]) == ("document", "empty.txt", False)
+    assert len(api.get("/dead-letters", params={"limit": 2}).json()["dead_letters"]) == 2
+
+    assert api.post(f"/dead-letters/{ids[0]}/retry").json() == {"retried": 1, "left_out": 0}
+    assert api.get(f"/job-status/{ids[0]}").json()["status"] == "queued"
+    assert api.post(f"/dead-letters/{ids[0]}/retry").status_code == 404
+    assert api.delete(f"/dead-letters/{ids[1]}").status_code == 204
+    assert api.get(f"/job-status/{ids[1]}").status_code == 404
+    assert api.post("/dead-letters/retry").json() == {"retried": 1, "left_out": 1}
+    assert [letter["job_id"] for letter in api.get("/dead-letters").json()["dead_letters"]] == [locked]
+    assert api.delete(f"/dead-letters/{uuid.uuid4()}").status_code == 404
+    assert api.get("/dead-letters", params={"limit": 0}).status_code == 422
+
+
+def test_users_are_listed_with_what_they_use_and_may(make_settings: MakeSettings, valkey_url: str) -> None:
+    limits = {"uploads_per_day": 5, "tokens_per_day": 900, "max_stored_mb": 2, "max_queued_jobs": 7}
+    with service(make_settings, valkey_url, **limits) as client:
+        assert client.get("/users").json()["users"] == []
+        client.post("/uploads", files={"file": ("note.txt", b"The lamp turns once.")}).raise_for_status()
+        admin = bearer(
+            client.post("/keys", json={"name": "mine", "user_id": "root", "scopes": ["admin"]}).json()["key"]
+        )
+        made = client.post("/keys", json={"name": "hers", "user_id": "alice"}, headers=admin).json()
+        client.post("/chat", json={"query": "Why?"}, headers=bearer(made["key"])).raise_for_status()
+        page = client.get("/users", headers=admin).json()
+        assert page["limits"] == {
+            "max_stored_bytes": 2 * 1024 * 1024,
+            "max_waiting_jobs": 7,
+            "uploads_per_day": 5,
+            "tokens_per_day": 900,
+            "requests_per_minute": None,
+        }
+        assert [user["user_id"] for user in page["users"]] == ["alice", "local", "root"]
+        alice, local, _ = page["users"]
+        assert (alice["keys"], alice["uploads"], alice["waiting_jobs"], alice["tokens_today"]) == (1, 0, 1, 0)
+        assert (local["keys"], local["uploads"], local["stored_bytes"], local["uploads_today"]) == (0, 1, 20, 1)
+        client.delete(f"/keys/{made['key_id']}", headers=admin).raise_for_status()
+        first = client.get("/users", params={"limit": 1}, headers=admin).json()
+        assert ([user["keys"] for user in first["users"]], first["next"]) == ([0], "alice")
+        rest = client.get("/users", params={"after": first["next"]}, headers=admin).json()
+        assert ([user["user_id"] for user in rest["users"]], rest["next"]) == (["local", "root"], None)
+
+
+def test_callers_are_told_whether_they_run_the_service(api: httpx.Client) -> None:
+    assert api.get("/me").json()["is_operator"] is True
+    assert api.get("/me", headers={"X-Forwarded-For": "192.0.2.1"}).json()["is_operator"] is False
+    admin = bearer(api.post("/keys", json={"name": "mine", "scopes": ["admin"]}).json()["key"])
+    user = bearer(api.post("/keys", json={"name": "hers", "user_id": "alice"}, headers=admin).json()["key"])
+    told = [api.get("/me", headers=headers).json() for headers in (admin, user)]
+    assert [one["is_operator"] for one in told] == [True, False]
+    assert [one["is_admin"] for one in told] == [True, False]
+
+
 def test_quantiles_are_values_that_occurred() -> None:
     assert quantile([], 0.5) is None
     assert [quantile([1, 2, 3, 4], share) for share in (0.5, 0.95)] == [2, 4]

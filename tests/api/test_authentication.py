@@ -30,22 +30,15 @@ from server import create_app
 from settings import Settings
 from tests.api.test_api import assert_problem
 from tests.conftest import MakeSettings
+from tests.support import processes
 from tests.support.callers import AUDIENCE, ISSUER, SECRET, TAKING_TOKENS, bearer, token
 from tests.support.openai_stub import serving
-from tests.support.processes import PYTHON, ROOT, environment
+from tests.support.processes import PYTHON
 
 
 def run(data_dir: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run main.py to its end."""
-    return subprocess.run(
-        [PYTHON, "main.py", *arguments],
-        cwd=ROOT,
-        env=environment(DATA_DIR=str(data_dir), **variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    return processes.run([PYTHON, "main.py", *arguments], DATA_DIR=str(data_dir), **variables)
 
 
 @contextmanager

@@ -336,6 +336,17 @@ def test_a_second_request_gets_the_full_time_for_its_head(edge: str) -> None:
     assert_refused_well(answer, {408})
 
 
+def test_an_idle_connection_is_kept_for_longer_than_clients_keep_it(edge: str) -> None:
+    """Httpx and the clients built on it use a connection again within 5 s."""
+    with connect(edge) as connection:
+        for idle_seconds in (5.5, 0):
+            connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n")
+            answer = b""
+            while not answer.endswith(b'{"status":"ok"}'):
+                answer += connection.recv(65_536)
+            time.sleep(idle_seconds)
+
+
 SLOW_BODIES: dict[str, tuple[bytes, bytes]] = {
     "JSON that stops": (b"POST /chat HTTP/1.1\r\n" + JSON + b"Content-Length: 100\r\n\r\n{", b""),
     "JSON that trickles": (b"POST /chat HTTP/1.1\r\n" + JSON + b"Content-Length: 60000\r\n\r\n{", b" "),

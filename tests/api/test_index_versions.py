@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from queues.jobs import building
+from rag.ingest.chunking import CHUNKING_VERSION
 from schemas import KeyScope
 from server import create_app
 from settings import Settings
@@ -17,7 +18,7 @@ from tests.support.callers import AUDIENCE, ISSUER, SECRET, bearer, token
 from tests.support.openai_stub import DIMENSIONS, KEY, OpenAIStub, serving
 from tests.support.workers import work, worker_services
 
-BY_WORDS = {"model": "bm25", "dimensions": None, "chunking": 1}
+BY_WORDS = {"model": "bm25", "dimensions": None, "chunking": CHUNKING_VERSION}
 
 
 @pytest.fixture
@@ -31,12 +32,12 @@ def by_meaning(settings: Settings, make_settings: MakeSettings, stub: OpenAIStub
 def test_the_index_and_its_build_are_shown(
     api: httpx.Client, settings: Settings, by_meaning: Settings, pdf: Path
 ) -> None:
-    assert api.get("/ready").json()["index"] == {"searched": None, "building": None}
+    assert api.get("/ready").json()["index"] == {"searched": None, "building": None, "earlier": []}
     upload = uploaded(api, pdf)
     assert state(api, upload)["searched"] is False
     work(settings)
     assert state(api, upload)["searched"] is True
-    assert state(api, upload)["index"] == {"model": "bm25", "chunking": 1}
+    assert state(api, upload)["index"] == {"model": "bm25", "chunking": CHUNKING_VERSION}
     with worker_services(by_meaning) as services:
         building.begin_build(services)
     shown = api.get("/ready").json()
@@ -44,7 +45,7 @@ def test_the_index_and_its_build_are_shown(
     assert shown["index"]["building"] == {
         "model": "words-64",
         "dimensions": None,
-        "chunking": 1,
+        "chunking": CHUNKING_VERSION,
         "status": "building",
         "done": 0,
         "total": 1,
@@ -54,8 +55,13 @@ def test_the_index_and_its_build_are_shown(
     with worker_services(by_meaning) as services:
         building.build_here(services, lambda _progress: None)
     index = api.get("/ready").json()["index"]
-    assert index == {"searched": {"model": "words-64", "dimensions": DIMENSIONS, "chunking": 1}, "building": None}
-    assert state(api, upload)["index"] == {"model": "words-64", "dimensions": DIMENSIONS, "chunking": 1}
+    for version in index.pop("earlier"):  # until a worker has removed it
+        assert {name: version[name] for name in BY_WORDS} == BY_WORDS
+    assert index == {
+        "searched": {"model": "words-64", "dimensions": DIMENSIONS, "chunking": CHUNKING_VERSION},
+        "building": None,
+    }
+    assert state(api, upload)["index"] == {"model": "words-64", "dimensions": DIMENSIONS, "chunking": CHUNKING_VERSION}
 
 
 def test_a_build_is_requested_and_done_by_workers_of_rq(

@@ -82,7 +82,8 @@ def stored(valkey: Redis, response: httpx.Response) -> tuple[int, dict[str, Any]
     job_id = body.pop("job_id")
     assert response.headers["location"] == f"/job-status/{job_id}"
     job = Job.fetch(job_id, connection=valkey)
-    record = {k: v for k, v in job.to_dict().items() if k not in {"created_at", "enqueued_at", "data"}}
+    record = {k: v for k, v in job.to_dict().items() if k not in {"created_at", "enqueued_at", "data", "meta"}}
+    record["notes"] = sorted(job.meta)  # which hold the id of the request
     return response.status_code, {**body, "type": response.headers["content-type"]}, (job.args, record)
 
 

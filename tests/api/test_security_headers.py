@@ -188,6 +188,17 @@ def test_allowed_hosts_adds_names_and_other_hosts_accept_any_name(make_settings:
         assert client.get("/", headers={"Host": "rag.example"}).status_code == 200
 
 
+def test_the_host_of_the_public_url_is_allowed(make_settings: MakeSettings, valkey_url: str) -> None:
+    with service(
+        make_settings, valkey_url, public_url="https://rag.example/docs", allowed_hosts="other.example"
+    ) as client:
+        for host in ("rag.example", "RAG.example:443", "other.example"):
+            assert client.get("/", headers={"Host": host}).status_code == 200
+        assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
+    with service(make_settings, valkey_url, public_url="https://rag.example", host="0.0.0.0") as client:
+        assert client.get("/", headers={"Host": "192.168.0.7"}).status_code == 200
+
+
 def test_without_keys_no_foreign_page_may_change_anything_beyond_loopback(
     make_settings: MakeSettings, valkey_url: str
 ) -> None:

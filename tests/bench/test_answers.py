@@ -6,6 +6,7 @@ from collections import Counter
 
 from bench.answers.citations import bare, baseline, quoting
 from bench.answers.claims import FALSE, FOLDER, OTHER_PART, OTHER_SOURCE, REFUSAL, TRUE, read_claims, read_excerpts
+from bench.answers.quoted import QUESTIONS, Asked, read_asked
 from rag.citations.exact import locate_quotation
 
 FILES = ("claims.txt", "claims-locked.txt")
@@ -37,3 +38,13 @@ def test_more_is_kept_and_caught_than_by_the_baseline() -> None:
         assert right >= least * len(chosen)
         assert right >= sum(baseline(claim) is claim.is_true for claim in chosen)
         assert right_bare >= least_bare * len(chosen)
+
+
+def test_there_are_as_many_questions_held_out_as_to_tune_on_with_and_without_an_answer() -> None:
+    documents = read_asked(QUESTIONS)
+    for wanted in (True, False):
+        asked = [one for held_out, some in documents.values() if held_out is wanted for one in some]
+        assert sum(bool(one.expected) for one in asked) >= 30
+        assert sum(not one.expected for one in asked) >= 14
+    assert Asked("?", "at most 3 Days").is_in("so: **at most\n3 days**, or")
+    assert not Asked("?", "").is_in("anything")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.test_main import Service, service, upload
 from tests.support.pdfs import write_pdf
-from tests.support.processes import PYTHON, Running, descendants, free_port, refused, running, wait_until
+from tests.support.processes import PYTHON, Fresh, Running, descendants, free_port, refused, running, wait_until
 
 
 def api_processes(main: Running) -> list[int]:
@@ -97,7 +97,7 @@ def test_a_killed_process_is_started_again_and_no_question_is_lost(two: Service)
 def test_the_api_run_alone_starts_its_processes_and_ends_them(tmp_path: Path) -> None:
     port = str(free_port())
     use = {"DATA_DIR": str(tmp_path / "data"), "PORT": port, "API_PROCESSES": "2"}
-    with running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as process:
+    with running(Fresh([PYTHON, "main.py", "api"]), tmp_path / "api.log", **use) as process:
         wait_for_starts(process, 2)
         assert f"2 API processes on 127.0.0.1, port {port}" in process.output
         assert httpx.get(f"http://127.0.0.1:{port}/ready", timeout=20).status_code == 200

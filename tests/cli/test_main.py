@@ -22,7 +22,18 @@ from client.valkey import embedded as embedded_valkey
 from client.valkey.embedded import EmbeddedValkey
 from tests.queues.test_chat import answer
 from tests.support.openai_stub import KEY, OpenAIStub
-from tests.support.processes import PYTHON, ROOT, Running, environment, free_port, refused, running, wait_until
+from tests.support.processes import (
+    PYTHON,
+    ROOT,
+    Fresh,
+    Running,
+    environment,
+    free_port,
+    refused,
+    run,
+    running,
+    wait_until,
+)
 from tests.support.valkeys import wait_until_on_disk
 
 
@@ -57,7 +68,7 @@ class Service:
 
 
 def wait_for_line(started: Service, words: str) -> None:
-    wait_until(lambda: words in started.process.output, seconds=40, what=lambda: started.process.output)
+    wait_until(lambda: words in started.process.output, seconds=110, what=lambda: started.process.output)
 
 
 def _environment_of(pid: str) -> str:
@@ -76,7 +87,7 @@ def service(tmp_path: Path, log: str = "main.log", **variables: str) -> Iterator
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
     ):
         started = Service(process, api, tmp_path / "data")
-        wait_until(started.ready, seconds=40, what=lambda: f"the start of the service, which said {process.output}")
+        wait_until(started.ready, seconds=110, what=lambda: f"the start of the service, which said {process.output}")
         yield started
 
 
@@ -87,13 +98,8 @@ def upload(pdf: Path, api: httpx.Client) -> None:
 
 
 def index(pdf: Path, data_dir: Path) -> None:
-    subprocess.run(
-        [PYTHON, "index.py", str(pdf)],
-        cwd=ROOT,
-        env=environment(DATA_DIR=str(data_dir)),
-        check=True,
-        capture_output=True,
-    )
+    done = run([PYTHON, "index.py", str(pdf)], DATA_DIR=str(data_dir))
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "the end of the terminal"])
@@ -107,7 +113,7 @@ def test_one_command_starts_and_stops_all_parts(number: signal.Signals, tmp_path
         children = started.children()
         assert set(children) == {"api", "worker", "valkey"}
         started.process.process.send_signal(number)
-        assert started.process.process.wait(20) == 0
+        assert started.process.process.wait(60) == 0
         assert started.children() == {}
         with pytest.raises(ProcessLookupError):
             os.kill(children["valkey"], 0)
@@ -130,7 +136,7 @@ def test_the_printed_commands_work_as_printed(tmp_path: Path, pdf: Path) -> None
         )
         assert done.returncode == 0, done.stderr
         with running(["sh", "-c", f"exec {worker}"], tmp_path / "rq.log", **plain) as stock:
-            wait_until(lambda: "Listening on" in stock.output, seconds=40, what=lambda: stock.output)
+            wait_until(lambda: "Listening on" in stock.output, seconds=110, what=lambda: stock.output)
         assert "1887" in answer(started.api)["result"]
 
 
@@ -256,7 +262,7 @@ def test_a_part_run_alone_keeps_its_valkey_running(tmp_path: Path, pdf: Path) ->
         running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as api_process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
     ):
-        wait_until(lambda: "running on" in api_process.output, seconds=40, what=lambda: api_process.output)
+        wait_until(lambda: "running on" in api_process.output, seconds=110, what=lambda: api_process.output)
         with Redis.from_url(url_file.read_text()) as valkey:
             os.kill(int(valkey.info("server")["process_id"]), signal.SIGKILL)
         wait_until(lambda: "was started again" in api_process.output, what=lambda: api_process.output)
@@ -313,8 +319,9 @@ def test_other_machines_are_not_let_in_while_the_keys_cannot_be_read(tmp_path: P
 
 
 def test_port_0_takes_a_free_port_and_prints_it(tmp_path: Path) -> None:
-    with running([PYTHON, "main.py"], tmp_path / "main.log", DATA_DIR=str(tmp_path / "data"), PORT="0") as process:
-        wait_until(lambda: "running on" in process.output, what=lambda: process.output)
+    use = {"DATA_DIR": str(tmp_path / "data"), "PORT": "0"}
+    with running([PYTHON, "main.py"], tmp_path / "main.log", **use) as process:
+        wait_until(lambda: "running on" in process.output, seconds=60, what=lambda: process.output)
         url = re.findall(r"API +(http://127\.0\.0\.1:\d+)", process.output)[0]
         assert httpx.get(f"{url}/health").status_code == 200
 
@@ -405,11 +412,11 @@ def test_api_and_worker_can_be_run_apart(tmp_path: Path, pdf: Path) -> None:
     port = str(free_port())
     use = {"DATA_DIR": str(tmp_path / "data"), "PORT": port}
     with (
-        running([PYTHON, "main.py", "api"], tmp_path / "api.log", **use) as api_process,
+        running(Fresh([PYTHON, "main.py", "api"]), tmp_path / "api.log", **use) as api_process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as api,
     ):
         wait_until((tmp_path / "data" / "valkey" / "url").exists)
-        with running([PYTHON, "main.py", "worker"], tmp_path / "worker.log", **use) as worker:
+        with running(Fresh([PYTHON, "main.py", "worker"]), tmp_path / "worker.log", **use) as worker:
             wait_until(
                 lambda: re.search("running on", api_process.output, re.IGNORECASE), what=lambda: api_process.output
             )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from monitoring.dashboard import DATASOURCE
 from settings import Settings
 from tests.support.processes import ROOT
 from tests.support.servers import missing
@@ -21,6 +22,7 @@ BASE, TLS = "docker-compose.yml", "docker-compose.tls.yml"
 SECRETS = {"VALKEY_PASSWORD": "0123456789abcdef", "QDRANT_API_KEY": "fedcba9876543210"}
 STORES = {"valkey", "qdrant"}
 APP = {"api", "worker", "rq-dashboard"}
+OBSERVE = {"prometheus", "grafana"}
 GATE = "secrets-in-env-file"
 
 
@@ -48,9 +50,10 @@ def services(name: str = BASE) -> dict[str, dict[str, Any]]:
 def test_without_a_profile_only_the_stores_start() -> None:
     assert {name for name, parts in services().items() if "profiles" not in parts} == STORES
     assert {name for name, parts in services().items() if parts.get("profiles") == ["app"]} == {*APP, GATE}
+    assert {name for name, parts in services().items() if parts.get("profiles") == ["observe"]} == OBSERVE
 
 
-@pytest.mark.parametrize("name", sorted(STORES | APP))
+@pytest.mark.parametrize("name", sorted(STORES | APP | OBSERVE))
 def test_every_container_has_the_least_it_needs(name: str) -> None:
     parts = services()[name]
     assert parts["read_only"] is True
@@ -66,17 +69,17 @@ def test_every_container_has_the_least_it_needs(name: str) -> None:
     assert "docker.sock" not in str(parts)
 
 
-@pytest.mark.parametrize("name", sorted(STORES | APP))
+@pytest.mark.parametrize("name", sorted(STORES | APP | OBSERVE))
 def test_only_volumes_can_be_written_to(name: str) -> None:
     for mount in services()[name].get("volumes", []):
         if isinstance(mount, dict):
             assert mount["read_only"] is True
             continue
         source = mount.partition(":")[0]
-        assert source in {"valkey", "qdrant", "data"} or mount.endswith(":ro"), mount
+        assert source in {"valkey", "qdrant", "data", "prometheus", "grafana"} or mount.endswith(":ro"), mount
 
 
-@pytest.mark.parametrize("name", sorted(STORES | APP))
+@pytest.mark.parametrize("name", sorted(STORES | APP | OBSERVE))
 def test_ports_are_published_on_loopback_only(name: str) -> None:
     ports = services()[name].get("ports", [])
     assert all(str(port).startswith("127.0.0.1:") for port in ports)
@@ -97,13 +100,30 @@ def test_jobs_are_kept_and_workers_can_be_scaled() -> None:
 def test_every_setting_reaches_the_containers() -> None:
     # What containers have of their own; more processes are more containers; TLS has its file.
     own = {"HOST", "PORT", "AUTH_REQUIRED", "ALLOW_ANONYMOUS", "DATA_DIR", "VALKEY_URL", "QDRANT_URL", "QDRANT_API_KEY"}
-    own |= {"WORKER_PROCESSES", "TLS_CA_FILE", "VALKEY_APPENDFSYNC", "HEARTBEAT_FILE"}
+    own |= {"WORKER_PROCESSES", "TLS_CA_FILE", "VALKEY_APPENDFSYNC", "HEARTBEAT_FILE", "METRICS_PORT", "METRICS_HOST"}
     passed = {name for name, value in services()["api"]["environment"].items() if value == f"${{{name}:-}}"} - {
         "QDRANT_API_KEY"
     }
     assert passed == {name.upper() for name in Settings.model_fields} - own - {"LOG_FORMAT"}
     extra = {"HEARTBEAT_FILE": "/tmp/worker-heartbeat"}
     assert services()["worker"]["environment"] == services()["api"]["environment"] | extra
+
+
+def test_the_profile_observe_reads_what_is_generated() -> None:
+    for path in ("prometheus.yml", "alerts.yml", "dashboard.json", "grafana/datasource.yml", "grafana/dashboards.yml"):
+        assert (ROOT / "deploy/observe" / path).exists()
+    scraped = yaml.safe_load((ROOT / "deploy/observe/prometheus.yml").read_text())
+    (target,) = scraped["scrape_configs"][0]["static_configs"][0]["targets"]
+    api = services()["api"]
+    assert (target, api["environment"]["METRICS_PORT"]) == ("api:9464", "${METRICS_PORT:-9464}")
+    assert "metrics" in api["networks"]
+    assert all("9464" not in str(port) for port in api["ports"])
+    assert {str(services()[name]["networks"]) for name in OBSERVE} == {"['metrics']"}
+    source = yaml.safe_load((ROOT / "deploy/observe/grafana/datasource.yml").read_text())["datasources"][0]
+    assert {"type": source["type"], "uid": source["uid"]} == DATASOURCE
+    provider = yaml.safe_load((ROOT / "deploy/observe/grafana/dashboards.yml").read_text())["providers"][0]
+    mounts = " ".join(services()["grafana"]["volumes"])
+    assert f":{provider['options']['path']}/dashboard.json:ro" in mounts
 
 
 def test_the_stores_start_with_nothing_set() -> None:
@@ -175,9 +195,10 @@ def test_the_image_is_not_root_and_installs_only_what_is_locked() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     stages = [index for index, line in enumerate(lines) if line.startswith("FROM ")]
     for start, end in zip(stages[1:], [*stages[2:], len(lines)], strict=True):
-        assert "USER 10001" in lines[start:end], lines[start]
-    installs = [line for line in lines if "pip install" in line]
-    assert installs
+        if lines[start] != "FROM base AS packages":  # of which only the packages are copied
+            assert "USER 10001" in lines[start:end], lines[start]
+    installs = [line for line in lines if re.search(r"\bpip .*install ", line)]
+    assert len(installs) == 5
     assert all("--require-hashes" in line for line in installs)
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert {".env*", ".git*", ".venv*", "data", "tests", "deploy"} <= set(ignored)

@@ -24,7 +24,7 @@ from rq.registry import FailedJobRegistry
 from client.rq.serializer import PlainSerializer
 from tests.cli.test_main import Service, service
 from tests.support.documents import Snippet, all_snippets
-from tests.support.processes import PYTHON, ROOT, environment, free_port, running, wait_until
+from tests.support.processes import PYTHON, ROOT, Fresh, environment, free_port, running, wait_until
 
 BIN = Path(PYTHON).parent
 COMMANDS = all_snippets("sh")
@@ -33,14 +33,19 @@ SCRIPTS = all_snippets("python")
 # Pattern of a command or script → why no test of this module runs it.
 NOT_RUN = {
     r"make (run|test)": "recursive; make runs `python main.py` and pytest, as these tests do",
+    r"make telemetry|export OTEL_": "sends traces; run by tests/observability/test_tracing.py",
     r"echo .* >> \.env": "writes .env",
     r"(DOCUMENTS=/path )?docker compose": "needs Docker; tests/deploy/test_compose.py reads the files",
+    r"useradd|install -|systemctl": "change the machine; tests/deploy/test_systemd.py reads the units",
+    r"\.venv/bin/python main\.py restore": "the service must not run; run by tests/cli/test_backup.py",
+    r"kubectl |helm install|--from-literal=|--set settings": "needs a cluster; run by tests/deploy/test_chart.py",
     r"sh deploy/certificates\.sh": "run by tests/deploy/test_tls.py",
     r"curl --json .*https://example\.com": "resolves a name; sent by tests/webhooks/test_webhooks.py",
     r"import os\n\nfrom langchain|from qdrant_client|retriever = |from langchain_core": "need a Qdrant server; run by "
     "tests/docs/test_langchain.py on qdrant-client's local mode",
     r"from http\.server": "run by tests/webhooks/test_webhooks.py",
     r"import asyncio\n\nfrom mcp": "run by tests/api/mcp/test_tools.py",
+    r"ragq |uv tool install|from ragq": "run by tests/ragq/test_documents.py and tests/ragq/test_install.py",
     r"from openai|from langchain_openai|from agents|import litellm|llm ": "run by "
     "tests/api/v1/test_client_documents.py",
 }
@@ -70,7 +75,7 @@ RESPONSES = {
 CURL = r"curl (?!-H \"Authorization)(?!.*https://example\.com)"
 RQ_WORKER = r"\.venv/bin/rq worker"
 INDEX = r"\.venv/bin/python index\.py"
-MAIN = r"\.venv/bin/python main\.py (eval|dead|audit|reindex)"
+MAIN = r"\.venv/bin/python main\.py (eval|dead|audit|reindex|doctor|top|backup)"
 KEYS = r"\.venv/bin/python main\.py keys|curl -H \"Authorization"
 RQ_INFO = r"\.venv/bin/rq info"
 DASHBOARD = r"uvx .*rq-dashboard"
@@ -221,13 +226,14 @@ def test_index_commands(snippet: Snippet, sample_service: Service) -> None:
 @each(MAIN)
 def test_main_commands(snippet: Snippet, sample_service: Service, tmp_path: Path) -> None:
     variables = {"UPLOAD_ID": upload(sample_service)} if "$UPLOAD_ID" in snippet.text else {}
-    assert run(sample_service, snippet.text.replace("report.html", str(tmp_path / "report.html")), **variables)
+    text = re.sub(r"report\.html|backup\.tar\.zst", lambda found: str(tmp_path / found[0]), snippet.text)
+    assert run(sample_service, text, **variables)
 
 
 @each(RQ_WORKER)
 def test_commands_that_add_workers(snippet: Snippet, sample_service: Service, tmp_path: Path) -> None:
     command = shlex.split(localized(sample_service, snippet.text))
-    with running(command, tmp_path / "worker.log", DATA_DIR=str(sample_service.data_dir)) as worker:
+    with running(Fresh(command), tmp_path / "worker.log", DATA_DIR=str(sample_service.data_dir)) as worker:
         listening = re.compile("Listening on|working on rag_queries")  # RQ's worker, RagWorker
         wait_until(lambda: listening.search(worker.output), seconds=40, what=lambda: f"listening: {worker.output}")
         ask(sample_service)
@@ -268,6 +274,6 @@ def test_the_demo_ends_with_an_answer_and_its_pages() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "handbook.pdf: 100%" in done.stderr
+    assert "[1/1] handbook.pdf: 10 pages" in done.stderr
     assert "1 file, 10 pages, 10 chunks stored" in done.stdout
     assert "[1] handbook.pdf, page 2 (page 4 of the file)" in done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tests.client.qdrant.test_stores import search
 from tests.conftest import MakeSettings
 from tests.support.openai_stub import KEY, OpenAIStub, serving
 from tests.support.pdfs import write_pdf
-from tests.support.processes import PYTHON, ROOT, environment
+from tests.support.processes import PYTHON, run
 from tests.support.workers import work, worker_services
 
 PAGES = 34
@@ -45,14 +44,10 @@ def with_model(make_settings: MakeSettings, valkey_url: str, stub: OpenAIStub) -
 
 def crash(settings: Settings, at: int, when: str) -> int:
     """Run a worker that kills itself; return its exit status."""
-    variables = environment(
-        DATA_DIR=str(settings.data_dir),
-        VALKEY_URL=settings.queue_url,
-        OPENAI_BASE_URL=settings.openai_base_url or "",
-        OPENAI_API_KEY=KEY if settings.openai_base_url else "",
-    )
-    command = [PYTHON, "-m", "tests.support.crashing_worker", str(at), when]
-    return subprocess.run(command, cwd=ROOT, env=variables, check=False, capture_output=True).returncode
+    use = {"DATA_DIR": str(settings.data_dir), "VALKEY_URL": settings.queue_url}
+    if settings.openai_base_url:
+        use |= {"OPENAI_BASE_URL": settings.openai_base_url, "OPENAI_API_KEY": KEY}
+    return run([PYTHON, "-m", "tests.support.crashing_worker", str(at), when], **use).returncode
 
 
 def embeddings_by_text(stub: OpenAIStub) -> Counter[str]:

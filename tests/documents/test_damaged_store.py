@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -16,7 +15,8 @@ from settings import Settings
 from tests.api.test_uploads import state, uploaded
 from tests.client.qdrant.test_damage import How, collection, damage
 from tests.documents.test_repairs import audit
-from tests.support.processes import PYTHON, ROOT, environment, wait_until
+from tests.queues.test_chat import variables
+from tests.support.processes import PYTHON, run, wait_until
 from tests.support.workers import work, worker_services
 
 QUESTION = "When was the lighthouse built?"
@@ -81,9 +81,7 @@ def test_a_damaged_store_is_named_and_repaired(
 
 
 def assert_audit_names_the_damage(settings: Settings, *flags: str) -> None:
-    variables = environment(DATA_DIR=str(settings.data_dir), VALKEY_URL=settings.queue_url)
-    command = [PYTHON, "main.py", "audit", *flags]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    done = run([PYTHON, "main.py", "audit", *flags], **variables(settings))
     assert done.returncode == 2
     assert "error: the embedded vector store in" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import uuid
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,13 @@ from tests.api.test_uploads import post, state, uploaded
 from tests.conftest import MakeSettings
 from tests.queues.test_chat import variables
 from tests.support.openai_stub import KEY, OpenAIStub
-from tests.support.processes import PYTHON, ROOT, environment, running, wait_until
+from tests.support.processes import PYTHON, run, running, wait_until
 from tests.support.workers import work, worker_services
 
 
 def audit(settings: Settings, *flags: str) -> list[str]:
     """Run `main.py audit`; return its findings."""
-    done = subprocess.run(
-        [PYTHON, "main.py", "audit", *flags],
-        cwd=ROOT,
-        env=environment(DATA_DIR=str(settings.data_dir), VALKEY_URL=settings.queue_url),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run([PYTHON, "main.py", "audit", *flags], **variables(settings))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[:-1]
 

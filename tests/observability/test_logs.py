@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from observability.redaction import make_redactor
+from tests.support import processes
 from tests.support.processes import PYTHON, ROOT, environment
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
@@ -162,15 +163,9 @@ def test_an_audit_log_that_cannot_be_written_stops_the_start(tmp_path: Path) -> 
 def test_a_command_prints_no_audit_lines(with_file: bool, tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     variables = {"AUDIT_LOG": str(path)} if with_file else {}
-    done = subprocess.run(
-        [PYTHON, "main.py", "keys", "create", "--name", "ci"],
-        cwd=ROOT,
-        env=environment(DATA_DIR=str(tmp_path / "data"), **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    command = [PYTHON, "main.py", "keys", "create", "--name", "ci"]
+    done = processes.run(command, DATA_DIR=str(tmp_path / "data"), **variables)
+    assert done.returncode == 0
     assert done.stderr == ""
     assert "{" not in done.stdout
     events = [json.loads(line)["event"] for line in path.read_text().splitlines()] if with_file else []

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.support.openai_stub import KEY, Behaviour, openai_stub
-from tests.support.processes import PYTHON, Running, descendants, free_port, running, wait_until
+from tests.support.openai_stub import Behaviour
 from tests.support.servers import missing
+from tests.support.service import HANDBOOK, Service, service_with_model
 
-ROOT = Path(__file__).parents[2]
-HANDBOOK = ROOT / "samples" / "handbook.pdf"
 QUESTION = "How long does a full charge take?"
 # What a wait may take when other programs have all of the machine.
 PATIENCE_MS = 40_000
@@ -31,59 +26,13 @@ The lamp was invented by Alessandro Volta in 1799 [1].
 Cold weather shortens this. See [the maker](https://maker.example/lamp) ![chart](https://images.example/chart.png)"""
 
 
-@dataclass(frozen=True)
-class Service:
-    """A running `python main.py`, with the handbook indexed. `url` ends with a slash."""
-
-    url: str
-    client: httpx.Client
-    model: Behaviour
-    process: Running
-
-    def upload(self, name: str, content: bytes) -> str:
-        """Upload a file and wait until it is read; return its id."""
-        sent = self.client.post("/uploads", files={"file": (name, content)}).raise_for_status().json()
-        if not sent["duplicate"]:
-            self.client.get(f"/result/{sent['job_id']}", params={"wait": 30}).raise_for_status()
-        return str(sent["upload_id"])
-
-    def is_ready(self) -> bool:
-        """Return True if the API answers and a worker listens."""
-        try:
-            return self.client.get("/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def kill_api(self) -> None:
-        """Kill the API, as kill -9 does. `python main.py` starts it again."""
-        for pid in descendants(self.process.process.pid):
-            if b"\0api\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-                return
-        raise AssertionError("no API runs")
-
-
 @pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Start the service as a user does, with a model provider of our own."""
-    folder = tmp_path_factory.mktemp("page")
-    port = free_port()
-    with openai_stub() as provider:
-        variables = {
-            "DATA_DIR": str(folder / "data"),
-            "PORT": str(port),
-            "OPENAI_BASE_URL": provider.url,
-            "OPENAI_API_KEY": KEY,
-            "CHAT_MODELS": "other-model",
-        }
-        provider.behaviour.answer = ANSWER
-        with (
-            running([PYTHON, "main.py"], folder / "main.log", **variables) as process,
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=40) as client,
-        ):
-            started = Service(f"http://127.0.0.1:{port}/", client, provider.behaviour, process)
-            wait_until(started.is_ready, seconds=60, what=lambda: process.output)
-            yield started
+    variables = {"CHAT_MODELS": "other-model", "WEBHOOK_ALLOW_HTTP": "1", "WEBHOOK_ALLOW_PRIVATE": "1"}
+    with service_with_model(tmp_path_factory.mktemp("page"), **variables) as started:
+        started.model.answer = ANSWER
+        yield started
 
 
 @pytest.fixture(scope="package")
@@ -100,6 +49,20 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+def drop(page: Page, *paths: Path) -> None:
+    """Drop files and folders of this machine on the page, as a file manager does."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": step, "x": 200, "y": 200, "data": data})
+
+
+def ask(page: Page, question: str) -> None:
+    """Type a question and send it."""
+    page.get_by_label("Question", exact=True).fill(question)
+    page.keyboard.press("Enter")
+
+
 @dataclass
 class Watched:
     """What a browser did that the page must not do. `expected` are parts of console errors that a test provokes."""
@@ -112,8 +75,12 @@ class Watched:
     def watch(self, context: BrowserContext) -> None:
         """Note errors of the console and of scripts, and requests to other hosts."""
         context.on("weberror", lambda error: self.errors.append(str(error.error)))
-        context.on("console", lambda line: self.errors.append(line.text) if line.type == "error" else None)
+        context.on("console", self._note_line)
         context.on("request", lambda request: self._note(request.url))
+
+    def _note_line(self, line: ConsoleMessage) -> None:
+        if line.type == "error":
+            self.errors.append(f"{line.text} {line.location['url']}")
 
     def _note(self, url: str) -> None:
         parts = urlsplit(url)
@@ -141,9 +108,15 @@ def handbook_id(service: Service) -> str:
 
 
 @pytest.fixture
-def watched(service: Service) -> Watched:
+def address(service: Service) -> str:
+    """The address of the page."""
+    return service.url
+
+
+@pytest.fixture
+def watched(address: str) -> Watched:
     """What the browser of this test does wrong. The end of the test checks that there is nothing."""
-    return Watched(urlsplit(service.url).netloc)
+    return Watched(urlsplit(address).netloc)
 
 
 @pytest.fixture

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.page.conftest import ANSWER, PATIENCE_MS, QUESTION, Service, Watched
+from tests.page.conftest import ANSWER, PATIENCE_MS, QUESTION, Watched
 from tests.support.openai_stub import Behaviour
+from tests.support.service import Service
 
+KEY_OF_ALICE = {
+    "key_id": "k1",
+    "name": "laptop of alice",
+    "user_id": "alice",
+    "scopes": ["query"],
+    "valid": True,
+    "expires_at": None,
+    "revoked_at": None,
+}
 SMALL: ViewportSize = {"width": 320, "height": 640}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(browser: Browser, watched: Watched, service: Service, handbook_id: str, scheme: str) -> None:
-    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce") as context:
-        context.set_default_timeout(PATIENCE_MS)
-        watched.watch(context)
-        page = context.new_page()
+    with _tab(browser, watched, scheme) as page:
         page.goto(service.url)
         page.get_by_label("Question", exact=True).fill(QUESTION)
         page.keyboard.press("Enter")
@@ -32,7 +43,80 @@ def test_axe_finds_nothing(browser: Browser, watched: Watched, service: Service,
             expect(page.get_by_role("heading", level=1)).to_be_visible()
             expect(page.locator("li").first).to_be_visible()
             _check(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_what_a_newcomer_sees(
+    browser: Browser, watched: Watched, service: Service, scheme: str
+) -> None:
+    watched.expected = ["401"]
+    with _tab(browser, watched, scheme) as page:
+        _answer(page, "**/uploads?limit=1", {"uploads": [], "next": None})
+        _answer(page, "**/v1/models", {"object": "list", "data": [{"id": "rag", "object": "model"}]})
+        _answer(page, "**/settings/suggested", {})
+        page.goto(service.url)
+        expect(page.get_by_role("button", name="Try the sample")).to_be_visible()
+        _check(page)
+        page.get_by_role("button", name="Set a model").click()
+        _check_dialog(page, "Set a model")
+        _answer(page, "**/me", {"title": "Unauthorized", "status": 401, "detail": "A key is needed."}, status=401)
+        page.reload()
+        expect(page.get_by_label("Key", exact=True)).to_be_focused()
+        _check(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.usefixtures("handbook_id")
+def test_axe_finds_nothing_in_dialogs(browser: Browser, watched: Watched, service: Service, scheme: str) -> None:
+    made = service.client.post("/webhooks", json={"url": "https://hooks.example/axe"}).raise_for_status().json()
+    with _tab(browser, watched, scheme) as page:
+        page.goto(service.url)
+        page.get_by_label("Question", exact=True).fill(QUESTION)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("list", name="Sources")).to_be_visible()
+        for button, title in (
+            ("the maker", "A link in the answer"),
+            ("All documents", "Search in"),
+            ("Conversations", "Conversations"),
+        ):
+            page.get_by_role("button", name=button, exact=True).click()
+            _check_dialog(page, title)
+        page.get_by_role("link", name="Documents", exact=True).click()
+        page.get_by_role("button", name="More about this document").first.click()
+        _check_dialog(page, None)
+        page.get_by_role("link", name="Admin", exact=True).click()
+        for button in ("New key", "New endpoint"):
+            page.get_by_role("button", name=button).click()
+            _check_dialog(page, button)
+        _answer(page, "**/keys", {"keys": [KEY_OF_ALICE]})
+        page.reload()
+        page.get_by_role("button", name="Revoke laptop of alice").click()
+        _check_dialog(page, "Revoke laptop of alice?")
+    service.client.delete(f"/webhooks/{made['id']}").raise_for_status()
+
+
+@contextmanager
+def _tab(browser: Browser, watched: Watched, scheme: str) -> Iterator[Page]:
+    """Open a tab in a colour scheme; what its browser does wrong fails the test."""
+    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce") as context:
+        context.set_default_timeout(PATIENCE_MS)
+        watched.watch(context)
+        yield context.new_page()
     watched.check()
+
+
+def _answer(page: Page, path: str, body: object, status: int = 200) -> None:
+    kind = "application/json" if status == 200 else "application/problem+json"
+    page.route(path, lambda route: route.fulfill(status=status, content_type=kind, body=json.dumps(body)))
+
+
+def _check_dialog(page: Page, title: str | None) -> None:
+    """Check the open dialog, and close it."""
+    dialog = page.get_by_role("dialog", name=title)
+    expect(dialog).to_be_visible()
+    _check(page)
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
 
 
 def _check(page: Page) -> None:

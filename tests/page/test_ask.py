@@ -13,16 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.page.conftest import QUESTION, Service, Watched
+from tests.page.conftest import QUESTION, Watched, ask
 from tests.support.openai_stub import Behaviour, serving
 from tests.support.processes import wait_until
+from tests.support.service import Service
 
 CUTS = 10
-
-
-def ask(page: Page, question: str) -> None:
-    page.get_by_label("Question", exact=True).fill(question)
-    page.keyboard.press("Enter")
 
 
 def test_a_newcomer_tries_the_sample(page: Page, service: Service) -> None:
@@ -85,6 +81,10 @@ def test_stop_ends_an_answer(page: Page, service: Service, model: Behaviour) -> 
     page.goto(service.url)
     ask(page, "How is the lamp charged, at length?")
     expect(page.locator(".answer")).to_contain_text("A full charge")
+    # The button stays the same while words arrive: a click is a press and a release on one element.
+    stop = page.get_by_role("button", name="Stop").element_handle()
+    expect(page.locator(".answer")).to_contain_text("twenty minutes")
+    assert stop.evaluate("(button) => button.isConnected")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_text("Stopped.")).to_be_visible()
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
@@ -138,7 +138,7 @@ def test_the_page_goes_on_after_a_restart_of_the_api(
     page.goto(service.url)
     ask(page, "How long does a full charge take, after a restart of the API?")
     expect(page.locator(".answer")).to_contain_text("A full charge")
-    service.kill_api()
+    service.kill("api")
     expect(page.get_by_role("list", name="Sources")).to_be_visible()
     wait_until(service.is_ready, what="the API")
 

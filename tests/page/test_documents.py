@@ -8,12 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import Service
+from tests.page.conftest import Watched, drop
 from tests.support.openai_stub import Behaviour
 from tests.support.pdfs import write_pdf
 from tests.support.processes import wait_until
+from tests.support.service import Service
 
 MANY = 10_000
+PROBLEM = "application/problem+json"
 
 
 def test_files_are_sent_read_and_deleted_with_undo(page: Page, service: Service, tmp_path: Path) -> None:
@@ -57,6 +59,64 @@ def test_files_are_dropped_anywhere(page: Page, service: Service) -> None:
     expect(page.get_by_role("region", name="Files on their way")).to_contain_text("1 page")
 
 
+def test_a_folder_is_dropped_and_chosen_with_all_that_is_in_it(page: Page, service: Service, tmp_path: Path) -> None:
+    folder = tmp_path / "island"
+    texts = {
+        "ports/north.txt": "Northport",
+        "ports/far/south.txt": "Southport",
+        "wells.txt": "Two wells",
+        ".hidden": "x",
+    }
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}, says the guide of the island.")
+    loose = tmp_path / "loose.txt"
+    loose.write_text("A leaf that lies beside the folder.")
+    page.goto(service.url)
+    drop(page, folder, loose)
+    tray = page.get_by_role("region", name="Files on their way")
+    expect(tray.get_by_role("heading")).to_have_text("4 files ready")
+    sent = {row["name"] for row in service.client.get("/uploads", params={"limit": 4}).json()["uploads"]}
+    assert sent == {"north.txt", "south.txt", "wells.txt", "loose.txt"}
+
+    page.goto(f"{service.url}#/documents")
+    page.reload()
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Add folder").click()
+    chooser.value.set_files(folder)
+    expect(tray.get_by_text("already here")).to_have_count(3)
+
+
+def test_files_wait_while_the_server_asks_to_wait(
+    page: Page, service: Service, watched: Watched, tmp_path: Path
+) -> None:
+    watched.expected = ["429"]
+    refusals = [3]
+    detail = "7 of your jobs may wait at a time (MAX_QUEUED_JOBS): try again when some of them have started"
+
+    def refuse(route: Route) -> None:
+        if route.request.method != "POST" or not refusals:
+            return route.continue_()
+        headers = {"Retry-After": str(refusals.pop(0))}
+        return route.fulfill(status=429, headers=headers, content_type=PROBLEM, body=json.dumps({"detail": detail}))
+
+    page.route("**/uploads", refuse)
+    note, other = tmp_path / "patient.txt", tmp_path / "refused.txt"
+    note.write_text("A patient note.")
+    other.write_text("A note that may not come today.")
+    page.goto(service.url)
+    drop(page, note)
+    row = page.get_by_role("region", name="Files on their way").get_by_role("listitem")
+    expect(row).to_contain_text(f"waiting: {detail}")
+    expect(row).to_contain_text("1 page")
+    assert refusals == []
+    # Nobody waits for hours.
+    refusals.append(7_200)
+    drop(page, other)
+    expect(row.filter(has_text="refused.txt").locator(".state")).to_have_text(detail)
+
+
 def test_a_collection_is_filled_and_searched(page: Page, service: Service, model: Behaviour, tmp_path: Path) -> None:
     page.goto(f"{service.url}#/documents")
     page.get_by_label("Collection that new files join").fill("Islands")
@@ -92,7 +152,7 @@ def test_ten_thousand_documents(page: Page, service: Service) -> None:
         scroller.evaluate("(node) => node.scrollTo(0, node.scrollHeight)")
         return last.is_visible()
 
-    wait_until(at_the_end, what="the last document")
+    wait_until(at_the_end, seconds=60, what="the last document")
     assert scroller.get_by_role("listitem").count() < 50
 
 

@@ -6,9 +6,9 @@ import json
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import Service
 from tests.page.hostile_strings import HOSTILE_STRINGS
 from tests.support.openai_stub import Behaviour
+from tests.support.service import Service
 
 # Elements and attributes that no screen of the page has inside of its content.
 FORBIDDEN = (

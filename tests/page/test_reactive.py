@@ -6,7 +6,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.page.conftest import ROOT, Service
+from tests.support.processes import ROOT
+from tests.support.service import Service
 
 MOST_LINES = 150
 # What the browser does with the helper; it returns what it saw.
@@ -87,7 +88,7 @@ def _first_load_bytes() -> int:
     import gzip
     import re
 
-    waiting, sizes = ["index.html", "style.css", "app.js", "icon.svg"], dict[str, int]()
+    waiting, sizes = ["index.html", "style.css", "retry.js", "app.js", "icon.svg"], dict[str, int]()
     while waiting:
         name = waiting.pop()
         if name in sizes:

@@ -7,8 +7,9 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import QUESTION, Service
+from tests.page.conftest import QUESTION
 from tests.support.openai_stub import Behaviour
+from tests.support.service import Service
 
 
 def open_first_source(page: Page, service: Service, question: str = QUESTION) -> None:

@@ -12,7 +12,7 @@ import pytest
 import index as command_line
 from observability import logs
 from settings import Settings
-from tests.support.processes import PYTHON, RQ, environment, running, wait_until
+from tests.support.processes import PYTHON, RQ, Fresh, environment, running, wait_until
 
 QUESTION = "When was the lighthouse built?"
 
@@ -59,7 +59,7 @@ def test_every_way_to_run_a_worker_answers(
 ) -> None:
     index(pdf, settings)
     with running(
-        command,
+        Fresh(command),
         tmp_path / "worker.log",
         DATA_DIR=str(settings.data_dir),
         VALKEY_URL=settings.queue_url,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.conftest import MakeSettings
 from tests.queues.test_chat import index, variables, workers
 from tests.support.openai_stub import KEY, OpenAIStub, serving
 from tests.support.pdfs import write_pdf
-from tests.support.processes import PYTHON, ROOT, running, wait_until
+from tests.support.processes import PYTHON, running, wait_until
 
 BUILT = "When was the lighthouse built?"
 
@@ -136,7 +135,7 @@ def test_the_same_question_is_answered_once_until_the_documents_change(
     assert result(api, ask(api, BUILT, cache=False))["cached"] is False
     assert result(api, ask(api, BUILT, k=2))["cached"] is False
     other = write_pdf(tmp_path / "other.pdf", ["The lighthouse was painted red in 1921."])
-    subprocess.run([PYTHON, "index.py", str(other)], cwd=ROOT, env=variables(settings), check=True, capture_output=True)
+    index(other, settings)
     assert result(api, ask(api, BUILT))["cached"] is False
     assert result(api, ask(api, BUILT))["cached"] is True
     uploads = api.get("/uploads").json()["uploads"]

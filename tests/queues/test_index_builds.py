@@ -6,10 +6,12 @@ import asyncio
 import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from client.qdrant.points import COLLECTION_PREFIX, collection_name
 from client.sql.index_versions import VersionState
 from documents import index_versions
 from documents.service import DocumentService
@@ -19,7 +21,7 @@ from queues.jobs.consistency import check_consistency
 from queues.jobs.indexing import index_upload, remove_upload
 from queues.wiring import Services, close_loop, open_services
 from rag.answer.pipeline import answer_query
-from rag.ingest.chunking import chunk_pages
+from rag.ingest.chunking import CHUNKING_VERSION, chunk_pages
 from rag.ingest.indexing import index_document
 from rag.search.fusion import SearchResults
 from schemas import (
@@ -37,7 +39,9 @@ from schemas import (
 )
 from settings import Settings
 from tests.conftest import MakeSettings
+from tests.support.corpus.pdfs import drawn
 from tests.support.openai_stub import DIMENSIONS, KEY, OpenAIStub
+from tests.support.scans import LINES, require_tesseract, scanned, text_of_its_own, without_tesseract
 
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 PLACES = ("lighthouse", "windmill", "foundry", "observatory", "tannery")
@@ -195,6 +199,28 @@ def test_an_upload_that_becomes_ready_after_the_switch_is_indexed_again(
         assert (late.status, late.index_version) == (UploadStatus.READY, searched.version_id)
         assert searched.model == "words-64"
         assert all(ask(services, place).answered for place in PLACES[:2])
+
+
+def test_the_pages_that_took_ocr_are_those_of_the_reading_that_is_searched(
+    by_words: Settings, by_meaning: Settings, tmp_path: Path
+) -> None:
+    """The reader of the new index has no tesseract, so that the scanned page has no text in that index."""
+    require_tesseract()
+    with opened(by_words) as services:
+        documents = DocumentService(services.uploads, services.files, None)
+        content = io.BytesIO(drawn(text_of_its_own, scanned())())
+        upload_id = asyncio.run(documents.accept(content, name="scan.pdf")).upload.upload_id
+        index_upload(UploadTask(upload_id=upload_id), services, silent, job_id=None)
+        page = services.recognized.get(upload_id, 2)
+        assert page is not None
+        assert page.text.split() == " ".join(LINES).split()
+        assert services.recognized.get(upload_id, 1) is None
+    with opened(by_meaning) as services:
+        building.begin_build(services)
+        with without_tesseract(tmp_path):
+            build(services)
+        assert model_searched(services) == "words-64"
+        assert services.recognized.get(upload_id, 2) is None
 
 
 def test_a_refusing_provider_changes_nothing_and_is_named(
@@ -411,18 +437,38 @@ def test_a_build_for_a_model_that_is_no_longer_wanted_is_given_up(by_words: Sett
 
 def test_another_way_of_chunking_is_another_version(by_words: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     indexed_by(by_words, *PLACES[:2])
-    monkeypatch.setattr(index_versions, "CHUNKING_VERSION", 2)
+    chunking = CHUNKING_VERSION + 1
+    monkeypatch.setattr(index_versions, "CHUNKING_VERSION", chunking)
     with opened(by_words) as services:
         version = building.begin_build(services)
         assert version is not None
-        assert (version.model, version.chunking) == ("bm25", 2)
+        assert (version.model, version.chunking) == ("bm25", chunking)
         assert ask(services, "lighthouse").answered
         build(services)
         searched = services.index.versions.searched()
         assert searched is not None
-        assert searched.chunking == 2
-        assert services.index.collections.names() == ["documents-2-bm25~c2"]
+        assert searched.chunking == chunking
+        assert services.index.collections.names() == [collection_name("bm25", chunking)]
         assert all(ask(services, place).answered for place in PLACES[:2])
+
+
+def test_the_chunks_of_an_earlier_release_are_searched_until_new_ones_are_made(
+    by_words: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(index_versions, "CHUNKING_VERSION", 1)
+        indexed_by(by_words, *PLACES[:2])
+        with opened(by_words) as services:
+            assert services.index.collections.names() == [f"{COLLECTION_PREFIX}bm25"]
+            forget_versions(services)
+    with opened(by_words) as services:
+        version = building.begin_build(services)
+        assert version is not None
+        assert version.chunking == CHUNKING_VERSION
+        assert ask(services, "lighthouse").answered
+        build(services)
+        assert services.index.collections.names() == [collection_name("bm25")]
+        assert ask(services, "windmill").answered
 
 
 def test_the_same_version_is_built_again_on_request(by_words: Settings) -> None:
@@ -432,7 +478,7 @@ def test_the_same_version_is_built_again_on_request(by_words: Settings) -> None:
         version = building.begin_build(services, again=True)
         assert version is not None
         build(services)
-        assert services.index.collections.names() == [version.collection] == ["documents-2-bm25~2"]
+        assert services.index.collections.names() == [version.collection] == [f"{collection_name('bm25')}~2"]
         assert ask(services, "lighthouse").answered
 
 

@@ -199,7 +199,9 @@ def test_a_tool_call_is_not_an_answer(text: str, arguments: str, streamed: bool,
     function = {"name": "fetch", "arguments": arguments}
     injection.model.calls_of_tools = [{"id": "c1", "type": "function", "function": function}]
     heard: list[str] = []
-    answer = injection.ask(DOCUMENTS["tool call"], on_token=heard.append if streamed else None)
+    answer = injection.ask(
+        DOCUMENTS["tool call"], on_token=(lambda text, _checked: heard.append(text)) if streamed else None
+    )
     assert (answer.text, answer.answered, answer.sources, answer.links) == (
         phrases(QUESTION).not_answered,
         False,

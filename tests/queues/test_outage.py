@@ -100,7 +100,7 @@ def test_a_worker_starts_though_valkey_goes_away_meanwhile(
             return pipeline
 
     with Server.from_url(settings.queue_url) as connection, Redis.from_url(settings.queue_url) as valkey:
-        worker = run._make_worker(connection, settings)
+        worker = run._make_worker(connection, settings, ["rag_queries"])
         working = threading.Thread(target=worker.work, kwargs={"logging_level": "INFO"}, daemon=True)
         thread = working
         working.start()

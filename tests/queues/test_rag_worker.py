@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 import uuid
 from pathlib import Path
@@ -27,7 +26,7 @@ from settings import Settings
 from tests.conftest import MakeSettings
 from tests.support import jobs
 from tests.support.jobs import ended, enqueue, status, working
-from tests.support.processes import ROOT, RQ, environment, running, wait_until
+from tests.support.processes import RQ, run, running, wait_until
 
 
 def test_a_worker_runs_as_many_jobs_at_once_as_it_has_slots(
@@ -376,12 +375,6 @@ def started(valkey: Redis, queue: str = "rag_queries") -> list[str]:
 
 
 def rq_info(settings: Settings) -> str:
-    done = subprocess.run(
-        [RQ, "info", "--url", settings.queue_url],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run([RQ, "info", "--url", settings.queue_url])
+    assert done.returncode == 0, done.stderr
     return done.stdout

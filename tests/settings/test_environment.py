@@ -41,6 +41,7 @@ STAY = {
     "a constant of that package, not a variable": {
         "CHATGPT_AUTHORIZE_URL",
         "CHATGPT_TOKEN_URL",
+        "CURLOPT_URL",
         "DEFAULT_EARTHDATA_HOST",
         "GCP_PROJECT",
         "HOST_GNU_TYPE",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from errors import SettingsError
 from settings import Settings, load_settings, without_password
 from tests.conftest import MakeSettings
-from tests.support.processes import PYTHON, ROOT, environment
+from tests.support.processes import ROOT, refused
 
 ReadSettings = Callable[..., Settings]
 
@@ -91,6 +90,8 @@ def test_valkey_url_has_three_names(name: str, make_settings: MakeSettings, monk
         ("RERANK_API_KEY", "key\x7f"),
         ("EXTRACT_MEMORY_MB", "99999999999999"),
         ("EXTRACT_SECONDS", "9999999999"),
+        ("PUBLIC_URL", "rag.example"),
+        ("PUBLIC_URL", "https://rag.example/?page=1"),
         ("TRUSTED_PROXIES", "proxy"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUSTED_PROXIES", "*, 10.0.0.1"),
@@ -148,17 +149,9 @@ def test_a_key_may_contain_spaces(make_settings: MakeSettings) -> None:
 
 
 def test_main_prints_one_line_and_no_stack_trace(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [PYTHON, "main.py"],
-        cwd=ROOT,
-        env=environment(PORT="eighty", DATA_DIR=str(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: PORT must be a valid integer")
-    assert done.stderr.count("\n") == 1
+    said = refused(PORT="eighty", DATA_DIR=str(tmp_path))
+    assert said.startswith("error: PORT must be a valid integer")
+    assert said.count("\n") == 1
 
 
 def test_repr_and_dump_show_no_secret(make_settings: MakeSettings) -> None:

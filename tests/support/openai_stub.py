@@ -9,11 +9,12 @@ import asyncio
 import json
 import math
 import re
+import socket
 import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,27 +209,53 @@ def _error(status: int, message: str) -> JSONResponse:
     return JSONResponse({"error": {"message": message, "type": "stub", "code": None}}, status_code=status)
 
 
+class _Server(uvicorn.Server):
+    """A server that ends as soon as it is told to and all is answered: uvicorn looks ten times a second, and waits."""
+
+    async def main_loop(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        ticking = asyncio.create_task(super().main_loop())
+        await asyncio.wait({ticking, asyncio.create_task(self._stop.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        ticking.cancel()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+            await server.wait_closed()
+        await self.lifespan.shutdown()
+
+    def stop(self) -> None:
+        """End from another thread."""
+        self.should_exit = True
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+
 @contextmanager
 def serving(app: Any, **options: Any) -> Iterator[str]:
     """Serve an ASGI app from a thread of this process, on a free port of 127.0.0.1; yield its URL.
 
-    `options` are uvicorn's.
+    `options` are uvicorn's, such as a `port` that the app has again after a restart, or another `host`.
     """
     # Slow answers that nobody reads any more do not hold up its end.
+    address: dict[str, Any] = {"port": 0, "host": "127.0.0.1"}
     quiet = {"log_level": "critical", "lifespan": "on", "timeout_graceful_shutdown": 1}
-    config = uvicorn.Config(app, **(options | quiet | {"host": "127.0.0.1", "port": 0}))
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(app, **(address | options | quiet))
+    server = _Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not server.started:
         if time.monotonic() > deadline or not thread.is_alive():
             raise RuntimeError("the server did not start")
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://{config.host}:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
-        server.should_exit = True
+        server.stop()
         thread.join(10)
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,10 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from settings import Settings
+from tests.support import forkserver
+from tests.support.forkserver import ROOT, RQ, Forked
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+__all__ = ["PYTHON", "ROOT", "RQ"]
+
 PYTHON = sys.executable
-RQ = str(Path(sys.executable).with_name("rq"))
+RUN_SECONDS = 60.0
 # What the machine's own environment must not decide.
 _OURS = [*(name.upper() for name in Settings.model_fields), "REDIS_URL", "RQ_REDIS_URL"]
 
@@ -34,7 +38,7 @@ def environment(**variables: str) -> dict[str, str]:
 class Running:
     """A process with its output in a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path) -> None:
         self.process = process
         self._log = log
 
@@ -57,11 +61,19 @@ def free_port() -> int:
             return port
 
 
+class Fresh(list[str]):
+    """A command that `running` and `run` give a new interpreter, for tests of the start itself."""
+
+
 @contextmanager
 def running(arguments: list[str], log: Path, **variables: str) -> Iterator[Running]:
-    """Run a program from the project's folder, in a session of its own, until the end of the block."""
+    """Run a program from the project's folder, in a session of its own, until the end of the block.
+
+    An API, a worker or a command is a fork of a process that has imported it; unless it is `Fresh`, and except
+    `python main.py`, which starts the others.
+    """
     with log.open("ab") as output:
-        process = _start(arguments, output, variables)
+        process = _start(arguments, output, output, environment(**variables))
     program = Running(process, log)
     try:
         yield program
@@ -75,29 +87,40 @@ def running(arguments: list[str], log: Path, **variables: str) -> Iterator[Runni
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _start(arguments: list[str], output: IO[bytes], variables: dict[str, str]) -> subprocess.Popen[bytes]:
+def run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program from the project's folder to its end, as subprocess.run does. A fork, as `running` says."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        process = _start(arguments, output, errors, environment(**variables))
+        try:
+            status = process.wait(RUN_SECONDS)
+        finally:
+            Running(process, ROOT).kill()
+        said = [(file.seek(0), file.read().decode())[1] for file in (output, errors)]
+    return subprocess.CompletedProcess(arguments, status, *said)
+
+
+def _start(
+    arguments: list[str], output: IO[bytes], errors: IO[bytes], variables: dict[str, str]
+) -> subprocess.Popen[bytes] | Forked:
+    out, err = output.fileno(), errors.fileno()
+    if not isinstance(arguments, Fresh):
+        forked = forkserver.start(arguments, stdout=out, stderr=err, environment=variables)
+        if forked is not None:
+            return forked
     return subprocess.Popen(
         arguments,
         stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
+        stdout=out,
+        stderr=err,
         cwd=ROOT,
-        env=environment(**variables),
+        env=variables,
         start_new_session=True,
     )
 
 
 def refused(*arguments: str, **variables: str) -> str:
     """Run main.py, which must not start as it is told to; return what it says."""
-    done = subprocess.run(
-        [PYTHON, "main.py", *arguments],
-        cwd=ROOT,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run([PYTHON, "main.py", *arguments], **variables)
     assert done.returncode == 2
     return done.stderr
 

@@ -205,6 +205,13 @@ def _add_reads(app: FastAPI, collections: Collections) -> None:
     def query_batch(name: str, body: dict[str, Any]) -> Any:
         return _result([{"points": points} for points in _search(collections.engine(name), body["searches"])])
 
+    @app.post("/collections/{name}/points/scroll")
+    def scroll(name: str, body: dict[str, Any]) -> Any:
+        where, after = _filter(body.get("filter")), body.get("offset")
+        points, following = collections.engine(name).scroll(where, after=after, limit=body["limit"])
+        records = [{"id": each.id, "payload": each.payload, "vector": _sent(each.vectors)} for each in points]
+        return _result({"points": records, "next_page_offset": following})
+
     @app.post("/collections/{name}/points/delete")
     def delete(name: str, body: dict[str, Any]) -> Any:
         collections.engine(name).delete(_filter(body["filter"]))
@@ -235,6 +242,13 @@ def _result(data: Any) -> dict[str, Any]:
 
 def _vector(value: Any) -> list[float] | SparseVector:
     return SparseVector(value["indices"], value["values"]) if isinstance(value, dict) else value
+
+
+def _sent(vectors: Mapping[str, list[float] | SparseVector]) -> dict[str, Any]:
+    return {
+        name: {"indices": vector.indices, "values": vector.values} if isinstance(vector, SparseVector) else vector
+        for name, vector in vectors.items()
+    }
 
 
 def _query(body: dict[str, Any]) -> VectorQuery:

@@ -31,8 +31,8 @@ def missing(what: str) -> None:
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL of its own; yield its URL. It refuses root, so root runs it as another user."""
+def postgres(**parameters: str) -> Iterator[str]:
+    """Run a PostgreSQL of its own, with these of its parameters; yield its URL. Root runs it as another user."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = str(found[-1]) if found else shutil.which("initdb")
     if initdb is None:
@@ -46,6 +46,7 @@ def postgres() -> Iterator[str]:
         data, port = folder / "data", free_port()
         _run([initdb, "-D", str(data), "-U", "rag", "--auth=trust", "--no-sync", "-E", "UTF8"], user, folder)
         options = ["-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
+        options += [part for name, value in parameters.items() for part in ("-c", f"{name}={value}")]
         with subprocess.Popen(
             [str(Path(initdb).with_name("postgres")), "-D", str(data), *options],
             user=user,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.openai_stub import Behaviour
-from tests.support.processes import RQ, running, wait_until
-from tests.tutorial.conftest import Service
+from tests.support.processes import RQ, Fresh, running, wait_until
+from tests.support.service import Service
 
 
 @pytest.mark.usefixtures("handbook_id")
@@ -34,7 +34,7 @@ def test_second_worker(service: Service, model: Behaviour, tmp_path: Path) -> No
     # Start another worker: RQ's own `rq worker`, with the line that `python main.py` prints. A worker finds the queues
     # by their URL, and takes its settings from the environment or from .env.
     command = [RQ, "worker", "--url", service.valkey_url, "rag_queries"]
-    with running(command, tmp_path / "worker.log", **service.variables):
+    with running(Fresh(command), tmp_path / "worker.log", **service.variables):
         # It answers while the first worker still waits for its model.
         answer = client.get(f"/result/{quick}", params={"wait": 30}).json()
         assert answer["status"] == "completed"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.openai_stub import Behaviour
 from tests.support.processes import wait_until
 
 
@@ -53,3 +54,21 @@ def test_ask_before_the_upload_is_ready(client: httpx.Client, lighthouse_pdf: Pa
     assert "21 nautical miles" in answer["result"]
     assert answer["sources"][0]["page"] == 2
     client.delete(f"/uploads/{upload_id}")
+
+
+def test_a_text_file_is_cited_by_section_and_lines(client: httpx.Client, model: Behaviour) -> None:
+    # A text or Markdown file has no pages. Its sources say under which heading and on which lines the quote stands.
+    winter = "## Winter storage\n\nBoats longer than nine metres\nare kept in shed 4.\n"
+    notes = f"# Pier\n\nWho moors here pays nothing.\n\n{winter}"
+    upload = client.post("/uploads", files={"file": ("pier.md", notes.encode())}).json()
+    client.get(f"/result/{upload['job_id']}", params={"wait": 30})
+
+    model.answer = "They are kept in shed 4 [1]."
+    question = {"query": "Where are boats longer than nine metres kept?", "upload_id": upload["upload_id"]}
+    job = client.post("/chat", json=question).json()
+    [source] = client.get(f"/result/{job['job_id']}", params={"wait": 30}).json()["sources"]
+    assert source["quote"] == "Boats longer than nine metres are kept in shed 4."
+    assert source["section"] == "Winter storage"
+    assert source["page_label"] == "Section Winter storage, lines 7–8"
+    assert source["lines"] == [7, 8]
+    client.delete(f"/uploads/{upload['upload_id']}").raise_for_status()

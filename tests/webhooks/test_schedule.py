@@ -136,8 +136,8 @@ def world(valkey: Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch) ->
     import queues.jobs.delivery
     import queues.worker
 
-    def attempt(task: Any, connection: Redis, use: Settings) -> str:
-        return queues.jobs.delivery.attempt_delivery(task, connection, use, made.sender)
+    def attempt(task: Any, connection: Redis, use: Settings, **origin: Any) -> str:
+        return queues.jobs.delivery.attempt_delivery(task, connection, use, made.sender, **origin)
 
     monkeypatch.setattr("queues.worker.get_settings", lambda: settings)
     monkeypatch.setattr("queues.worker.attempt_delivery", attempt)

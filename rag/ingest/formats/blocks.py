@@ -15,6 +15,8 @@ from rag.text.word_boxes import WordBox
 # A text without pages is split into parts of about this many characters.
 PART_CHARS = 20_000
 _UNSTORABLE = re.compile("[\ud800-\udfff]")
+# What strip_controls turns into a line feed.
+_AFTER_NO_LINE = re.compile("(?<=[\v\f\x1c-\x1e\x85])")
 # Kinds of blocks that stand close together: a line feed separates two of the same kind, a blank line other blocks.
 _CLOSE = ("row", "item")
 
@@ -38,11 +40,19 @@ Kind = Literal["text", "heading", "row", "item"]
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, a heading, a row of a table or an item of a list. `first`: a table or list begins with the block."""
+    """A paragraph, a heading, a row of a table or an item of a list. `first`: a table or list begins with the block.
+
+    `lines` are the first and the last line of the file that it stands on, counted from 1; None where they are unknown.
+    The last is 0 where each line feed of the text is one of the file.
+    `warning` says why text is missing here, as that of a page does. `recognized`: OCR has read the block.
+    """
 
     text: str
     kind: Kind = "text"
     first: bool = False
+    lines: tuple[int, int] | None = None
+    warning: str = ""
+    recognized: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +81,10 @@ class PageText:
     `label` is printed on the page, or says where a page of a file without pages is ("Sheet Q3, rows 2–40"); "" without
     a label. `headings` are the offsets of the headings in the text; None where the layout has to tell them.
     `warning` is a reason, for programs, why text of this page is missing; "" without one. `words` says where the words
-    of a page stand that was read by OCR. `begins`: a file inside the file begins here, so no section goes on. `tables`
-    do not overlap.
+    of a page stand that was read by OCR, on a picture of `size` in points. `recognized`: to read the page again takes
+    OCR. `begins`: a file inside the file begins here, so no section goes on. `tables` do not overlap. `lines` are
+    offsets of the text in ascending order, each with the first and the last line of the file from there on, as of a
+    block; empty for a file without lines.
     """
 
     label: str
@@ -80,8 +92,11 @@ class PageText:
     headings: tuple[int, ...] | None = None
     warning: str = ""
     words: tuple[WordBox, ...] = ()
+    size: tuple[float, float] | None = None
+    recognized: bool = False
     begins: bool = False
     tables: tuple[TextTable, ...] = ()
+    lines: tuple[tuple[int, int, int], ...] = ()
 
 
 def clean_text(text: str) -> str:
@@ -89,22 +104,62 @@ def clean_text(text: str) -> str:
     return _UNSTORABLE.sub("", strip_controls(text))
 
 
-def pages_of_blocks(blocks: Iterable[Block], *, label: str = "") -> Iterator[PageText]:
-    """Join blocks to pages of at most PART_CHARS. A block that is longer is split."""
-    text, headings, kind = "", list[int](), ""
+class _Joined:
+    """The blocks of one page, joined."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._kind = ""
+        self._recognized = False
+        self._start()
+
+    def _start(self) -> None:
+        self.text, self.warning = "", ""
+        self._headings: list[int] = []
+        self._lines: list[tuple[int, int, int]] = []
+
+    def note(self, block: Block) -> None:
+        """Note what is said of the page by a block, which may have no text."""
+        self.warning = self.warning or block.warning
+        self._recognized = self._recognized or block.recognized
+
+    def gap(self, block: Block) -> str:
+        """Return what stands between the text and the next block."""
+        close = block.kind == self._kind and self._kind in _CLOSE and not block.first
+        return "" if not self.text else "\n" if close else "\n\n"
+
+    def add(self, block: Block, part: str, lines: tuple[int, int] | None) -> None:
+        """Add a part of a block, which stands on these lines of the file."""
+        at = len(self.text) + len(self.gap(block))
+        if block.kind == "heading":
+            self._headings.append(at)
+        if lines is not None:
+            self._lines.append((at, *lines))
+        self.text += self.gap(block) + part
+        self._kind = block.kind
+
+    def take(self) -> PageText:
+        """Return the page, and start the next one."""
+        headings, lines = tuple(self._headings), tuple(self._lines)
+        page = PageText(self._label, self.text, headings, self.warning, recognized=self._recognized, lines=lines)
+        self._start()
+        return page
+
+
+def pages_of_blocks(blocks: Iterable[Block], *, label: str = "", part_chars: int = PART_CHARS) -> Iterator[PageText]:
+    """Join blocks to pages of at most `part_chars`. A block that is longer than PART_CHARS is split."""
+    joined = _Joined(label)
     for block in blocks:
+        joined.note(block)
+        lines = block.lines
         for part in parts(clean_text(block.text).strip("\n").rstrip()):
-            close = block.kind == kind and kind in _CLOSE and not block.first
-            gap = "" if not text else "\n" if close else "\n\n"
-            if len(text) + len(gap) + len(part) > PART_CHARS:
-                yield PageText(label, text, tuple(headings))
-                text, headings, gap = "", [], ""
-            if block.kind == "heading":
-                headings.append(len(text) + len(gap))
-            text += gap + part
-            kind = block.kind
-    if text:
-        yield PageText(label, text, tuple(headings))
+            if joined.text and len(joined.text) + len(joined.gap(block)) + len(part) > part_chars:
+                yield joined.take()
+            joined.add(block, part, lines)
+            if lines is not None:
+                lines = lines if lines[1] else (lines[0] + part.count("\n"), 0)
+    if joined.text or joined.warning:
+        yield joined.take()
 
 
 def parts(text: str) -> Iterator[str]:
@@ -121,6 +176,18 @@ def parts(text: str) -> Iterator[str]:
                     break
         yield text[start:end]
         start = end
+
+
+def parts_with_lines(text: str) -> Iterator[PageText]:
+    """Split a text into pages that know their lines. A form feed begins no line of the file."""
+    line = 1
+    for part in parts(text.replace("\r\n", "\n").replace("\r", "\n")):
+        cleaned, places = "", []
+        for between in _AFTER_NO_LINE.split(part):
+            places.append((len(cleaned), line, 0))
+            cleaned += clean_text(between)
+            line += between.count("\n")
+        yield PageText("", cleaned, lines=tuple(places))
 
 
 def opened(file: File) -> Path | BinaryIO:

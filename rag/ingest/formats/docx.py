@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, one_line
+from rag.ingest.formats.charts import charts_of
 from rag.ingest.formats.docx_styles import Numbering, Styles
 from rag.ingest.formats.package import Package, attribute, child, is_on, local, value_of
+from rag.ingest.formats.pictures import Pictures
 from rag.ingest.formats.tables import MAX_CELL_CHARS, table_blocks
 
 # Deleted text, instructions of fields, and properties.
@@ -41,28 +44,33 @@ _DROPPED: Final = frozenset(
     )
 )
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+_CHARS: Final = ("t", "sym", *_BREAKS)
 _BOX: Final = "txbxContent"
+# Elements that show a picture or a chart, and their attribute that names the relation to it.
+_IMAGES: Final = {"blip": "embed", "imagedata": "id", "chart": "id"}
 _FIRST_ROW: Final = 0x20  # the bit of tblLook
 
 
-def read_docx(path: File) -> list[Block]:
-    """Return the blocks of a DOCX file: headers, body, footers. Raises DocumentError."""
+def read_docx(path: File, pictures: Pictures) -> list[Block]:
+    """Return the blocks of a DOCX file: headers, body with its `pictures`, footers. Raises DocumentError."""
     package = Package(path, "DOCX file")
     name = package.main_part()
     root = package.xml(name)
     body = None if root is None else child(root, "body")
     if body is None:
         raise package.broken("it holds no document")
-    walker = _Walker(package, name)
-    blocks = list(walker.blocks(body))
+    walker = _Walker(package, name, pictures)
+    blocks = list(walker.body(body))
     return [*walker.margins(root, "headerReference"), *blocks, *walker.margins(root, "footerReference")]
 
 
 class _Walker:
     """Turns the elements of one DOCX file into blocks."""
 
-    def __init__(self, package: Package, name: str) -> None:
+    def __init__(self, package: Package, name: str, pictures: Pictures) -> None:
         self._package = package
+        self._pictures = pictures
+        self._is_body = False
         self._relations = package.relations(name)
         self._styles = Styles(self._part("styles"))
         self._numbering = Numbering(self._part("numbering"))
@@ -72,6 +80,13 @@ class _Walker:
         }
         self._boxes: list[Any] = []
         self._references: list[tuple[str, str]] = []
+        self._images: list[str] = []
+
+    def body(self, body: Any) -> Iterator[Block]:
+        """Yield the blocks of the body. Only here pictures are read: those of headers are logos."""
+        self._is_body = True
+        yield from self.blocks(body)
+        self._is_body = False
 
     def _part(self, kind: str) -> Any | None:
         name = next((target for type_, target in self._relations.values() if type_ == kind), None)
@@ -110,11 +125,11 @@ class _Walker:
                 yield from self.blocks(element)
 
     def _paragraph(self, paragraph: Any) -> Iterator[Block]:
-        outer = self._boxes, self._references
-        self._boxes, self._references = [], []
+        outer = self._boxes, self._references, self._images
+        self._boxes, self._references, self._images = [], [], []
         text = "".join(self._text(paragraph)).strip()
-        boxes, references = self._boxes, self._references
-        self._boxes, self._references = outer
+        boxes, references, images = self._boxes, self._references, self._images
+        self._boxes, self._references, self._images = outer
         properties = child(paragraph, "pPr")
         style = value_of(properties, "pStyle")
         if text:
@@ -125,10 +140,18 @@ class _Walker:
                 yield Block(one_line(f"{marker.lstrip('- ')} {text}"), "heading")
             else:
                 yield Block(f"{marker} {text}", "item") if marker else Block(text)
+        for image in images:
+            yield from self._picture(image)
         for box in boxes:
             yield from self.blocks(box)
         for kind, number in references:
             yield from self._note(kind, number)
+
+    def _picture(self, relation: str) -> list[Block]:
+        kind, name = self._relations.get(relation, ("", ""))
+        if kind == "chart":
+            return charts_of(self._package, name)
+        return self._pictures.blocks(self._package, name) if kind == "image" and self._is_body else []
 
     def _note(self, kind: str, number: str) -> Iterator[Block]:
         note = self._notes[kind].get(number)
@@ -140,14 +163,12 @@ class _Walker:
         """Yield the visible text of a paragraph; note text boxes and references to notes for later."""
         for element in parent:
             name = local(element)
-            if name == "t":
-                yield element.text or ""
-            elif name in _BREAKS:
-                yield _BREAKS[name]
-            elif name == "sym":
-                yield _symbol(element)
+            if name in _CHARS:
+                yield _chars(name, element)
             elif name in self._notes:
                 self._references.append((name, attribute(element, "id") or ""))
+            elif name in _IMAGES:
+                self._images.append(attribute(element, _IMAGES[name]) or "")
             elif name == _BOX:
                 self._boxes.append(element)
             elif name == "AlternateContent":
@@ -184,6 +205,9 @@ class _Walker:
                 yield from blocks
         else:
             yield from table_blocks(rows, header_rows=headers or (1 if looks_like_header else None))
+            yield from (
+                replace(block, text="") for blocks in cells for block in blocks if block.warning or block.recognized
+            )
 
     @staticmethod
     def _is_bold(row: Any) -> bool:
@@ -244,6 +268,13 @@ def _chosen(alternatives: Any) -> Any | None:
     """Return the first of several ways to draw the same thing."""
     choices: Iterable[Any] = (one for one in alternatives if local(one) in {"Choice", "Fallback"})
     return next(iter(choices), None)
+
+
+def _chars(name: str, element: Any) -> str:
+    """Return the characters of an element that has no others inside."""
+    if name == "t":
+        return element.text or ""
+    return _BREAKS[name] if name in _BREAKS else _symbol(element)
 
 
 def _symbol(element: Any) -> str:

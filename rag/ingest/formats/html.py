@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, one_line
@@ -39,6 +41,9 @@ _CSS_NAME = re.compile(r"^[.#][\w-]+$")
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([\w:.-]{2,40})""", re.IGNORECASE)
 _XML_ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w:.-]{2,40})""", re.IGNORECASE)
 _CHARSET_BYTES = 4096
+# The attribute that Markdown's elements have: their first and last line.
+_LINES: Final = "data-lines"
+_LINE_RANGE = re.compile(r"(\d{1,9}) (\d{1,9})")
 # Larger spans count as 1: a page of small cells with large spans would take minutes.
 MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
 MAX_START = 100_000
@@ -55,10 +60,27 @@ def read_markdown(path: File) -> list[Block]:
 
 
 def markdown_blocks(text: str) -> list[Block]:
-    """Return the blocks of a Markdown text."""
+    """Return the blocks of a Markdown text, with the lines that they stand on."""
     from markdown_it import MarkdownIt
 
-    return html_blocks(MarkdownIt("commonmark").enable("table").render(text))
+    parser = MarkdownIt("commonmark").enable("table")
+    tokens = parser.parse(text)
+    for at, token in enumerate(tokens):
+        if token.type == "html_block" and token.map:
+            token.content = f'<span {_LINES}="{token.map[0] + 1} {token.map[1]}"></span>{token.content}'
+        elif token.map and token.nesting >= 0 and not token.hidden:
+            token.attrSet(_LINES, _lines_of(tokens, at))
+    return html_blocks(parser.renderer.render(tokens, parser.options, {}), lines_in=_LINES)
+
+
+def _lines_of(tokens: Sequence[Any], at: int) -> str:
+    """Return the first and the last line of a Markdown token. Code keeps its lines; an item ends before its list."""
+    token = tokens[at]
+    if token.type in {"fence", "code_block"}:
+        return f"{token.map[0] + (2 if token.type == 'fence' else 1)} 0"
+    inner = tokens[at + 1] if at + 1 < len(tokens) and tokens[at + 1].hidden else token
+    first, end = inner.map or token.map
+    return f"{first + 1} {end}"
 
 
 def decode_html(data: bytes) -> str:
@@ -68,8 +90,11 @@ def decode_html(data: bytes) -> str:
     return decode(data, declared=declared[1].decode("ascii", "replace") if declared else "")
 
 
-def html_blocks(markup: str) -> list[Block]:
-    """Return the visible text of a page in blocks, without navigation. Raises DocumentError for a broken page."""
+def html_blocks(markup: str, *, lines_in: str = "") -> list[Block]:
+    """Return the visible text of a page in blocks, without navigation. Raises DocumentError for a broken page.
+
+    `lines_in` names the attribute with the lines of an element in the file that the markup was made of.
+    """
     from lxml import etree, html
 
     parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=True)
@@ -77,7 +102,7 @@ def html_blocks(markup: str) -> list[Block]:
         root = html.document_fromstring(markup.encode("utf-8", "replace"), parser=parser)
     except (etree.LxmlError, ValueError, AssertionError):
         return []
-    walker = _Walker(_hidden_names(root))
+    walker = _Walker(_hidden_names(root), lines_in)
     events = etree.iterwalk(root, events=("start", "end"))
     for event, element in events:
         if event == "start":
@@ -120,6 +145,7 @@ class _Cell:
 class _Table:
     def __init__(self) -> None:
         self.rows: list[list[_Cell]] = []
+        self.lines: list[tuple[int, int] | None] = []
         self.head_rows: set[int] = set()
         self.caption: list[Block] = []
 
@@ -127,9 +153,11 @@ class _Table:
 class _Walker:
     """Collects blocks while the elements of a page start and end, without recursion: a page may be nested deeply."""
 
-    def __init__(self, hidden_names: frozenset[str]) -> None:
+    def __init__(self, hidden_names: frozenset[str], lines_in: str) -> None:
         self.dropped: set[Any] = set()
         self._hidden = hidden_names
+        self._lines_in = lines_in
+        self._lines: tuple[int, int] | None = None
         self._sinks: list[list[Block]] = [[]]
         self._inline: list[str] = []
         self._tables: list[_Table] = []
@@ -157,6 +185,8 @@ class _Walker:
             self._inline.append("\n")
         if tag in _BLOCK_TAGS:
             self._flush()
+        if self._lines_in and (lines := _LINE_RANGE.fullmatch(element.get(self._lines_in, ""))):
+            self._lines = int(lines[1]), int(lines[2])
         if tag in {"ul", "ol"}:
             self._lists.append(_number(element.get("start"), MAX_START) - 1 if tag == "ol" else -1)
         elif tag == "li":
@@ -185,11 +215,13 @@ class _Walker:
             if self._in_head:
                 table.head_rows.add(len(table.rows))
             table.rows.append([])
+            table.lines.append(self._lines)
         elif element.tag == "caption":
             self._sinks.append(table.caption)
         else:
             if not table.rows:
                 table.rows.append([])
+                table.lines.append(self._lines)
             cell = _Cell(element)
             table.rows[-1].append(cell)
             self._sinks.append(cell.blocks)
@@ -218,19 +250,22 @@ class _Walker:
     def _flush(self, kind: str = "text") -> None:
         text = "".join(self._inline)
         self._inline = []
+        lines = self._lines
         if self._pre:
+            if lines is not None and not lines[1]:
+                lines = lines[0] + len(text) - len(text.lstrip("\n")), 0
             text = text.strip("\n").rstrip()
         else:
             text = "\n".join(one_line(line) for line in text.split("\n")).strip()
         if not text.strip():
             return
         if kind == "heading":
-            block = Block(one_line(text), "heading")
+            block = Block(one_line(text), "heading", lines=lines)
         elif self._marker:
-            block = Block(self._marker + text, "item")
+            block = Block(self._marker + text, "item", lines=lines)
             self._marker = ""
         else:
-            block = Block(text)
+            block = Block(text, lines=lines)
         self._sinks[-1].append(block)
 
     def finish(self) -> list[Block]:
@@ -262,7 +297,11 @@ def _blocks_of(table: _Table) -> list[Block]:
     if lays_out or all(len(row) <= 1 for row in table.rows):
         return [*table.caption, *(block for cell in cells for block in cell.blocks)]
     grid = _grid(table.rows, texts, _header_rows(table))
-    return table_blocks(grid, header_rows=_header_rows(table) or None, caption=caption)
+    blocks = table_blocks(grid, header_rows=_header_rows(table) or None, caption=caption)
+    lines = [where for row, where in zip(grid, table.lines, strict=True) if any(row)]
+    if len(lines) < len(blocks):  # the caption comes first
+        lines = [*lines[:1], *lines]
+    return [replace(block, lines=where) for block, where in zip(blocks, lines, strict=True)]
 
 
 def _header_rows(table: _Table) -> int:

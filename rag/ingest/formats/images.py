@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_IMAGE_PIXELS = 100_000_000
 MAX_FRAMES = 500
 # Words on screens are half as high as those of scans, which is what tesseract has learned.
 _SCREEN_DPI, _MAX_SCREEN_SIDE = 120, 2_000
+# The values of Exif's orientation for a picture that lies on its side.
+_TURNED = (5, 6, 7, 8)
 
 
 def read_image(file: File, recognizer: Recognizer) -> tuple[int, Iterator[PageText]]:
@@ -53,7 +56,7 @@ def _pages(image: Any, frames: int, recognizer: Recognizer) -> Iterator[PageText
     before = ""
     for number in range(frames):
         if not recognizer.languages:
-            yield PageText("", "", None, NO_TEXT)
+            yield PageText("", "", None, NO_TEXT, (), _shown_size(image, number))
             continue
         try:
             recognized = recognizer.read(partial(_draw, image, number), dpi=_dpi(image))
@@ -65,10 +68,38 @@ def _pages(image: Any, frames: int, recognizer: Recognizer) -> Iterator[PageText
             continue
         # The frames of an animation show the same text again and again.
         if recognized is None or not is_legible(recognized.text) or recognized.text == before:
-            yield PageText("", "", None, NO_TEXT if recognized is None or recognized.text != before else "")
+            warning = NO_TEXT if recognized is None or recognized.text != before else ""
+            yield PageText("", "", None, warning, (), _shown_size(image, number), recognized=True)
         else:
             before = recognized.text
-            yield PageText("", recognized.text, None, "", recognized.words)
+            words = recognized.words
+            yield PageText("", recognized.text, None, "", words, _shown_size(image, number), recognized=True)
+
+
+def recognize(file: File, recognizer: Recognizer, *, min_side: int, min_pixels: int) -> str | None:
+    """Return the text of a picture inside a document; None for a picture that is small, or of another kind.
+
+    "" is a picture without text. Raises OcrError, also without tesseract.
+    """
+    try:
+        image = _open(file)
+    except DocumentError:
+        return None
+    if min(image.size) < min_side or image.width * image.height < min_pixels:
+        return None
+    recognized = recognizer.read(partial(_draw, image, 0), dpi=_dpi(image))
+    return recognized.text if recognized is not None and is_legible(recognized.text) else ""
+
+
+def _shown_size(image: Any, number: int) -> tuple[float, float]:
+    """Return the size of a frame that was drawn, as `size` does, without unpacking the frame."""
+    from PIL import ExifTags
+
+    with suppress(OSError, ValueError, SyntaxError, EOFError):
+        image.seek(number)
+    width, height = image.size
+    turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+    return (float(height), float(width)) if turned else (float(width), float(height))
 
 
 def _is_of_screen(image: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 # A page is illegible with this share of characters that no text holds.
 MAX_BAD_SHARE = 0.15
@@ -28,7 +29,12 @@ _FUNCTION_WORDS = frozenset(
 )
 # Controls, the replacement character, noncharacters, and private areas, where only the font knows the meaning.
 _BAD = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufffd-\uffff\ufdd0-\ufdef\ue000-\uf8ff\U000f0000-\U0010ffff]")
-_BAD_ASCII = tuple(char for char in map(chr, range(128)) if _BAD.match(char))
+# Letters of scripts of which no language writes two in a word, from Armenian to Georgian, by where each begins.
+_SCRIPTS = re.compile("[\u0530-\u10ff]")
+_STARTS = (*(0x530, 0x590, 0x600, 0x780, 0x860, *range(0x900, 0xF00, 0x80)), 0xF00, 0x1000, 0x10A0)
+_MORE_ARABIC, _ARABIC = 5, 3
+# A page of words in these scripts is illegible if this share of so many words mixes them.
+_MAX_MIXED_SHARE, _MIN_WORDS = 0.1, 20
 _GLYPH_NAMES = re.compile(r"\(cid:\d+\)|/g\d{1,5}\b|/[A-Z]\d{1,3}(?=/)")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # The 150 most common pairs of neighbouring letters of 19 languages, each language with the same weight.
@@ -47,14 +53,28 @@ def is_legible(text: str) -> bool:
         bad += sum(len(name) for name in _GLYPH_NAMES.findall(text))
     if bad and bad > MAX_BAD_SHARE * sum(map(len, text.split())):
         return False
+    if not text.isascii() and _mixes_scripts(text[:JUDGED_CHARS]):
+        return False
     return any(_has_function_words(part) for part in (text[:_FIRST_CHARS], text)) or not _is_gibberish(
         text[:JUDGED_CHARS]
     )
 
 
 def _may_have_bad(text: str) -> bool:
-    """Return False if a text has no bad character: the search for each control takes a tenth of the pattern's time."""
-    return not text.isascii() or any(char in text for char in _BAD_ASCII)
+    """Return False if a text has no bad character: the search for each of them takes five times as long."""
+    return "\ufffd" in text or not text.replace("\n", "").isprintable()
+
+
+def _mixes_scripts(text: str) -> bool:
+    """Return True if words hold letters of several scripts, as those of a font with a wrong map do."""
+    if not _SCRIPTS.search(text):
+        return False
+    words = mixed = 0
+    for word in text.split():
+        scripts = {bisect_right(_STARTS, ord(char)) for char in _SCRIPTS.findall(word) if char.isalpha()}
+        words += bool(scripts)
+        mixed += len(scripts) - ({_ARABIC, _MORE_ARABIC} <= scripts) > 1
+    return words >= _MIN_WORDS and mixed > _MAX_MIXED_SHARE * words
 
 
 def _has_function_words(text: str) -> bool:
@@ -68,4 +88,4 @@ def _is_gibberish(text: str) -> bool:
     if not letters or sum(1 for char in letters if char.isascii()) < MIN_ASCII_SHARE * len(letters):
         return False
     pairs = [word[at : at + 2] for word in words for at in range(len(word) - 1)]
-    return len(pairs) >= MIN_PAIRS and sum(1 for pair in pairs if pair in _COMMON) < MIN_COMMON_SHARE * len(pairs)
+    return len(pairs) >= MIN_PAIRS and sum(map(_COMMON.__contains__, pairs)) < MIN_COMMON_SHARE * len(pairs)

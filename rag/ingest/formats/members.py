@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from functools import partial
 from errors import DocumentError, UnsupportedFile
 from rag.ingest.formats.blocks import File, InnerFile, PageText, opened, pages_of_blocks
 from rag.ingest.formats.mail import Mail, messages
-from rag.ingest.media_types import MAIL, MBOX, PDF, ZIP, detect
+from rag.ingest.media_types import MAIL, MBOX, PDF, ZIP, ZIP_ERRORS, detect
 from rag.text.page_names import is_place
 
 # A ZIP in a mail in a ZIP is read, and no deeper one.
@@ -25,7 +24,6 @@ MAX_MEMBER_BYTES = 64 * 1024 * 1024
 # All members together. Below the first value any share is taken, above it this multiple of the archive, up to the last.
 FREE_BYTES, MAX_RATIO, MAX_BYTES = 64 * 1024 * 1024, 100, 1024 * 1024 * 1024
 MAX_NAME_CHARS = 70
-_ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, OSError, EOFError, zlib.error)
 _ENCRYPTED = 1
 # Folders that systems and version control add.
 _HIDDEN = "__MACOSX/"
@@ -58,13 +56,15 @@ class Members:
 
     def _checked(self, pages: Iterator[PageText]) -> Iterator[PageText]:
         """Yield the pages. Raises DocumentError at the end if nothing was read and nothing may be a scan."""
-        useful = False
+        useful = recognized = False
         reason, name = "empty", ""
         for page in pages:
             useful = useful or bool(page.text) or page.warning in _PICTURES
             if page.warning and not name:
                 reason, name = page.warning, page.label
-            yield page
+            # A page is read by reading the pages before it.
+            recognized = recognized or page.recognized
+            yield replace(page, recognized=True) if recognized else page
         if not useful:
             why = f"the first is {name}: {reason}" if name else "they hold no text"
             raise DocumentError(reason, f"none of the files inside can be read; {why}")
@@ -129,7 +129,7 @@ class Members:
         try:
             with archive.open(info) as part:
                 data = part.read(limit + 1) if info.file_size <= limit else b""
-        except _ZIP_ERRORS:
+        except ZIP_ERRORS:
             raise DocumentError("broken", "the file cannot be unpacked") from None
         if max(len(data), info.file_size) > limit:
             if limit < MAX_MEMBER_BYTES:
@@ -154,7 +154,7 @@ _PICTURES = ("no_text", "unreadable_text", "ocr_failed")
 def _zip(file: File) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(opened(file))
-    except _ZIP_ERRORS:
+    except ZIP_ERRORS:
         raise DocumentError("broken", "the ZIP file is broken: its list of files cannot be read") from None
 
 
@@ -177,7 +177,7 @@ def _labelled(pages: Iterator[PageText], kind: str, where: str) -> Iterator[Page
             inside = f"page {page.label or number}"
         elif not inside and number > 1:
             inside = f"part {number}"
-        yield replace(page, label=f"{where}, {inside}" if inside else where)
+        yield replace(page, label=f"{where}, {inside}" if inside else where, size=None)
 
 
 def _begun(pages: Iterator[PageText]) -> Iterator[PageText]:

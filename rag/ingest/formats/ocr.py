@@ -21,8 +21,8 @@ from rag.text.word_boxes import UNITS, WordBox
 OCR_FAILED = "ocr_failed"
 # A page of 800 words takes 3 CPU seconds. Drawing and recognizing are limited to this each.
 CPU_SECONDS = 20
-# The same by the clock. The processes give way to others, so a busy machine takes longer.
-WALL_SECONDS = 120.0
+# The same by the clock. The processes give way to others: at load 45 on two cores a page took two minutes.
+WALL_SECONDS = 600.0
 # Word F1 on pages of 11 points in three fonts: .98 to .99 at 200 dpi, no more at 300 dpi, for a fifth less time.
 DPI = 200
 # Larger pictures are made smaller: A3 at 200 dpi has 8 million.

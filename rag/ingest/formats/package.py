@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import File, opened
+from rag.ingest.media_types import OLE, ZIP_ERRORS
 
 # The size of one unpacked part. As a tree, a part takes about ten times its size.
 MAX_PART_BYTES = 64 * 1024 * 1024
@@ -25,7 +25,10 @@ class Package:
         self.kind = kind
         try:
             self._zip = zipfile.ZipFile(opened(file))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
+        except ZIP_ERRORS:
+            with file.open("rb") as raw:
+                if raw.read(len(OLE)) == OLE:
+                    raise self._encrypted() from None
             raise self.broken("it is no zip archive") from None
         infos = self._zip.infolist()
         if len(infos) > MAX_PARTS:
@@ -41,25 +44,20 @@ class Package:
         """Return the error of a file that cannot be read."""
         return DocumentError("broken", f"the {self.kind} is broken: {why}")
 
+    def _encrypted(self) -> DocumentError:
+        return DocumentError("encrypted", f"the {self.kind} is encrypted and needs a password")
+
     def data(self, name: str) -> bytes | None:
         """Return the bytes of a part; None if the package has no such part. Raises DocumentError."""
         info = self._infos.get(name)
         if info is None:
             return None
         if info.flag_bits & 1:
-            raise DocumentError("encrypted", f"the {self.kind} is encrypted and needs a password")
+            raise self._encrypted()
         try:
             with self._zip.open(info) as part:
                 data = part.read(MAX_PART_BYTES + 1)
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            ValueError,
-            NotImplementedError,
-            OSError,
-            EOFError,
-            zlib.error,
-        ):
+        except ZIP_ERRORS:
             raise self.broken(f"its part {name[:80]} cannot be unpacked") from None
         if len(data) > MAX_PART_BYTES:
             limit = MAX_PART_BYTES // 1024 // 1024

@@ -119,19 +119,22 @@ class _Reader:
             text, tables = self._second_text(index), ()
             warning = "" if text else UNREADABLE
         words: tuple[WordBox, ...] = ()
+        takes_ocr = False
         if (is_picture or warning) and self._recognizer.languages:
             try:
                 recognized = self._recognize(index, shorter=text)
             except OcrError:
                 warning = warning and OCR_FAILED
             else:
+                takes_ocr = recognized is not None or not text.strip()
                 if recognized is not None:
                     text, words, tables, warning = recognized.text, recognized.words, (), ""
         if extra:
             text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
         if index == 0 and self._attached:
             warning = warning or ATTACHMENTS
-        return PageText(label, text, None, warning, words, tables=tables)
+        size = self._document.get_page_size(index) if takes_ocr or warning else None
+        return PageText(label, text, None, warning, words, size, takes_ocr, tables=tables)
 
     def _recognize(self, index: int, *, shorter: str) -> RecognizedText | None:
         """Return the text of a page by OCR; None if that is no language, or little more than what is known already.

@@ -27,15 +27,18 @@ from rag.ingest.formats.pdf_headers import Frame, Headers, read_headers
 from rag.ingest.formats.pdf_rows import Row, row_lines, with_near_labels
 from rag.ingest.formats.pdf_words import Word, WordLine, letter_width, lines_of
 
-# A page has a table only if so many lines of its text end in a figure.
+# A page has a table only if so many lines of its text end in a figure, near each other.
 MIN_FIGURE_LINES: Final = 3
-_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])[\d—–-][\d.,]*[)%]{0,2}\s*$")
+# A dash is a figure behind a figure or a dash, and a punctuation mark behind a word.
+_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])\d[\d.,]*[)%]{0,2}\s*$|(?:^|[\d)%$€£¥(—–-])\s*[—–-][)%]{0,2}\s*$")
 _END_CHARS = 20
 # The cheap look before at the last sign of each line.
 _LAST_SIGNS = frozenset("0123456789)%—–-")
 _MIN_ROWS, _MIN_WIDE_ROWS = 3, 2
 # Lines without figures between two rows, such as the first lines of a long label.
 _MAX_OTHER_LINES = 4
+# Three rows with so many lines between them stand in so many lines of text.
+_NEAR_LINES = MIN_FIGURE_LINES * (_MAX_OTHER_LINES + 1)
 _MAX_PITCHES = 3.2
 _MIN_ALIGNED = 0.6
 # The first and the last row of a table have this share of the usual number of figures.
@@ -59,8 +62,14 @@ def may_have_table(text: str) -> bool:
     """Return True if enough lines of a page's text end in a figure: the look costs a hundredth of reading the page."""
     if len(text) > _MAX_PAGE_CHARS:
         return False
-    ends = [line[-_END_CHARS:] for line in text.replace(" \r\n", "\r\n").split("\r\n") if line[-1:] in _LAST_SIGNS]
-    return len(ends) >= MIN_FIGURE_LINES and sum(map(bool, map(_FIGURE_END.search, ends))) >= MIN_FIGURE_LINES
+    lines = text.replace(" \r\n", "\r\n").split("\r\n")
+    ends = [number for number, line in enumerate(lines) if line[-1:] in _LAST_SIGNS]
+    if len(ends) < MIN_FIGURE_LINES:
+        return False
+    figures = [number for number in ends if _FIGURE_END.search(lines[number][-_END_CHARS:])]
+    return any(
+        last - first < _NEAR_LINES for first, last in zip(figures, figures[MIN_FIGURE_LINES - 1 :], strict=False)
+    )
 
 
 def find_tables(words: Sequence[Word]) -> list[PdfTable]:

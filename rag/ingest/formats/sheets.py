@@ -5,20 +5,32 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened, pages_of_blocks
 from rag.ingest.formats.encodings import decode
+from rag.ingest.formats.package import Package
+from rag.ingest.formats.percent_cells import PercentCells
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, is_figure, row_line
+from rag.ingest.media_types import OLE
 
 # Few rows for each page, so that a source names few.
 ROWS_PER_PAGE = 40
+# An XLSX with a password is a stream of this name; an XLS has the record FILEPASS behind its first (MS-XLS 2.4.117).
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+_FILE_PASS = re.compile(
+    rb"\x09\x08\x10\x00\x00\x06\x05\x00.{12}(?:\x86\x00\x00\x00)?\x2f\x00[\x04-\xff]\x00", re.DOTALL
+)
+# Times above a day, as calamine gives those of ODS.
+_ISO_DURATION = re.compile(r"PT(\d{1,9})H(\d\d)M(\d\d)(?:[.,]\d+)?S")
 MAX_FIELD_CHARS = 1_000_000
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 20
 _MAX_CAPTION_ROWS = 5
+_PERCENT_DECIMALS = 4
 
 
 def read_workbook(path: File) -> Iterator[PageText]:
@@ -30,15 +42,29 @@ def read_workbook(path: File) -> Iterator[PageText]:
         visible = python_calamine.SheetVisibleEnum.Visible
         table = python_calamine.SheetTypeEnum.WorkSheet
         sheets = [one.name for one in workbook.sheets_metadata if one.visible == visible and one.typ == table]
+        percent = PercentCells(path)
         for name in sheets:
             sheet = workbook.get_sheet_by_name(name)
-            first = (sheet.start or (0, 0))[0] + 1
-            rows = [[_value(cell) for cell in row] for row in sheet.to_python(skip_empty_area=True)]
-            yield from row_pages(rows, place=f"Sheet {one_line(name)}, rows", first=first)
-    except python_calamine.PasswordError:
-        raise DocumentError("encrypted", "the workbook is encrypted and needs a password") from None
+            top, left = sheet.start or (0, 0)
+            shown = percent.of(name)
+            rows = [
+                [_value(cell, percent=(top + y, left + x) in shown) for x, cell in enumerate(row)]
+                for y, row in enumerate(sheet.to_python(skip_empty_area=True))
+            ]
+            yield from row_pages(rows, place=f"Sheet {one_line(name)}, rows", first=top + 1)
     except (python_calamine.CalamineError, python_calamine.WorksheetNotFound, OSError, ValueError):
+        # Without the ending of the name, calamine tries one kind after the other, and raises the last kind's error.
+        if _is_encrypted(path):
+            raise DocumentError("encrypted", "the workbook is encrypted and needs a password") from None
         raise DocumentError("broken", "the workbook is broken: its sheets cannot be read") from None
+
+
+def _is_encrypted(path: File) -> bool:
+    data = path.read_bytes()
+    if data.startswith(OLE):
+        return _ENCRYPTED_PACKAGE in data or _FILE_PASS.search(data) is not None
+    manifest = Package(path, "workbook").data("META-INF/manifest.xml")
+    return manifest is not None and b"encryption-data" in manifest
 
 
 def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
@@ -93,8 +119,14 @@ def _delimiter(text: str) -> str:
     return max(_DELIMITERS, key=fit)
 
 
-def _value(cell: Any) -> str:
+def _value(cell: Any, *, percent: bool = False) -> str:
     """Return a cell as its sheet shows it, more or less."""
+    if percent and isinstance(cell, int | float) and not isinstance(cell, bool):
+        return f"{round(100 * cell, _PERCENT_DECIMALS):.12g}%"
+    if isinstance(cell, datetime.timedelta):
+        cell = _hours(int(cell.total_seconds()))
+    if isinstance(cell, str) and (iso := _ISO_DURATION.fullmatch(cell)):
+        cell = _hours(3600 * int(iso[1]) + 60 * int(iso[2]) + int(iso[3]))
     if isinstance(cell, bool):
         return "TRUE" if cell else "FALSE"
     if isinstance(cell, float):
@@ -102,3 +134,7 @@ def _value(cell: Any) -> str:
     if isinstance(cell, datetime.datetime):
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ", "minutes")
     return one_line(str(cell))
+
+
+def _hours(seconds: int) -> str:
+    return f"{'-' if seconds < 0 else ''}{abs(seconds) // 3600}:{abs(seconds) // 60 % 60:02}:{abs(seconds) % 60:02}"

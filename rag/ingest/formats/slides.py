@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.charts import charts_of
 from rag.ingest.formats.package import Package, attribute, child, local
+from rag.ingest.formats.pictures import Pictures
 from rag.ingest.formats.tables import table_blocks
 
 _TITLES: Final = ("title", "ctrTitle")
 _NOT_TEXT: Final = ("sldNum", "dt", "sldImg", "hdr", "ftr")
 
 
-def read_slides(path: File) -> Iterator[PageText]:
-    """Yield the slides that are shown. Raises DocumentError."""
+def read_slides(path: File, pictures: Pictures) -> Iterator[PageText]:
+    """Yield the slides that are shown, with the text of their `pictures`. Raises DocumentError."""
     package = Package(path, "PPTX file")
     name = package.main_part()
     root = package.xml(name)
@@ -28,9 +30,22 @@ def read_slides(path: File) -> Iterator[PageText]:
         if slide is None or attribute(slide, "show") in {"0", "false"}:
             continue
         number += 1
-        blocks = [*_blocks(slide), *_notes(package, part)]
+        blocks = [*_blocks(slide), *_shown(package, part, slide, pictures), *_notes(package, part)]
         pages = list(pages_of_blocks(blocks, label=f"Slide {number}"))
         yield from pages or [PageText(f"Slide {number}", "", ())]
+
+
+def _shown(package: Package, part: str, slide: Any, pictures: Pictures) -> Iterator[Block]:
+    """Yield the figures of the charts and the text of the pictures of a slide, without the background."""
+    shown = [attribute(chart, "id") for chart in slide.iter("{*}chart")]
+    shown += [attribute(blip, "embed") for picture in slide.iter("{*}pic") for blip in picture.iter("{*}blip")]
+    relations = package.relations(part) if shown else {}
+    for relation in shown:
+        kind, name = relations.get(relation or "", ("", ""))
+        if kind == "chart":
+            yield from charts_of(package, name)
+        elif kind == "image":
+            yield from pictures.blocks(package, name)
 
 
 def _notes(package: Package, slide: str) -> Iterator[Block]:

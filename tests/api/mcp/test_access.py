@@ -96,3 +96,18 @@ def test_a_body_that_is_no_request_is_refused(content: bytes, status: int, api: 
         assert response.status_code == status, (version, response.text)
         assert "Traceback" not in response.text
     assert api.get("/health").status_code == 200
+
+
+def test_a_call_with_many_wrong_arguments_is_told_a_few_of_them(settings: Settings) -> None:
+    with serving_with(settings) as api:
+
+        async def use() -> None:
+            async with client_of(api) as client:
+                result = await client.call_tool("ask", {f"wrong{number}": number for number in range(20)})
+                assert result.is_error
+                assert "question: Field required; wrong0: Extra inputs are not permitted" in str(result.content)
+                assert "and 16 more problems" in str(result.content)
+                result = await client.call_tool("ask", {str(number): number for number in range(10_000)})
+                assert "a call has at most 50 arguments" in str(result.content)
+
+        asyncio.run(use())

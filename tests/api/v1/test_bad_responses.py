@@ -21,6 +21,7 @@ BAD = {
     "a NUL": ({"input": "secret-text\x00"}, "input", "invalid_request_error"),
     "a long question": ({"input": "x" * 4001}, "input", "string_above_max_length"),
     "many items": ({"input": [{"role": "user", "content": "a"}] * 10_000}, "input", "invalid_request_error"),
+    "many includes": ({"input": "a", "include": [1] * 100_000}, "include", "invalid_request_error"),
     "an item that is a text": ({"input": ["secret-text"]}, "input[0]", "invalid_request_error"),
     "no question": ({"input": [{"role": "assistant", "content": "a"}]}, "input", "invalid_request_error"),
     "a role": ({"input": [{"role": "secret-text", "content": "a"}]}, "input[0].role", "invalid_request_error"),

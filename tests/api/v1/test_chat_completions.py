@@ -1,19 +1,29 @@
-"""Chat completions, asked for by OpenAI's own client and by LangChain."""
+"""Chat completions, asked for by OpenAI's own client and by LangChain, and where their citations lead."""
 
 from __future__ import annotations
 
+import html
+import re
+import time
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
 
+from api.citation_links import signed_query
+from auth.links import CitedPlace
+from client.valkey import keys
+from server import create_app
 from settings import Settings
 from tests.api.v1.clients import client_of
 from tests.api.v1.conftest import Service
 from tests.api.v1.test_errors import assert_error, serving_with
 from tests.support.callers import TAKING_TOKENS, bearer, token
+from tests.support.openai_stub import serving
+from tests.support.processes import wait_until
 from tests.support.tables import each
 
 QUESTION = "When was the lighthouse built?"
@@ -59,6 +69,96 @@ def test_a_stream_ends_with_citations_the_reason_and_the_usage(service: Service)
     assert len({chunk["id"] for chunk in chunks}) == 1
 
 
+def test_a_stream_has_the_marks_of_the_answer_and_at_last_its_sources(service: Service) -> None:
+    service.model.answer = "Its lamp turns once in twelve seconds [2]. It was built in 1887 [9] [1]."
+    with client_of(service.api) as client:
+        whole = client.chat.completions.create(model="rag-sources", messages=[USER]).choices[0].message.content
+        with client.chat.completions.create(model="rag-sources", messages=[USER], stream=True) as stream:
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert whole == (
+        "Its lamp turns once in twelve seconds [1]. It was built in 1887 [2].\n\n"
+        "[1] lighthouse.pdf, page 2\n[2] lighthouse.pdf, page 1"
+    )
+    assert streamed == whole
+
+
+def test_a_link_opens_the_cited_page_without_a_key_until_it_expires(service: Service) -> None:
+    public = "https://rag.example/docs"
+    asking, closed = (
+        create_app(service.settings.model_copy(update={"public_url": public, "auth_required": needs_key}))
+        for needs_key in (False, True)
+    )
+    with serving(asking) as asking_url, serving(closed) as url, httpx.Client(base_url=asking_url, timeout=30) as api:
+        with client_of(api) as client:
+            message = client.chat.completions.create(model="rag-sources", messages=[USER]).choices[0].message
+        assert message.annotations is not None
+        assert message.content is not None
+        link = message.annotations[0].url_citation.url
+        assert message.content.endswith(f"[1] [lighthouse.pdf, page 1]({link})")
+        path = link.removeprefix(public)
+        page = httpx.get(url + path, timeout=30)
+        assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
+        assert re.search(r"<mark>[^<]*built in 1887[^<]*</mark>", page.text)
+        assert "<rect " in page.text
+        (picture,) = re.findall(r'href="([^"]+)"', page.text)
+        shown = httpx.get(urljoin(url + path, html.unescape(picture)), timeout=30)
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/webp")
+        assert httpx.get(url + path.replace("cited", "uploads").partition("?")[0], timeout=30).status_code in {401, 404}
+
+        upload = api.post("/uploads", files={"file": ("<b>other.txt", b"Another document, of another time.")}).json()
+        other, cited = upload["upload_id"], path.split("/")[2]
+        for wrong in (
+            path.replace(cited, other),
+            path.replace("/1?", "/2?"),
+            *(re.sub(rf"{name}=(\d)", rf"{name}=1\1", path) for name in ("start", "end", "until")),
+            path[:-1] + ("A" if path[-1] != "A" else "B"),
+            re.sub("signature=.*", "signature=x", path),
+        ):
+            assert wrong != path
+            assert httpx.get(url + wrong, timeout=30).json()["title"] == "Upload not found", wrong
+        assert service.api.get(path).status_code == 404  # without PUBLIC_URL
+
+        def signed(place: CitedPlace) -> httpx.Response:
+            key = service.valkey.get(keys.LINK_KEY)
+            assert isinstance(key, bytes)
+            return httpx.get(f"{url}/cited/{place.upload_id}/{place.page}?{signed_query(place, key)}", timeout=30)
+
+        soon = int(time.time()) + 600
+        wait_until(lambda: api.get(f"/uploads/{other}").json()["status"] == "ready", seconds=30)
+        text = signed(CitedPlace(other, 1, 8, 16, soon)).text
+        assert "<h1>&lt;b&gt;other.txt, page 1</h1>" in text
+        assert "Another <mark>document</mark>, of" in text
+        assert signed(CitedPlace(other, 1, 8, 16, int(time.time()) - 1)).status_code == 404
+        api.delete(f"/uploads/{other}")
+        assert signed(CitedPlace(other, 1, 8, 16, soon)).status_code == 404
+
+
+TITLE = """### Task:
+Generate a concise, 3-5 word title with an emoji summarizing the chat history.
+### Output:
+JSON format: { "title": "your concise title here" }
+### Chat History:
+<chat_history>
+USER: When was the lighthouse built?
+ASSISTANT: In 1887 [1].
+</chat_history>"""
+
+
+def test_a_chat_program_gets_its_title_from_the_model_alone(service: Service) -> None:
+    service.model.answer = '{ "title": "Lighthouse of 1887 [1]" }'
+    task: Any = {"role": "user", "content": TITLE}
+    with client_of(service.api) as client:
+        choice = client.chat.completions.create(model="large", messages=[task], max_tokens=1000).choices[0]
+        with client.chat.completions.create(model="rag", messages=[task], stream=True) as stream:
+            streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert choice.message.content == streamed == service.model.answer
+    assert not choice.message.annotations
+    (call, again) = service.model.chats
+    assert (call["model"], again["model"]) == ("large", "lamp")
+    assert TITLE in call["messages"][-1]["content"]
+    assert "Tamsin Vale" not in str(call["messages"])  # no document was searched
+
+
 def test_langchain_asks_and_streams(service: Service) -> None:
     model = ChatOpenAI(model="rag", base_url=f"{service.api.base_url}/v1", api_key="not-needed", max_retries=0)
     assert "1887" in str(model.invoke(QUESTION).text)
@@ -79,6 +179,11 @@ def test_earlier_messages_make_a_follow_up(service: Service) -> None:
 
 
 BAD = {
+    "a title without a model": (
+        {"messages": [{"role": "user", "content": TITLE}]},
+        "messages[0].content",
+        "unsupported_value",
+    ),
     "no messages": ({}, "messages", "invalid_request_error"),
     "no question": ({"messages": [{"role": "system", "content": "a"}]}, "messages", "invalid_request_error"),
     "two answers": ({"messages": [USER], "n": 2}, "n", "unsupported_value"),

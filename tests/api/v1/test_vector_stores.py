@@ -99,6 +99,25 @@ def test_questions_search_only_the_store_and_the_attributes_that_fit(service: Se
         assert {one["url_citation"]["title"] for one in annotations} <= {"ferry.txt", "museum.txt"}
 
 
+def test_several_queries_find_what_each_finds_best_first(service: Service, files: dict[str, str]) -> None:
+    queries = ["When does the museum open?", "When does the ferry leave?"]
+    with client_of(service.api) as client:
+        store = client.vector_stores.create(file_ids=list(files.values()))
+        alone = [client.vector_stores.search(store.id, query=query).data for query in queries]
+        together: Any = client.vector_stores.search(store.id, query=[*queries, queries[0]])
+        best = {
+            found.file_id: max(one.score for data in alone for one in data if one.file_id == found.file_id)
+            for found in together.data
+        }
+        few = client.vector_stores.search(store.id, query=queries, max_num_results=2)
+    assert together.search_query == [*queries, queries[0]]
+    assert {found.file_id: found.score for found in together.data} == best
+    assert len(together.data) == len(best) == len(files)
+    scores = [found.score for found in together.data]
+    assert scores == sorted(scores, reverse=True)
+    assert {alone[0][0].file_id, alone[1][0].file_id} == {found.file_id for found in few.data}
+
+
 def test_batches_end_with_every_file_in_its_state(service: Service, files: dict[str, str]) -> None:
     with client_of(service.api) as client:
         store = client.vector_stores.create()

@@ -13,6 +13,7 @@ from client.llm import local_embeddings
 from client.llm.embeddings import make_embedder
 from client.llm.local_embeddings import WINDOW_TOKENS, LocalEmbedder, check_installed
 from errors import SettingsError
+from queues.run import run_worker
 from tests.conftest import MakeSettings
 
 if TYPE_CHECKING:
@@ -85,6 +86,15 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(SettingsError, match=r"onnxruntime.*make local"):
         check_installed()
+
+
+def test_a_worker_does_not_start_without_the_packages(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(embedding_model="local")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(SettingsError, match=r"onnxruntime.*make local"):
+        run_worker(settings, url="redis://127.0.0.1:1")
 
 
 def reference(text: str) -> np.ndarray[Any, Any]:

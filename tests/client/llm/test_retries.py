@@ -12,12 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
+from client.llm import deadline as deadlines
 from client.llm import retries
 from client.llm.deadline import Deadline, apply_deadline
 from client.valkey import circuit_breaker
 from client.valkey.circuit_breaker import CircuitBreaker
 from client.valkey.rate_limiter import RateLimiter
 from errors import (
+    JobCancelled,
     JobStopped,
     JobTimedOut,
     ModelNotFound,
@@ -79,6 +81,34 @@ def test_a_call_is_made_four_times_at_most(models: Models, stub: OpenAIStub) -> 
     with pytest.raises(ProviderUnavailable):
         models.complete("system", "user")
     assert len(stub.behaviour.calls) == retries.MAX_CALLS
+
+
+def test_a_call_waits_while_the_job_may_be_another_workers(models: Models, stub: OpenAIStub) -> None:
+    """As after a stop of this worker: the other worker's answer ends this job before a second call is made."""
+    looks = itertools.count()
+
+    def in_doubt() -> bool:
+        if next(looks) == 5:
+            deadline.stop(cancelled=True)
+        return True
+
+    deadline = Deadline(in_doubt=in_doubt)
+    for ask in (lambda: models.complete("system", "user"), lambda: models.embed_query("why?")):
+        with apply_deadline(deadline), pytest.raises(JobCancelled):
+            ask()
+    assert not stub.behaviour.calls
+
+
+def test_a_call_is_made_once_the_doubt_is_over_or_lasts(
+    models: Models, stub: OpenAIStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "DOUBT_SECONDS", 0.1)
+    doubts = iter([True, True, False])
+    for in_doubt in (lambda: next(doubts), lambda: True):
+        with apply_deadline(Deadline(in_doubt=in_doubt)):
+            models.complete("system", "user")
+    assert len(stub.behaviour.calls) == 2
+    assert next(doubts, None) is None
 
 
 def test_a_question_makes_four_calls_at_most_embedding_and_answer_together(models: Models, stub: OpenAIStub) -> None:

@@ -16,6 +16,7 @@ from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.connection import connect
 from client.qdrant.embedded import embedded_store
 from client.qdrant.health import vector_store_condition
+from client.qdrant.points import collection_name
 from client.qdrant.server import Replication, server_store
 from client.qdrant.store import VectorStore
 from errors import EmbeddingSizeChanged, StoreUnavailable
@@ -107,7 +108,7 @@ def test_a_new_collection_is_replicated_and_an_old_one_keeps_what_it_has(
     with closing(open_store(settings, Replication(2, 1))) as store:
         store.upsert(chunks())
     client = connect(settings)
-    params = client.get_collection("documents-2-bm25").config.params
+    params = client.get_collection(collection_name("bm25")).config.params
     assert (params.replication_factor, params.write_consistency_factor) == (2, 1)
     client.close()
     for replication, warned in ((Replication(2, 1), False), (Replication(3, 2), True)):

@@ -12,6 +12,7 @@ from rq.job import Job, JobStatus
 
 from client.rq.fair_queue import record_fields
 from client.rq.new_job import NewJob
+from client.rq.origin import JobOrigin
 from client.rq.serializer import NotPlainData, PlainSerializer
 
 
@@ -48,6 +49,12 @@ def test_the_record_is_the_one_that_rq_writes(is_enqueued: bool, valkey: Redis) 
     if is_enqueued:
         of_rq.enqueued_at = job.created_at
     assert job.record() == of_rq.to_dict()
+
+
+def test_the_id_of_a_request_is_among_the_notes(valkey: Redis) -> None:
+    fields = record_fields(new(origin=JobOrigin(request_id="question-77")).record(), "ann")
+    valkey.hset("rq:job:job-1", items=cast("Any", fields))
+    assert Job.fetch("job-1", connection=valkey).meta == {"request_id": "question-77"}
 
 
 def test_a_stored_record_is_read_by_rq(valkey: Redis) -> None:

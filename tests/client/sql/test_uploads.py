@@ -9,8 +9,9 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from client.sql import database as database_module
-from client.sql.database import MIGRATIONS, REVISION, Database, UploadRow
+from client.sql import engines as engines_module
+from client.sql.database import REVISION, Database, UploadRow
+from client.sql.engines import MIGRATIONS
 from client.sql.uploads import UploadRepository
 from errors import SettingsError, UploadsUnavailable
 from schemas import Upload, UploadStatus
@@ -144,7 +145,7 @@ def test_the_migrated_tables_match_the_row_classes(database_settings: Settings) 
 
 
 def test_a_database_that_is_away_is_a_503(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_module, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(engines_module, "CONNECT_SECONDS", 1)
     away = UploadRepository(Database(make_settings(database_url="postgresql://rag:hush@127.0.0.1:1/x")))
     with pytest.raises(UploadsUnavailable) as caught:
         away.get("x")

@@ -67,4 +67,5 @@ def test_stored_keys_keep_their_texts() -> None:
         "rag:webhook:endpoints:*",
         "rag:webhook:log:owner:a%3Ab",
     ]
+    assert keys.LINK_KEY == "rag:links:key"
     assert keys.LUA_CONSTANTS["EXECUTION"] == "rq:execution:"

@@ -88,6 +88,22 @@ def test_a_text_that_no_source_supports_answers_nothing(model_text: str) -> None
     assert (answer.answered, answer.sources) == (False, ())
 
 
+def test_a_long_page_is_quoted_where_its_best_chunks_are() -> None:
+    filler = " ".join(f"Nothing of note happens in week {n}." for n in range(25)) + " "
+    texts = [
+        f"Boats are moored at the quay for a fee. {filler}",
+        f"In winter the fee of boats is nine crowns. {filler}",
+    ]
+    page = [passage(texts[0]), passage(texts[1], start=len(texts[0]))]
+    others = [passage("Boats are painted.", page=n) for n in range(2, 6)]
+    sources = ask("What is the fee of boats in winter?", *page, *others).sources
+    assert [source.quote[slice(*source.highlight or ())] for source in sources] == [
+        "In winter the fee of boats is nine crowns.",
+        "Boats are moored at the quay for a fee.",
+    ]
+    assert {source.page for source in sources} == {1}
+
+
 def test_an_answer_holds_no_control_characters() -> None:
     by_model = ask("When is tea?", passage(TEA), chat=FixedChat("Tea is\x1b served\x07 at four [1].\r\n\x00"))
     assert by_model.text.strip() == "Tea is served at four [1]."

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.qdrant.bm25 import Bm25Encoder
-from rag.citations.excerpts import MAX_EXCERPT_CHARS, Excerpt, best_excerpt
+from rag.citations.excerpts import MAX_EXCERPT_CHARS, Excerpt, Excerpts
 from rag.search.relevance import QueryTerms, content_terms
 
 TERMS = Bm25Encoder().terms
@@ -37,7 +37,7 @@ FIGURES = "\n".join(
 
 
 def excerpt_of(text: str, question: str, place: str = "") -> Excerpt:
-    excerpt = best_excerpt(text, place, QueryTerms(content_terms(question, TERMS), {}), TERMS)
+    excerpt = Excerpts(text, QueryTerms(content_terms(question, TERMS), {}), TERMS).best(place)
     assert excerpt is not None
     return excerpt
 
@@ -63,12 +63,12 @@ def test_a_row_is_shown_with_the_caption_the_unit_and_the_header_of_its_table() 
 
 
 def test_a_text_without_a_word_of_the_question_has_no_excerpt() -> None:
-    assert best_excerpt(ALARMS, "", QueryTerms(TERMS("dragon"), {}), TERMS) is None
+    assert Excerpts(ALARMS, QueryTerms(TERMS("dragon"), {}), TERMS).best("") is None
 
 
 @given(st.text(max_size=2_000), st.text(max_size=60))
 def test_an_excerpt_is_a_part_of_its_text(text: str, question: str) -> None:
-    found = best_excerpt(text, question, QueryTerms(TERMS(question), {}), TERMS)
+    found = Excerpts(text, QueryTerms(TERMS(question), {}), TERMS).best(question)
     if found is not None:
         assert 0 <= found.start <= found.highlight[0] < found.highlight[1] <= found.end <= len(text)
         head = sum(end - start for start, end in found.head)
@@ -85,3 +85,16 @@ def test_a_long_text_is_searched_in_linear_time() -> None:
         began = time.process_time()
         excerpt_of(text, "What does code E17 mean?")
         assert time.process_time() - began < 5
+
+
+def test_the_best_sentence_between_two_offsets_is_shown_with_its_own_part_first() -> None:
+    filler = " ".join(f"Nothing of note is said in sentence {n} of this part." for n in range(9))
+    parts = [f"The lamp weighs {weight} grams. {filler}\n\n" for weight in (142, 150, 161)]
+    text = "".join(parts)
+    excerpts = Excerpts(text, QueryTerms(TERMS("weighs lamp"), {}), TERMS)
+    for number, part in enumerate(parts):
+        start = len("".join(parts[:number]))
+        found = excerpts.best("", start, start + len(part))
+        assert found is not None
+        assert text[slice(*found.highlight)] == part.partition(" Nothing")[0]
+        assert part.strip() in text[found.start : found.end]

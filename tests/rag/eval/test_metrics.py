@@ -139,3 +139,6 @@ def test_the_command_prints_figures_and_writes_a_report(
     assert main([*arguments, "--floor", "0.9"]) == 1
     assert main(["eval", str(tmp_path / "none.jsonl")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+    arguments[arguments.index(str(report))] = str(tmp_path / "none" / "report.html")
+    assert main(arguments) == 2
+    assert "report.html: cannot be written: No such file or directory" in capsys.readouterr().err

@@ -6,6 +6,7 @@ Here the corpus is read with a tenth of the default time. tests/api/test_hostile
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -18,13 +19,17 @@ from errors import DocumentError
 from rag.ingest import extraction
 from rag.ingest.extraction import (
     MAX_CPU_FACTOR,
+    PAGE_FACTOR,
     WAIT_FACTOR,
     ExtractionLimits,
+    Patience,
     ResourceUsage,
     close_readers,
+    frames_of,
     read_document,
 )
 from rag.ingest.media_types import PDF
+from rag.ingest.reader_pool import timeout_error
 from settings import Settings
 from tests.support.hostile_pdfs import STRUCTURES, actions
 from tests.support.hostile_streams import STREAMS, shared, shared_work
@@ -114,8 +119,8 @@ def test_the_corpus_is_large_enough() -> None:
 
 def test_the_defaults_leave_room_below_the_bounds() -> None:
     defaults = ExtractionLimits()
-    assert defaults.cpu_seconds * WAIT_FACTOR <= SECONDS - 5, "room for a process to start and to end"
-    assert defaults.max_total_cpu_seconds <= defaults.cpu_seconds * WAIT_FACTOR
+    for seconds in (defaults.cpu_seconds * WAIT_FACTOR, defaults.max_total_cpu_seconds):
+        assert seconds <= SECONDS - 5, "room for a process to start and to end"
     assert defaults.memory_bytes <= MEMORY - (128 << 20), "room for the reader itself"
     fields = Settings.model_fields
     assert fields["extract_seconds"].default == defaults.cpu_seconds
@@ -139,9 +144,55 @@ def test_both_readers_share_the_time_of_a_file(tmp_path: Path) -> None:
     path.write_bytes(shared_work())
     usage = ResourceUsage(cpu_seconds=QUICK.max_total_cpu_seconds)
     assert outcome(path, limits=QUICK, usage=usage) == "timeout"
-    assert usage.waited_seconds == 0, "no reader is started once the time is used up"
-    usage = ResourceUsage(waited_seconds=QUICK.cpu_seconds * WAIT_FACTOR)
-    assert outcome(path, limits=QUICK, usage=usage) == "timeout"
+    assert usage.peak_bytes == 0, "no reader is started once the time is used up"
+
+
+ScriptedFrame = tuple[float, bytes, dict[str, float | None]]
+
+
+class ScriptedReader:
+    """A reader of which each frame comes after some seconds of a clock that stands still otherwise."""
+
+    def __init__(self, *frames: ScriptedFrame) -> None:
+        self._frames = iter(frames)
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def read_frame(self, seconds: float) -> tuple[bytes, bytes]:
+        after, kind, body = next(self._frames)
+        if after > seconds:
+            raise timeout_error()
+        self.now += after
+        return kind, json.dumps(body).encode()
+
+
+def time_until_the_end(*frames: ScriptedFrame, page_factor: float = PAGE_FACTOR) -> str:
+    """Read the frames; return after how many seconds the reader ended, or was given up."""
+    reader = ScriptedReader(*frames, (0, b"X", {"cpu_seconds": 0, "peak_bytes": 0}))
+    limits = ExtractionLimits()
+    patience = Patience(limits, page_factor=page_factor, clock=reader.clock)
+    try:
+        for _ in frames_of(reader, limits, ResourceUsage(), patience):  # type: ignore[arg-type]
+            pass
+    except DocumentError as error:
+        return f"{error.reason} after {reader.now:.0f} s"
+    return f"ended after {reader.now:.0f} s"
+
+
+def test_a_reader_is_given_up_when_it_stalls_and_not_when_the_machine_is_busy() -> None:
+    pages: list[ScriptedFrame] = [(20.0, b"P", {})] * 100
+    assert time_until_the_end(*pages) == "ended after 2000 s"
+    starved: list[ScriptedFrame] = [(1.0, b"A", {"cpu_seconds": second / 20}) for second in range(200)]
+    assert time_until_the_end(*starved) == "ended after 200 s"
+    assert time_until_the_end(*starved, page_factor=WAIT_FACTOR) == "timeout after 25 s"
+    stopped: list[ScriptedFrame] = [(1.0, b"A", {"cpu_seconds": min(second, 10.0)}) for second in range(200)]
+    assert time_until_the_end(*stopped) == "timeout after 36 s"
+    untold: list[ScriptedFrame] = [(1.0, b"A", {"cpu_seconds": None})] * 1_000
+    assert time_until_the_end(*untold) == "timeout after 300 s"
+    assert time_until_the_end((26.0, b"P", {})) == "timeout after 0 s"
+    assert time_until_the_end((0.0, b"O", {"ocr_seconds": 0.0}), (140.0, b"P", {})) == "ended after 140 s"
 
 
 def test_ordinary_pages_add_the_time_that_they_take(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from rag.ingest.page_views import page_picture, page_view
 from rag.text.word_boxes import UNITS, WordBox, pack, unpack
 from schemas import Page
 from tests.support.corpus.pdfs import PROSE, drawn, mapped
-from tests.support.scans import LINES, encoded, require_tesseract, scan
+from tests.support.scans import LINES, encoded, require_tesseract, scan, scanned, text_of_its_own, without_tesseract
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,31 +31,15 @@ def _no_reader_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_tesseract(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Have programs looked for in an empty folder."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    close_readers()
-    monkeypatch.setenv("PATH", str(folder))
-    yield folder
-    close_readers()
-
-
-def scanned(turned: int) -> Callable[[Canvas], object]:
-    def draw(canvas: Canvas) -> None:
-        width, height = (200, 400) if turned == 90 else (400, 200)
-        canvas.drawImage(ImageReader(scan(turned=turned)), 0, 400 - height, width=width, height=height)
-
-    return draw
+def no_tesseract(tmp_path: Path) -> Iterator[Path]:
+    """The empty folder in which programs are looked for."""
+    with without_tesseract(tmp_path) as folder:
+        yield folder
 
 
 def with_stamp(canvas: Canvas) -> None:
     canvas.drawImage(ImageReader(scan()), 0, 0, width=400, height=250)
     canvas.drawString(20, 300, "Copy 7")
-
-
-def text_of_its_own(canvas: Canvas) -> None:
-    canvas.drawString(20, 300, "The crane lifts forty tonnes.")
 
 
 def read(path: Path, data: bytes, media_type: str = PDF) -> list[Page]:
@@ -65,7 +49,7 @@ def read(path: Path, data: bytes, media_type: str = PDF) -> list[Page]:
 
 def test_scanned_pages_among_others_are_read_and_the_place_of_each_word_is_kept(tmp_path: Path) -> None:
     require_tesseract()
-    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0), scanned(90), with_stamp)())
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(), scanned(90), with_stamp)())
     assert [page.warning for page in pages] == [""] * 4
     assert (pages[0].text.strip(), pages[0].words) == ("The crane lifts forty tonnes.", b"")
     for page in pages[1:]:
@@ -84,7 +68,7 @@ def test_scanned_pages_among_others_are_read_and_the_place_of_each_word_is_kept(
     assert [turned.bottom, turned.left] == pytest.approx([9400, 1650], abs=150)
 
 
-@pytest.mark.parametrize(("kind", "data"), [(PDF, drawn(scanned(0))), ("image/tiff", lambda: encoded(scan(), "TIFF"))])
+@pytest.mark.parametrize(("kind", "data"), [(PDF, drawn(scanned())), ("image/tiff", lambda: encoded(scan(), "TIFF"))])
 def test_a_quote_of_a_scan_is_found_on_its_picture(kind: str, data: Callable[[], bytes], tmp_path: Path) -> None:
     """The text of the view is the text of the index, and the box of a word covers its ink."""
     require_tesseract()
@@ -171,7 +155,7 @@ def test_without_tesseract_an_image_is_warned_of(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_tesseract")
 def test_without_tesseract_a_scan_is_warned_of(tmp_path: Path) -> None:
     assert not ocr.is_installed()
-    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0))())
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned())())
     assert [(page.text.strip(), page.warning) for page in pages] == [
         ("The crane lifts forty tonnes.", ""),
         ("", "no_text"),
@@ -180,7 +164,7 @@ def test_without_tesseract_a_scan_is_warned_of(tmp_path: Path) -> None:
 
 def test_a_page_that_tesseract_cannot_read_costs_that_page_only(no_tesseract: Path, tmp_path: Path) -> None:
     program(no_tesseract, 'if [ "$1" = --list-langs ]; then echo eng; else exit 1; fi')
-    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned(0))())
+    pages = read(tmp_path / "a.pdf", drawn(text_of_its_own, scanned())())
     assert [page.warning for page in pages] == ["", "ocr_failed"]
 
 

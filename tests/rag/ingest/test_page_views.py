@@ -7,6 +7,8 @@ all that is red, and nothing that is blue.
 from __future__ import annotations
 
 import io
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +20,13 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from errors import DocumentError
+from errors import DocumentError, ServerBusy
 from rag.ingest import reader_pool
 from rag.ingest.boxes import Box, PlacedChar, align, boxes_of, find_quote, runs
 from rag.ingest.extraction import ExtractionLimits, close_readers, read_document
 from rag.ingest.media_types import PDF
 from rag.ingest.page_views import page_picture, page_view, prepare_reader
+from tests.support.processes import wait_until
 
 LIMITS = ExtractionLimits(cpu_seconds=20)
 # A word with this mark before it is part of the quote.
@@ -182,6 +185,26 @@ def test_a_reader_is_ready_before_the_first_page(tmp_path: Path) -> None:
     (reader,) = reader_pool.idle
     page_picture(as_pdf(tmp_path / "page.pdf", wide_gap), 1, media_type=PDF, width=200, kind="webp", limits=LIMITS)
     assert reader_pool.idle == [reader]
+    close_readers()
+
+
+@pytest.mark.parametrize("ends_by", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_reader_that_was_killed_is_replaced_and_one_without_time_is_no_fault_of_the_file(
+    tmp_path: Path, ends_by: signal.Signals
+) -> None:
+    path = as_pdf(tmp_path / "page.pdf", wide_gap)
+    close_readers()
+    prepare_reader()
+    (reader,) = reader_pool.idle
+    os.kill(reader.pid, ends_by)
+    limits = ExtractionLimits(cpu_seconds=1)
+    if ends_by is signal.SIGKILL:
+        wait_until(lambda: not reader.is_running)
+    else:
+        with pytest.raises(ServerBusy, match="try again"):
+            page_view(path, 1, media_type=PDF, limits=limits)
+    assert page_view(path, 1, media_type=PDF, limits=LIMITS).text
+    assert reader not in reader_pool.idle
     close_readers()
 
 

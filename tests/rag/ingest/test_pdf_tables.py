@@ -15,6 +15,7 @@ from rag.answer.quoted_answer import quote_passages
 from rag.citations.check import build_source
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import close_readers, read_document
+from rag.ingest.formats.pdf_tables import may_have_table
 from rag.search.neighbours import join_chunks
 from rag.search.retriever import Retriever
 from schemas import Chunk, Document, Page, Passage, Query
@@ -166,6 +167,41 @@ def test_a_quote_of_a_table_is_a_part_of_the_page(data: bytes, lines: tuple[str,
         source = build_source(1, Passage(chunk, 1.0), start, start + len(line))
         assert source.quote == found.text[source.start : source.end]
         assert line.rpartition(" ")[2] in source.quote
+    for chunk in chunks:
+        for start in range(0, len(chunk.text), 7):
+            for end in range(start + 1, len(chunk.text) + 1, 29):
+                source = build_source(1, Passage(chunk, 1.0), start, end)
+                assert source.quote == found.text[source.start : source.end]
+
+
+def test_rows_that_follow_each_other_are_quoted_together(tmp_path: Path) -> None:
+    rows = [(f"Station {n}", f"{n * 37 % 1000}.5", f"{n}.0", f"{n}.5") for n in range(1, 9)]
+    found, chunks = read(
+        tmp_path / "rows.pdf", page(lambda canvas: draw(canvas, Grid(YEARS.edges, rows, YEARS.headers)))
+    )
+    chunk = next(one for one in chunks if one.places)
+    start, end = chunk.text.index("Station 2 |"), chunk.text.index("Station 7 |")
+    source = build_source(1, Passage(chunk, 1.0), start, end)
+    assert [f"Station {n}" in source.quote for n in range(1, 9)] == [1 < n < 7 for n in range(1, 9)]
+    assert source.quote == found.text[source.start : source.end]
+
+
+@pytest.mark.parametrize(
+    ("lines", "looked_at"),
+    [
+        (["The cap is $2000", "AUDIENCE: Booo —", "and they —", "I will —", "Page 9"], False),  # a speech
+        (["Rent 12", "Wages 4,900", "Loans — —"], True),
+        (["Loans 12 —", "Goodwill — —", "Cash — (3)"], True),
+        (["Rent 12", *["words"] * 14, "Wages 13", *["words"] * 14, "Loans 14"], False),
+        (["Rent and", "rates 12", "Wages and", "salaries and", "fees 13", "Loans to", "others 14"], True),
+        (["Rent 12 ", "Wages 13 ", "Loans 14 ", "Notes"], True),
+    ],
+)
+def test_a_page_is_searched_for_tables_if_lines_near_each_other_end_in_figures(
+    lines: list[str], looked_at: bool
+) -> None:
+    """A dash behind a word is punctuation: the look at the words of a page costs as much as reading it."""
+    assert may_have_table("\r\n".join(lines)) is looked_at
 
 
 def test_parts_of_a_long_table_repeat_caption_and_unit_and_join(tmp_path: Path) -> None:
@@ -198,6 +234,7 @@ def test_parts_of_a_long_table_repeat_caption_and_unit_and_join(tmp_path: Path) 
         "year": ("What was gross profit in 2018?", ("2,260", "(in millions)", "Consolidated statements of income")),
         "group": ("How many women were enrolled in the South in 2021?", ("2021 Women: 9", "Enrolment by sex")),
         "row named by year": ("How many visitors came in 2018?", ("84,990",)),
+        "by another name": ("How much COGS was there in 2018?", ("Cost of", "(in millions)")),
     },
 )
 def test_a_question_finds_the_row_and_the_offline_answer_holds_the_figure(

@@ -33,6 +33,7 @@ BROKEN_WORD = re.compile(
     r"(?<=[^\W\d_])(?:-|\u00ad|\u2010)[ \t]*\r?\n[ \t]*(?=[^\W\d_A-Z])|[\ufffe\x02](?:[ \t]*\r?\n)?"
 )
 LEADERS = re.compile(r"(?:[.·_]\s?){4,}|…{2,}")
+TEX_ACCENT = re.compile(r"[¨ˆ˜ˇ˚˝¸´`]")
 LETTER_DIGIT = re.compile(r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])")
 TOKEN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_]+|\d+|([^\w\s]|_)\1*")
 
@@ -45,8 +46,27 @@ SENTENCE_END = re.compile(
 SENTENCE_PARTS = [*".!?。！？\"'”’)」« \n\r\t•-*(aÉ", ". É", "\n\n", "\r\n - "]
 
 
+@each(
+    "text, expected",
+    {
+        "before the letter": (
+            "Universit¨at Erd˝os ma˜nana ˇCapek Fran¸cais",
+            "Universität Erdős mañana Čapek Français",
+        ),
+        "with a space": ("Z¨ urich", "Zürich"),
+        "before a dotless i": ("Garc´ıa na¨ıve", "García naïve"),
+        "other marks": ("it´s d´un `name` 20 ˚C x˜=", "it´s d´un `name` 20 ˚C x˜="),
+        "degrees": ("von 20˚ und 30˚ auf", "von 20˚ und 30˚ auf"),
+        "an address": ("www.cs.edu/˜name/˜abel", "www.cs.edu/˜name/˜abel"),
+    },
+)
+def test_accents_of_tex_stand_on_their_letters(text: str, expected: str) -> None:
+    assert normalize(text) == expected
+
+
 @given(TEXTS)
 def test_normalized_text(text: str) -> None:
+    text = TEX_ACCENT.sub("", text)  # the test below is of these
     split = BROKEN_WORD.sub("", text).translate(TYPESETTING)
     assert normalize(text) == re.sub(r"\s+", " ", LEADERS.sub(" … ", split)).strip()
 

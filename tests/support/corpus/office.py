@@ -31,6 +31,30 @@ def _relations(**targets: str) -> str:
     return f'<Relationships xmlns="{_PACKAGE}">{inside}</Relationships>'
 
 
+class Percent(float):
+    """A cell that is shown in percent; `style` is a style of `_STYLES`."""
+
+    style = 1
+
+
+class OwnPercent(Percent):
+    """A cell in percent by a format of the workbook's own."""
+
+    style = 2
+
+
+class Written(Percent):
+    """A cell whose format has a percent sign that is only shown."""
+
+    style = 3
+
+
+# Styles of general, 0 %, a format of percent, and one that only writes the sign.
+_STYLES = (
+    f'<styleSheet xmlns="{_SHEET}"><numFmts count="2"><numFmt numFmtId="164" formatCode="0.0%;[Red]-0.0%"/>'
+    '<numFmt numFmtId="165" formatCode="0.0&quot; % of all&quot;"/></numFmts><cellXfs count="4"><xf numFmtId="0"/>'
+    '<xf numFmtId="9"/><xf numFmtId="164"/><xf numFmtId="165"/></cellXfs></styleSheet>'
+)
 Cell = str | float
 Rows = list[tuple[Cell, ...]]
 
@@ -42,7 +66,8 @@ def _row(number: int, row: tuple[Cell, ...]) -> str:
         if isinstance(cell, str):
             cells += f'<c r="{place}" t="inlineStr"><is><t>{cell}</t></is></c>' if cell else ""
         else:
-            cells += f'<c r="{place}"><v>{cell}</v></c>'
+            style = f' s="{cell.style}"' if isinstance(cell, Percent) else ""
+            cells += f'<c r="{place}"{style}><v>{float(cell)!r}</v></c>'
     return f'<row r="{number}">{cells}</row>'
 
 
@@ -58,8 +83,10 @@ def xlsx(sheets: dict[str, Rows], *, hidden: tuple[str, ...] = ()) -> Callable[[
             "[Content_Types].xml": _TYPES,
             "_rels/.rels": _relations(r="officeDocument=xl/workbook.xml"),
             "xl/workbook.xml": f'<workbook xmlns="{_SHEET}" xmlns:r="{_OFFICE}"><sheets>{listed}</sheets></workbook>',
+            "xl/styles.xml": _STYLES,
             "xl/_rels/workbook.xml.rels": _relations(
-                **{f"s{n}": f"worksheet=worksheets/sheet{n}.xml" for n in range(1, len(sheets) + 1)}
+                styles="styles=styles.xml",
+                **{f"s{n}": f"worksheet=worksheets/sheet{n}.xml" for n in range(1, len(sheets) + 1)},
             ),
         }
         for n, rows in enumerate(sheets.values(), start=1):
@@ -110,7 +137,7 @@ def _table(*rows: tuple[str, ...]) -> str:
     return f'<p:graphicFrame><a:tbl><a:tblPr firstRow="1"/>{cells}</a:tbl></p:graphicFrame>'
 
 
-def _pptx() -> bytes:
+def pptx() -> bytes:
     slides = {
         "slide1": _slide("Fleet of the year", "Fourteen ships sail."),
         "slide2": _slide("Ghost", "Never shown.", show="0"),
@@ -127,6 +154,22 @@ def _pptx() -> bytes:
             "ppt/slides/_rels/slide3.xml.rels": _relations(n="notesSlide=../notesSlides/n3.xml"),
             "ppt/notesSlides/n3.xml": notes,
             **{f"ppt/slides/{name}.xml": text for name, text in slides.items()},
+        }
+    )
+
+
+def slides_with_chart(chart: str) -> bytes:
+    """Return slides, of which one shows this chart."""
+    frame = f'<p:graphicFrame><c:chart xmlns:c="urn:c" xmlns:r="{_OFFICE}" r:id="c1"/></p:graphicFrame>'
+    return _zip(
+        {
+            "[Content_Types].xml": _TYPES,
+            "_rels/.rels": _relations(r="officeDocument=ppt/presentation.xml"),
+            "ppt/presentation.xml": f'<p:presentation xmlns:p="urn:p" xmlns:r="{_OFFICE}"><p:sldIdLst><p:sldId id="256" r:id="s"/></p:sldIdLst></p:presentation>',
+            "ppt/_rels/presentation.xml.rels": _relations(s="slide=slides/s.xml"),
+            "ppt/slides/s.xml": _slide("Fleet", "Of two years.", more=frame),
+            "ppt/slides/_rels/s.xml.rels": _relations(c1="chart=../charts/c.xml"),
+            "ppt/charts/c.xml": chart,
         }
     )
 
@@ -159,6 +202,13 @@ SAMPLES = [
         labels=("Sheet Q3, rows 4–5", "Sheet Crew, rows 2–2"),
     ),
     Sample(
+        "shares.xlsx",
+        xlsx(
+            {"Shares": [("Port", "Share", "Change", "Part"), ("Ayr", Percent(0.125), OwnPercent(-0.5), Written(0.7))]}
+        ),
+        ("Port: Ayr | Share: 12.5% | Change: -50% | Part: 0.7",),
+    ),
+    Sample(
         "many rows.xlsx",
         xlsx({"Squares": _MANY}),
         ("Number: 1 | Square: 1", "Number: 100 | Square: 10000"),
@@ -169,7 +219,7 @@ SAMPLES = [
     Sample("quay.ods", _ods, ("Berth: North | Depth: 4.5",), labels=("Sheet Quay, rows 2–3",)),
     Sample(
         "fleet.pptx",
-        _pptx,
+        pptx,
         ("Fourteen ships sail.", "Berth: North | Fee: 35", "Notes: Mention the new crane."),
         ("Never shown", "number of the slide"),
         headings=("Fleet of the year", "Fees"),

@@ -1,0 +1,1 @@
+"""What runs the service on other machines: settings of its servers, certificates, and a trial of the containers."""

@@ -1,0 +1,16 @@
+// Loads the page again where one of its files did not arrive: the network changed, or the server starts. It asks first
+// whether the server is back, and less and less often.
+const isPart = (node) => node.matches?.("script, link[rel=stylesheet]");
+let waiting = false;
+async function reload(seconds) {
+  waiting = true;
+  await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
+  if (answer?.ok) {
+    const tries = Number(sessionStorage.getItem("reloads")) + 1;
+    sessionStorage.setItem("reloads", tries);
+    // A file that is missing for good must not have the page load for ever: its sentence has a link.
+    if (tries <= 5) location.reload();
+  } else reload(Math.min(2 * seconds, 30));
+}
+addEventListener("error", ({ target }) => isPart(target) && !waiting && reload(3), true);

@@ -1,0 +1,5 @@
+"""`python -m ragq`."""
+
+from ragq.cli import main
+
+main()

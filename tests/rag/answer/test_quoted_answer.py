@@ -1,0 +1,94 @@
+"""Answers without a model decline for a name or a number that stands nowhere, and not for the form of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.embedded import embedded_store
+from rag.answer.quoted_answer import quote_passages
+from rag.search.relevance import QueryTerms, content_terms
+from rag.search.retriever import RetrievalResult, Retriever
+from schemas import Chunk, Passage, Place, Query, Source
+from tests.rag.search.test_retriever import REPORTS, chunks_of
+from tests.support.tables import each
+
+
+@each(
+    "question, answered",
+    [
+        ("What was the net revenue of Fennwick for FY2021?", True),
+        ("What was the net revenue of Fennwick for FY2021 (in USD millions)?", True),
+        ("What was the net revenue for FY2021? Answer in USD millions, format: integer.", True),
+        ("As of FY 2021, what was the net revenue of Fennwick?", True),
+        ("What was the net revenue of Fennwick in USD million?", True),
+        ("What was the EBITDA, that is net revenue, of Fennwick?", True),
+        ("What was the net revenue of Fennwick in Oslo?", False),
+        ("What was the net revenue of Fennwick for FY1987?", False),
+    ],
+)
+def test_a_unit_is_no_name_that_must_be_found(question: str, answered: bool, tmp_path: Path) -> None:
+    name = "Fennwick_2021_annual_report.pdf"
+    store = embedded_store(tmp_path / "store", model="m", dense=None, bm25=Bm25Encoder(), owner=True)
+    try:
+        store.upsert(chunks_of(name, REPORTS[name]))
+        retriever = Retriever(store, Bm25Encoder().terms)
+        found = asyncio.run(retriever.retrieve(Query(query=question)))
+        assert quote_passages(question, found, retriever.terms).answered is answered
+    finally:
+        store.close()
+
+
+STATEMENT = [
+    *(f"Wexcombe Ltd. Shareholders' Equity – Share of class {n}" for n in range(9)),
+    "Merchandise inventories", "Total assets", "Cost of revenue – Total", "Purchases of equipment",
+]  # fmt: skip
+
+
+def quoted(question: str, lines: Sequence[str]) -> tuple[Source, str]:
+    """Return the source of an answer from the lines of a table, and the text of the page."""
+    terms = Bm25Encoder().terms
+    at = [sum(len(line) + 2 for line in lines[:n]) for n in range(len(lines))]
+    places = tuple(Place(at=a, start=a, original=f"{line}\n\n") for a, line in zip(at, lines, strict=True))
+    text = "\n\n".join(lines)
+    chunk = Chunk(
+        id="1", upload_id="u", user_id="local", name="WEXCOMBE_2019_10K.pdf", page=1, page_label="1", index=0,
+        start=0, end=len(text), text=text, places=places,
+    )  # fmt: skip
+    target = QueryTerms(content_terms(question, terms), {})
+    found = RetrievalResult([Passage(chunk, 1.0)], [Passage(chunk, 1.0)], True, target, "none", {})
+    [source] = quote_passages(question, found, terms).sources
+    return source, text
+
+
+@each(
+    "question, row",
+    [
+        ("What is the year end FY2019 total amount of inventories for Wexcombe?", "Merchandise inventories"),
+        ("How much total assets did Wexcombe have at the end of FY2019?", "Total assets"),
+        ("What is the FY2019 COGS for Wexcombe?", "Cost of revenue – Total"),
+        ("What was the capex of Wexcombe in 2019?", "Purchases of equipment"),
+    ],
+)
+def test_the_row_is_marked_that_the_question_asks_for(question: str, row: str) -> None:
+    """The name of the document stands in many rows, and the row may have another name than the question says."""
+    lines = [f"{label} | 2019: {n},1 | 2018: {n},2" for n, label in enumerate(STATEMENT)]
+    source, text = quoted(question, lines)
+    assert source.highlight is not None
+    assert source.quote[slice(*source.highlight)].startswith(row)
+    assert len(source.quote.splitlines()) > 1
+    assert source.quote == text[source.start : source.end]
+
+
+@each(
+    "lines",
+    {
+        "the caption alone has the words": ("Mooring fees", "Up to 8 m | Summer: 100", "Up to 12 m | Summer: 150"),
+        "rows of one value": ("Mooring: 100", "Fees: 12", "Waste: 3"),
+    },
+)
+def test_a_table_is_quoted_whose_rows_do_not_fit(lines: tuple[str, ...]) -> None:
+    source, text = quoted("What are the mooring fees?", lines)
+    assert source.quote == text[source.start : source.end] == "\n\n".join(lines)

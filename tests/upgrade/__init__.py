@@ -1,0 +1,1 @@
+"""Data that earlier versions wrote, and what this version makes of it."""
