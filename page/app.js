@@ -73,8 +73,11 @@ async function start() {
   askForKey(async () => {
     const before = me.peek()?.user_id;
     await loadLibrary();
-    // What the page remembers is another user's.
-    if (before && before !== me.peek()?.user_id) location.reload();
+    if (before && before !== me.peek()?.user_id) {
+      // What the page remembers is another user's.
+      sessionStorage.clear();
+      location.reload();
+    }
     session.value += 1;
   });
   await loadLibrary();

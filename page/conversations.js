@@ -23,28 +23,28 @@ export function conversation(id) {
       turns: signal([]),
       loading: signal(false),
       missing: signal(false),
-      asked: false,
+      loaded: false,
+      begun: false, // the last turns are here
       earlier: signal(null), // where the earlier turns begin, for the server; null once all are here
       unmatched: [], // answers whose questions are among the earlier items
     });
   return opened.get(id);
 }
 
-export function newConversation() {
-  return conversation(`page-${randomId()}`);
-}
+/** Returns an empty conversation, which the server does not know yet. */
+export const newConversation = () => Object.assign(conversation(`page-${randomId()}`), { loaded: true, begun: true });
 
-/** Loads the last turns of a conversation that this page has not asked itself. */
+/** Loads the last turns of a conversation that did not begin on this page. */
 export async function load(id) {
   const one = conversation(id);
-  if (one.asked || one.loaded) return;
+  if (one.loaded) return;
   one.loaded = true;
   one.loading.value = true;
   try {
     if (id.startsWith("job:")) one.turns.value = turnsOf([questionOf(id.slice(4))]);
     else {
       // A load that failed goes on where it was.
-      if (!one.turns.peek().length) await loadEarlier(one);
+      if (!one.begun) await loadEarlier(one);
       await loadUnanswered(one);
     }
   } catch (problem) {
@@ -69,11 +69,14 @@ async function readEarlier(one) {
   const query = { limit: PAGE, order: "desc", after: one.earlier.peek() };
   const page = await getIfOffered(`conversations/${encodeURIComponent(one.id)}/items`, query);
   one.missing.value = page === null && !one.turns.peek().length;
-  const items = [...(page?.items ?? []).reverse(), ...one.unmatched];
+  // A question that was asked while this load failed is here already, and may be among the items, too.
+  const here = new Set(one.turns.peek().map((turn) => turn.jobId));
+  const items = [...(page?.items ?? []).reverse(), ...one.unmatched].filter((item) => !here.has(item.job_id ?? ""));
   const begin = page?.next ? items.findIndex((item) => item.role === "user") : 0;
   one.unmatched = items.slice(0, begin < 0 ? items.length : begin);
   one.turns.value = [...turnsOf(items.slice(one.unmatched.length)), ...one.turns.peek()];
   one.earlier.value = page?.next ?? null;
+  one.begun = true;
 }
 
 const storedUnder = (one) => `asked ${one.id}`;
@@ -82,8 +85,8 @@ const storedUnder = (one) => `asked ${one.id}`;
 function keepUnanswered(one) {
   const waiting = one.turns
     .peek()
-    .filter((turn) => turn.conversation && turn.jobId && !turn.ended)
-    .map(({ jobId, question }) => ({ jobId, question }));
+    .filter((turn) => turn.conversation && !turn.ended)
+    .map(({ key, jobId, question, options }) => ({ key, jobId, question, options }));
   try {
     if (waiting.length) sessionStorage.setItem(storedUnder(one), JSON.stringify(waiting));
     else sessionStorage.removeItem(storedUnder(one));
@@ -101,14 +104,15 @@ function keptUnanswered(one) {
 }
 
 async function loadUnanswered(one) {
-  for (const { jobId, question } of keptUnanswered(one)) {
-    if (one.turns.peek().some((turn) => turn.jobId === jobId)) continue;
+  for (const { key, jobId, question, options } of keptUnanswered(one)) {
+    if (one.turns.peek().some((turn) => turn.key === key || (jobId && turn.jobId === jobId))) continue;
     // The server knows the job only for the user who asked.
-    if (!(await getIfOffered(`result/${encodeURIComponent(jobId)}`))) continue;
-    const turn = makeTurn(question, jobId, one);
-    turn.sleeping = true;
+    if (jobId && !(await getIfOffered(`result/${encodeURIComponent(jobId)}`))) continue;
+    const turn = Object.assign(makeTurn(question, jobId, one), { key, options, sleeping: Boolean(jobId) });
     one.turns.value = [...one.turns.peek(), turn];
     one.missing.value = false;
+    // The page was left before the server had said that it took the question.
+    if (!jobId) send(turn);
   }
 }
 
@@ -153,26 +157,33 @@ function makeTurn(question, jobId = null, one = null) {
 const update = (turn, changes) => (turn.state.value = { ...turn.state.peek(), ...changes });
 
 /** Asks a question in a conversation. */
-export async function ask(one, question, options = {}) {
-  one.asked = true;
-  const turn = makeTurn(question, null, one);
-  turn.options = options;
+export function ask(one, question, options = {}) {
+  const turn = Object.assign(makeTurn(question, null, one), { options });
   one.turns.value = [...one.turns.peek(), turn];
+  keepUnanswered(one);
+  return send(turn);
+}
+
+async function send(turn) {
+  const one = turn.conversation;
   try {
-    const json = { query: question, conversation_id: one.id, ...options };
-    // The same key on every try: a repeat after a lost response asks nothing twice.
+    const json = { query: turn.question, conversation_id: one.id, ...turn.options };
+    // The same key on every try: a repeat after a lost response, or a reload, asks nothing twice.
     const accepted = await persist(() => call("POST", "chat", { json, headers: { "Idempotency-Key": turn.key } }));
+    const others = one.turns.peek().filter((other) => other !== turn);
+    if (others.some((other) => other.jobId === accepted.job_id)) one.turns.value = others;
     turn.jobId = accepted.job_id;
     keepUnanswered(one);
     if (turn.stopped) await stop(turn);
   } catch (problem) {
+    turn.ended = true;
+    keepUnanswered(one);
     update(turn, { phase: "failed", error: problem.message });
     announce(problem.message);
-    return turn;
+    return;
   }
   update(turn, { phase: "queued" });
   watch(turn, { aloud: true });
-  return turn;
 }
 
 /** Repeats a request twice while the server is away. */

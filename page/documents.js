@@ -67,8 +67,9 @@ class Documents extends HTMLElement {
     this.head = loader(
       "The documents",
       (query) => get("uploads", { ...query, limit: HEAD }),
-      (page, _, take) => {
+      (page, query, take) => {
         take(page);
+        this.shownQuery = query;
         this.loaded.value = true;
         this.measure();
       },
@@ -196,7 +197,8 @@ class Documents extends HTMLElement {
   /** Reads the newest uploads again, and keeps the older ones that are shown. */
   async refresh() {
     await this.head.run(this.query, (page) => {
-      const rows = this.rows.peek();
+      // Rows of another name or status are still shown while a list is on its way.
+      const rows = this.query === this.shownQuery ? this.rows.peek() : [];
       const last = page.uploads.at(-1)?.upload_id;
       const at = rows.findIndex((one) => one.upload_id === last);
       if (at < 0 || !page.next) this.next = page.next ?? null;

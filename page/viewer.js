@@ -1,7 +1,7 @@
 // A page of a document as a picture, with the quotes of an answer marked on it. Kinds without pictures show their text.
 
 import { add, computed, effect, h, onCleanup, scope, signal } from "./reactive.js";
-import { get, url } from "./api.js";
+import { get, Problem, url } from "./api.js";
 import { sourcesOf } from "./conversations.js";
 import { change, CLOSED, route } from "./route.js";
 import { findInDocument, hitOffsets } from "./find.js";
@@ -10,6 +10,8 @@ import { counted, failureNotice, icon, iconButton, loader, mayPass, RETRY_MS } f
 const WIDTHS = [640, 960, 1280, 1920, 2400];
 const ZOOMS = [1, 1.25, 1.5, 2, 3];
 const REMEMBERED = 40;
+const MOST_TRIES = 2;
+const CANNOT_DRAW = new Problem(422, "This browser cannot draw it. Download the document to see it.");
 const remembered = new Map();
 
 /** Returns what `load` promises, once for each key; a failure is not remembered. */
@@ -71,6 +73,7 @@ class Viewer extends HTMLElement {
     this.sources = signal([]);
     this.failed = signal(0); // pages that a search could not read
     this.tries = signal(0);
+    this.undrawn = new Map(); // by path of a picture: how often it came and could not be drawn
     this.heading = h("h2", { dir: "auto", tabindex: "-1" }, "Document");
     this.stage = h("div", { class: "stage", tabindex: "0", role: "region", "aria-label": "Page" });
     this.quote = h("div", { class: "quote-bar" });
@@ -280,8 +283,12 @@ class Viewer extends HTMLElement {
       (reason) => reason,
     );
     if (image !== this.image || !image.isConnected) return;
-    this.complain(failureNotice("The picture of this page", problem) ?? "");
-    if (!problem || mayPass(problem)) this.tryAgain();
+    // A picture that the server gives, but the browser cannot draw, is not asked for without end.
+    const undrawn = problem ? 0 : (this.undrawn.get(path) ?? 0) + 1;
+    this.undrawn.set(path, undrawn);
+    if (undrawn > MOST_TRIES) this.complain(failureNotice("The picture of this page", CANNOT_DRAW));
+    else this.complain(failureNotice("The picture of this page", problem) ?? "");
+    if (problem ? mayPass(problem) : undrawn <= MOST_TRIES) this.tryAgain();
   }
 
   drawBoxes({ boxes, width, height }) {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.page.conftest import QUESTION, ask
+from tests.page.conftest import QUESTION, Watched, ask
 from tests.support.openai_stub import Behaviour
 from tests.support.processes import wait_until
 from tests.support.service import Service
@@ -65,6 +65,36 @@ def test_a_follow_up_is_stopped_after_a_reload(page: Page, service: Service, mod
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
     listed = service.client.get("/jobs", params={"limit": 1}).json()["jobs"]
     assert listed[0]["status"] == "cancelled"
+
+
+@pytest.mark.usefixtures("handbook_id")
+@pytest.mark.parametrize("accepted", [False, True])
+def test_a_question_survives_a_reload_before_its_acceptance(
+    page: Page, service: Service, watched: Watched, accepted: bool
+) -> None:
+    watched.expected.append("404")  # of a conversation that the server does not know yet
+    question = f"{QUESTION[:-1]}, with a reload {'after' if accepted else 'before'} the server took it?"
+    held: list[Route] = []
+
+    def lose(route: Route) -> None:
+        if held:
+            return route.continue_()
+        if accepted:
+            route.fetch()
+        return held.append(route)
+
+    page.route("**/chat", lose)
+    page.goto(service.url)
+    ask(page, question)
+    expect(page.get_by_text("Sending …")).to_be_visible()
+    wait_until(lambda: (page.wait_for_timeout(50), held)[1], what="the request")
+    page.reload()
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    page.reload()
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    expect(page.locator(".question")).to_have_text([question])
+    jobs = service.client.get("/jobs", params={"limit": 20}).json()["jobs"]
+    assert sum(job.get("query") == question for job in jobs) == 1
 
 
 def test_a_conversation_of_a_thousand_messages_opens_at_its_end_and_is_read_backwards(

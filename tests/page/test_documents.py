@@ -156,14 +156,41 @@ def test_ten_thousand_documents(page: Page, service: Service) -> None:
     assert scroller.get_by_role("listitem").count() < 50
 
 
-def _many(route: Route) -> None:
+def test_a_list_that_is_filtered_while_files_arrive_shows_no_others(
+    page: Page, service: Service, tmp_path: Path
+) -> None:
+    held: list[Route] = []
+
+    def answer(route: Route) -> None:
+        failed = "status=failed" in route.request.url
+        if failed and not held:
+            held.append(route)  # the list of the filter stays away
+        else:
+            _many(route, prefix="failed" if failed else "document")
+
+    page.route("**/uploads?*", answer)
+    page.goto(f"{service.url}#/documents")
+    rows = page.get_by_role("region", name="List of documents").get_by_role("listitem")
+    expect(rows.first).to_contain_text("document 0.pdf")
+    page.get_by_label("Status").select_option("failed")
+    wait_until(lambda: (page.wait_for_timeout(50), held)[1], what="the list of the filter")
+    note = tmp_path / "late.txt"
+    note.write_text("A file that arrives meanwhile.")
+    drop(page, note)
+    expect(rows.first).to_contain_text("failed 0.pdf")
+    rows.first.locator("xpath=ancestor::div[1]").evaluate("(node) => node.scrollTo(0, 120 * 64)")
+    expect(rows.filter(has_text="failed 120.pdf")).to_be_visible()
+    expect(rows.filter(has_text="document")).to_have_count(0)
+
+
+def _many(route: Route, *, prefix: str = "document") -> None:
     query = parse_qs(urlsplit(route.request.url).query)
     start, limit = int(query.get("cursor", ["0"])[0]), int(query["limit"][0])
     numbers = range(start, min(start + limit, MANY))
     uploads = [
         {
             "upload_id": f"id-{number}",
-            "name": f"document {number}.pdf",
+            "name": f"{prefix} {number}.pdf",
             "media_type": "application/pdf",
             "status": "ready",
             "bytes": 1000,

@@ -152,6 +152,53 @@ def test_a_question_without_an_answer_is_loaded_again(
     expect(page.locator(".question")).to_have_count(2)
 
 
+@pytest.mark.usefixtures("handbook_id")
+def test_a_question_that_is_asked_while_its_conversation_is_not_loaded(
+    page: Page, service: Service, outage: Outage
+) -> None:
+    page.goto(service.url)
+    questions = [f"{QUESTION[:-1]}, {when} a conversation is loaded?" for when in ("before", "while")]
+    ask(page, questions[0])
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    address = page.url
+    page.goto("about:blank")
+    end = outage("**/conversations/*/items?*")
+    page.goto(address)
+    expect(page.get_by_role("alert")).to_contain_text("The conversation could not be loaded.")
+    ask(page, questions[1])
+    expect(page.get_by_role("list", name="Sources")).to_have_count(1)
+    end()
+    expect(page.locator(".question")).to_have_text(questions)
+    expect(page.get_by_role("list", name="Sources")).to_have_count(2)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_picture_that_cannot_be_drawn_is_not_asked_for_without_end(
+    page: Page, service: Service, handbook_id: str
+) -> None:
+    page.clock.install()
+    asked: list[str] = []
+
+    def garble(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(content_type="image/webp", body=b"no picture", headers={"Cache-Control": "no-store"})
+
+    page.route(re.compile(r"/pages/1\?"), garble)
+    page.goto(f"{service.url}#/documents?view={handbook_id}&page=1")
+    notice = page.get_by_role("alert").filter(has_text="This browser cannot draw it. Download the document")
+    for _ in range(20):
+        page.clock.run_for(1_000)
+        page.wait_for_load_state("networkidle")
+    expect(notice).to_be_visible()
+    often = len(asked)
+    page.clock.run_for(20_000)
+    page.wait_for_load_state("networkidle")
+    assert len(asked) == often
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("figure.loaded")).to_be_visible()
+    expect(notice).to_have_count(0)
+
+
 def test_a_picture_that_is_lost_late_does_not_replace_the_next_page(
     page: Page, service: Service, handbook_id: str, watched: Watched
 ) -> None:
