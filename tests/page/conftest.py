@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.support.openai_stub import Behaviour
 from tests.support.servers import missing
@@ -55,6 +55,12 @@ def drop(page: Page, *paths: Path) -> None:
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for step in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": step, "x": 200, "y": 200, "data": data})
+
+
+def wait_for_requests(page: Page, held: list[Route], number: int = 1) -> None:
+    """Wait until a route was asked for `number` times; Playwright calls its handlers only while it waits itself."""
+    while len(held) < number:
+        page.wait_for_timeout(50)
 
 
 def ask(page: Page, question: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.page.conftest import QUESTION, Watched, ask
+from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
 from tests.support.openai_stub import Behaviour
 from tests.support.processes import wait_until
 from tests.support.service import Service
@@ -87,7 +87,7 @@ def test_a_question_survives_a_reload_before_its_acceptance(
     page.goto(service.url)
     ask(page, question)
     expect(page.get_by_text("Sending …")).to_be_visible()
-    wait_until(lambda: (page.wait_for_timeout(50), held)[1], what="the request")
+    wait_for_requests(page, held)
     page.reload()
     expect(page.get_by_role("list", name="Sources")).to_be_visible()
     page.reload()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import Watched, drop
+from tests.page.conftest import Watched, drop, wait_for_requests
 from tests.support.openai_stub import Behaviour
 from tests.support.pdfs import write_pdf
 from tests.support.processes import wait_until
@@ -173,7 +173,7 @@ def test_a_list_that_is_filtered_while_files_arrive_shows_no_others(
     rows = page.get_by_role("region", name="List of documents").get_by_role("listitem")
     expect(rows.first).to_contain_text("document 0.pdf")
     page.get_by_label("Status").select_option("failed")
-    wait_until(lambda: (page.wait_for_timeout(50), held)[1], what="the list of the filter")
+    wait_for_requests(page, held)
     note = tmp_path / "late.txt"
     note.write_text("A file that arrives meanwhile.")
     drop(page, note)

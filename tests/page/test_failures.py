@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import QUESTION, Watched, ask
+from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
 from tests.support.openai_stub import Behaviour
-from tests.support.processes import wait_until
 from tests.support.service import Service
 
 BUSY = {"title": "Service Unavailable", "status": 503, "detail": "the queue is away"}
@@ -208,19 +206,15 @@ def test_a_picture_that_is_lost_late_does_not_replace_the_next_page(
     def hold(route: Route) -> None:
         late.append(route)
 
-    def requested(number: int) -> bool:
-        page.wait_for_timeout(50)
-        return len(late) >= number
-
     page.route(re.compile(r"/pages/2\?"), hold)
     page.goto(f"{service.url}#/documents?view={handbook_id}&page=1")
     expect(page.locator("figure.loaded")).to_be_visible()
     page.keyboard.press("ArrowRight")
-    wait_until(lambda: requested(1), what="the picture of the next page")
+    wait_for_requests(page, late)
     page.keyboard.press("ArrowRight")
     expect(page.locator("figure.loaded")).to_be_visible()
     for number in (1, 2):  # the picture, then the question why it was lost
-        wait_until(partial(requested, number), what=f"request {number}")
+        wait_for_requests(page, late, number)
         late[number - 1].fulfill(status=404, content_type="application/problem+json", body=json.dumps(BUSY))
     page.wait_for_load_state("networkidle")
     expect(page.locator("figure.loaded")).to_be_visible()
