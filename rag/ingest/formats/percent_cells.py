@@ -1,89 +1,31 @@
-"""The cells of an XLSX workbook that are shown in percent: calamine gives 0.125 where the sheet shows 12.5 %."""
+"""The cells of a workbook that are shown in percent: calamine gives 0.125 where the sheet shows 12.5 %."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import File
-from rag.ingest.formats.package import Package, attribute, child
-
-# Row and column, from 0.
-Cell = tuple[int, int]
-# Formats 9 and 10 of every workbook are 0 % and 0.00 % (ECMA-376, 18.8.30).
-_BUILT_IN = {9, 10}
-# A text in quotes and an escaped character are shown as they are; `_%` is a space as wide as the sign, and `*%` fills
-# the cell with signs.
-_LITERAL = re.compile(r'"[^"]*"|[\\_*].')
-_CELL = re.compile(rb"<(?:\w+:)?c\s([^<>]*)>")
-_PLACE = re.compile(rb"\br=[\"']([A-Z]{1,3})(\d{1,7})[\"']")
-_STYLE = re.compile(rb"\bs=[\"'](\d{1,5})[\"']")
-# A larger sheet is read without: to look at its cells one by one takes too long.
-MAX_SHEET_BYTES = 16 * 1024 * 1024
-_LETTERS = 26
+from rag.ingest.formats.package import Package
+from rag.ingest.formats.percent_ods import CONTENT, percent_of_ods
+from rag.ingest.formats.percent_xls import percent_of_xls
+from rag.ingest.formats.percent_xlsx import MAX_SHEET_BYTES, Cells, XlsxPercent
+from rag.ingest.media_types import OLE
 
 
-class PercentCells:
-    """Where a workbook shows percent. Nothing is known of a workbook that is no XLSX, or that is broken."""
-
-    def __init__(self, path: File) -> None:
-        self._parts: Mapping[str, str] = {}
-        self._styles: frozenset[bytes] = frozenset()
+def percent_cells(file: File) -> Callable[[str], Cells]:
+    """Return the function that gives the cells of a sheet which are shown in percent; none in a broken workbook."""
+    with file.open("rb") as opened:
+        is_xls = opened.read(len(OLE)) == OLE
+    if is_xls:
+        by_sheet = percent_of_xls(file.read_bytes())
+    else:
         try:
-            self._package = Package(path, "workbook")
-            self._styles = self._percent_styles()
-            if self._styles:
-                self._parts = self._sheets()
+            package = Package(file, "workbook")
+            content = package.data(CONTENT)
         except DocumentError:
-            self._styles = frozenset()
-
-    def of(self, sheet: str) -> frozenset[Cell]:
-        """Return the cells of a sheet that are shown in percent."""
-        part = self._parts.get(sheet)
-        try:
-            data = self._package.data(part) if part else None
-        except DocumentError:
-            return frozenset()
-        if data is None or len(data) > MAX_SHEET_BYTES:
-            return frozenset()
-        return frozenset(self._cell(place) for cell in _CELL.finditer(data) if (place := self._place(cell[1])))
-
-    def _place(self, attributes: bytes) -> re.Match[bytes] | None:
-        style = _STYLE.search(attributes)
-        return _PLACE.search(attributes) if style and style[1] in self._styles else None
-
-    @staticmethod
-    def _cell(place: re.Match[bytes]) -> Cell:
-        column = 0
-        for letter in place[1]:
-            column = column * _LETTERS + letter - ord("A") + 1
-        return int(place[2]) - 1, column - 1
-
-    def _percent_styles(self) -> frozenset[bytes]:
-        """Return the numbers of the styles that show percent."""
-        root = self._package.xml("xl/styles.xml")
-        if root is None:
-            return frozenset()
-        formats = set(_BUILT_IN)
-        for one in root.iter("{*}numFmt"):
-            number = attribute(one, "numFmtId") or ""
-            if number.isdecimal() and "%" in _LITERAL.sub("", attribute(one, "formatCode") or ""):
-                formats.add(int(number))
-        uses = child(root, "cellXfs")
-        numbers = [attribute(one, "numFmtId") or "" for one in (() if uses is None else uses)]
-        return frozenset(
-            str(style).encode() for style, number in enumerate(numbers) if number.isdecimal() and int(number) in formats
-        )
-
-    def _sheets(self) -> dict[str, str]:
-        """Return the part of each sheet, by name."""
-        book = self._package.main_part()
-        relations = self._package.relations(book)
-        root = self._package.xml(book)
-        named = [] if root is None else [one for one in root.iter("{*}sheet") if attribute(one, "name")]
-        return {
-            attribute(one, "name") or "": relations[number][1]
-            for one in named
-            if (number := attribute(one, "id") or "") in relations
-        }
+            return lambda _sheet: frozenset()
+        if content is None:
+            return XlsxPercent(package).of
+        by_sheet = percent_of_ods(content) if len(content) <= MAX_SHEET_BYTES else {}
+    return lambda sheet: by_sheet.get(sheet, frozenset())

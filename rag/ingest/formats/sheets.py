@@ -13,7 +13,7 @@ from errors import DocumentError
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened, pages_of_blocks
 from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.package import Package
-from rag.ingest.formats.percent_cells import PercentCells
+from rag.ingest.formats.percent_cells import percent_cells
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, is_figure, row_line
 from rag.ingest.media_types import OLE
 
@@ -42,11 +42,11 @@ def read_workbook(path: File) -> Iterator[PageText]:
         visible = python_calamine.SheetVisibleEnum.Visible
         table = python_calamine.SheetTypeEnum.WorkSheet
         sheets = [one.name for one in workbook.sheets_metadata if one.visible == visible and one.typ == table]
-        percent = PercentCells(path)
+        percent = percent_cells(path)
         for name in sheets:
             sheet = workbook.get_sheet_by_name(name)
             top, left = sheet.start or (0, 0)
-            shown = percent.of(name)
+            shown = percent(name)
             rows = [
                 [_value(cell, percent=(top + y, left + x) in shown) for x, cell in enumerate(row)]
                 for y, row in enumerate(sheet.to_python(skip_empty_area=True))

@@ -7,9 +7,13 @@ import time
 import zipfile
 from collections.abc import Mapping
 
+import pytest
+
 from rag.ingest.formats.blocks import InnerFile
-from rag.ingest.formats.percent_cells import PercentCells
-from tests.support.corpus.office import OwnPercent, xlsx
+from rag.ingest.formats.percent_cells import percent_cells
+from rag.ingest.formats.percent_ods import MAX_REPEATED, percent_of_ods
+from tests.support.corpus.office import OwnPercent, ods, xlsx
+from tests.support.corpus.xls import xls
 from tests.support.tables import each
 
 STYLES, SHEET = "xl/styles.xml", "xl/worksheets/sheet1.xml"
@@ -41,7 +45,7 @@ def workbook(changes: Mapping[str, tuple[bytes, bytes]]) -> InnerFile:
     },
 )
 def test_a_format_shows_percent(number_format: bytes, percent: bool) -> None:
-    cells = PercentCells(workbook({STYLES: (FORMAT, number_format)})).of("Sheet")
+    cells = percent_cells(workbook({STYLES: (FORMAT, number_format)}))("Sheet")
     assert cells == ({(0, 0)} if percent else set())
 
 
@@ -55,11 +59,61 @@ def test_a_format_shows_percent(number_format: bytes, percent: bool) -> None:
     },
 )
 def test_a_sheet_that_is_written_otherwise_is_read(changes: dict[str, tuple[bytes, bytes]], percent: bool) -> None:
-    assert PercentCells(workbook(changes)).of("Sheet") == ({(0, 0)} if percent else set())
+    assert percent_cells(workbook(changes))("Sheet") == ({(0, 0)} if percent else set())
 
 
 def test_cells_that_do_not_end_take_no_time() -> None:
     file = workbook({SHEET: (b"</worksheet>", b"</worksheet><!--" + b"<c " * 200_000 + b"-->")})
     begin = time.process_time()
-    assert PercentCells(file).of("Sheet") == {(0, 0)}
+    assert percent_cells(file)("Sheet") == {(0, 0)}
     assert time.process_time() - begin < 5  # 20,000 such cells took 10 s
+
+
+def ods_row(*cells: str, repeated: str = "1") -> str:
+    return f'<table:table-row table:number-rows-repeated="{repeated}">{"".join(cells)}</table:table-row>'
+
+
+def ods_cell(kind: str = "table-cell", *, repeated: int = 1, percent: bool = True) -> str:
+    value = ' office:value-type="percentage" office:value="0.5"' if percent else ""
+    return f'<table:{kind}{value} table:number-columns-repeated="{repeated}"/>'
+
+
+@each(
+    "rows, cells",
+    {
+        "repeated cells": (ods_row(ods_cell(repeated=2)), {(0, 0), (0, 1)}),
+        "behind empty cells": (ods_row(ods_cell(repeated=3, percent=False), ods_cell()), {(0, 3)}),
+        "behind covered cells": (ods_row(ods_cell("covered-table-cell", percent=False), ods_cell()), {(0, 1)}),
+        "repeated rows": (ods_row(ods_cell(), repeated="2") + ods_row(ods_cell()), {(0, 0), (1, 0), (2, 0)}),
+        "behind empty rows": (ods_row(repeated="5") + ods_row(ods_cell()), {(5, 0)}),
+        "header rows": (f"<table:table-header-rows>{ods_row(ods_cell())}</table:table-header-rows>", {(0, 0)}),
+        "no number": (ods_row(ods_cell(), repeated="many"), {(0, 0)}),
+    },
+)
+def test_the_cells_of_an_ods_are_counted(rows: str, cells: set[tuple[int, int]]) -> None:
+    assert percent_cells(InnerFile(ods("Quay", rows)))("Quay") == cells
+
+
+def test_an_ods_that_repeats_without_end_has_few_cells() -> None:
+    rows = ods_row(ods_cell(repeated=1_048_576), repeated="1048576")
+    assert len(percent_cells(InnerFile(ods("Quay", rows)))("Quay")) <= MAX_REPEATED**2
+    assert percent_of_ods(b'<a value-type="percentage">') == {}
+
+
+XLS = xls({"Shares": [(OwnPercent(0.5), 1.5)], "Other": [("Part", OwnPercent(0.25))]})
+
+
+def test_the_sheets_of_an_xls_are_told_apart() -> None:
+    cells = percent_cells(InnerFile(XLS()))
+    assert cells("Shares") == {(0, 0)}
+    assert cells("Other") == {(0, 1)}
+    assert cells("None") == frozenset()
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_a_damaged_xls_has_no_cells_in_percent(part: int) -> None:
+    data = XLS()
+    end = len(data) * part // 8
+    percent_cells(InnerFile(data[:end].ljust(512, b"\0")))("Shares")
+    garbled = data[:end] + bytes(255 - byte for byte in data[end : end + 200]) + data[end + 200 :]
+    percent_cells(InnerFile(garbled))("Shares")

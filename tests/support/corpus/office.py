@@ -99,22 +99,34 @@ def xlsx(sheets: dict[str, Rows], *, hidden: tuple[str, ...] = ()) -> Callable[[
     return make
 
 
-def _ods() -> bytes:
+def ods(name: str, rows: str) -> bytes:
+    """Return a workbook with one sheet, whose rows are given as XML."""
     namespaces = "".join(
         f' xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in ("office", "table", "text")
     )
-    rows = ""
-    for row in (("Berth", "Depth"), ("North", "4.5"), ("South", "6")):
-        cells = "".join(
-            f'<table:table-cell office:value-type="string"><text:p>{cell}</text:p></table:table-cell>' for cell in row
-        )
-        rows += f"<table:table-row>{cells}</table:table-row>"
-    table = f'<table:table table:name="Quay">{rows}</table:table>'
+    table = f'<table:table table:name="{name}">{rows}</table:table>'
     content = f"<office:document-content{namespaces}><office:body><office:spreadsheet>{table}</office:spreadsheet></office:body></office:document-content>"
     kind = "application/vnd.oasis.opendocument.spreadsheet"
     entry = f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{kind}"/>'
     manifest = f'<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">{entry}</manifest:manifest>'
     return _zip({"mimetype": kind, "META-INF/manifest.xml": manifest, "content.xml": content})
+
+
+def _ods_rows(*rows: tuple[Cell, ...]) -> str:
+    cells = [
+        f'<table:table-cell office:value-type="percentage" office:value="{cell!r}"><text:p>{100 * cell:g}%</text:p></table:table-cell>'
+        if isinstance(cell, float)
+        else f'<table:table-cell office:value-type="string"><text:p>{cell}</text:p></table:table-cell>'
+        for row in rows
+        for cell in row
+    ]
+    width = len(rows[0])
+    return "".join(
+        f"<table:table-row>{''.join(cells[at : at + width])}</table:table-row>" for at in range(0, len(cells), width)
+    )
+
+
+_QUAY = _ods_rows(("Berth", "Depth"), ("North", "4.5"), ("South", "6"))
 
 
 def _slide(title: str, text: str, *, more: str = "", show: str = "1") -> str:
@@ -216,7 +228,12 @@ SAMPLES = [
     ),
     Sample("no rows.xlsx", xlsx({"Empty": []}), reason="empty"),
     Sample("broken.xlsx", lambda: xlsx({"A": _REGIONS})().replace(b"xl/worksheets", b"xl/worksheetz"), reason="broken"),
-    Sample("quay.ods", _ods, ("Berth: North | Depth: 4.5",), labels=("Sheet Quay, rows 2–3",)),
+    Sample("quay.ods", lambda: ods("Quay", _QUAY), ("Berth: North | Depth: 4.5",), labels=("Sheet Quay, rows 2–3",)),
+    Sample(
+        "shares.ods",
+        lambda: ods("Shares", _ods_rows(("Port", "Share"), ("Ayr", 0.125))),
+        ("Port: Ayr | Share: 12.5%",),
+    ),
     Sample(
         "fleet.pptx",
         pptx,

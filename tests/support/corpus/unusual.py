@@ -10,9 +10,10 @@ from collections.abc import Callable
 from tests.support.corpus import Sample
 from tests.support.corpus.folders import epub
 from tests.support.corpus.office import SAMPLES as OFFICE
-from tests.support.corpus.office import slides_with_chart
+from tests.support.corpus.office import OwnPercent, Percent, Rows, Written, slides_with_chart
 from tests.support.corpus.pdfs import PROSE, mapped
 from tests.support.corpus.word import docx, p
+from tests.support.corpus.xls import xls
 
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _CHART_SPACE = 'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart" xmlns:a="urn:a"'
@@ -61,6 +62,9 @@ _SHIPS = chart("Ships by port", chart_points("cat", ["Riga", "Ghent"]), y2019=["
 _DAYS = chart("Fees", chart_points("cat", ["43831", "43862"], numbers="d/m/yyyy"), Fee=["35", "40"])
 # Where the letters of Armenian, Hebrew, Arabic, Tamil and Georgian begin.
 _ALPHABETS = (0x561, 0x5D0, 0x628, 0xB95, 0x10D0)
+_SHARES: dict[str, Rows] = {
+    "Anteile ß": [("Port", "Share", "Change", "Part"), ("Ayr", Percent(0.125), OwnPercent(-0.5), Written(0.75))]
+}
 _ODS = next(sample for sample in OFFICE if sample.name == "quay.ods")
 
 
@@ -92,6 +96,8 @@ SAMPLES = [
     Sample("locked.xlsx", encrypted_package, reason="encrypted"),
     Sample("locked.docx", encrypted_package, reason="encrypted"),
     Sample("locked.pptx", encrypted_package, reason="encrypted"),
+    Sample("shares.xls", xls(_SHARES), ("Port: Ayr | Share: 12.5% | Change: -50% | Part: 0.75",)),
+    Sample("shares together.xls", xls(_SHARES, together=True), ("Port: Ayr | Share: 12.5% | Change: -50%",)),
     Sample("locked.xls", encrypted_xls, reason="encrypted"),
     Sample(
         "chart.pptx",
