@@ -75,7 +75,7 @@ class RequestLog:
             # The handler that made the 500 has logged the error; uvicorn would log it a second time.
         finally:
             seconds = time.perf_counter() - started_at
-            _measure(scope, status, seconds)
+            count_request(scope, status, seconds)
             _end_span(scope, status)
             _log_request(scope, status, seconds)
 
@@ -112,7 +112,7 @@ def _end_span(scope: Scope, status: int) -> None:
         span.fail(str(status))
 
 
-def _measure(scope: Scope, status: int, seconds: float) -> None:
+def count_request(scope: Scope, status: int, seconds: float) -> None:
     """Add a request to the metrics, by OpenTelemetry's conventions: an empty label is one that is not there.
 
     Without a status, the client left before the answer.
