@@ -30,9 +30,9 @@ function navigation() {
 }
 
 async function start() {
-  const main = h("main", { id: "main", tabindex: "-1" });
+  const main = document.getElementById("main");
   const session = signal(0);
-  document.body.append(
+  main.before(
     h(
       "a",
       { class: "skip", href: "#main", onclick: (event) => (event.preventDefault(), main.focus()) },
@@ -50,12 +50,10 @@ async function start() {
       navigation(),
     ),
     tray(),
-    main,
-    takeDrops(),
-    ...overlays(),
   );
+  document.body.append(takeDrops(), ...overlays());
   document.getElementById("late").remove();
-  sessionStorage.removeItem("reloads"); // counted by retry.js
+  sessionStorage.removeItem("reloads"); // counted by early.js
   const screen = computed(() => (SCREENS[route.value.screen] ? route.value.screen : "ask"));
   effect(() => {
     session.value;
@@ -84,8 +82,20 @@ async function start() {
 }
 
 function show(main, name) {
-  const swap = () => main.replaceChildren(document.createElement(`rag-${name}`));
-  const still = matchMedia("(prefers-reduced-motion: reduce)").matches || !main.firstChild;
+  const early = document.getElementById("early");
+  const swap = () => {
+    const screen = document.createElement(`rag-${name}`);
+    const typed = early?.querySelector("textarea");
+    const state = typed && {
+      text: typed.value,
+      selection: [typed.selectionStart, typed.selectionEnd],
+      focused: typed === document.activeElement,
+      sent: "sent" in early.dataset,
+    };
+    main.replaceChildren(screen);
+    if (state) screen.takeOver?.(state);
+  };
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches || early;
   if (document.startViewTransition && !still) document.startViewTransition(swap);
   else swap();
 }

@@ -172,6 +172,14 @@ class Ask extends HTMLElement {
     );
   }
 
+  /** Goes on with a question that was typed, or sent, before the page was whole. */
+  takeOver({ text, selection, focused, sent }) {
+    if (text) drafts.set(route.peek().id, (this.question.value = text));
+    if (focused) this.question.focus({ preventScroll: true });
+    this.question.setSelectionRange(...selection);
+    if (sent) this.submit();
+  }
+
   submit() {
     const text = this.question.value.trim();
     if (

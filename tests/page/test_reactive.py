@@ -88,7 +88,7 @@ def _first_load_bytes() -> int:
     import gzip
     import re
 
-    waiting, sizes = ["index.html", "style.css", "retry.js", "app.js", "icon.svg"], dict[str, int]()
+    waiting, sizes = ["index.html", "style.css", "early.js", "app.js", "icon.svg"], dict[str, int]()
     while waiting:
         name = waiting.pop()
         if name in sizes:

@@ -1,4 +1,16 @@
-// Loads the page again where one of its files did not arrive: the network changed, or the server starts. It asks first
+// What works before the modules of the page are here, and what happens where one of them does not come.
+
+// A question can be typed, and is asked once that is possible.
+const screen = location.hash.replace(/^#\/?/, "").split(/[/?]/)[0];
+if (screen && screen !== "ask") document.documentElement.classList.add("elsewhere");
+addEventListener("keydown", (event) => {
+  const early = event.target.closest?.("#early");
+  if (!early || event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  early.dataset.sent = "";
+});
+
+// The page is loaded again where one of its files did not arrive: the network changed, or the server starts. It asks first
 // whether the server is back, and less and less often.
 const isPart = (node) => node.matches?.("script, link[rel=stylesheet]");
 let waiting = false;

@@ -1,0 +1,57 @@
+"""Before the modules of the page are here: a question can be typed and sent all the same."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.page.conftest import QUESTION, ask, wait_for_requests
+from tests.support.service import Service
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_a_question_is_typed_and_sent_before_the_page_is_whole(page: Page, service: Service) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/ui.js", hold)
+    page.goto(service.url, wait_until="commit")
+    question = page.get_by_label("Question", exact=True)
+    question.click()
+    page.keyboard.type("How long does a full")
+    wait_for_requests(page, held)
+    held[0].continue_()
+    expect(page.get_by_role("link", name="Documents", exact=True)).to_be_visible()
+    expect(question).to_have_value("How long does a full")
+    expect(question).to_be_focused()
+    page.keyboard.type(" charge take, early?")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+
+    # Sent before anything can take it.
+    held.clear()
+    page.goto("about:blank")
+    page.goto(service.url, wait_until="commit")
+    ask(page, f"{QUESTION[:-1]}, too early?")
+    wait_for_requests(page, held)
+    expect(question).to_have_value(f"{QUESTION[:-1]}, too early?")
+    held[0].continue_()
+    expect(page.get_by_role("heading", name="too early?")).to_be_visible()
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()
+    expect(question).to_have_value("")
+
+
+def test_no_question_is_offered_before_another_screen_is_here(page: Page, service: Service) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/ui.js", hold)
+    page.goto(f"{service.url}#/activity", wait_until="commit")
+    wait_for_requests(page, held)
+    expect(page.get_by_label("Question", exact=True)).to_be_hidden()
+    held[0].continue_()
+    expect(page.get_by_role("heading", level=1, name="Activity")).to_be_visible()
