@@ -105,6 +105,6 @@ def test_the_api_run_alone_starts_its_processes_and_ends_them(tmp_path: Path) ->
         below = descendants(process.process.pid)
         assert len(api_processes(process)) == 2
         process.process.terminate()
-        assert process.process.wait(30) == 0
+        assert process.ended(30) == 0
         assert not [pid for pid in below if Path(f"/proc/{pid}").exists()]  # Valkey has ended, too
         assert "Traceback" not in process.output

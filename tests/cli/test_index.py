@@ -282,7 +282,7 @@ def test_ctrl_c_keeps_what_is_indexed_and_says_how_to_go_on(settings: Settings, 
     with running(command, tmp_path / "index.log", **variables(settings)) as first:
         wait_until(lambda: "[3/60]" in first.output, what=lambda: first.output, seconds=120)
         first.process.send_signal(signal.SIGINT)
-        assert first.process.wait(120) == 130
+        assert first.ended(120) == 130
     assert "Traceback" not in first.output
     told = r"^stopped after (\d+) of 60 files; .*: (.* --only-new --user ada '.*')$"
     stopped = re.search(told, first.output, re.MULTILINE)
@@ -374,7 +374,7 @@ def test_another_index_py_is_waited_for_and_a_foreign_queue_is_not_used(
         with running(command, tmp_path / "index.log", DATA_DIR=str(settings.data_dir)) as second:
             wait_until(lambda: "another index.py uses it" in second.output, what=lambda: second.output)
             other.close()
-            assert second.process.wait(30) == 0
+            assert second.ended(30) == 0
             assert "1 file, 3 pages, 3 chunks stored" in second.output
     finally:
         other.close()

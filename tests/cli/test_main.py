@@ -113,7 +113,7 @@ def test_one_command_starts_and_stops_all_parts(number: signal.Signals, tmp_path
         children = started.children()
         assert set(children) == {"api", "worker", "valkey"}
         started.process.process.send_signal(number)
-        assert started.process.process.wait(60) == 0
+        assert started.process.ended(60) == 0
         assert started.children() == {}
         with pytest.raises(ProcessLookupError):
             os.kill(children["valkey"], 0)

@@ -46,6 +46,14 @@ class Running:
     def output(self) -> str:
         return self._log.read_text(errors="replace")
 
+    def ended(self, seconds: float) -> int:
+        """Wait for the end and return the exit status; fail with what still runs, and what was printed."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            below = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in descendants(self.process.pid)]
+            raise AssertionError(f"still runs after {seconds} s, with {below}: {self.output}") from None
+
     def kill(self) -> None:
         """End the process and its whole group at once, as kill -9 does."""
         with suppress(ProcessLookupError):
