@@ -35,7 +35,7 @@ def run(settings: Settings, options: argparse.Namespace) -> int:
             closing(Database(settings)) as database,
             closing(open_services(settings)) as services,
         ):
-            copy = BackupCopy(services, database, valkey, writer)
+            copy = BackupCopy(services, database, valkey, writer, target.with_name(f"{target.name}.points"))
             manifest = copy.run()
             writer.finish(manifest)
     except RedisError as error:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -90,9 +91,15 @@ class Rows:
 
 
 class BackupCopy:
-    """Copies a deployment through a writer. Each method raises what the stores raise, and BackupError."""
+    """Copies a deployment through a writer. Each method raises what the stores raise, and BackupError.
 
-    def __init__(self, services: Services, database: Database, valkey: Redis, writer: BackupWriter) -> None:
+    `scratch` is a folder for a copy of the points, which does not exist before and after.
+    """
+
+    def __init__(
+        self, services: Services, database: Database, valkey: Redis, writer: BackupWriter, scratch: Path
+    ) -> None:
+        self._scratch = scratch
         self._services = services
         self._database = database
         self._valkey = valkey
@@ -153,7 +160,11 @@ class BackupCopy:
         """Yield the points of uploads; in the first round those of all uploads, also of those not known then."""
         engine = self._services.index.collections.engine(collection)
         if self._round == 0:
-            yield from read_points(engine)
+            try:
+                with engine.frozen(self._scratch) as frozen:
+                    yield from read_points(frozen)
+            except OSError as error:
+                raise BackupError(f"points cannot be copied to {self._scratch}: {error.strerror or error}") from None
             return
         ids = sorted(upload_ids)
         for start in range(0, len(ids), UPLOADS_AT_A_TIME):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from errors import EmbeddingSizeChanged, NothingIndexed
@@ -109,6 +111,12 @@ class Engine(Protocol):
         """Return a page of points with their vectors, in the order of their ids, and where the next page begins.
 
         `after`: what the call before returned, None for the first page. None is returned with the last page.
+        """
+
+    def frozen(self, folder: Path) -> AbstractContextManager[Engine]:
+        """Return a block with an engine for one who reads all points, so that others need not wait for the reader.
+
+        An embedded collection is copied to `folder`, which is gone after the block. Raises OSError where that fails.
         """
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:

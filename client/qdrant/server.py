@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -169,6 +170,10 @@ class ServerEngine:
             )
         points = [Point(str(each.id), _stored_vectors(each.vector), dict(each.payload or {})) for each in records]
         return points, None if following is None else str(following)
+
+    def frozen(self, folder: Path) -> AbstractContextManager[ServerEngine]:  # noqa: ARG002
+        """As Engine.frozen: a server reads and writes at the same time."""
+        return nullcontext(self)
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search, in one request."""

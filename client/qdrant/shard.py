@@ -123,6 +123,11 @@ class ShardFolder:
             (self.path / name / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(self.path / name, ignore_errors=True)
 
+    def copy(self, name: str, folder: Path) -> None:
+        """Copy a shard to another folder of shards, while nobody uses it. Raises OSError, and as `open` does."""
+        with self._holding_closed(name):
+            shutil.copytree(self.path / name, folder / name)
+
     def set_aside(self, name: str) -> Path:
         """Rename the folder of a shard, with all that is in it; return the new path. Raises as `open` does."""
         with self._holding_closed(name):

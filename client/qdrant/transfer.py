@@ -15,7 +15,7 @@ from client.qdrant.base import Engine, Point, PointFilter
 from client.qdrant.points import DENSE_VECTOR, METADATA_KEY
 from errors import NothingIndexed
 
-# An embedded store is opened for each page. A page of 250 points of 1,536 dimensions is 8 MB of JSON from a server.
+# A page of 250 points of 1,536 dimensions is 8 MB of JSON from a server.
 PAGE_POINTS = 250
 # A server takes 32 MB in one request, by default.
 WRITTEN_POINTS = 100

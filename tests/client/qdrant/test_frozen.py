@@ -1,0 +1,100 @@
+"""A collection is read whole while others write to it: from a copy, for which its owner waits once."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.qdrant.base import Engine
+from client.qdrant.bm25 import Bm25Encoder
+from client.qdrant.embedded import EmbeddedCollections, embedded_store
+from client.qdrant.shard import ShardFolder
+from client.qdrant.store import VectorStore
+from client.qdrant.transfer import PAGE_POINTS, read_points
+from errors import StoreDamaged
+from tests.client.qdrant.test_stores import chunks
+
+POINTS = 2 * PAGE_POINTS + 1
+
+
+@pytest.fixture
+def owned(tmp_path: Path) -> Iterator[VectorStore]:
+    """The store of a worker, which keeps it open."""
+    store = embedded_store(tmp_path / "qdrant", model="m", dense=None, bm25=Bm25Encoder(), owner=True)
+    store.upsert(chunks(texts=[f"Note {number} of the keeper." for number in range(POINTS)]))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def other(owned: VectorStore, tmp_path: Path) -> Iterator[Engine]:
+    """The same collection as another process has it."""
+    collections = EmbeddedCollections(tmp_path / "qdrant")
+    [name] = collections.names()
+    owned.engine.payloads([])  # the worker has it open
+    yield collections.engine(name)
+    collections.close()
+
+
+def test_it_is_the_collection_of_one_moment(owned: VectorStore, other: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    with other.frozen(folder) as frozen:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        pages = read_points(frozen)
+        ids = [point.id for point in next(pages)]
+        owned.upsert(chunks("u2"))
+        ids += [point.id for page in pages for point in page]
+    assert len(set(ids)) == len(ids) == POINTS
+    assert not folder.exists()
+    assert sum(map(len, read_points(other))) == POINTS + len(chunks("u2"))
+
+
+def test_its_owner_gives_it_away_once(
+    owned: VectorStore, other: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    close = ShardFolder._close
+
+    def note(self: ShardFolder, name: str) -> None:
+        if self.path == tmp_path / "qdrant" and name in self._shards and self._keep_open:
+            closed.append(name)
+        close(self, name)
+
+    monkeypatch.setattr(ShardFolder, "_close", note)
+    with other.frozen(tmp_path / "copy") as frozen:
+        for _ in read_points(frozen):
+            owned.engine.payloads([])  # as a question does between two pages
+    assert len(closed) <= 2
+
+
+def test_what_a_killed_reader_left_is_replaced(other: Engine, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    (folder / "left").mkdir(parents=True)
+    with other.frozen(folder) as frozen:
+        assert not (folder / "left").exists()
+        assert sum(map(len, read_points(frozen))) == POINTS
+    with pytest.raises(ValueError, match="stopped"), other.frozen(folder):
+        raise ValueError("stopped")
+    assert not folder.exists()
+
+
+def test_damage_is_named_by_its_place(owned: VectorStore, other: Engine, tmp_path: Path) -> None:
+    owned.close()
+    [config] = (tmp_path / "qdrant").glob("*/edge_config.json")
+    config.write_bytes(b"")
+    with pytest.raises(StoreDamaged) as caught, other.frozen(tmp_path / "copy"):
+        pass
+    assert str(tmp_path / "qdrant") in caught.value.detail
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_collection_that_does_not_exist_has_no_points(tmp_path: Path) -> None:
+    collections = EmbeddedCollections(tmp_path / "qdrant")
+    with collections.engine("chunks-none").frozen(tmp_path / "copy") as frozen:
+        pages: list[Any] = list(read_points(frozen))
+    assert pages == []
+    collections.close()
