@@ -85,15 +85,9 @@ function show(main, name) {
   const early = document.getElementById("early");
   const swap = () => {
     const screen = document.createElement(`rag-${name}`);
-    const typed = early?.querySelector("textarea");
-    const state = typed && {
-      text: typed.value,
-      selection: [typed.selectionStart, typed.selectionEnd],
-      focused: typed === document.activeElement,
-      sent: "sent" in early.dataset,
-    };
+    const typed = early && takeEarly(); // of early.js
     main.replaceChildren(screen);
-    if (state) screen.takeOver?.(state);
+    if (typed) screen.takeOver?.(typed);
   };
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches || early;
   if (document.startViewTransition && !still) document.startViewTransition(swap);

@@ -173,10 +173,10 @@ class Ask extends HTMLElement {
   }
 
   /** Goes on with a question that was typed, or sent, before the page was whole. */
-  takeOver({ text, selection, focused, sent }) {
+  takeOver({ text, focused, sent }) {
     if (text) drafts.set(route.peek().id, (this.question.value = text));
     if (focused) this.question.focus({ preventScroll: true });
-    this.question.setSelectionRange(...selection);
+    this.question.setSelectionRange(text.length, text.length);
     if (sent) this.submit();
   }
 

@@ -3,6 +3,7 @@
 import { announce, randomId } from "./ui.js";
 import { call, capitalised, follow, get, getIfOffered } from "./api.js";
 import { sentences } from "./answer.js";
+import { me } from "./library.js";
 import { signal } from "./reactive.js";
 
 const STAGES = {
@@ -25,6 +26,7 @@ export function conversation(id) {
       missing: signal(false),
       loaded: false,
       begun: false, // the last turns are here
+      restored: false, // so are the questions that a reload has kept
       earlier: signal(null), // where the earlier turns begin, for the server; null once all are here
       unmatched: [], // answers whose questions are among the earlier items
     });
@@ -32,7 +34,8 @@ export function conversation(id) {
 }
 
 /** Returns an empty conversation, which the server does not know yet. */
-export const newConversation = () => Object.assign(conversation(`page-${randomId()}`), { loaded: true, begun: true });
+export const newConversation = () =>
+  Object.assign(conversation(`page-${randomId()}`), { loaded: true, begun: true, restored: true });
 
 /** Loads the last turns of a conversation that did not begin on this page. */
 export async function load(id) {
@@ -83,10 +86,14 @@ const storedUnder = (one) => `asked ${one.id}`;
 
 /** Keeps the questions without an answer for a reload: the server adds a turn to its conversation with the answer. */
 function keepUnanswered(one) {
-  const waiting = one.turns
-    .peek()
-    .filter((turn) => turn.conversation && !turn.ended)
-    .map(({ key, jobId, question, options }) => ({ key, jobId, question, options }));
+  const turns = one.turns.peek();
+  const user = me.peek()?.user_id;
+  const asked = turns
+    .filter((turn) => turn.conversation && !turn.ended && !(turn.stopped && !turn.jobId))
+    .map(({ key, jobId, question, options }) => ({ key, jobId, question, options, user }));
+  // Those that an earlier reload has kept, and that are not here yet.
+  const kept = one.restored ? [] : keptUnanswered(one).filter(({ key }) => !turns.some((turn) => turn.key === key));
+  const waiting = [...kept, ...asked];
   try {
     if (waiting.length) sessionStorage.setItem(storedUnder(one), JSON.stringify(waiting));
     else sessionStorage.removeItem(storedUnder(one));
@@ -104,7 +111,10 @@ function keptUnanswered(one) {
 }
 
 async function loadUnanswered(one) {
-  for (const { key, jobId, question, options } of keptUnanswered(one)) {
+  const { user_id: now } = me.peek() ?? (await get("me"));
+  for (const { key, jobId, question, options, user } of keptUnanswered(one)) {
+    // Nobody asks what another user of this browser has typed.
+    if (!jobId && user !== now) continue;
     if (one.turns.peek().some((turn) => turn.key === key || (jobId && turn.jobId === jobId))) continue;
     // The server knows the job only for the user who asked.
     if (jobId && !(await getIfOffered(`result/${encodeURIComponent(jobId)}`))) continue;
@@ -114,6 +124,7 @@ async function loadUnanswered(one) {
     // The page was left before the server had said that it took the question.
     if (!jobId) send(turn);
   }
+  one.restored = true;
 }
 
 /** Returns a turn for each question among the items, with its answer if that is there. */
@@ -255,6 +266,7 @@ function sourcesSentence({ answered, sources }) {
 /** Cancels a question; while its acceptance is under way, as soon as it is known. */
 export async function stop(turn) {
   turn.stopped = true;
+  if (!turn.jobId && turn.conversation) keepUnanswered(turn.conversation);
   if (turn.jobId) await call("DELETE", `jobs/${encodeURIComponent(turn.jobId)}`);
 }
 

@@ -196,9 +196,10 @@ class Documents extends HTMLElement {
 
   /** Reads the newest uploads again, and keeps the older ones that are shown. */
   async refresh() {
+    // Rows of another name or status are still shown while a list is on its way.
+    if (this.query !== this.shownQuery) return this.reload(this.query);
     await this.head.run(this.query, (page) => {
-      // Rows of another name or status are still shown while a list is on its way.
-      const rows = this.query === this.shownQuery ? this.rows.peek() : [];
+      const rows = this.rows.peek();
       const last = page.uploads.at(-1)?.upload_id;
       const at = rows.findIndex((one) => one.upload_id === last);
       if (at < 0 || !page.next) this.next = page.next ?? null;

@@ -278,7 +278,8 @@ class Viewer extends HTMLElement {
 
   /** Says why a picture did not arrive: the server may be too busy to draw pages. */
   async onLostPicture(image, path) {
-    const problem = await get(path, { width: WIDTHS[0] }).then(
+    const width = new URL(image.currentSrc || location.href).searchParams.get("width") ?? WIDTHS[0];
+    const problem = await get(path, { width }).then(
       () => null,
       (reason) => reason,
     );

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import QUESTION, ask, wait_for_requests
+from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
 from tests.support.service import Service
 
 
@@ -55,3 +55,40 @@ def test_no_question_is_offered_before_another_screen_is_here(page: Page, servic
     expect(page.get_by_label("Question", exact=True)).to_be_hidden()
     held[0].continue_()
     expect(page.get_by_role("heading", level=1, name="Activity")).to_be_visible()
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_a_question_that_is_not_finished_is_not_sent(page: Page, service: Service) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/page/ui.js", hold)
+    page.goto(service.url, wait_until="commit")
+    question = page.get_by_label("Question", exact=True)
+    question.press("Enter")
+    page.keyboard.type("How lo")
+    wait_for_requests(page, held)
+    held[0].continue_()
+    expect(page.get_by_role("link", name="Documents", exact=True)).to_be_visible()
+    expect(question).to_have_value("How lo")
+    expect(page.locator(".question")).to_have_count(0)
+
+
+@pytest.mark.usefixtures("handbook_id")
+def test_a_question_is_kept_while_a_lost_file_is_loaded_again(page: Page, service: Service, watched: Watched) -> None:
+    watched.expected.append("ERR_FAILED")
+    lost: list[Route] = []
+
+    def lose(route: Route) -> None:
+        if lost:
+            return route.continue_()
+        lost.append(route)
+        return route.abort()
+
+    page.route("**/page/find.js", lose)
+    page.goto(service.url, wait_until="commit")
+    ask(page, f"{QUESTION[:-1]}, through a lost file?")
+    expect(page.get_by_role("heading", name="through a lost file?")).to_be_visible()
+    expect(page.get_by_role("list", name="Sources")).to_be_visible()

@@ -221,6 +221,24 @@ def test_a_picture_that_is_lost_late_does_not_replace_the_next_page(
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_busy_server_is_not_a_picture_that_cannot_be_drawn(
+    page: Page, service: Service, handbook_id: str, outage: Outage
+) -> None:
+    page.set_viewport_size({"width": 1920, "height": 900})
+    end = outage(re.compile(r"/pages/1\?(?!width=640$)"))
+    page.clock.install()
+    page.goto(f"{service.url}#/documents?view={handbook_id}&page=1")
+    for _ in range(15):
+        page.clock.run_for(1_000)
+        page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("alert")).to_have_text(
+        f"The picture of this page could not be loaded. The queue is away. {HOPE}"
+    )
+    end()
+    page.clock.run_for(4_000)
+    expect(page.locator("figure.loaded")).to_be_visible()
+
+
 def test_a_file_of_the_page_that_is_lost_is_loaded_again(page: Page, service: Service, outage: Outage) -> None:
     end = outage(NEW_FILE, away=True)
     page.goto(service.url, wait_until="commit")

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from rag.ingest.formats import percent_xls
 from rag.ingest.formats.blocks import InnerFile
 from rag.ingest.formats.percent_cells import percent_cells
-from rag.ingest.formats.percent_ods import MAX_REPEATED, percent_of_ods
 from tests.support.corpus.office import OwnPercent, ods, xlsx
 from tests.support.corpus.xls import xls
 from tests.support.tables import each
@@ -94,10 +94,40 @@ def test_the_cells_of_an_ods_are_counted(rows: str, cells: set[tuple[int, int]])
     assert percent_cells(InnerFile(ods("Quay", rows)))("Quay") == cells
 
 
-def test_an_ods_that_repeats_without_end_has_few_cells() -> None:
-    rows = ods_row(ods_cell(repeated=1_048_576), repeated="1048576")
-    assert len(percent_cells(InnerFile(ods("Quay", rows)))("Quay")) <= MAX_REPEATED**2
-    assert percent_of_ods(b'<a value-type="percentage">') == {}
+@each(
+    "rows",
+    {
+        "one cell for all": ods_row(ods_cell(repeated=1_048_576), repeated="1048576"),
+        "many that stand for many": ods_row(ods_cell(repeated=100), repeated="1000") * 30,
+    },
+)
+def test_an_ods_with_too_many_cells_in_percent_is_read_without(rows: str) -> None:
+    file = InnerFile(ods("Quay", ods_row(ods_cell()) + rows))
+    assert percent_cells(file)("Quay") == frozenset()
+
+
+def test_empty_cells_in_percent_do_not_count() -> None:
+    empty = '<table:table-cell office:value-type="percentage" table:number-columns-repeated="1000"/>'
+    rows = ods_row(empty, repeated="1000") * 50 + ods_row(ods_cell())
+    assert percent_cells(InnerFile(ods("Quay", rows)))("Quay") == {(50_000, 0)}
+
+
+ROOT_ROW = b'<table-row xmlns="urn:oasis:names:tc:opendocument:xmlns:table:1.0">percentage</table-row>'
+
+
+@each(
+    "content",
+    {
+        "cut": b'<office:value-type="percentage">',
+        "a row without a table": ROOT_ROW,
+        "no names": b"<a><b>percentage</b></a>",
+    },
+)
+def test_content_of_another_kind_has_no_cells_in_percent(content: bytes) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as package:
+        package.writestr("content.xml", content)
+    assert percent_cells(InnerFile(out.getvalue()))("Quay") == frozenset()
 
 
 XLS = xls({"Shares": [(OwnPercent(0.5), 1.5)], "Other": [("Part", OwnPercent(0.25))]})
@@ -111,9 +141,30 @@ def test_the_sheets_of_an_xls_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize("part", range(8))
-def test_a_damaged_xls_has_no_cells_in_percent(part: int) -> None:
+def test_a_damaged_xls_is_no_error(part: int) -> None:
     data = XLS()
     end = len(data) * part // 8
-    percent_cells(InnerFile(data[:end].ljust(512, b"\0")))("Shares")
+    cut = percent_cells(InnerFile(data[:end].ljust(512, b"\0")))("Shares")
     garbled = data[:end] + bytes(255 - byte for byte in data[end : end + 200]) + data[end + 200 :]
-    percent_cells(InnerFile(garbled))("Shares")
+    assert cut | percent_cells(InnerFile(garbled))("Shares") <= {(0, 0)}
+
+
+def test_an_xls_with_too_many_records_is_read_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = xls({"Shares": [(OwnPercent(0.5),)] * 50, "Other": [(OwnPercent(0.5),)]})
+    monkeypatch.setattr(percent_xls, "MAX_RECORDS", 40)
+    cells = percent_cells(InnerFile(many()))
+    assert cells("Shares") == frozenset()
+    monkeypatch.setattr(percent_xls, "MAX_RECORDS", 1_000)
+    cells = percent_cells(InnerFile(many()))
+    assert cells("Other") == {(0, 0)}
+    assert len(cells("Shares")) == 50
+    monkeypatch.setattr(percent_xls, "MAX_CELLS", 40)
+    assert percent_cells(InnerFile(many()))("Shares") == frozenset()
+
+
+def test_an_xls_whose_entries_are_a_long_chain_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*_arguments: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("olefile.OleFileIO", endless)
+    assert percent_cells(InnerFile(XLS()))("Shares") == frozenset()
