@@ -26,8 +26,8 @@ from settings import ROOT
 from tests.support.openai_stub import KEY, Behaviour, openai_stub
 
 WORDS = [f"word{number}" for number in range(3_000)]
-# About as many words as a chunk takes.
-CHUNK_WORDS = 150
+# About as many words as a chunk takes: each is a word and a number.
+CHUNK_WORDS = 50
 DOCUMENT_CHUNKS = 200
 WAIT_SECONDS = 1_800.0
 
