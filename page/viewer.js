@@ -46,7 +46,8 @@ export async function prepare(source) {
   ).catch(() => {});
 }
 
-const hasPictures = (document) => document.media_type === "application/pdf";
+const PICTURED = /^(application\/pdf|image\/(png|jpeg|tiff|webp|bmp|gif))$/; // as the service draws them
+const hasPictures = (document) => PICTURED.test(document.media_type);
 
 function setPicture(image, id, page, width) {
   image.sizes = `${Math.round(width)}px`;
