@@ -53,6 +53,26 @@ def test_an_answer_links_to_its_pages_and_they_can_be_read(mode: str, service: S
     asyncio.run(use())
 
 
+def test_an_unknown_tool_and_the_header_of_another_task_are_refused(service: Service) -> None:
+    async def use() -> None:
+        async with client_of(service.api) as client:
+            with pytest.raises(MCPError) as caught:
+                await client.call_tool("secret_tool", {})
+            assert caught.value.error.code == mcp_types.INVALID_PARAMS
+            listed = {tool.name for tool in (await client.list_tools()).tools}
+        assert "secret_tool" not in listed
+
+    asyncio.run(use())
+    said: dict[str, Any] = {"protocolVersion": MODERN, "clientInfo": {"name": "test", "version": "1"}}
+    said["clientCapabilities"] = {"extensions": {TASKS: {}}}
+    params = {"taskId": "one", "_meta": {f"io.modelcontextprotocol/{name}": value for name, value in said.items()}}
+    headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": MODERN}
+    headers |= {"Mcp-Method": "tasks/get", "Mcp-Name": "another"}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": params}
+    refused = service.api.post("/mcp", json=body, headers=headers)
+    assert "-32020" in refused.text, refused.text
+
+
 def test_the_script_of_the_documentation_prints_an_answer(service: Service) -> None:
     (script,) = (snippet.text for snippet in snippets(ROOT / "docs" / "mcp.md") if snippet.language == "python")
     printed = io.StringIO()

@@ -113,3 +113,18 @@ def test_nothing_of_another_user_is_found(world: tuple[httpx.Client, list[tuple[
     for method, path in about:
         if method == "GET" and not path.endswith("/files/{file_id}/content"):  # of a file that no worker indexes here
             assert call(method, path, {}, ALICE, ids).status_code == 200, path
+
+
+def test_every_route_wants_a_key_and_a_scope(world: tuple[httpx.Client, list[tuple[str, str]]]) -> None:
+    client, routes = world
+    nothing = bearer(token("alice", scope="nothing"))
+    assert len(routes) >= 40
+    for method, path in [*routes, ("POST", "/mcp")]:
+        address = re.sub(r"\{[^}]+\}", "x", path)
+        content = "{}" if method == "POST" else None
+        refused = client.request(method, address, content=content)
+        assert refused.status_code == 401, (method, path, refused.text)
+        if path != "/mcp":
+            assert refused.json()["error"]["type"] == "invalid_request_error", (method, path)
+            lacking = client.request(method, address, headers=nothing, content=content)
+            assert lacking.status_code == 403, (method, path, lacking.text)
