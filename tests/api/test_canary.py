@@ -40,7 +40,7 @@ class Watched:
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         response = self.api.request(method, path, **options)
         self._seen.append(str(response.headers))
-        if response.is_error or '"failed"' in response.text:
+        if response.is_error or '"status":"failed"' in response.text:
             self._seen.append(response.text)
         return response
 
@@ -132,6 +132,42 @@ def send_nonsense(service: Watched) -> None:
         assert b" 400 " in connection.recv(65_536)
 
 
+def use_other_interfaces(service: Watched) -> None:
+    """Send texts through /v1 and /mcp: what is accepted, and what is refused."""
+    upload(service, "lamp.txt", f"The lamp of {CANARY['file']} turns once in twelve seconds.".encode())
+    question, answer = CANARY["question"], {"role": "assistant", "content": CANARY["answer"]}
+    told = {"instructions": CANARY["prior"], "metadata": {CANARY["metadatakey"]: CANARY["metadatavalue"]}}
+    asked = {"model": "rag", "input": [answer, {"role": "user", "content": question}], **told}
+    assert service.call("POST", "/v1/responses", json=asked).json()["status"] == "completed"
+    messages = [{"role": "system", "content": CANARY["prior"]}, answer, {"role": "user", "content": question}]
+    service.call("POST", "/v1/chat/completions", json={"model": "rag", "messages": messages}).raise_for_status()
+    form = {"files": {"file": (CANARY["filename"], CANARY["file"].encode())}, "data": {"purpose": "assistants"}}
+    file_id = service.call("POST", "/v1/files", **form).json()["id"]
+    store = {"name": CANARY["conversation"], "metadata": told["metadata"]}
+    path = f"/v1/vector_stores/{service.call('POST', '/v1/vector_stores', json=store).json()['id']}"
+    attributes = {CANARY["metadatakey"]: CANARY["metadatavalue"]}
+    service.call("POST", f"{path}/files", json={"file_id": file_id, "attributes": attributes}).raise_for_status()
+    items = {"items": [{"role": "user", "content": question}]}
+    service.call("POST", "/v1/conversations", json=items).raise_for_status()
+    for route, body in (
+        ("/v1/responses", asked | {"model": CANARY["badkey"]}),
+        ("/v1/responses", asked | {"tool_choice": {"type": CANARY["badkey"]}}),
+        ("/v1/responses", asked | {"previous_response_id": CANARY["badkey"], CANARY["badkey"]: question}),
+        ("/v1/chat/completions", {"model": "rag", "messages": [{"role": CANARY["badkey"], "content": question}]}),
+        (
+            f"{path}/search",
+            {"query": question, "filters": {"type": "eq", "key": CANARY["badkey"], "value": [question]}},
+        ),
+        (f"{path}/files", {"file_id": CANARY["badkey"]}),
+        (f"/v1/conversations/{CANARY['badkey']}/items", items),
+    ):
+        assert service.call("POST", route, json=body).is_error, route
+    for tool, arguments in (("ask", {"question": question}), (CANARY["badkey"], {}), ("upload", {CANARY["badkey"]: 1})):
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
+        accept = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-11-25"}
+        service.call("POST", "/mcp", json=call, headers=accept)
+
+
 def run_jobs(service: Watched, stub: OpenAIStub, receiver: Receiver, *, late: bool) -> None:
     """Run jobs that succeed and jobs that fail; with `late`, also a job that times out."""
     made = service.api.post("/webhooks", json={"url": f"{receiver.url}/{CANARY['webhookurl']}"}).json()
@@ -170,6 +206,7 @@ def test_nothing_that_users_send_leaves_the_service(
     with receiving() as receiver, watched(stub, tmp_path, valkey_url if stock else None, LOG_FORMAT=log_format) as seen:
         wait_until(lambda: ready(seen), seconds=60, what="the start")
         send_nonsense(seen)
+        use_other_interfaces(seen)
         run_jobs(seen, stub, receiver, late=not stock)
         wait_until(lambda: seen.logs.count("/chat") >= 5, what="the lines of the requests")
     assert seen.leaks() == []
