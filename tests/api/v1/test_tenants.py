@@ -27,14 +27,12 @@ BODIES = {
     "/v1/conversations/{conversation_id}": {"metadata": {}},
     "/v1/conversations/{conversation_id}/items": {"items": [{"role": "user", "content": "a"}]},
 }
+STORE = {"type": "file_search", "vector_store_ids": ["{vector_store_id}"]}
 # Names that a request can give in its body, and the parameter of the error.
-NAMED = {
+NAMED: dict[str, tuple[str, dict[str, object]]] = {
     "previous_response_id": ("/v1/responses", {"input": "a", "previous_response_id": "{response_id}"}),
     "conversation": ("/v1/responses", {"input": "a", "conversation": "{conversation_id}"}),
-    "tools.vector_store_ids": (
-        "/v1/responses",
-        {"input": "a", "tools": [{"type": "file_search", "vector_store_ids": ["{vector_store_id}"]}]},
-    ),
+    "tools.vector_store_ids": ("/v1/responses", {"input": "a", "tools": [STORE]}),
     "model": (
         "/v1/chat/completions",
         {"model": "rag:{vector_store_id}", "messages": [{"role": "user", "content": "a"}]},
@@ -128,3 +126,31 @@ def test_every_route_wants_a_key_and_a_scope(world: tuple[httpx.Client, list[tup
             assert refused.json()["error"]["type"] == "invalid_request_error", (method, path)
             lacking = client.request(method, address, headers=nothing, content=content)
             assert lacking.status_code == 403, (method, path, lacking.text)
+
+
+FILE_AND_TEXT = [{"type": "input_file", "file_id": "{file_id}"}, {"type": "input_text", "text": "a"}]
+# The same, for other parameters.
+ALSO_NAMED: dict[str, tuple[str, dict[str, object]]] = {
+    "a file of the input": (
+        "/v1/responses",
+        {"input": [{"role": "user", "content": FILE_AND_TEXT}]},
+    ),
+    "a store as the model": ("/v1/responses", {"input": "a", "model": "rag:{vector_store_id}"}),
+    "a file of a batch": ("/v1/vector_stores/STORE/file_batches", {"files": [{"file_id": "{file_id}"}]}),
+    "a file of a store": ("/v1/vector_stores/STORE/files", {"file_id": "{file_id}"}),
+    "a response to compact": (
+        "/v1/responses/compact",
+        {"input": "a", "model": "rag", "previous_response_id": "{response_id}"},
+    ),
+    "a response to count": ("/v1/responses/input_tokens", {"input": "a", "previous_response_id": "{response_id}"}),
+}
+
+
+def test_nothing_of_another_user_is_named_in_a_body(world: tuple[httpx.Client, list[tuple[str, str]]]) -> None:
+    client, _ = world
+    ids = furnish(client)
+    own_store = client.post("/v1/vector_stores", headers=BOB, json={"name": "of bob"}).json()["id"]
+    for name, (path, body) in ALSO_NAMED.items():
+        refused = client.post(path.replace("STORE", own_store), headers=BOB, content=filled(body, ids))
+        assert refused.status_code == 404, (name, refused.text)
+        assert "secret" not in refused.text
