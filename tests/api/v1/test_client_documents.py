@@ -97,7 +97,7 @@ def test_each_script_of_node_prints_the_answer(script: Snippet, service: Service
 
 @needs_clients
 def test_the_command_llm_prints_the_answer(service: Service, tmp_path: Path) -> None:
-    (models,) = (each.text for each in SNIPPETS if each.language == "yaml")
+    (models,) = (each.text for each in SNIPPETS if "model_id" in each.text)
     (command,) = (each.text for each in SNIPPETS if each.text.startswith("llm "))
     (tmp_path / "extra-openai-models.yaml").write_text(
         models.replace("http://127.0.0.1:8000", str(service.api.base_url))
