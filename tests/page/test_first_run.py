@@ -73,24 +73,6 @@ def test_a_scanned_pdf_from_the_drop_to_the_words_on_its_picture(page: Page, ser
     expect(page.locator(".hit")).to_have_count(1)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_a_picture_is_shown_with_the_words_of_the_quote(
-    page: Page, service: Service, tmp_path: Path, kind: str
-) -> None:
-    require_tesseract()
-    words = "The buoy of Fennick" if kind == "PNG" else "The buoy of Garrow"
-    (tmp_path / f"buoy.{kind.lower()}").write_bytes(encoded(scan(f"{words} is painted red.", "It rings in fog."), kind))
-    page.goto(service.url)
-    drop(page, tmp_path / f"buoy.{kind.lower()}")
-    expect(page.get_by_role("region", name="Files on their way")).to_contain_text("1 page")
-    ask(page, f"Which colour has {words.lower()}?")
-    page.get_by_role("list", name="Sources").get_by_role("button").filter(has_text=f"buoy.{kind.lower()}").click()
-    picture = page.get_by_role("img", name="Page 1")
-    expect(picture).to_be_visible()
-    expect(page.locator("figure.loaded .mark").first).to_be_visible()
-    assert picture.evaluate("(image) => image.naturalWidth") > 0
-
-
 def test_an_ollama_is_noticed_and_its_lines_are_shown(
     page: Page,
     watched: Watched,
