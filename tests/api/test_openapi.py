@@ -64,7 +64,7 @@ def document(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
-@pytest.mark.timeout(400)  # 25 s where nothing else runs
+@pytest.mark.timeout(900)  # 25 s where nothing else runs
 def test_generated_requests_get_documented_answers(document: BaseSchema) -> None:
     """Requests that fit the document, and requests that do not.
 
