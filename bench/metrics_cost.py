@@ -76,19 +76,15 @@ def show(seen: dict[str, list[float]], what: str, of: str) -> None:
 
 
 def measure(
-    folder: Path,
-    rounds: int,
-    requests: int,
-    *,
-    commands: Mapping[str, list[str]],
-    variables: Mapping[str, dict[str, str]],
+    folder: Path, rounds: int, requests: int, variables: Mapping[str, dict[str, str]]
 ) -> dict[str, list[float]]:
     """Return the CPU seconds of a request in each round, for two APIs. `variables`: settings by API."""
+    command = [sys.executable, "main.py", "api"]
     with ExitStack() as stack:
         valkey = stack.enter_context(_valkey(folder))
         apis = {
-            name: stack.enter_context(_api(folder, valkey, command, place, variables[name]))
-            for place, (name, command) in enumerate(commands.items())
+            name: stack.enter_context(_api(folder, valkey, command, place, settings))
+            for place, (name, settings) in enumerate(variables.items())
         }
         return _in_turn(rounds, requests, apis)
 

@@ -38,8 +38,7 @@ def main() -> int:
     options = parser.parse_args()
     with temporary_folder() as folder, _receiver(folder) as endpoint:
         use = {"traced": {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}, "not traced": {}}
-        commands = dict.fromkeys(use, API)
-        seen = measure(folder / "api", options.rounds, options.requests, commands=commands, variables=use)
+        seen = measure(folder / "api", options.rounds, options.requests, use)
         show(seen, "tracing", f"POST /chat by the median of {options.rounds} pairs of {options.requests} requests")
         seen = _measure_jobs(folder / "jobs", options.rounds, options.jobs, use)
         show(seen, "tracing", f"a question by the median of {options.rounds} pairs of {options.jobs} questions")

@@ -84,15 +84,19 @@ async function readEarlier(one) {
 
 const storedUnder = (one) => `asked ${one.id}`;
 
+/** Returns true if a question that a reload has kept is among the turns. */
+const isHere = (one, { key, jobId }) =>
+  one.turns.peek().some((turn) => turn.key === key || (jobId && turn.jobId === jobId));
+
 /** Keeps the questions without an answer for a reload: the server adds a turn to its conversation with the answer. */
 function keepUnanswered(one) {
-  const turns = one.turns.peek();
   const user = me.peek()?.user_id;
-  const asked = turns
+  const asked = one.turns
+    .peek()
     .filter((turn) => turn.conversation && !turn.ended && !(turn.stopped && !turn.jobId))
     .map(({ key, jobId, question, options }) => ({ key, jobId, question, options, user }));
   // Those that an earlier reload has kept, and that are not here yet.
-  const kept = one.restored ? [] : keptUnanswered(one).filter(({ key }) => !turns.some((turn) => turn.key === key));
+  const kept = one.restored ? [] : keptUnanswered(one).filter((question) => !isHere(one, question));
   const waiting = [...kept, ...asked];
   try {
     if (waiting.length) sessionStorage.setItem(storedUnder(one), JSON.stringify(waiting));
@@ -112,10 +116,10 @@ function keptUnanswered(one) {
 
 async function loadUnanswered(one) {
   const { user_id: now } = me.peek() ?? (await get("me"));
-  for (const { key, jobId, question, options, user } of keptUnanswered(one)) {
+  for (const kept of keptUnanswered(one)) {
+    const { key, jobId, question, options, user } = kept;
     // Nobody asks what another user of this browser has typed.
-    if (!jobId && user !== now) continue;
-    if (one.turns.peek().some((turn) => turn.key === key || (jobId && turn.jobId === jobId))) continue;
+    if (isHere(one, kept) || (!jobId && user !== now)) continue;
     // The server knows the job only for the user who asked.
     if (jobId && !(await getIfOffered(`result/${encodeURIComponent(jobId)}`))) continue;
     const turn = Object.assign(makeTurn(question, jobId, one), { key, options, sleeping: Boolean(jobId) });

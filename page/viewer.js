@@ -288,9 +288,9 @@ class Viewer extends HTMLElement {
     // A picture that the server gives, but the browser cannot draw, is not asked for without end.
     const undrawn = problem ? 0 : (this.undrawn.get(path) ?? 0) + 1;
     this.undrawn.set(path, undrawn);
-    if (undrawn > MOST_TRIES) this.complain(failureNotice("The picture of this page", CANNOT_DRAW));
-    else this.complain(failureNotice("The picture of this page", problem) ?? "");
-    if (problem ? mayPass(problem) : undrawn <= MOST_TRIES) this.tryAgain();
+    const reason = undrawn > MOST_TRIES ? CANNOT_DRAW : problem;
+    this.complain(failureNotice("The picture of this page", reason) ?? "");
+    if (!reason || mayPass(reason)) this.tryAgain();
   }
 
   drawBoxes({ boxes, width, height }) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,6 +56,17 @@ def drop(page: Page, *paths: Path) -> None:
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     for step in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": step, "x": 200, "y": 200, "data": data})
+
+
+def hold(page: Page, address: str | re.Pattern[str]) -> list[Route]:
+    """Keep requests from the server; return them as they come, to be continued or answered."""
+    held: list[Route] = []
+
+    def keep(route: Route) -> None:  # Playwright marks its handlers, which no method of a list allows
+        held.append(route)
+
+    page.route(address, keep)
+    return held
 
 
 def wait_for_requests(page: Page, held: list[Route], number: int = 1) -> None:

@@ -5,18 +5,13 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
+from tests.page.conftest import QUESTION, Watched, ask, hold, wait_for_requests
 from tests.support.service import Service
 
 
 @pytest.mark.usefixtures("handbook_id")
 def test_a_question_is_typed_and_sent_before_the_page_is_whole(page: Page, service: Service) -> None:
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/page/ui.js", hold)
+    held = hold(page, "**/page/ui.js")
     page.goto(service.url, wait_until="commit")
     question = page.get_by_label("Question", exact=True)
     question.click()
@@ -44,12 +39,7 @@ def test_a_question_is_typed_and_sent_before_the_page_is_whole(page: Page, servi
 
 
 def test_no_question_is_offered_before_another_screen_is_here(page: Page, service: Service) -> None:
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/page/ui.js", hold)
+    held = hold(page, "**/page/ui.js")
     page.goto(f"{service.url}#/activity", wait_until="commit")
     wait_for_requests(page, held)
     expect(page.get_by_label("Question", exact=True)).to_be_hidden()
@@ -59,12 +49,7 @@ def test_no_question_is_offered_before_another_screen_is_here(page: Page, servic
 
 @pytest.mark.usefixtures("handbook_id")
 def test_a_question_that_is_not_finished_is_not_sent(page: Page, service: Service) -> None:
-    held: list[Route] = []
-
-    def hold(route: Route) -> None:
-        held.append(route)
-
-    page.route("**/page/ui.js", hold)
+    held = hold(page, "**/page/ui.js")
     page.goto(service.url, wait_until="commit")
     question = page.get_by_label("Question", exact=True)
     question.press("Enter")

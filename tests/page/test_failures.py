@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
+from tests.page.conftest import QUESTION, Watched, ask, hold, wait_for_requests
 from tests.support.openai_stub import Behaviour
 from tests.support.service import Service
 
@@ -201,12 +201,7 @@ def test_a_picture_that_is_lost_late_does_not_replace_the_next_page(
     page: Page, service: Service, handbook_id: str, watched: Watched
 ) -> None:
     watched.expected += ["404"]
-    late: list[Route] = []
-
-    def hold(route: Route) -> None:
-        late.append(route)
-
-    page.route(re.compile(r"/pages/2\?"), hold)
+    late = hold(page, re.compile(r"/pages/2\?"))
     page.goto(f"{service.url}#/documents?view={handbook_id}&page=1")
     expect(page.locator("figure.loaded")).to_be_visible()
     page.keyboard.press("ArrowRight")

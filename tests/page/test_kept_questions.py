@@ -8,7 +8,7 @@ import re
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.page.conftest import QUESTION, Watched, ask, wait_for_requests
+from tests.page.conftest import QUESTION, Watched, ask, hold, wait_for_requests
 from tests.support.service import Service
 
 FIRST, SECOND = f"{QUESTION[:-1]}, kept first?", f"{QUESTION[:-1]}, kept second?"
@@ -39,15 +39,10 @@ def times_asked(service: Service, question: str) -> int:
 def test_a_question_asked_before_the_kept_one_is_loaded_does_not_replace_it(
     page: Page, service: Service, held: list[Route]
 ) -> None:
-    items: list[Route] = []
-
-    def hold_items(route: Route) -> None:
-        items.append(route)
-
     page.goto(service.url)
     ask(page, FIRST)
     wait_for_requests(page, held)
-    page.route("**/conversations/*/items?*", hold_items)
+    items = hold(page, "**/conversations/*/items?*")
     page.reload()
     wait_for_requests(page, items)
     ask(page, SECOND)

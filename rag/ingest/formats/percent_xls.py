@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from rag.ingest.formats.percent_xlsx import BUILT_IN_PERCENT, MAX_CELLS, Cells, shows_percent
 
@@ -41,15 +42,11 @@ class XlsPercent:
         begin = self._sheets.get(sheet)
         if begin is None or not self._percent:
             return frozenset()
-        cells = set()
         try:
-            for cell in self._cells(begin):
-                cells.add(cell)
-                if len(cells) > MAX_CELLS:
-                    return frozenset()
+            cells = frozenset(islice(self._cells(begin), MAX_CELLS + 1))
         except (struct.error, OverflowError):
             return frozenset()
-        return frozenset(cells)
+        return cells if len(cells) <= MAX_CELLS else frozenset()
 
     def _read_globals(self) -> None:
         formats, styles = set(BUILT_IN_PERCENT), list[int]()

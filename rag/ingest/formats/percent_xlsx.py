@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 from errors import DocumentError
 from rag.ingest.formats.package import Package, attribute, child
@@ -31,18 +30,12 @@ def shows_percent(number_format: str) -> bool:
 
 
 class XlsxPercent:
-    """Where an XLSX workbook shows percent. Nothing is known of one that is broken."""
+    """Where an XLSX workbook shows percent. Raises DocumentError for a broken one."""
 
     def __init__(self, package: Package) -> None:
         self._package = package
-        self._parts: Mapping[str, str] = {}
-        self._styles: frozenset[bytes] = frozenset()
-        try:
-            self._styles = self._percent_styles()
-            if self._styles:
-                self._parts = self._sheets()
-        except DocumentError:
-            self._styles = frozenset()
+        self._styles = self._percent_styles()
+        self._parts = self._sheets() if self._styles else {}
 
     def of(self, sheet: str) -> Cells:
         """Return the cells of a sheet that are shown in percent."""
