@@ -107,19 +107,19 @@ def run_all(settings: Settings, listener: socket.socket, started: Callable[[str]
     `listener`: a socket bound to the address of the API.
     Raises SettingsError when a part cannot work with its settings.
     """
-    stop = _on_stop_signal()
+    stop = StopSignal()
     with embedded_valkey.serving(settings, alone=True) as url:
         environment = _environment(settings, url)
         workers = [ManagedProcess(f"worker {n + 1}", ["worker"], environment) for n in range(settings.worker_processes)]
-        _run([*_apis(settings, url, listener), *workers], listener, stop, started=lambda: started(url))
+        supervise([*_apis(settings, url, listener), *workers], listener, stop, started=lambda: started(url))
 
 
 def run_apis(settings: Settings, listener: socket.socket) -> None:
     """Run the API processes until SIGINT or SIGTERM. Parameters and errors as for `run_all`."""
-    stop = _on_stop_signal()
+    stop = StopSignal()
     with embedded_valkey.serving(settings) as url:
         log.info("%d API processes on %s, port %d", settings.api_processes, settings.host, settings.port)
-        _run(_apis(settings, url, listener), listener, stop)
+        supervise(_apis(settings, url, listener), listener, stop)
 
 
 def _apis(settings: Settings, url: str, listener: socket.socket) -> list[ManagedProcess]:
@@ -135,18 +135,19 @@ def _environment(settings: Settings, url: str) -> dict[str, str]:
     return os.environ | {"VALKEY_URL": url, "PORT": str(settings.port)}
 
 
-def _run(
+def supervise(
     children: Sequence[ManagedProcess],
     listener: socket.socket,
-    stop: threading.Event,
+    stop: StopSignal,
     started: Callable[[], None] = lambda: None,
 ) -> None:
-    """Start processes and keep them running until `stop` is set, then stop them."""
+    """Start processes and keep them running until the stop signal, then stop them."""
     try:
         for child in children:
             child.start()
         started()
-        while not stop.wait(TICK_SECONDS):
+        while not stop.received:
+            time.sleep(TICK_SECONDS)
             for child in children:
                 child.keep_alive()
     finally:  # Valkey still runs here, so that the others can write the results of their last jobs
@@ -176,13 +177,16 @@ def stop_with_terminal() -> None:
         signal.signal(signal.SIGHUP, lambda _number, _frame: signal.raise_signal(signal.SIGTERM))
 
 
-def _on_stop_signal() -> threading.Event:
-    """Return an event that SIGINT and SIGTERM set from now on."""
-    stop = threading.Event()
+class StopSignal:
+    """Remembers SIGINT and SIGTERM from now on.
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+    No threading.Event: a handler that runs while this thread holds the lock of the event would wait for itself.
+    """
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return stop
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True

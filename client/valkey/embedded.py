@@ -119,7 +119,8 @@ class EmbeddedValkey:
             return
         self._started = False
         try:
-            with Redis.from_url(self.url, socket_timeout=STOP_SECONDS) as valkey:
+            # No retries: four waits on a slow disk would exceed the time that the service has to stop.
+            with Redis.from_url(self.url, socket_timeout=STOP_SECONDS, retry=Retry(NoBackoff(), 0)) as valkey:
                 valkey.shutdown(nosave=True)  # a snapshot is not needed beside the append-only file
         except RedisError:
             pass
