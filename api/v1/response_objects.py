@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -223,8 +224,16 @@ def _sources(asked: Asked, shown: NumberedAnswer) -> str:
     for number, (source, _) in enumerate(shown.cited, start=1):
         name = " ".join(title_of(source).split()).translate(_ROUND_BRACKETS)
         linked = f"[{name}]({asked.links.to(source, asked.created_at)})" if asked.links.open_pages else name
-        lines.append(f"[{number}] {linked}")
+        lines.append(f"[{number}] {linked}: {_code_span(source.quote)}")
     return "\n\n" + "\n".join(lines) if lines else ""
+
+
+def _code_span(text: str) -> str:
+    """Return a text as Markdown's code in one line, which a document cannot turn into links or pictures."""
+    line = " ".join(text.splitlines())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if "`" in (line[:1], line[-1:]) else ""
+    return f"{fence}{space}{line}{space}{fence}"
 
 
 def file_citation(_asked: Asked, source: Source, place: Place) -> dict[str, Any]:

@@ -37,6 +37,12 @@ class Service:
     valkey: Redis
     settings: Settings
 
+    def forget(self) -> None:
+        """Make the model behave as by default, and delete cached answers."""
+        vars(self.model).update(vars(Behaviour()))
+        for key in self.valkey.scan_iter(keys.answer("*")):
+            self.valkey.delete(key)
+
 
 @pytest.fixture(scope="module")
 def running_service(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
@@ -74,8 +80,6 @@ def running_service(worker_id: str, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def service(running_service: Service) -> Iterator[Service]:
     """The service with a model that behaves as by default, and without cached answers."""
-    vars(running_service.model).update(vars(Behaviour()))
-    for key in running_service.valkey.scan_iter(keys.answer("*")):
-        running_service.valkey.delete(key)
+    running_service.forget()
     yield running_service
     assert not acl.denied(running_service.valkey)

@@ -1,4 +1,4 @@
-"""Chat completions, asked for by OpenAI's own client and by LangChain, and where their citations lead."""
+"""Chat completions asked for by OpenAI's own client, and where their citations lead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urljoin
 import httpx
 import openai
 import pytest
-from langchain_openai import ChatOpenAI
+from markdown_it import MarkdownIt
 
 from api.citation_links import signed_query
 from auth.links import CitedPlace
@@ -77,9 +77,27 @@ def test_a_stream_has_the_marks_of_the_answer_and_at_last_its_sources(service: S
             streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     assert whole == (
         "Its lamp turns once in twelve seconds [1]. It was built in 1887 [2].\n\n"
-        "[1] lighthouse.pdf, page 2\n[2] lighthouse.pdf, page 1"
+        "[1] lighthouse.pdf, page 2: `Its lamp turns once in twelve seconds and is seen from 21 nautical miles away.`\n"
+        "[2] lighthouse.pdf, page 1: `The lighthouse of Brindle Point was built in 1887 by the engineer Tamsin Vale.`"
     )
     assert streamed == whole
+
+
+def test_a_quote_in_the_list_of_sources_is_shown_as_it_is(service: Service) -> None:
+    """A document writes neither links nor pictures into an answer."""
+    quote = "The bakery ``` of ![Brindle](https://evil.example/a.png) has <b>one</b> [oven](https://evil.example)."
+    upload = service.api.post("/uploads", files={"file": ("bakery.txt", quote.encode())}).json()["upload_id"]
+    wait_until(lambda: service.api.get(f"/uploads/{upload}").json()["status"] == "ready", seconds=30)
+    service.model.answer = "It has one oven [1]."
+    asked: Any = {"role": "user", "content": "How many ovens has the bakery of Brindle?"}
+    with client_of(service.api) as client:
+        choice = client.chat.completions.create(model="rag-sources", messages=[asked]).choices[0]
+    service.api.delete(f"/uploads/{upload}")
+    assert choice.message.content is not None
+    (rendered,) = (token for token in MarkdownIt().parse(choice.message.content) if "[1] bakery" in token.content)
+    (code,) = (part for part in rendered.children or () if part.type == "code_inline")
+    assert code.content == quote
+    assert {part.type for part in rendered.children or ()} == {"text", "code_inline"}
 
 
 def test_a_link_opens_the_cited_page_without_a_key_until_it_expires(service: Service) -> None:
@@ -94,7 +112,7 @@ def test_a_link_opens_the_cited_page_without_a_key_until_it_expires(service: Ser
         assert message.annotations is not None
         assert message.content is not None
         link = message.annotations[0].url_citation.url
-        assert message.content.endswith(f"[1] [lighthouse.pdf, page 1]({link})")
+        assert f"[1] [lighthouse.pdf, page 1]({link}): `The lighthouse of" in message.content
         path = link.removeprefix(public)
         page = httpx.get(url + path, timeout=30)
         assert (page.status_code, page.headers["cache-control"]) == (200, "no-store")
@@ -157,12 +175,6 @@ def test_a_chat_program_gets_its_title_from_the_model_alone(service: Service) ->
     assert (call["model"], again["model"]) == ("large", "lamp")
     assert TITLE in call["messages"][-1]["content"]
     assert "Tamsin Vale" not in str(call["messages"])  # no document was searched
-
-
-def test_langchain_asks_and_streams(service: Service) -> None:
-    model = ChatOpenAI(model="rag", base_url=f"{service.api.base_url}/v1", api_key="not-needed", max_retries=0)
-    assert "1887" in str(model.invoke(QUESTION).text)
-    assert "1887" in "".join(str(chunk.text) for chunk in model.stream(QUESTION))
 
 
 def test_earlier_messages_make_a_follow_up(service: Service) -> None:

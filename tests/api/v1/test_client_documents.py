@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from langchain_openai import ChatOpenAI
 
 from settings import ROOT
 from tests.api.v1.conftest import Service
 from tests.support.documents import Snippet, snippets
-from tests.support.processes import environment
+from tests.support.other_clients import CLIENTS, PYTHON, needs_clients, needs_node, run_client, run_node
 
 SNIPPETS = snippets(ROOT / "docs" / "clients.md")
-# `make test` installs them; where CI is set, they must be there.
-CLIENTS = Path(sys.prefix) / "clients"
-CI = bool(os.environ.get("CI"))
-needs_clients = pytest.mark.skipif(
-    not CI and not (CLIENTS / "installed").exists(), reason="make .venv/clients/installed"
-)
-needs_node = pytest.mark.skipif(shutil.which("npm") is None, reason="Node is not on this machine")
 # A script does not close its client, whose connections then end with the process.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
@@ -50,29 +38,12 @@ def _address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "not-needed")
 
 
-def run(service: Service, folder: Path, *command: str, **variables: str) -> str:
-    """Run a program of another environment, and return what it printed."""
-    address = {"OPENAI_BASE_URL": f"{service.api.base_url}/v1", "OPENAI_API_KEY": "not-needed"}
-    # Both programs would send elsewhere, and wait for it.
-    silent = {"OPENAI_AGENTS_DISABLE_TRACING": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment() | address | silent | variables,
-        capture_output=True,
-        text=True,
-        timeout=110,  # the first run compiles LiteLLM: 9 s of CPU
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize("script", of("python", "openai", "langchain_openai"), ids=str)
 def test_each_script_prints_the_answer(script: Snippet) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(script.text, "docs/clients.md", "exec"), {})  # noqa: S102
+        gc.collect()  # its connections end within this test, which ignores that nobody closed them
     assert "1887" in printed.getvalue()
 
 
@@ -81,7 +52,7 @@ def test_each_script_prints_the_answer(script: Snippet) -> None:
 def test_each_script_of_another_environment_prints_the_answers(
     script: Snippet, service: Service, tmp_path: Path
 ) -> None:
-    printed = run(service, tmp_path, str(CLIENTS / "bin" / "python"), "-c", script.text)
+    printed = run_client(service.api.base_url, tmp_path, PYTHON, "-c", script.text)
     assert printed.count("[1]") == script.text.count("print(")
     assert "1887" in printed
 
@@ -90,7 +61,7 @@ def test_each_script_of_another_environment_prints_the_answers(
 @needs_node
 @pytest.mark.parametrize("script", of("js", "OpenAI", "{ createOpenAI"), ids=str)
 def test_each_script_of_node_prints_the_answer(script: Snippet, service: Service) -> None:
-    printed = run(service, CLIENTS, "node", "--input-type=module", "-e", script.text)
+    printed = run_node(service.api.base_url, script.text)
     assert "1887" in printed
     assert "lighthouse.pdf" in printed or "sources" not in script.text
 
@@ -104,23 +75,6 @@ def test_the_command_llm_prints_the_answer(service: Service, tmp_path: Path) -> 
     )
     arguments = command.split('"')[0].split()[1:]
     question = command.split('"')[1]
-    printed = run(service, tmp_path, str(CLIENTS / "bin" / "llm"), *arguments, question, LLM_USER_PATH=str(tmp_path))
+    command = str(CLIENTS / "bin" / "llm")
+    printed = run_client(service.api.base_url, tmp_path, command, *arguments, question, LLM_USER_PATH=str(tmp_path))
     assert "1887" in printed
-
-
-@pytest.mark.parametrize("by_responses", [True, False])
-def test_langchain_streams_and_keeps_citations(by_responses: bool) -> None:
-    model = ChatOpenAI(model="rag", use_responses_api=by_responses, streaming=True)
-    chunks = list(model.stream("When was the lighthouse built?"))
-    assert "1887" in "".join(str(chunk.text) for chunk in chunks)
-    if not by_responses:
-        return  # LangChain drops the annotations of chat completions
-    cited: list[Any] = [
-        annotation
-        for chunk in chunks
-        for block in chunk.content
-        if isinstance(block, dict)
-        for annotation in block.get("annotations", [])
-    ]
-    assert cited
-    assert cited[0]["page"] == 1
