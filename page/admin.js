@@ -98,6 +98,7 @@ class Admin extends HTMLElement {
           [
             ["Asked", total.queued],
             ["Answered", total.answered],
+            ["Answers a second", perSecond(total.answered, minutes)],
             ["Failed", total.failed],
             ["Half within", duration(total.p50_seconds)],
             ["95 % within", duration(total.p95_seconds)],
@@ -108,6 +109,7 @@ class Admin extends HTMLElement {
         h(
           "div",
           { class: "charts" },
+          lineChart("Jobs that wait or run", minutes, [["queue", (one) => one.backlog]]),
           lineChart("Asked and answered each minute", minutes, [
             ["asked", (one) => one.queued],
             ["answered", (one) => one.answered],
@@ -231,6 +233,12 @@ class Admin extends HTMLElement {
       list,
     );
   }
+}
+
+/** Returns the answers a second, of the minutes since the first answer. */
+function perSecond(answered, minutes) {
+  const first = minutes.findIndex((one) => one.answered);
+  return first < 0 ? "0" : (answered / (60 * (minutes.length - first))).toPrecision(2);
 }
 
 async function signOut() {

@@ -17,6 +17,7 @@ const INLINE = new RegExp(
   "su",
 );
 const LONGEST_URL = 2000;
+const LONGEST_LEAD = 60;
 
 /** Shows `text` in `container`. Blocks that are as before stay, so that what is selected in them stays selected. */
 export function showAnswer(container, text, context) {
@@ -48,6 +49,18 @@ export function withSources(text, sources) {
     (one) => `[${one.n}] ${one.name}, ${pageName(one)}: “${one.quote.replace(/\s+/g, " ").trim()}”`,
   );
   return lines.length ? `${text.trim()}\n\n${lines.join("\n")}\n` : `${text.trim()}\n`;
+}
+
+/** Returns the nodes of a quote, in which the sentence that fits the question best is marked. */
+export function quoteNodes({ quote, highlight }, { fromSentence = false } = {}) {
+  const characters = Array.from(quote);
+  const part = (...range) => characters.slice(...range).join("").replace(/\s+/g, " ");
+  if (!highlight) return [part(0).trim()];
+  const [start, end] = highlight;
+  // Where there is room for a few lines, they are to hold the sentence.
+  const before = fromSentence && start > LONGEST_LEAD ? "… " : part(0, start).trimStart();
+  const whole = start === 0 && end >= characters.length;
+  return whole ? [part(0).trim()] : [before, h("mark", {}, part(start, end)), part(end).trimEnd()];
 }
 
 /** Returns the sentences of a text as they are read aloud: without marks, addresses and numbers of sources. */

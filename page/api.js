@@ -9,6 +9,17 @@ export const ROOT = new URL("..", import.meta.url);
 /** True after a request was refused because no key, or no valid key, came with it. */
 export const signedOut = signal(false);
 
+let interrupted = [];
+
+/** Resolves once somebody has signed in after a refusal. */
+export const signedIn = () => new Promise((resolve) => interrupted.push(resolve));
+
+/** Goes on with all that waits for somebody to sign in. */
+export function goOn() {
+  signedOut.value = false;
+  interrupted.splice(0).forEach((resolve) => resolve());
+}
+
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 5000;
 
@@ -33,7 +44,10 @@ export function url(path, parameters = {}) {
   return result.href;
 }
 
-/** Makes a request and returns the response. Throws Problem for every failure. */
+/**
+ * Makes a request and returns the response. Throws Problem for every failure. A request that only reads, and is refused
+ * for lack of a key, waits until somebody has signed in, and is made again.
+ */
 async function request(method, path, { query, json, ...options } = {}) {
   const headers = { ...options.headers };
   if (json !== undefined) headers["Content-Type"] = "application/json";
@@ -49,7 +63,10 @@ async function request(method, path, { query, json, ...options } = {}) {
     );
   }
   if (response.ok) return response;
-  throw await problemOf(response);
+  const problem = await problemOf(response);
+  if (problem.status !== 401 || method !== "GET") throw problem;
+  await signedIn();
+  return request(method, path, { query, json, ...options });
 }
 
 /** Makes a request and returns its JSON; null if there is none. */

@@ -3,7 +3,7 @@
 import "./ask.js";
 import "./viewer.js";
 import { Problem } from "./api.js";
-import { loadLibrary, me } from "./library.js";
+import { loadLibrary } from "./library.js";
 import { computed, effect, h, signal } from "./reactive.js";
 import { link, route } from "./route.js";
 import { takeDrops, tray } from "./sending.js";
@@ -31,7 +31,7 @@ function navigation() {
 
 async function start() {
   const main = document.getElementById("main");
-  const session = signal(0);
+  const tries = signal(0); // to load a screen
   main.before(
     h(
       "a",
@@ -56,7 +56,7 @@ async function start() {
   sessionStorage.removeItem("reloads"); // counted by early.js
   const screen = computed(() => (SCREENS[route.value.screen] ? route.value.screen : "ask"));
   effect(() => {
-    session.value;
+    tries.value;
     const name = screen.value;
     document.title = `${SCREENS[name][0]} · Ask your documents`;
     SCREENS[name][1]().then(
@@ -64,21 +64,12 @@ async function start() {
       () => {
         const notice = failureNotice("This screen", new Problem(0, "The server cannot be reached."));
         main.replaceChildren(h("section", { class: "column wide" }, notice));
-        setTimeout(() => name === screen.peek() && (session.value += 1), RETRY_MS);
+        setTimeout(() => name === screen.peek() && (tries.value += 1), RETRY_MS);
       },
     );
   });
-  askForKey(async () => {
-    const before = me.peek()?.user_id;
-    await loadLibrary();
-    if (before && before !== me.peek()?.user_id) {
-      // What the page remembers is another user's.
-      sessionStorage.clear();
-      location.reload();
-    }
-    session.value += 1;
-  });
-  await loadLibrary();
+  askForKey();
+  loadLibrary();
 }
 
 function show(main, name) {

@@ -1,13 +1,13 @@
 // Asking: conversations, the answer as it is written, its sources, and the viewer beside them.
 
-import { pageName, showAnswer, withSources } from "./answer.js";
+import { pageName, quoteNodes, showAnswer, withSources } from "./answer.js";
 import { ask, conversation, load, loadEarlier, newConversation, running, stop, wake } from "./conversations.js";
 import { filterChips, optionsButton, questionOptions } from "./filters.js";
 import { firstRun, modelNotice } from "./first-run.js";
-import { hasDocuments, libraryFailure, may } from "./library.js";
+import { hasDocuments, libraryNotice, may } from "./library.js";
 import { add, computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { go, link, route, viewSource } from "./route.js";
-import { attempt, copyText, counted, duration, failureNotice, icon, iconButton, loader } from "./ui.js";
+import { attempt, copyText, counted, duration, icon, iconButton, loader } from "./ui.js";
 import { prepare } from "./viewer.js";
 
 const PREPARED_SOURCES = 3;
@@ -105,7 +105,7 @@ class Ask extends HTMLElement {
     if (one.turns.value.length) return h("h1", { class: "hidden" }, "Conversation");
     if (one.loading.value) return h("p", { class: "empty" }, "Loading …");
     if (one.missing.value) return h("p", { class: "empty" }, "This conversation is no longer kept.");
-    if (hasDocuments.value === null) return failureNotice("This page", libraryFailure.value);
+    if (hasDocuments.value === null) return libraryNotice();
     if (!may("query"))
       return h("p", { class: "empty" }, "Your key may add documents, but not ask. Sign in with a key that may ask.");
     if (!hasDocuments.value) return firstRun((question) => this.send(question));
@@ -339,7 +339,7 @@ function cards(sources, open) {
             " ",
             h("span", { class: "where" }, pageName(source)),
             source.verified === false && h("span", { class: "tag" }, "doubted"),
-            h("q", { dir: "auto" }, source.quote.replace(/\s+/g, " ").trim()),
+            h("q", { dir: "auto" }, quoteNodes(source, { fromSentence: true })),
           ),
         ),
       ),

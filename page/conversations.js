@@ -3,7 +3,7 @@
 import { announce, randomId } from "./ui.js";
 import { call, capitalised, follow, get, getIfOffered } from "./api.js";
 import { sentences } from "./answer.js";
-import { me } from "./library.js";
+import { asOneUser, me } from "./library.js";
 import { signal } from "./reactive.js";
 
 const STAGES = {
@@ -205,7 +205,7 @@ async function send(turn) {
 async function persist(run) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await run();
+      return await asOneUser(run);
     } catch (problem) {
       if (tries === 3 || (problem.status && problem.status !== 503)) throw problem;
       await new Promise((resolve) => setTimeout(resolve, 800 * tries));

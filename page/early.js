@@ -4,6 +4,8 @@
 {
   const screen = location.hash.replace(/^#\/?/, "").split(/[/?]/)[0];
   if (screen && screen !== "ask") document.documentElement.classList.add("elsewhere");
+  // The field is where it will be, beside the document.
+  if (/[?&]view=/.test(location.hash)) document.documentElement.classList.add("early-viewing");
 }
 addEventListener("keydown", (event) => {
   const early = event.target.closest?.("#early");

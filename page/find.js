@@ -1,4 +1,6 @@
-// Search of the words of a whole document, page by page.
+// The words of a page over its picture, and the search of the words of a whole document, page by page.
+
+import { h } from "./reactive.js";
 
 const AT_ONCE = 4;
 const MOST_PAGES = 2000;
@@ -35,4 +37,52 @@ export async function findInDocument(needle, { pages, text, onHits, signal }) {
   };
   await Promise.all(Array.from({ length: AT_ONCE }, read));
   return failed;
+}
+
+/** Puts an element over a rectangle of a page of this size. */
+export function place(node, [left, top, right, bottom], width, height) {
+  const percent = (part, whole) => `${((100 * part) / whole).toFixed(3)}%`;
+  Object.assign(node.style, {
+    left: percent(left, width),
+    top: percent(top, height),
+    width: percent(right - left, width),
+    height: percent(bottom - top, height),
+  });
+}
+
+/** Draws runs of characters as invisible text, each as wide as on the picture. */
+export function drawLayer(layer, { text, runs, width, height }, needle) {
+  const characters = Array.from(text);
+  const found = needle ? hitOffsets(text, needle) : [];
+  const nodes = [];
+  for (const [start, top, bottom, ...xs] of runs) {
+    const words = characters.slice(start, start + xs.length - 1).join("");
+    const box = [Math.min(...xs), top, Math.max(...xs), bottom];
+    const run = h("span", {}, words);
+    place(run, box, width, height);
+    run.style.fontSize = `${((100 * (bottom - top)) / width).toFixed(3)}cqw`;
+    nodes.push(run);
+    for (const [from, to] of found) {
+      const [first, last] = [Math.max(from - start, 0), Math.min(to - start, xs.length - 1)];
+      if (first >= last) continue;
+      const hit = h("span", { class: "hit" });
+      place(hit, [Math.min(xs[first], xs[last]), top, Math.max(xs[first], xs[last]), bottom], width, height);
+      nodes.push(hit);
+    }
+  }
+  layer.replaceChildren(...nodes);
+}
+
+/** Returns a text as nodes, in which the words that are sought are marked. */
+export function withHits(text, needle) {
+  if (!needle) return [text];
+  const characters = Array.from(text);
+  const parts = [];
+  let at = 0;
+  for (const [from, to] of hitOffsets(text, needle)) {
+    if (from < at) continue;
+    parts.push(characters.slice(at, from).join(""), h("mark", {}, characters.slice(from, to).join("")));
+    at = to;
+  }
+  return [...parts, characters.slice(at).join("")];
 }

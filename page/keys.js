@@ -17,8 +17,11 @@ export function keyList() {
     () => get("keys"),
     (listed) => (keys.value = listed.keys),
   );
-  const load = () => ((changedKeys.value += 1), run());
-  effect(() => me.value?.is_operator && run());
+  const load = () => (changedKeys.value += 1);
+  effect(() => {
+    changedKeys.value;
+    if (me.value?.is_operator) run();
+  });
   const list = each(
     h("ul", { class: "list keys" }),
     () => keys.value ?? [],
@@ -81,7 +84,7 @@ function revoke(key, load) {
             onclick: attempt(async () => {
               await call("DELETE", `keys/${encodeURIComponent(key.key_id)}`);
               close();
-              await load();
+              load();
             }),
           },
           "Revoke",

@@ -1,10 +1,8 @@
 // What this server has: documents, models, the user's rights. Screens show only what there is.
 
-import { get } from "./api.js";
+import { get, signedIn } from "./api.js";
 import { signal } from "./reactive.js";
-import { mayPass, RETRY_MS } from "./ui.js";
-
-let waiting;
+import { loader } from "./ui.js";
 
 /** Who the user is, as GET /me says; null while unknown. */
 export const me = signal(null);
@@ -18,20 +16,8 @@ export const suggestion = signal(null);
 /** Returns true if the user may do what needs a scope; also while that is unknown. */
 export const may = (scope) => !me.value || me.value.is_admin || me.value.scopes.includes(scope);
 
-/** Why the server does not tell these things; null while it does. */
-export const libraryFailure = signal(null);
-
-/** Asks the server for all of this, and again every few seconds while it is away. */
-export async function loadLibrary() {
-  clearTimeout(waiting);
-  try {
-    await read();
-    libraryFailure.value = null;
-  } catch (problem) {
-    libraryFailure.value = problem.status === 401 ? null : problem;
-    if (mayPass(problem)) waiting = setTimeout(loadLibrary, RETRY_MS);
-  }
-}
+/** Asks the server for all of this; says why it is not told. */
+export const { run: loadLibrary, notice: libraryNotice } = loader("This page", read, () => {});
 
 async function read() {
   // Alone and first: a server that asks for a key says so once.
@@ -41,6 +27,23 @@ async function read() {
   if (models.peek().length || !me.peek().is_operator) return;
   const suggested = await get("settings/suggested");
   if (suggested.provider) suggestion.value = suggested;
+}
+
+/**
+ * Makes a request that changes something. Refused for lack of a key, it is made again once the same user has signed in:
+ * nobody sends what another user of this browser has typed.
+ */
+export async function asOneUser(run) {
+  const user = me.peek()?.user_id;
+  for (;;) {
+    try {
+      return await run();
+    } catch (problem) {
+      if (problem.status !== 401) throw problem;
+      await signedIn();
+      if (user && (await get("me")).user_id !== user) throw problem;
+    }
+  }
 }
 
 export async function loadModels() {

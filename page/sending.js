@@ -1,7 +1,7 @@
 // Files on their way: dropped or chosen, sent, and read by the service. Shown in a tray over every screen.
 
-import { get, signedOut, url } from "./api.js";
-import { hasDocuments, may } from "./library.js";
+import { get, Problem, signedOut, url } from "./api.js";
+import { asOneUser, hasDocuments, may } from "./library.js";
 import { each, h, signal } from "./reactive.js";
 import { announce, bytes, counted, iconButton, pause, toast } from "./ui.js";
 
@@ -54,9 +54,8 @@ const update = (item, changes) => (item.state.value = { ...item.state.peek(), ..
 /** Sends one file; again while the server asks to wait a little, as it does while many files wait. */
 async function send(item) {
   for (let tries = 1; ; tries += 1) {
-    const { status, body, wait } = await post(item);
+    const { status, body, wait } = await asOneUser(() => post(item)).catch((problem) => problem);
     if (status === 202) return accepted(item, body);
-    if (status === 401) signedOut.value = true;
     if (![429, 503].includes(status) || !(wait <= LONGEST_WAIT_SECONDS) || tries === MOST_TRIES) {
       const refusal = body.detail ?? `The server refused the file with status ${status}.`;
       return update(item, {
@@ -71,7 +70,7 @@ async function send(item) {
 
 /** Posts a file. fetch() does not tell how much is sent, so this is an XMLHttpRequest. A status of 0 is no response. */
 function post(item) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", url("uploads", { collection: item.collection }));
     request.upload.onprogress = (event) =>
@@ -83,7 +82,11 @@ function post(item) {
       } catch {
         // a proxy's page: its status says enough
       }
-      resolve({ status: request.status, body, wait: Number(request.getResponseHeader("Retry-After") ?? NaN) });
+      if (request.status === 401) {
+        signedOut.value = true;
+        return reject(new Problem(401, body.detail, body));
+      }
+      return resolve({ status: request.status, body, wait: Number(request.getResponseHeader("Retry-After") ?? NaN) });
     };
     const form = new FormData();
     form.append("file", item.file, item.file.name);

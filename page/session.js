@@ -1,14 +1,16 @@
 // Signing in: a key is exchanged for a cookie that scripts cannot read.
 
-import { call, signedOut } from "./api.js";
+import { call, goOn, signedOut } from "./api.js";
+import { loadLibrary, me } from "./library.js";
 import { effect, h, signal } from "./reactive.js";
+import { link } from "./route.js";
 import { field, openDialog } from "./ui.js";
 
 /** True while a new secret is made and shown: a dialog over the secret would hide it for good. */
 export const secretShown = signal(false);
 
-/** Asks for a key whenever the server refuses the page, and calls `onSignIn` once it is accepted. */
-export function askForKey(onSignIn) {
+/** Asks for a key whenever the server refuses the page. */
+export function askForKey() {
   let open = false;
   effect(() => {
     if (!signedOut.value || secretShown.value || open) return;
@@ -18,12 +20,23 @@ export function askForKey(onSignIn) {
         closable: false,
         onClose: () => {
           open = false;
-          signedOut.value = false;
-          onSignIn();
+          resume();
         },
       }),
     );
   });
+}
+
+/** Goes on where the page was; the page begins anew where another user, or one with other rights, has signed in. */
+async function resume() {
+  const before = me.peek();
+  goOn();
+  await loadLibrary();
+  const now = me.peek();
+  if (!before || (before.user_id === now.user_id && before.is_operator === now.is_operator)) return;
+  sessionStorage.clear();
+  history.replaceState(null, "", link("ask")); // the address may name a conversation or a document of the other
+  location.reload();
 }
 
 function form(close) {
@@ -45,7 +58,9 @@ function form(close) {
   return h(
     "form",
     { class: "stack", onsubmit: submit },
-    h("p", {}, "This server asks for a key. The operator makes one with ", h("code", {}, "main.py keys create"), "."),
+    me.peek()?.key_id
+      ? h("p", {}, "Your session has ended. Sign in again, and the page goes on where it is: what you typed is kept.")
+      : h("p", {}, "This server asks for a key. The operator makes one with ", h("code", {}, "main.py keys create"), "."),
     field(
       "Key",
       h("input", {

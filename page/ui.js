@@ -73,8 +73,7 @@ export function loader(what, load, take) {
     const turn = (newest += 1);
     const result = await load(...given).catch((problem) => {
       if (turn !== newest) return;
-      // A server that asks for a key has a dialog of its own.
-      failure.value = problem.status === 401 ? null : problem;
+      failure.value = problem;
       if (mayPass(problem)) timer = setTimeout(run, RETRY_MS, ...given);
       newest += 1;
     });

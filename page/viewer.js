@@ -2,9 +2,10 @@
 
 import { add, computed, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { get, Problem, url } from "./api.js";
+import { quoteNodes } from "./answer.js";
 import { sourcesOf } from "./conversations.js";
 import { change, CLOSED, route } from "./route.js";
-import { findInDocument, hitOffsets } from "./find.js";
+import { drawLayer, findInDocument, place, withHits } from "./find.js";
 import { counted, failureNotice, icon, iconButton, loader, mayPass, RETRY_MS } from "./ui.js";
 
 const WIDTHS = [640, 960, 1280, 1920, 2400];
@@ -27,10 +28,26 @@ function once(key, load) {
 
 const pagePath = (id, page) => `uploads/${encodeURIComponent(id)}/pages/${page}`;
 const pageText = (id, page) => once(`text ${id} ${page}`, () => get(`${pagePath(id, page)}/text`));
-const quoteBoxes = (id, { page, start, end, quote }) =>
+const boxesOf = (id, { page, start, end, quote }) =>
   once(`boxes ${id} ${page} ${start} ${end}`, () =>
     get(`${pagePath(id, page)}/boxes`, { start, end, quote: quote.length <= 2000 ? quote : null }),
   );
+
+/** Returns the part of a source that fits the question best, as a source; null if that is all of it, or unknown. */
+function sentenceOf({ page, start, quote, highlight }) {
+  const characters = Array.from(quote);
+  if (!highlight || highlight[1] - highlight[0] >= characters.length) return null;
+  const [from, to] = highlight;
+  return { page, start: start + from, end: start + to, quote: characters.slice(from, to).join("") };
+}
+
+/** Returns the boxes of a quote and, if a part of it is its sentence, of that. */
+async function quoteBoxes(id, source) {
+  const sentence = sentenceOf(source);
+  const [quote, part] = await Promise.all([boxesOf(id, source), sentence && boxesOf(id, sentence)]);
+  return { ...quote, sentence: part?.boxes ?? [] };
+}
+
 const upload = (id) => once(`upload ${id}`, () => get(`uploads/${encodeURIComponent(id)}`));
 
 /** Gets the picture and the boxes of a source before they are asked for. */
@@ -227,7 +244,7 @@ class Viewer extends HTMLElement {
         "p",
         { class: "quote", dir: "auto", "aria-live": "polite" },
         source
-          ? `[${source.n}] ${source.quote.replace(/\s+/g, " ").trim()}`
+          ? [`[${source.n}] `, quoteNodes(source, { fromSentence: true })]
           : `${counted(sources.length, "quote")} in this answer`,
       ),
       iconButton("previous", "Previous quote (p)", () => this.turnQuote(-1)),
@@ -293,14 +310,15 @@ class Viewer extends HTMLElement {
     if (!reason || mayPass(reason)) this.tryAgain();
   }
 
-  drawBoxes({ boxes, width, height }) {
-    const marks = boxes.map((box) => {
-      const mark = h("span", { class: "mark" });
+  drawBoxes({ boxes, sentence, width, height }) {
+    const draw = (name) => (box) => {
+      const mark = h("span", { class: name });
       place(mark, [box.left, box.top, box.right, box.bottom], width, height);
       return mark;
-    });
+    };
+    const marks = [...boxes.map(draw(sentence.length ? "mark around" : "mark")), ...sentence.map(draw("mark"))];
     this.marks.replaceChildren(...marks);
-    marks[0]?.scrollIntoView({ block: "center", inline: "nearest" });
+    this.marks.querySelector(".mark:not(.around)")?.scrollIntoView({ block: "center", inline: "nearest" });
   }
 
   /** Lays the words over the picture, invisible, so that they can be selected, read aloud and found. */
@@ -322,13 +340,19 @@ class Viewer extends HTMLElement {
 
   drawText(page, source, needle) {
     const characters = Array.from(page.text);
-    const [start, end] = source ? [source.start, source.end] : [0, 0];
-    const passage = source ? h("mark", {}, characters.slice(start, end).join("")) : null;
-    const rest = [characters.slice(0, start).join(""), passage, characters.slice(end).join("")];
-    const article = h("article", { class: "plain", dir: "auto" }, source ? rest : withHits(page.text, needle));
+    const text = (from, to) => characters.slice(from, to).join("");
+    const parts = () => {
+      const { start, end } = source;
+      const sentence = sentenceOf(source);
+      const around = sentence && [text(start, sentence.start), h("strong", {}, text(sentence.start, sentence.end)), text(sentence.end, end)];
+      const passage = h("mark", { class: sentence && "around" }, around ?? text(start, end));
+      return [text(0, start), passage, text(end)];
+    };
+    const article = h("article", { class: "plain", dir: "auto" }, source ? parts() : withHits(page.text, needle));
     this.figure.replaceChildren(article);
     this.figure.classList.add("loaded", "text-only");
-    passage?.scrollIntoView({ block: "center" });
+    const passage = article.querySelector("strong") ?? article.querySelector("mark");
+    if (source) passage?.scrollIntoView({ block: "center" });
   }
 
   find(needle) {
@@ -368,52 +392,6 @@ class Viewer extends HTMLElement {
     const unread = this.failed.value ? `, ${counted(this.failed.value, "page")} not read` : "";
     return `${count ? `${count} on ${counted(this.hits.value.length, "page")}` : "none"}${unread}`;
   }
-}
-
-function place(node, [left, top, right, bottom], width, height) {
-  const percent = (part, whole) => `${((100 * part) / whole).toFixed(3)}%`;
-  Object.assign(node.style, {
-    left: percent(left, width),
-    top: percent(top, height),
-    width: percent(right - left, width),
-    height: percent(bottom - top, height),
-  });
-}
-
-/** Draws runs of characters as invisible text, each as wide as on the picture. */
-function drawLayer(layer, { text, runs, width, height }, needle) {
-  const characters = Array.from(text);
-  const found = needle ? hitOffsets(text, needle) : [];
-  const nodes = [];
-  for (const [start, top, bottom, ...xs] of runs) {
-    const words = characters.slice(start, start + xs.length - 1).join("");
-    const box = [Math.min(...xs), top, Math.max(...xs), bottom];
-    const run = h("span", {}, words);
-    place(run, box, width, height);
-    run.style.fontSize = `${((100 * (bottom - top)) / width).toFixed(3)}cqw`;
-    nodes.push(run);
-    for (const [from, to] of found) {
-      const [first, last] = [Math.max(from - start, 0), Math.min(to - start, xs.length - 1)];
-      if (first >= last) continue;
-      const hit = h("span", { class: "hit" });
-      place(hit, [Math.min(xs[first], xs[last]), top, Math.max(xs[first], xs[last]), bottom], width, height);
-      nodes.push(hit);
-    }
-  }
-  layer.replaceChildren(...nodes);
-}
-
-function withHits(text, needle) {
-  if (!needle) return [text];
-  const characters = Array.from(text);
-  const parts = [];
-  let at = 0;
-  for (const [from, to] of hitOffsets(text, needle)) {
-    if (from < at) continue;
-    parts.push(characters.slice(at, from).join(""), h("mark", {}, characters.slice(from, to).join("")));
-    at = to;
-  }
-  return [...parts, characters.slice(at).join("")];
 }
 
 customElements.define("rag-viewer", Viewer);

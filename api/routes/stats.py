@@ -27,6 +27,7 @@ class Numbers(BaseModel):
 
 class Minute(Numbers):
     at: datetime = Field(description="Beginning of the minute.")
+    backlog: int = Field(description="Jobs that waited or ran at the end of the minute: questions, and documents.")
 
 
 class Stats(BaseModel):
@@ -44,6 +45,7 @@ async def stats(queue: JobQueueDep, settings: SettingsDep) -> Stats:
         minutes=[
             Minute(
                 at=minute.at,
+                backlog=minute.backlog,
                 queued=minute.queued,
                 answered=minute.answered,
                 failed=minute.failed,

@@ -2,7 +2,8 @@
 
 The score of an ended job in its registry is its end plus the retention, and the id of a job holds its creation. So the
 ends are counted, and latencies known, for every kind of worker. While the retention was changed less than an hour ago,
-minutes are shifted.
+minutes are shifted. The jobs that waited or ran at the end of a minute follow from those that do now, less those that were
+accepted since, and with those that have ended since.
 """
 
 from __future__ import annotations
@@ -24,17 +25,25 @@ MINUTES = 60
 # Latencies are those of so many answers a minute, its first ones. All 360,000 of a busy hour would be 20 MB.
 SAMPLE = 200
 _QUEUE = QUEUES["chat"]
+# The queues of the jobs in keys.ALL_JOBS.
+_QUEUES = (QUEUES["chat"], QUEUES["document"])
+_ENDS = ("finished", "failed", "canceled")
+_UNENDED = ("wip", "deferred", "scheduled")
 
 
 @dataclass(frozen=True, slots=True)
 class MinuteStats:
-    """One minute: numbers of jobs, and the seconds from a question's acceptance to its answer, in order."""
+    """One minute: numbers of jobs, and the seconds from a question's acceptance to its answer, in order.
+
+    `backlog`: the jobs, questions and documents, that waited or ran at its end.
+    """
 
     at: datetime
     queued: int
     answered: int
     failed: int
     cancelled: int
+    backlog: int
     latencies: list[float]
 
 
@@ -45,22 +54,45 @@ async def last_hour(valkey: redis.Redis, *, ttl_seconds: int) -> list[MinuteStat
     for start in starts:
         pipeline.zcount(keys.ALL_JOBS, start, f"({start + 60}")
         span = start + ttl_seconds, f"({start + 60 + ttl_seconds}"
-        for kind in ("finished", "failed", "canceled"):
-            pipeline.zcount(keys.registry(kind, _QUEUE), *span)
+        for queue in _QUEUES:
+            for kind in _ENDS:
+                pipeline.zcount(keys.registry(kind, queue), *span)
         pipeline.zrangebyscore(keys.registry("finished", _QUEUE), *span, start=0, num=SAMPLE, withscores=True)
+    for queue in _QUEUES:
+        pipeline.llen(keys.queue(queue))
+        for kind in _UNENDED:
+            pipeline.zcard(keys.registry(kind, queue))
     async with valkey_call():
         replies = await pipeline.execute()
-    minutes = []
-    for start, at in zip(starts, range(0, len(replies), 5), strict=True):
-        queued, answered, failed, cancelled, ended = replies[at : at + 5]
-        latencies = _latencies(ended, ttl_seconds)
-        minutes.append(MinuteStats(datetime.fromtimestamp(start, UTC), queued, answered, failed, cancelled, latencies))
-    return minutes
+    size = 2 + len(_QUEUES) * len(_ENDS)
+    rows = [replies[at : at + size] for at in range(0, len(starts) * size, size)]
+    backlogs = _backlogs([(queued, sum(ends)) for queued, *ends, _ in rows], now=sum(replies[len(starts) * size :]))
+    return [
+        MinuteStats(
+            at=datetime.fromtimestamp(start, UTC),
+            queued=queued,
+            answered=ends[0],
+            failed=ends[1],
+            cancelled=ends[2],
+            backlog=backlog,
+            latencies=_latencies(finished, ttl_seconds),
+        )
+        for start, (queued, *ends, finished), backlog in zip(starts, rows, backlogs, strict=True)
+    ]
 
 
 def quantile(ordered: list[float], share: float) -> float | None:
     """Return the smallest of the values that so large a share of them does not exceed; None without values."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def _backlogs(minutes: list[tuple[int, int]], *, now: int) -> list[int]:
+    """Return how many jobs had not ended at the end of each minute, of the numbers accepted and ended in each."""
+    found = []
+    for accepted, ended in reversed(minutes):
+        found.append(max(0, now))
+        now += ended - accepted
+    return found[::-1]
 
 
 def _latencies(ended: list[tuple[bytes, float]], ttl_seconds: int) -> list[float]:

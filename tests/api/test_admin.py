@@ -71,6 +71,9 @@ def test_the_last_hour_counts_what_became_of_questions(api: httpx.Client, settin
     cancelled = api.post("/chat", json={"query": "What is cancelled?"}).json()["job_id"]
     assert api.delete(f"/jobs/{cancelled}").is_success
     api.post("/chat", json={"query": "What waits?"})
+    backlog = [minute["backlog"] for minute in api.get("/stats").json()["minutes"]]
+    assert backlog[-1] == 1
+    assert backlog[:50] == [0] * 50
     long_ago = time.time() + settings.result_ttl_seconds - 3 * 3_600
     valkey.zadd("rq:finished:rag_queries", {str(uuid.uuid4()): long_ago, "of another program": long_ago + 3 * 3_590})
     stats = api.get("/stats").json()

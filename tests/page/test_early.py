@@ -47,6 +47,31 @@ def test_no_question_is_offered_before_another_screen_is_here(page: Page, servic
     expect(page.get_by_role("heading", level=1, name="Activity")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [360, 1280, 1920])
+@pytest.mark.parametrize("viewing", [False, True])
+def test_the_field_stays_where_it_is_when_the_page_is_whole(
+    page: Page, service: Service, handbook_id: str, width: int, viewing: bool
+) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    held = hold(page, "**/page/ui.js")
+    page.goto(f"{service.url}#/ask{f'?view={handbook_id}&page=2' if viewing else ''}", wait_until="commit")
+    field = page.get_by_label("Question", exact=True)
+    field.fill("How long does")
+    wait_for_requests(page, held)
+    early = field.bounding_box()
+    held[0].continue_()
+    expect(page.get_by_role("link", name="Documents", exact=True)).to_be_visible()
+    if viewing:
+        expect(page.locator("figure.loaded")).to_be_visible()
+    else:
+        expect(page.get_by_role("heading", name="Ask your documents")).to_be_visible()
+    late = field.bounding_box()
+    assert early is not None
+    assert late is not None
+    moved = {side: late[side] - early[side] for side in ("x", "y", "width", "height")}
+    assert all(abs(by) < 2 for by in moved.values()), moved
+
+
 @pytest.mark.usefixtures("handbook_id")
 def test_a_question_that_is_not_finished_is_not_sent(page: Page, service: Service) -> None:
     held = hold(page, "**/page/ui.js")

@@ -48,7 +48,7 @@ def test_a_server_with_keys_asks_for_one(page: Page, address: str, watched: Watc
         keys.revoke(made.key_id)
         wait_until(lambda: page.context.request.get(f"{address}/jobs").status == 401, what="the end of the session")
         page.get_by_role("link", name="Documents", exact=True).click()
-        expect(page.get_by_role("dialog")).to_contain_text("This server asks for a key")
+        expect(page.get_by_role("dialog")).to_contain_text("Your session has ended.")
         _, text = keys.create("another", user_id="alice", scopes=DEFAULT_SCOPES)
         wait_until(lambda: _status(page, address, text) == 200, what="the new key")  # read twice a second
         sign_in(page, text)
