@@ -50,18 +50,36 @@ export function place(node, [left, top, right, bottom], width, height) {
   });
 }
 
-/** Draws runs of characters as invisible text, each as wide as on the picture. */
+/** Returns where the words of a run begin and end, each with the spaces behind it. */
+function wordsOf(characters) {
+  const begins = characters.flatMap((one, at) => (at === 0 || (/\s/.test(characters[at - 1]) && /\S/.test(one)) ? [at] : []));
+  return begins.map((begin, number) => [begin, begins[number + 1] ?? characters.length]);
+}
+
+const MEASURED_PX = 100;
+
+/** Draws runs of characters as invisible words, each where it stands on the picture, and as wide: they are selected. */
 export function drawLayer(layer, { text, runs, width, height }, needle) {
   const characters = Array.from(text);
   const found = needle ? hitOffsets(text, needle) : [];
+  const pen = h("canvas").getContext("2d");
+  pen.font = `${MEASURED_PX}px system-ui, sans-serif`;
   const nodes = [];
   for (const [start, top, bottom, ...xs] of runs) {
-    const words = characters.slice(start, start + xs.length - 1).join("");
-    const box = [Math.min(...xs), top, Math.max(...xs), bottom];
-    const run = h("span", {}, words);
-    place(run, box, width, height);
-    run.style.fontSize = `${((100 * (bottom - top)) / width).toFixed(3)}cqw`;
-    nodes.push(run);
+    const run = characters.slice(start, start + xs.length - 1);
+    for (const [begin, end] of wordsOf(run)) {
+      const word = run.slice(begin, end).join("");
+      const edges = xs.slice(begin, end + 1);
+      const box = [Math.min(...edges), top, Math.max(...edges), bottom];
+      const node = h("span", {}, word);
+      place(node, box, width, height);
+      const natural = (pen.measureText(word).width * (bottom - top)) / MEASURED_PX;
+      node.style.fontSize = `${((100 * (bottom - top)) / width).toFixed(3)}cqw`;
+      node.style.width = "auto";
+      node.style.transform = `scaleX(${natural ? (box[2] - box[0]) / natural : 1})`;
+      nodes.push(node);
+    }
+    nodes.push(h("br")); // what is copied of two lines is two lines
     for (const [from, to] of found) {
       const [first, last] = [Math.max(from - start, 0), Math.min(to - start, xs.length - 1)];
       if (first >= last) continue;
