@@ -22,7 +22,7 @@ INDEX: Final = "index.html"
 # Nothing from elsewhere, nothing inline, no form that would put a key into an address.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; "
-    "font-src 'self'; manifest-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
+    "font-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES: Final = {
     ".html": "text/html; charset=utf-8",

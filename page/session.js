@@ -27,7 +27,7 @@ export function askForKey() {
   });
 }
 
-/** Goes on where the page was; the page begins anew where another user, or one with other rights, has signed in. */
+/** Goes on where the page was; the page starts again where another user, or one with other rights, has signed in. */
 async function resume() {
   const before = me.peek();
   goOn();

@@ -1,4 +1,4 @@
-"""Quotes on their pages: the sentence within a quote, passages of DOCX and text, dense screens, text from right to left."""
+"""Quotes on their pages: the sentence in a quote, DOCX and text, dense screens, text from right to left."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_passage_without_pictures_is_shown_with_its_sentence(
     page: Page, service: Service, uploads: list[str], kind: str
 ) -> None:
     before, after = "Foreword by the keeper 🛶. " * 3, "Here the log of the keeper ends."
-    make = docx(p(before) + p(PASSAGE) + p(after)) if kind == "docx" else lambda: f"{before}\n\n{PASSAGE}".encode()
+    make = docx(p(before) + p(PASSAGE) + p(after)) if kind == "docx" else f"{before}\n\n{PASSAGE}".encode
     uploads.append(service.upload(f"tower.{kind}", make()))
     _open_source(page, service.url, QUESTION, f"tower.{kind}")
     source = _source(page, service)
