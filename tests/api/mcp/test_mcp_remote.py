@@ -47,7 +47,9 @@ def test_a_host_that_starts_programs_asks_and_cites(service: Service, tmp_path: 
         with (tmp_path / "log").open("w") as log:
             async with Client(stdio_client(server, errlog=log), mode="legacy") as client:
                 tools = {tool.name for tool in (await client.list_tools()).tools}
-                asked = {"question": "When was the lighthouse built?"}
+                sent = await client.call_tool("upload", {"name": "lighthouse.txt", "text": PAGES[0]})
+                documents = [(sent.structured_content or {})["upload_id"]]
+                asked = {"question": "When was the lighthouse built?", "documents": documents}
                 answer = await client.call_tool("ask", asked, read_timeout_seconds=60)
                 return tools, dict(answer.structured_content or {})
 
