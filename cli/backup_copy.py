@@ -1,14 +1,16 @@
 """Copying a deployment into a backup while the service runs, so that the parts belong together.
 
-Files and points are copied first. Then the state of the queues and, right after, the rows are read, each at one moment.
-What had changed since it was copied is copied again, until nothing has: such as an upload that was indexed meanwhile.
-So every upload that is ready has its file and its points, and every upload that is not ready has its job.
+Files are copied first. Then the state of the queues and, right after, the rows are read, each at one moment. An
+embedded Qdrant is copied at that moment while its writers wait: one copy is enough, however often uploads change. The
+points of a server have no such moment: what had changed since it was copied is copied again, until nothing has. So
+every upload that is ready has its file and its points, and every upload that is not ready has its job.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from redis import Redis
 from sqlalchemy import Connection, select
 
 from client.files.archive import BackupWriter
-from client.qdrant.base import FieldMatch, PointFilter
+from client.qdrant.base import Collections, Engine, FieldMatch, Frozen, Point, PointFilter
 from client.qdrant.points import UPLOAD_FIELD
 from client.qdrant.transfer import read_points, to_json, upload_of
 from client.sql.database import REVISION, Database, IndexVersionRow, UploadRow
@@ -116,22 +118,27 @@ class BackupCopy:
     def run(self) -> dict[str, Any]:
         """Copy everything, and return the manifest. Raises BackupError if uploads never cease to change."""
         with self._database.snapshot() as connection:
-            rows = _read_rows(connection)
-        self._copy(rows, set(rows.uploads))
+            self._copy_files(_read_rows(connection).uploads.values())
         for attempt in range(MAX_ROUNDS):
-            keys = take_snapshot(self._valkey)
-            with self._database.snapshot() as connection:
+            with ExitStack() as block:
+                frozen = self._freeze(block)
+                keys = take_snapshot(self._valkey)
+                connection = block.enter_context(self._database.snapshot())
                 rows = _read_rows(connection)
+                frozen.release()
                 changed = self._changed(rows)
                 jobless = attempt < PATIENT_ROUNDS and _jobless(rows.uploads.values(), keys)
-                if not changed and not jobless:
-                    counts = {"rows": self._copy_tables(connection)}
-                    break
-            self._copy(rows, changed)
-        else:
-            raise BackupError(f"the uploads changed {MAX_ROUNDS} times while they were copied: try again later")
-        counts |= {"keys": self._copy_keys(keys), "uploads": len(rows.uploads)}
-        return self._manifest(rows, counts)
+                has_all_files = self._copy(frozen.collections, rows, changed)
+                if has_all_files and not jobless and (frozen.is_still or not changed):
+                    counts = {"rows": self._copy_tables(connection), "keys": self._copy_keys(keys)}
+                    return self._manifest(rows, counts | {"uploads": len(rows.uploads)})
+        raise BackupError(f"the uploads changed {MAX_ROUNDS} times while they were copied: try again later")
+
+    def _freeze(self, block: ExitStack) -> Frozen:
+        try:
+            return block.enter_context(self._services.index.collections.frozen(self._scratch))
+        except OSError as error:
+            raise BackupError(f"points cannot be copied to {self._scratch}: {error.strerror or error}") from None
 
     def _changed(self, rows: Rows) -> set[str]:
         """Return the uploads that are not as they were copied; all uploads where a collection was not copied."""
@@ -139,37 +146,41 @@ class BackupCopy:
             return set(rows.uploads)
         return {upload_id for upload_id, row in rows.uploads.items() if self._copied.get(upload_id) != row.content}
 
-    def _copy(self, rows: Rows, upload_ids: Collection[str]) -> None:
-        """Copy the files and points of uploads. What is copied again replaces what earlier rounds copied."""
+    def _copy(self, collections: Collections, rows: Rows, upload_ids: Collection[str]) -> bool:
+        """Copy the files and points of uploads. What is copied again replaces what earlier rounds copied.
+
+        Returns False if a file was away for the first time: the upload may have been deleted just now.
+        """
         if not upload_ids and self._round >= 0:
-            return
+            return True
         self._round += 1
-        for collection in sorted(rows.collections):
-            for number, page in enumerate(self._pages(collection, upload_ids)):
+        for name in sorted(rows.collections):
+            for number, page in enumerate(self._pages(collections.engine(name), upload_ids)):
                 lines = b"\n".join(to_json(point) for point in page)
-                self._writer.add(f"points/{self._round:04}/{collection}/{number:06}", lines)
+                self._writer.add(f"points/{self._round:04}/{name}/{number:06}", lines)
                 self._points.update((self._round, upload_of(point)[1]) for point in page)
         for upload_id in upload_ids:
-            row = rows.uploads[upload_id]
-            self._copy_file(row)
-            self._copied[upload_id] = row.content
+            self._copied[upload_id] = rows.uploads[upload_id].content
             self._round_of[upload_id] = self._round
         self._collections = rows.collections
+        return self._copy_files(rows.uploads[upload_id] for upload_id in upload_ids)
 
-    def _pages(self, collection: str, upload_ids: Collection[str]) -> Iterator[list[Any]]:
+    def _pages(self, engine: Engine, upload_ids: Collection[str]) -> Iterator[list[Point]]:
         """Yield the points of uploads; in the first round those of all uploads, also of those not known then."""
-        engine = self._services.index.collections.engine(collection)
         if self._round == 0:
-            try:
-                with engine.frozen(self._scratch) as frozen:
-                    yield from read_points(frozen)
-            except OSError as error:
-                raise BackupError(f"points cannot be copied to {self._scratch}: {error.strerror or error}") from None
+            yield from read_points(engine)
             return
         ids = sorted(upload_ids)
         for start in range(0, len(ids), UPLOADS_AT_A_TIME):
             some = FieldMatch(UPLOAD_FIELD, ids[start : start + UPLOADS_AT_A_TIME])
             yield from read_points(engine, PointFilter((some,)))
+
+    def _copy_files(self, uploads: Iterable[UploadState]) -> bool:
+        """Copy the files that have not been copied. Returns False if one was away for the first time."""
+        missing = len(self._missing)
+        for row in uploads:
+            self._copy_file(row)
+        return len(self._missing) == missing
 
     def _copy_file(self, row: UploadState) -> None:
         if row.file_id in self._files:
@@ -180,6 +191,7 @@ class BackupCopy:
             self._missing.add(row.file_id)
             return
         self._files.add(row.file_id)
+        self._missing.discard(row.file_id)
         if sha256 != row.sha256:
             self.warnings.append(f"the file of upload {row.upload_id} is not the one that was sent: its hash differs")
 

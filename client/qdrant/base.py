@@ -6,7 +6,7 @@ Engines know nothing of chunks, users and rankings: `client.qdrant.queries` and 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,12 +113,6 @@ class Engine(Protocol):
         `after`: what the call before returned, None for the first page. None is returned with the last page.
         """
 
-    def frozen(self, folder: Path) -> AbstractContextManager[Engine]:
-        """Return a block with an engine for one who reads all points, so that others need not wait for the reader.
-
-        An embedded collection is copied to `folder`, which is gone after the block. Raises OSError where that fails.
-        """
-
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """Run all queries in one batch; return the hits of each, best first."""
 
@@ -153,6 +147,19 @@ class Engine(Protocol):
         """Write everything to disk and release the collection."""
 
 
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """Collections for one who reads all of them.
+
+    `is_still`: they are those of one moment, at which nobody writes until `release` is called; otherwise they are the
+    collections themselves, which change.
+    """
+
+    collections: Collections
+    is_still: bool = False
+    release: Callable[[], None] = lambda: None
+
+
 class Collections(Protocol):
     """The collections of chunks in one place. Safe for threads. Every method but `engine` raises StoreUnavailable."""
 
@@ -161,6 +168,13 @@ class Collections(Protocol):
 
     def names(self) -> list[str]:
         """Return the names of the collections of chunks that exist."""
+
+    def frozen(self, folder: Path) -> AbstractContextManager[Frozen]:
+        """Return a block in which to read all points, so that others need not wait for the reader.
+
+        Embedded collections are copied to `folder`, which is gone after the block. Raises OSError where that fails, and
+        StoreDamaged.
+        """
 
     def remove(self, name: str) -> None:
         """Delete a collection with all its points, if the collection exists."""

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import qdrant_edge as qdrant
 
-from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Hit, Point, PointFilter, VectorQuery
+from client.qdrant.base import MAX_FACETS, FieldMatch, FieldRange, Frozen, Hit, Point, PointFilter, VectorQuery
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.damage import damage_noted, store_damaged
 from client.qdrant.points import (
@@ -73,6 +73,25 @@ class EmbeddedCollections:
         """As Collections.names."""
         return self._shards.names(COLLECTION_PREFIX)
 
+    @contextmanager
+    def frozen(self, folder: Path) -> Iterator[Frozen]:
+        """As Collections.frozen: each page of another reader would take the folder from its owner, and its cache."""
+        for name in self.names():
+            with self._shards.open(name):
+                pass  # damage is named by its place, not by that of the copy
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        try:
+            folder.mkdir(mode=0o700)
+            with ExitStack() as held:
+                held.enter_context(self._shards.copied(COLLECTION_PREFIX, folder))
+                copies = EmbeddedCollections(folder, owner=True, wait_seconds=0)
+                try:
+                    yield Frozen(copies, is_still=True, release=held.close)
+                finally:
+                    copies.close()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
     def remove(self, name: str) -> None:
         """As Collections.remove."""
         self._shards.remove(name)
@@ -122,27 +141,6 @@ class EmbeddedEngine:
             records, following = shard.scroll(request)
         points = [Point(str(each.id), _vectors(each.vector), dict(each.payload or {})) for each in records]
         return points, None if following is None else str(following)
-
-    @contextmanager
-    def frozen(self, folder: Path) -> Iterator[EmbeddedEngine]:
-        """As Engine.frozen: each page of another reader would take the folder from its owner, and empty its cache."""
-        try:
-            with self.shard.open():
-                pass  # damage is named by its place, not by that of the copy
-        except NothingIndexed:
-            yield self
-            return
-        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        try:
-            folder.mkdir(mode=0o700)
-            self._shards.copy(self._collection, folder)
-            copies = ShardFolder(folder, owner=True, wait_seconds=0)
-            try:
-                yield EmbeddedEngine(copies, self._collection)
-            finally:
-                copies.close()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search."""

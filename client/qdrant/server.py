@@ -24,6 +24,7 @@ from client.qdrant.base import (
     MAX_FACETS,
     FieldMatch,
     FieldRange,
+    Frozen,
     Hit,
     Point,
     PointFilter,
@@ -102,6 +103,10 @@ class ServerCollections:
             found = self._client.get_collections().collections
         return sorted(collection.name for collection in found if collection.name.startswith(COLLECTION_PREFIX))
 
+    def frozen(self, folder: Path) -> AbstractContextManager[Frozen]:  # noqa: ARG002
+        """As Collections.frozen: a server reads and writes at the same time."""
+        return nullcontext(Frozen(self))
+
     def remove(self, name: str) -> None:
         """As Collections.remove."""
         with suppress(NothingIndexed), _store_errors():
@@ -170,10 +175,6 @@ class ServerEngine:
             )
         points = [Point(str(each.id), _stored_vectors(each.vector), dict(each.payload or {})) for each in records]
         return points, None if following is None else str(following)
-
-    def frozen(self, folder: Path) -> AbstractContextManager[ServerEngine]:  # noqa: ARG002
-        """As Engine.frozen: a server reads and writes at the same time."""
-        return nullcontext(self)
 
     def search(self, queries: Sequence[VectorQuery]) -> list[list[Hit]]:
         """As Engine.search, in one request."""

@@ -123,10 +123,16 @@ class ShardFolder:
             (self.path / name / COMPLETE).unlink(missing_ok=True)
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def copy(self, name: str, folder: Path) -> None:
-        """Copy a shard to another folder of shards, while nobody uses it. Raises OSError, and as `open` does."""
-        with self._holding_closed(name):
-            shutil.copytree(self.path / name, folder / name)
+    @contextmanager
+    def copied(self, prefix: str, folder: Path) -> Iterator[None]:
+        """Copy the shards that `names` gives to another folder; nobody uses the shards until the end of the block.
+
+        Raises OSError, and as `open` does.
+        """
+        with self._holding_closed(*self.names(prefix)):
+            for name in self.names(prefix):
+                shutil.copytree(self.path / name, folder / name)
+            yield
 
     def set_aside(self, name: str) -> Path:
         """Rename the folder of a shard, with all that is in it; return the new path. Raises as `open` does."""
@@ -134,12 +140,13 @@ class ShardFolder:
             return _set_aside(self.path / name)
 
     @contextmanager
-    def _holding_closed(self, name: str) -> Iterator[None]:
-        """Wait for the operations of a shard, close the shard, and keep its folder from others in the block."""
+    def _holding_closed(self, *names: str) -> Iterator[None]:
+        """Wait for the operations of shards, close the shards, and keep the folder from others in the block."""
         with self._changed:
             self._changed.wait_for(lambda: not self._handing_over)
-            self._changed.wait_for(lambda: name not in self._shards or not self._shards[name].operations)
-            self._close(name)
+            self._changed.wait_for(lambda: not any(self._is_used(name) for name in names))
+            for name in names:
+                self._close(name)
             self._acquire()
             try:
                 yield
@@ -176,7 +183,10 @@ class ShardFolder:
             raise store_forbidden(self.path)
 
     def _is_idle(self) -> bool:
-        return not any(opened.operations for opened in self._shards.values())
+        return not any(self._is_used(name) for name in self._shards)
+
+    def _is_used(self, name: str) -> bool:
+        return name in self._shards and self._shards[name].operations > 0
 
     def _marker(self, name: str) -> tuple[int, int] | None:
         """Return what identifies the folder of a shard: its marker file. None if the folder has no marker."""

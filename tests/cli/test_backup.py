@@ -25,7 +25,7 @@ from client.sql.database import Database
 from client.sql.transfer import read_tables
 from client.valkey import keys
 from client.valkey.deployment import RESTORING
-from client.valkey.transfer import KeySnapshot, take_snapshot
+from client.valkey.transfer import take_snapshot
 from queues.wiring import establish_deployment
 from server import create_app
 from settings import Settings
@@ -168,41 +168,114 @@ def test_a_deployment_moves_from_the_embedded_engines_to_servers_and_back(
     assert contents(again, valkey) == before
 
 
+@pytest.fixture(params=["embedded", "server"])
+def copied(request: pytest.FixtureRequest, settings: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a deployment on either engine."""
+    if request.param == "embedded":
+        yield settings
+        return
+    (tmp_path / "server").mkdir()
+    qdrant = QdrantServer(tmp_path / "server")
+    with qdrant.running():
+        yield settings.model_copy(update={"qdrant_url": qdrant.url})
+
+
 def test_what_changes_while_it_is_copied_is_copied_as_it_is_then(
-    settings: Settings, valkey: Redis, pdf: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
+    copied: Settings, valkey: Redis, pdf: Path, tmp_path: Path, command: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with api_of(settings) as api:
-        fill(api, settings, pdf)
-        deleted, reindexed = (uploaded(api, (f"{n}.txt", f"Lamp {n} turns.".encode())) for n in range(2))
-        work(settings)
+    with api_of(copied) as api:
+        fill(api, copied, pdf)
+        deleted, reindexed, brief = (uploaded(api, (f"{n}.txt", f"Lamp {n} turns.".encode())) for n in range(3))
+        work(copied)
         job = api.post("/chat", json={"query": "Which lamp turns?"}).json()["job_id"]
+        made = dict.fromkeys(("before the moment", "in the moment", "after the moment"), 0)
 
-        def change() -> None:
-            uploaded(api, ("new.txt", b"A new lamp."))
-            api.delete(f"/uploads/{deleted}")
-            api.post(f"/uploads/{reindexed}/reindex")
-            work(settings)
+        def change(when: str) -> None:
+            made[when] += 1
+            if when == "before the moment" and made[when] == 1:
+                uploaded(api, ("new.txt", b"A new lamp."))
+                api.delete(f"/uploads/{deleted}")
+                api.post(f"/uploads/{reindexed}/reindex")
+                work(copied)
+            if when == "in the moment" and made[when] == 1:  # after the jobs were read, and before the rows are
+                uploaded(api, ("late.txt", b"It came late."))
+            if when == "after the moment" and made[when] == 2:  # the first are the files that are copied at the start
+                api.delete(f"/uploads/{brief}")
+                work(copied)
 
-        late = ("late.txt", b"It came late.")
-        changes: Iterator[Callable[[], object]] = iter([change, lambda: uploaded(api, late)])
+        def call_after(name: str, when: str) -> None:
+            call = getattr(backup_copy.BackupCopy, name)
 
-        def read_then_change(connection: Redis) -> KeySnapshot:
+            def changed_first(*given: Any) -> Any:
+                change(when)
+                return call(*given)
+
+            monkeypatch.setattr(backup_copy.BackupCopy, name, changed_first)
+
+        call_after("_freeze", "before the moment")
+        call_after("_copy_files", "after the moment")
+
+        def read_then_change(connection: Redis) -> Any:
             snapshot = take_snapshot(connection)
-            next(changes, dict)()  # after the jobs were read, and before the rows are
+            change("in the moment")
             return snapshot
 
         monkeypatch.setattr(backup_copy, "take_snapshot", read_then_change)
-        assert command(settings, "backup", tmp_path / "b.tar") == 0
-    before = contents(settings, valkey)
-    valkey.flushall()
-    again = settings.model_copy(update={"data_dir": tmp_path / "again"})
-    assert command(again, "restore", tmp_path / "b.tar") == 0
-    after = contents(again, valkey)
-    for what in ("rows", "points", "files"):  # the API went on with the keys of webhooks until it ended
-        assert after[what] == before[what]
-    assert run_audit(again, url=settings.queue_url, repair=True, delete=True) == []
+        assert command(copied, "backup", tmp_path / "b.tar") == 0
+    assert made["in the moment"] > 1
+    before = contents(copied, valkey)
+    again = restored(copied, valkey, tmp_path, command)
+    after = contents(again, valkey) | {"keys": before["keys"]}  # the API went on with those of webhooks until it ended
+    assert after == before
+    assert run_audit(again, url=copied.queue_url, repair=True, delete=True) == []
     with api_of(again) as api:
         assert api.get(f"/job-status/{job}").json()["status"] == "finished"
+
+
+def restored(settings: Settings, valkey: Redis, tmp_path: Path, command: Run) -> Settings:
+    """Restore a backup into a new deployment whose engines are embedded, on the same Valkey; return its settings."""
+    valkey.flushall()
+    again = settings.model_copy(update={"data_dir": tmp_path / "again", "qdrant_url": None})
+    assert command(again, "restore", tmp_path / "b.tar") == 0
+    return again
+
+
+def test_a_file_that_goes_before_it_is_copied_is_not_missed(
+    copied: Settings,
+    valkey: Redis,
+    pdf: Path,
+    tmp_path: Path,
+    command: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with api_of(copied) as api:
+        fill(api, copied, pdf)
+        brief: list[str] = []
+        freeze, copy_files = backup_copy.BackupCopy._freeze, backup_copy.BackupCopy._copy_files
+
+        def upload_then_freeze(copy: backup_copy.BackupCopy, *given: Any) -> Any:
+            if not brief:
+                brief.append(uploaded(api, ("brief.txt", b"A brief note.")))
+                work(copied)
+            return freeze(copy, *given)
+
+        def delete_then_copy(copy: backup_copy.BackupCopy, *given: Any) -> Any:
+            if len(brief) == 1:
+                api.delete(f"/uploads/{brief[0]}")
+                work(copied)
+                brief.append("deleted")
+            return copy_files(copy, *given)
+
+        monkeypatch.setattr(backup_copy.BackupCopy, "_freeze", upload_then_freeze)
+        monkeypatch.setattr(backup_copy.BackupCopy, "_copy_files", delete_then_copy)
+        assert command(copied, "backup", tmp_path / "b.tar") == 0
+    assert brief[1:] == ["deleted"]
+    assert "warning" not in capsys.readouterr().out
+    before = contents(copied, valkey)
+    again = restored(copied, valkey, tmp_path, command)
+    assert contents(again, valkey)["rows"] == before["rows"]
+    assert run_audit(again, url=copied.queue_url, repair=True, delete=True) == []
 
 
 def test_a_backup_under_load_is_restored_whole(tmp_path: Path, pdf: Path, stub: OpenAIStub) -> None:
