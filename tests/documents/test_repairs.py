@@ -14,9 +14,10 @@ from cli.audit import run_audit
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.points import UPLOAD_FIELD, USER_FIELD
 from client.qdrant.server import server_store
+from client.qdrant.store import VectorStore
 from documents import service
 from queues.jobs import building
-from schemas import Chunk
+from schemas import Chunk, SearchFilter
 from settings import Settings
 from tests.api.test_uploads import post, state, uploaded
 from tests.conftest import MakeSettings
@@ -104,6 +105,27 @@ def test_audit_finds_and_repairs_inconsistencies(api: httpx.Client, settings: Se
     assert audit(settings) == []
     assert state(api, without_points)["status"] == "ready"
     assert state(api, without_file)["reason"] == "file_missing"
+
+
+def test_an_audit_counts_again_only_the_points_of_what_seems_incomplete(
+    api: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_others = (uploaded(api, (f"{number}.txt", f"Lamp {number} turns.".encode())) for number in range(4))
+    work(settings)
+    counted: list[tuple[str, ...] | None] = []
+    count = VectorStore.count
+
+    def note(store: VectorStore, search_filter: SearchFilter) -> int:
+        counted.append(search_filter.upload_ids)
+        return count(store, search_filter)
+
+    monkeypatch.setattr(VectorStore, "count", note)
+    assert run_audit(settings, url=settings.queue_url, repair=True, delete=True) == []
+    assert counted == []
+    with worker_services(settings) as services:
+        services.store.delete(first, user_id="local")
+    assert len(run_audit(settings, url=settings.queue_url, repair=False, delete=False)) == 1
+    assert counted == [(first,)]
 
 
 def test_a_delete_reaches_the_points_of_every_embedding_model(
