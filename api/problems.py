@@ -35,6 +35,7 @@ _UNPARSABLE = "There was an error parsing the body"
 _TYPE_TRIED = re.compile(r"(?:constrained-)?(?:str|int|float|bool)|(?:list|dict|function-[a-z]+|json)\[.*")
 # Every method that a route of the app may have; HEAD is answered as GET.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_NAMED_BY_CLIENTS = {"metadata", "attributes"}
 _PARTS_OF_REQUEST = {"query", "body", "path", "header"}
 _MESSAGES = {
     "json_invalid": "is not valid JSON",
@@ -133,7 +134,7 @@ async def _handle_app_error(request: Request, error: AppError) -> Response:
 
 
 async def _handle_validation_error(request: Request, error: RequestValidationError) -> Response:
-    problems = [_unknown_field(request, details) or _field_problem(details) for details in error.errors()]
+    problems = [_unknown_field(request, details) or field_problem(details) for details in error.errors()]
     return error_response(InvalidRequest(list(dict.fromkeys(problems))))
 
 
@@ -174,11 +175,13 @@ async def _handle_unexpected(request: Request, error: Exception) -> JSONResponse
     return problem_response(500, AppError.title, "the server failed: its log names the cause")
 
 
-def _field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
+def field_problem(error: Mapping[str, Any]) -> tuple[str, str]:
     """Return the name of a field and a message. The message never repeats a value from the request."""
     kind, location = str(error["type"]), list(error["loc"])
-    if "metadata" in location:
-        location = location[: location.index("metadata") + 1]  # the next part is a key that the client made up
+    for place, part in enumerate(location):
+        if part in _NAMED_BY_CLIENTS:
+            location = location[: place + 1]  # the next part is a key that the client made up
+            break
     if kind == "json_invalid" and location[0] == "body":
         location = location[:1]  # the next part is a position in the text
     elif kind == "extra_forbidden":  # the last part is a name that the client made up

@@ -6,12 +6,13 @@ import time
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.dependencies import require_scope
 from api.v1 import ids
 from api.v1.bodies import Asked, compaction_item, read_body, read_turns
 from api.v1.errors import ApiError, OpenAIRoute
+from api.v1.models import chosen_model, store_of_model
 from api.v1.response_objects import usage
 from api.v1.response_requests import MAX_ITEMS
 from api.v1.responses import load_response
@@ -47,13 +48,18 @@ class _Input(BaseModel):
         return read_turns(self.input or [], param="input")
 
 
+class _Compact(_Input):
+    model: Annotated[str, StringConstraints(max_length=200)]
+
+
 @router.post("/responses/compact")
 async def compact(request: Request) -> Response:
     """Return one item that stands for the last turns: send it as the first of the next input.
 
     OpenAI also returns the messages of the user, which its SDK's own type of this answer refuses. They are in the item.
     """
-    body, _ = await read_body(request, _Input)
+    body, _ = await read_body(request, _Compact)
+    chosen_model(store_of_model(body.model)[1], request.state.settings)
     asked = body.read()
     turns = [*await _earlier(request, body.previous_response_id), *asked.turns]
     if asked.question:

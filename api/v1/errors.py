@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.dependencies import ScopedRoute
-from api.problems import MEDIA_TYPE, openai_error
-from errors import RequestError
+from api.problems import MEDIA_TYPE, field_problem, openai_error
+from errors import InvalidRequest, RequestError
 
 PREFIX: Final = "/v1/"
 # OpenAI's clients repeat a 409 three times, and know neither 410, 415 nor 422.
@@ -58,9 +58,20 @@ def unsupported(param: str, what: str) -> ApiError:
     return ApiError(f"{param}: {what}", code="unsupported_value", param=param)
 
 
-def invalid(problem: ValidationError) -> RequestValidationError:
-    """Return the error of a body that does not validate."""
-    return RequestValidationError([{**error, "loc": ("body", *error["loc"])} for error in problem.errors()])
+def invalid(problem: ValidationError, at: str = "") -> RequestValidationError:
+    """Return the error of a body that does not validate. `at`: the parameter that was validated, such as `tools[0]`."""
+    return RequestValidationError([{**error, "loc": ("body", *_place(at, error["loc"]))} for error in problem.errors()])
+
+
+def _place(at: str, location: Sequence[int | str]) -> list[str]:
+    """Return the names of a place; a number belongs to the name before: `files[3]`."""
+    parts = [at] if at else []
+    for part in location:
+        if isinstance(part, int) and parts:
+            parts[-1] += f"[{part}]"
+        else:
+            parts.append(str(part))
+    return parts
 
 
 class OpenAIRoute(ScopedRoute):
@@ -77,8 +88,27 @@ class OpenAIRoute(ScopedRoute):
                 kind = _CODES.get(error.answer_status, _SERVER_ERROR)[1]
                 body = openai_error(error.detail, type_=kind, param=error.param, code=error.code)
                 return JSONResponse(body, status_code=error.answer_status)
+            except RequestValidationError as error:
+                return _refusal(error)
 
         return handle_errors
+
+
+def _refusal(error: RequestValidationError) -> Response:
+    """Return the answer to a request that does not validate."""
+    found = InvalidRequest(list(dict.fromkeys(map(field_problem, error.errors()))))
+    code, kind = _CODES[400]
+    code = next(filter(None, map(_code_of_length, error.errors())), code)
+    body = openai_error(found.detail, type_=kind, param=found.problems[0][0], code=code)
+    return JSONResponse(body, status_code=400)
+
+
+def _code_of_length(problem: Mapping[str, Any]) -> str | None:
+    """Return the code for a text or a list that is too long; None for another problem."""
+    if problem["type"] == "string_too_long":
+        return "string_above_max_length"
+    is_list = problem["type"] == "too_long" and problem["ctx"]["field_type"] == "List"
+    return "array_above_max_length" if is_list else None
 
 
 class OpenAIErrors:

@@ -132,7 +132,9 @@ def _echoed(asked: Asked) -> dict[str, Any]:
     }
     request = asked.request
     asked_for = {"tools": list(request.tools), "background": request.background, "store": request.store}
-    return defaults | request.given | asked_for | {"service_tier": "default"}
+    # `auto` leaves the choice to the service, and a response says which tier it was.
+    given = {name: value for name, value in request.given.items() if (name, value) != ("service_tier", "auto")}
+    return defaults | given | asked_for
 
 
 def _error(failure: Failure) -> dict[str, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 import schemas
 from api.callbacks import MetadataKey, MetadataValue, few_pairs
 from api.v1 import ids
 from api.v1.bodies import Asked, check_question, read_items
-from api.v1.errors import unsupported
+from api.v1.errors import invalid, unsupported
 from api.v1.file_search import FileSearch
 from api.v1.models import DEFAULT_MODEL, chosen_model, store_of_model
 from api.v1.response_objects import FILE_SEARCH_RESULTS
@@ -23,6 +23,8 @@ MAX_INCLUDED = 100
 MAX_PAIRS = 16
 MIN_OUTPUT_TOKENS = 16
 MAX_ASKED_TOKENS = 2**31
+# Requests may name others, such as `none`, which OpenAI's type of a response refuses.
+SHOWN_RANKERS = {"auto", "default-2024-11-15"}
 # Asked for, and without effect: sent back as they came.
 ECHOED = (
     *("top_p", "truncation", "service_tier", "parallel_tool_calls", "max_tool_calls", "reasoning"),
@@ -64,7 +66,7 @@ class CreateResponse(BaseModel):
     top_p: float | None = Field(None, ge=0, le=1)
     top_logprobs: int | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    service_tier: str | None = None
+    service_tier: Annotated[str, StringConstraints(max_length=64)] | None = None
     parallel_tool_calls: bool | None = None
     max_tool_calls: int | None = None
     reasoning: dict[str, Any] | None = None
@@ -132,17 +134,23 @@ def _remembered(body: CreateResponse) -> ResponseRequest:
 
 
 def _shown_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool with the members that the answer must have."""
-    if tool["type"] != "function":
+    """Return a tool with the members that the answer must have, and without values that its type does not know."""
+    if tool["type"] == "function":
+        return {"strict": None, "parameters": None, "description": None} | tool
+    ranking = tool.get("ranking_options")
+    if ranking is None or ranking.get("ranker") in SHOWN_RANKERS:
         return tool
-    return {"strict": None, "parameters": None, "description": None} | tool
+    return tool | {"ranking_options": {name: value for name, value in ranking.items() if name != "ranker"}}
 
 
 def _file_search(body: CreateResponse) -> FileSearch | None:
-    """Return the tool that searches files; None without it. Raises ApiError, ValidationError."""
+    """Return the tool that searches files; None without it. Raises ApiError, RequestValidationError."""
     for number, tool in enumerate(body.tools or ()):
         if tool.get("type") == "file_search":
-            search = FileSearch.model_validate(tool)
+            try:
+                search = FileSearch.model_validate(tool)
+            except ValidationError as error:
+                raise invalid(error, f"tools[{number}]") from None
             search.check(f"tools[{number}].")
             return search
     return None
