@@ -68,7 +68,7 @@ class CreateResponse(BaseModel):
     truncation: Literal["auto", "disabled"] | None = None
     service_tier: Annotated[str, StringConstraints(max_length=64)] | None = None
     parallel_tool_calls: bool | None = None
-    max_tool_calls: int | None = None
+    max_tool_calls: int | None = Field(None, ge=1)
     reasoning: dict[str, Any] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

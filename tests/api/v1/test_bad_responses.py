@@ -32,6 +32,7 @@ BAD = {
     "few tokens": ({"input": "a", "max_output_tokens": 15}, "max_output_tokens", "invalid_request_error"),
     "a temperature": ({"input": "a", "temperature": 2.1}, "temperature", "invalid_request_error"),
     "metadata": ({"input": "a", "metadata": {str(n): "" for n in range(17)}}, "metadata", "invalid_request_error"),
+    "calls of tools": ({"input": "a", "max_tool_calls": 0}, "max_tool_calls", "invalid_request_error"),
     "log probabilities": ({"input": "a", "top_logprobs": 1}, "top_logprobs", "unsupported_value"),
     "a JSON answer": (
         {"input": "a", "text": {"format": {"type": "json_object"}}},
