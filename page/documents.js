@@ -1,6 +1,7 @@
 // The documents: sending, finding, watching, previewing, deleting. Only the rows in sight are in the page.
 
-import { call, capitalised, get, url } from "./api.js";
+import { call, capitalised, get } from "./api.js";
+import { showDetails } from "./document-details.js";
 import { searchOnly } from "./filters.js";
 import { hasDocuments, may } from "./library.js";
 import { computed, each, effect, h, onCleanup, scope, signal } from "./reactive.js";
@@ -8,14 +9,12 @@ import { change, go, link, route } from "./route.js";
 import { changedUploads, chooseFiles, collection } from "./sending.js";
 import {
   ago,
-  attempt,
   bytes,
   complain,
   counted,
   icon,
   iconButton,
   loader,
-  openDialog,
   repeat,
   shortName,
   toast,
@@ -28,22 +27,6 @@ const BEYOND_SIGHT = 6;
 const POLL_MS = 1500;
 const UNDO_SECONDS = 10;
 const UNFINISHED = new Set(["queued", "processing", "deleting"]);
-const REASONS = {
-  encrypted: "Save the document without its password, and send it again.",
-  no_text: "The pages are pictures without text. Run the file through a text recognition first.",
-  unreadable_text: "Print the document to a new PDF, or send its original.",
-  empty: "The file was empty when it was sent. Send it again once it has text.",
-  broken: "Open the file in its program, save it again, and send it.",
-  unknown_encoding: "Save the text as UTF-8, and send it again.",
-  too_large: "Split the document, and send the parts.",
-  too_long: "Split the document, and send the parts.",
-  timeout: "Split the document, or index it again when the server has less to do.",
-};
-const WARNINGS = {
-  unreadable_text: "text that could not be read",
-  no_text: "a picture without text",
-  xfa_form: "a form whose layout is not shown",
-};
 
 // Uploads that the user deleted and may still take back: the function that deletes each at once.
 const leaving = signal(new Map());
@@ -270,7 +253,7 @@ class Documents extends HTMLElement {
         iconButton("ask", "Ask about this document", () => this.askAbout(upload()), {
           disabled: () => !upload().searched,
         }),
-        () => may("upload") && iconButton("trash", "Delete", () => remove(upload(), () => this.refresh())),
+        () => may("upload") && iconButton("trash", "Delete", () => this.remove(upload())),
         iconButton("more", "More about this document", () => this.details(upload())),
       ),
     );
@@ -282,49 +265,12 @@ class Documents extends HTMLElement {
   }
 
   details(upload) {
-    const path = `uploads/${encodeURIComponent(upload.upload_id)}`;
-    const reindex = async () => {
-      await call("POST", `${path}/reindex`);
-      changedUploads.value += 1;
-    };
-    openDialog(upload.name, (close) =>
-      h(
-        "div",
-        { class: "stack" },
-        upload.error &&
-          h(
-            "div",
-            { class: "notice bad" },
-            h("p", {}, capitalised(upload.error)),
-            REASONS[upload.reason] && h("p", {}, REASONS[upload.reason]),
-          ),
-        warningList(upload, close),
-        h(
-          "dl",
-          {},
-          facts(upload).map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]),
-        ),
-        h(
-          "footer",
-          {},
-          h("a", { class: "button", href: url(`${path}/file`), download: upload.name }, icon("download"), "Download"),
-          may("upload") && [
-            h(
-              "button",
-              { type: "button", onclick: attempt(() => reindex().then(close)) },
-              icon("again"),
-              "Index again",
-            ),
-            h(
-              "button",
-              { type: "button", onclick: () => (close(), remove(upload, () => this.refresh())) },
-              icon("trash"),
-              "Delete",
-            ),
-          ],
-        ),
-      ),
-    );
+    showDetails(upload, () => this.remove(upload));
+  }
+
+  remove(upload) {
+    this.scroller.focus({ preventScroll: true }); // the button that has the focus goes with its row
+    remove(upload, () => this.refresh());
   }
 }
 
@@ -349,44 +295,6 @@ function stateSentence({ status, pages, pages_done: done, bytes: size, created_a
   if (status === "queued") return "waiting";
   if (status === "deleting") return "being deleted";
   return [pages == null ? null : counted(pages, "page"), " · ", bytes(size), " · ", ago(when)];
-}
-
-function warningList({ upload_id: id, warnings = [] }, close) {
-  if (!warnings.length) return null;
-  return h(
-    "div",
-    { class: "notice" },
-    h("p", {}, "Not all text of this document is searched:"),
-    h(
-      "ul",
-      {},
-      warnings
-        .slice(0, 100)
-        .map(({ page, reason }) =>
-          h(
-            "li",
-            {},
-            h("a", { href: link("documents", null, { view: id, page }), onclick: close }, `page ${page}`),
-            `: ${WARNINGS[reason] ?? reason}`,
-          ),
-        ),
-    ),
-  );
-}
-
-function facts(upload) {
-  return [
-    ["Status", upload.status],
-    ["Kind", upload.media_type],
-    ["Size", bytes(upload.bytes)],
-    ["Pages", upload.pages],
-    ["Passages", upload.chunks],
-    ["Added", new Date(upload.created_at).toLocaleString()],
-    ["Indexed", upload.indexed_at && new Date(upload.indexed_at).toLocaleString()],
-    ["Model of the index", upload.index?.model],
-  ]
-    .filter(([, value]) => value != null)
-    .map(([name, value]) => [name, String(value)]);
 }
 
 /** Deletes an upload unless the user takes it back within ten seconds. */

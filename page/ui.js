@@ -102,6 +102,7 @@ export function toast(text, { action, onAction, onEnd = () => {}, seconds = 6, b
   const end = (run) => {
     clearTimeout(timer);
     if (!toasts.peek().includes(one)) return;
+    if (document.activeElement?.closest(".toast")) document.getElementById("main")?.focus();
     toasts.value = toasts.peek().filter((other) => other !== one);
     run?.();
   };

@@ -1,6 +1,6 @@
 // A page of a document as a picture, with the quotes of an answer marked on it. Kinds without pictures show their text.
 
-import { add, computed, effect, h, onCleanup, scope, signal } from "./reactive.js";
+import { computed, effect, h, onCleanup, scope, signal } from "./reactive.js";
 import { get, Problem, url } from "./api.js";
 import { quoteNodes } from "./answer.js";
 import { sourcesOf } from "./conversations.js";
@@ -94,14 +94,12 @@ class Viewer extends HTMLElement {
     this.undrawn = new Map(); // by path of a picture: how often it came and could not be drawn
     this.heading = h("h2", { dir: "auto", tabindex: "-1" }, "Document");
     this.stage = h("div", { class: "stage", tabindex: "0", role: "region", "aria-label": "Page" });
-    this.quote = h("div", { class: "quote-bar" });
-    this.append(this.header(), this.tools(), this.quote, this.stage);
     this.addEventListener("keydown", (event) => this.onKey(event));
     const id = computed(() => route.value.params.view);
     const job = computed(() => route.value.params.job);
     this.loadDocument(id);
     this.loadSources(job);
-    effect(() => this.showQuote());
+    this.append(this.header(), this.tools(), this.quoteBar(), this.stage);
     effect(() => this.showPage());
     onCleanup(() => (this.abort?.abort(), clearTimeout(this.later)));
     queueMicrotask(() => this.heading.focus({ preventScroll: true }));
@@ -230,27 +228,26 @@ class Viewer extends HTMLElement {
     change({ view: source.upload_id, page: source.page, n: source.n }, { replace: true });
   }
 
-  showQuote() {
-    const { n } = this.place;
-    const sources = this.sources.value;
-    const source = sources.find((one) => one.n === n);
-    const notice = this.quotes.notice();
-    this.quote.replaceChildren(...(notice ? [notice] : []));
-    this.quote.hidden = !sources.length && !notice;
-    if (!sources.length) return;
-    const at = sources.indexOf(source);
-    add(this.quote, [
-      h(
-        "p",
-        { class: "quote", dir: "auto", "aria-live": "polite" },
-        source
-          ? [`[${source.n}] `, quoteNodes(source, { fromSentence: true })]
-          : `${counted(sources.length, "quote")} in this answer`,
-      ),
-      iconButton("previous", "Previous quote (p)", () => this.turnQuote(-1)),
-      h("span", { class: "count" }, source ? `${at + 1} / ${sources.length}` : ""),
-      iconButton("next", "Next quote (n)", () => this.turnQuote(1)),
-    ]);
+  /** Returns what says which quote is shown. Its parts stay as they are: a button that is made again loses the focus. */
+  quoteBar() {
+    const source = computed(() => this.sources.value.find((one) => one.n === this.place.n) ?? null);
+    const none = () => !this.sources.value.length;
+    const text = () =>
+      source.value
+        ? [`[${source.value.n}] `, quoteNodes(source.value, { fromSentence: true })]
+        : `${counted(this.sources.value.length, "quote")} in this answer`;
+    const count = () =>
+      source.value ? `${this.sources.value.indexOf(source.value) + 1} / ${this.sources.value.length}` : "";
+    const turn = (step) => () => this.turnQuote(step);
+    return h(
+      "div",
+      { class: "quote-bar", hidden: () => none() && !this.quotes.failure.value },
+      this.quotes.notice,
+      h("p", { class: "quote", dir: "auto", "aria-live": "polite", hidden: none }, text),
+      iconButton("previous", "Previous quote (p)", turn(-1), { hidden: none }),
+      h("span", { class: "count" }, count),
+      iconButton("next", "Next quote (n)", turn(1), { hidden: none }),
+    );
   }
 
   async showPage() {
