@@ -121,7 +121,7 @@ export const attempt = (run) => (event) => Promise.resolve(run(event)).catch(com
 
 /** Returns the elements that the functions above write to. They lie over everything else. */
 export function overlays() {
-  const list = h("div", { class: "toasts" });
+  const list = h("section", { class: "toasts", "aria-label": "Messages" });
   each(
     list,
     () => toasts.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.page.conftest import ANSWER, PATIENCE_MS, QUESTION, Watched
+from tests.page.conftest import ANSWER, PATIENCE_MS, QUESTION, Watched, ask
 from tests.support.openai_stub import Behaviour
 from tests.support.service import Service
 
@@ -26,14 +27,20 @@ KEY_OF_ALICE = {
 SMALL: ViewportSize = {"width": 320, "height": 640}
 
 
+@pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Browser, watched: Watched, service: Service, handbook_id: str, scheme: str) -> None:
-    with _tab(browser, watched, scheme) as page:
+def test_axe_finds_nothing(
+    browser: Browser, watched: Watched, service: Service, handbook_id: str, scheme: str, width: int
+) -> None:
+    with _tab(browser, watched, scheme, width) as page:
         page.goto(service.url)
         page.get_by_label("Question", exact=True).fill(QUESTION)
         page.keyboard.press("Enter")
         page.get_by_role("list", name="Sources").get_by_role("button").first.click()
         expect(page.locator(".mark").first).to_be_visible()
+        _check(page)
+        page.keyboard.press("Escape")  # on a small screen the document lies over the rest
+        expect(page.get_by_role("complementary", name="Document")).to_be_hidden()
         _check(page)
         page.get_by_role("button", name="Settings", exact=True).click()
         _check(page)
@@ -45,12 +52,13 @@ def test_axe_finds_nothing(browser: Browser, watched: Watched, service: Service,
             _check(page)
 
 
+@pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_what_a_newcomer_sees(
-    browser: Browser, watched: Watched, service: Service, scheme: str
+    browser: Browser, watched: Watched, service: Service, scheme: str, width: int
 ) -> None:
     watched.expected = ["401"]
-    with _tab(browser, watched, scheme) as page:
+    with _tab(browser, watched, scheme, width) as page:
         _answer(page, "**/uploads?limit=1", {"uploads": [], "next": None})
         _answer(page, "**/v1/models", {"object": "list", "data": [{"id": "rag", "object": "model"}]})
         _answer(page, "**/settings/suggested", {})
@@ -65,11 +73,14 @@ def test_axe_finds_nothing_in_what_a_newcomer_sees(
         _check(page)
 
 
+@pytest.mark.parametrize("width", [320, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.usefixtures("handbook_id")
-def test_axe_finds_nothing_in_dialogs(browser: Browser, watched: Watched, service: Service, scheme: str) -> None:
+def test_axe_finds_nothing_in_dialogs(
+    browser: Browser, watched: Watched, service: Service, scheme: str, width: int
+) -> None:
     made = service.client.post("/webhooks", json={"url": "https://hooks.example/axe"}).raise_for_status().json()
-    with _tab(browser, watched, scheme) as page:
+    with _tab(browser, watched, scheme, width) as page:
         page.goto(service.url)
         page.get_by_label("Question", exact=True).fill(QUESTION)
         page.keyboard.press("Enter")
@@ -95,17 +106,64 @@ def test_axe_finds_nothing_in_dialogs(browser: Browser, watched: Watched, servic
     service.client.delete(f"/webhooks/{made['id']}").raise_for_status()
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_failures(
+    browser: Browser,
+    watched: Watched,
+    service: Service,
+    handbook_id: str,
+    model: Behaviour,
+    scheme: str,
+    width: int,
+) -> None:
+    watched.expected = ["503", "404", "ERR_FAILED"]
+    model.always_fail = 401
+    busy = {"title": "Service Unavailable", "status": 503, "detail": "the queue is away"}
+    with _tab(browser, watched, scheme, width) as page:
+        page.goto(service.url)
+        ask(page, "How long does a full charge take, while nothing works?")
+        expect(page.get_by_role("alert")).to_contain_text("OPENAI_API_KEY")
+        _check(page)
+        # A document that is gone, and a page whose picture is away.
+        page.goto(f"{service.url}#/documents?view=gone&page=1")
+        expect(page.get_by_text("This document was deleted")).to_be_visible()
+        _check(page)
+        _answer(page, re.compile(r"/pages/1\?"), busy, status=503)
+        page.goto(f"{service.url}#/documents?view={handbook_id}&page=1")
+        expect(page.get_by_role("alert").filter(has_text="The picture of this page")).to_be_visible()
+        _check(page)
+        page.goto(f"{service.url}#/documents")
+        row = page.get_by_role("listitem").filter(has_text="handbook.pdf")
+        row.get_by_role("button", name="Delete").click()
+        expect(page.locator(".toast")).to_be_visible()
+        _check(page)
+        page.get_by_role("button", name="Undo").click()
+        _answer(page, "**/jobs?*", busy, status=503)
+        page.get_by_role("link", name="Activity", exact=True).click()
+        expect(page.get_by_role("alert").filter(has_text="The jobs could not be loaded.")).to_be_visible()
+        _check(page)
+        _answer(page, "**/keys", busy, status=503)
+        page.get_by_role("link", name="Admin", exact=True).click()
+        expect(page.get_by_role("alert").filter(has_text="The keys could not be loaded.")).to_be_visible()
+        _check(page)
+
+
 @contextmanager
-def _tab(browser: Browser, watched: Watched, scheme: str) -> Iterator[Page]:
-    """Open a tab in a colour scheme; what its browser does wrong fails the test."""
-    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce") as context:
+def _tab(browser: Browser, watched: Watched, scheme: str, width: int) -> Iterator[Page]:
+    """Open a tab of a width in a colour scheme; what its browser does wrong fails the test."""
+    with browser.new_context(
+        viewport={"width": width, "height": 800},
+        color_scheme="dark" if scheme == "dark" else "light",
+        reduced_motion="reduce",
+    ) as context:
         context.set_default_timeout(PATIENCE_MS)
         watched.watch(context)
         yield context.new_page()
     watched.check()
 
 
-def _answer(page: Page, path: str, body: object, status: int = 200) -> None:
+def _answer(page: Page, path: str | re.Pattern[str], body: object, status: int = 200) -> None:
     kind = "application/json" if status == 200 else "application/problem+json"
     page.route(path, lambda route: route.fulfill(status=status, content_type=kind, body=json.dumps(body)))
 

@@ -130,6 +130,44 @@ def test_a_stream_that_is_cut_ten_times_reads_as_one(
 
 
 @pytest.mark.usefixtures("handbook_id")
+def test_an_answer_reads_as_one_on_the_screen_though_its_stream_is_cut(
+    page: Page, service: Service, model: Behaviour, watched: Watched
+) -> None:
+    model.pause_seconds = 0.05
+    watched.expected = ["ERR_INCOMPLETE_CHUNKED_ENCODING"]
+    cuts: list[str] = []
+    with serving(_cutting(service.url, cuts)) as url:
+        watched.host = url.removeprefix("http://")
+        page.goto(url)
+        page.evaluate(
+            """() => {
+                window.heard = [];
+                window.lost = 0;
+                const region = document.querySelector("[aria-live=polite][role=log]");
+                const added = (changes) => changes.flatMap((one) => [...one.addedNodes]);
+                const note = (changes) => window.heard.push(...added(changes).map((node) => node.textContent));
+                new MutationObserver(note).observe(region, { childList: true });
+                const status = () => document.querySelector(".status")?.textContent ?? "";
+                const look = () => (window.lost += status().includes("lost"));
+                const turns = document.querySelector(".turns");
+                new MutationObserver(look).observe(turns, { childList: true, subtree: true });
+            }"""
+        )
+        ask(page, "How is the lamp charged in winter, on a bad line?")
+        expect(page.get_by_role("list", name="Sources")).to_be_visible()
+        assert len(cuts) == CUTS
+        assert page.evaluate("window.lost") > 0
+        expect(page.locator(".status")).to_have_count(0)
+        shown, heard = page.locator(".answer").inner_text(), page.evaluate("window.heard")
+    # As it looks and sounds on a good line.
+    expect(page.locator(".answer p")).to_have_count(3)
+    assert shown.count("three hours and twenty minutes") == shown.count("Alessandro Volta") == 1
+    assert [text for text in heard if "three hours" in text] == ["A full charge takes three hours and twenty minutes."]
+    assert heard[-1].endswith("The answer is complete, with 1 source.")
+    assert len(heard) == len(set(heard))
+
+
+@pytest.mark.usefixtures("handbook_id")
 def test_the_page_goes_on_after_a_restart_of_the_api(
     page: Page, service: Service, model: Behaviour, watched: Watched
 ) -> None:
@@ -151,9 +189,10 @@ def _delete_all(service: Service) -> None:
 
 def _cutting(upstream: str, cuts: list[str]) -> Starlette:
     """A proxy that cuts the first ten streams of events, each in the middle of an event."""
+    dropped = {"host", "accept-encoding", "origin"}  # the origin of the proxy is not that of the server
 
     async def forward(request: Request) -> Response:
-        headers = {name: value for name, value in request.headers.items() if name not in {"host", "accept-encoding"}}
+        headers = {name: value for name, value in request.headers.items() if name not in dropped}
         target = f"{upstream.rstrip('/')}{request.url.path}?{request.url.query}"
         if not request.url.path.endswith("/events"):
             async with httpx.AsyncClient() as client:

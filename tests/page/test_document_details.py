@@ -1,4 +1,4 @@
-"""What the page tells of a document: why it failed and what helps, warnings by page, its file, and indexing it again."""
+"""What the page tells of a document: why it failed and what helps, warnings, its file, and indexing it again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _details(page: Page, service: Service, name: str) -> None:
 
 
 def test_a_locked_document_says_what_helps(page: Page, service: Service, uploads: list[str], tmp_path: Path) -> None:
-    locked = write_pdf(tmp_path / "locked.pdf", ["A secret of the keeper."], password="swordfish")  # noqa: S106
+    locked = write_pdf(tmp_path / "locked.pdf", ["A secret of the keeper."], password="swordfish")
     uploads.append(service.upload(locked.name, locked.read_bytes()))
     _details(page, service, locked.name)
     dialog = page.get_by_role("dialog", name=locked.name)

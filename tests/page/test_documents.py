@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.page.conftest import Watched, drop, wait_for_requests
@@ -15,6 +16,7 @@ from tests.support.processes import wait_until
 from tests.support.service import Service
 
 MANY = 10_000
+ROW_PX = 64
 PROBLEM = "application/problem+json"
 
 
@@ -154,6 +156,39 @@ def test_ten_thousand_documents(page: Page, service: Service) -> None:
 
     wait_until(at_the_end, seconds=60, what="the last document")
     assert scroller.get_by_role("listitem").count() < 50
+
+    # Wherever the list is scrolled to, its rows are those of the place, and no more of them are in the page.
+    height = ROW_PX * MANY
+    assert scroller.evaluate("(node) => node.scrollHeight") == pytest.approx(height, abs=2)
+    for number in (5_000, 17, 9_321, 123, 7_777, 0):
+        scroller.evaluate("(node, top) => node.scrollTo(0, top)", number * ROW_PX)
+        row = scroller.get_by_role("listitem").filter(has=page.get_by_text(f"document {number}.pdf", exact=True))
+        expect(row).to_be_in_viewport()
+        expect(row).to_have_attribute("aria-posinset", str(number + 1))
+        expect(row).to_have_attribute("aria-setsize", str(MANY))
+        box, frame = row.bounding_box(), scroller.bounding_box()
+        assert box is not None
+        assert frame is not None
+        assert box["y"] - frame["y"] == pytest.approx(0, abs=2)
+        assert scroller.get_by_role("listitem").count() < 50
+
+    # Scrolling in small steps works on a few rows at a time: 300 steps take less than a frame each, even here.
+    spent = scroller.evaluate(
+        """(node) => new Promise((done) => {
+            let steps = 0;
+            let spent = 0;
+            const step = () => {
+                if (steps === 300) return done(spent / steps);
+                const start = performance.now();
+                node.scrollTo(0, (steps += 1) * 173);
+                node.dispatchEvent(new Event("scroll"));
+                queueMicrotask(() => (spent += performance.now() - start));
+                requestAnimationFrame(step);
+            };
+            step();
+        })"""
+    )
+    assert spent < 16
 
 
 def test_a_list_that_is_filtered_while_files_arrive_shows_no_others(
