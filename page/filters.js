@@ -224,7 +224,7 @@ function chooseOptions() {
           checked: options.peek().cache === false,
           onchange: (event) => set("cache", event.target.checked ? false : null),
         }),
-        "Answer anew, even if the same question was answered before",
+        "Answer again, even if the same question was answered before",
       ),
       h(
         "footer",
