@@ -20,7 +20,7 @@ from schemas import Chunk, Document, Page, PageTable, Place, TextMark
 
 # Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
 # are then indexed again in the background, and questions are answered from the old chunks meanwhile.
-CHUNKING_VERSION = 3
+CHUNKING_VERSION = 4
 # The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25

@@ -62,7 +62,8 @@ NAMES = {
     **dict.fromkeys(IMAGES, "ocr"),
 }
 ACCEPTED_KINDS = (
-    "PDF, DOCX, PPTX, XLSX, XLS, ODS, EPUB, CSV, TSV, JSON, JSONL, HTML, Markdown, plain text, mail (EML, MBOX), "
+    "PDF, DOCX, PPTX, XLSX, XLSB, XLS, ODS, EPUB, CSV, TSV, JSON, JSONL, HTML, Markdown, plain text, "
+    "mail (EML, MBOX), "
     "images (PNG, JPEG, TIFF, WebP, BMP, GIF) and ZIP"
 )
 _REFUSAL = f"files of this kind are not accepted, only {ACCEPTED_KINDS}"
@@ -82,12 +83,36 @@ _IMAGE_STARTS = (
 _MAIL_FIELD = re.compile(
     rb"^(From|To|Subject|Date|Message-ID|Received|MIME-Version|Return-Path)[ \t]*:", re.IGNORECASE | re.MULTILINE
 )
+_FIRST_FIELD = re.compile(rb"From [^\n]{1,300}\n[\w-]{1,60}:[ \t]")
 # A text without the ending of a mail is a mail if its head has so many of these fields.
 _MIN_MAIL_FIELDS = 4
 # What zipfile raises for archives and members that are damaged; for encrypted members it raises RuntimeError.
 ZIP_ERRORS = (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, NotImplementedError, OSError, EOFError, zlib.error)
 _MAX_TYPE_BYTES = 80
-_MAIN_PARTS = {"word/document.xml": DOCX, "xl/workbook.xml": XLSX, "ppt/presentation.xml": PPTX}
+_MAIN_PARTS = {
+    "word/document.xml": DOCX,
+    "xl/workbook.xml": XLSX,
+    "xl/workbook.bin": XLSX,  # XLSB
+    "ppt/presentation.xml": PPTX,
+}
+# What the list of types says of the main part, which some programs call `word/document2.xml`.
+_CONTENT_TYPES = "[Content_Types].xml"
+_MAIN_TYPE = re.compile(rb'ContentType\s*=\s*["\']application/vnd\.([\w.-]{5,90})\.main(?:\+xml)?["\']', re.IGNORECASE)
+_MAIN_KINDS = {b"word": DOCX, b"spreadsheet": XLSX, b"excel": XLSX, b"presentation": PPTX, b"powerpoint": PPTX}
+_MAX_CONTENT_TYPES_BYTES = 256 * 1024
+# A package that is cut off or damaged is of the kind that its name says; reading it says that it is broken.
+_PACKAGE_SUFFIXES = {
+    ".docx": DOCX,
+    ".docm": DOCX,
+    ".xlsx": XLSX,
+    ".xlsm": XLSX,
+    ".xlsb": XLSX,
+    ".pptx": PPTX,
+    ".pptm": PPTX,
+    ".ods": ODS,
+    ".epub": EPUB,
+    ".zip": ZIP,
+}
 
 # Parts of zips that are programs.
 _PROGRAM_PARTS = frozenset(("META-INF/MANIFEST.MF", "AndroidManifest.xml", "META-INF/"))
@@ -152,7 +177,7 @@ def detect(file: BinaryIO, name: str, *, converts: bool = False) -> str:
         if lowered.endswith(".pdf"):
             raise UnsupportedFile("not_a_pdf", "the file is named .pdf but is not a PDF")
         if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-            return _zip_type(file, head, converts=converts)
+            return _zip_type(file, head, lowered, converts=converts)
         for start, kind in _IMAGE_STARTS:
             if start.match(head):
                 return kind
@@ -164,7 +189,7 @@ def detect(file: BinaryIO, name: str, *, converts: bool = False) -> str:
 
 
 def _ole_type(name: str, *, converts: bool) -> str:
-    if name.endswith((".xls", ".xlsx")):
+    if name.endswith((".xls", ".xlsx", ".xlsb", ".xlsm")):
         return XLS
     if name.endswith((".docx", ".pptx")):
         return DOCX if name.endswith(".docx") else PPTX  # encrypted packages have the form of older files
@@ -181,7 +206,7 @@ def _convertible(kind: str, *, converts: bool) -> str:
     return kind
 
 
-def _zip_type(file: BinaryIO, head: bytes, *, converts: bool) -> str:
+def _zip_type(file: BinaryIO, head: bytes, name: str, *, converts: bool) -> str:
     open_document = _OPEN_DOCUMENT.match(head)
     said = open_document["type"].decode() if open_document else ""
     if said in {ODS, EPUB}:
@@ -190,20 +215,37 @@ def _zip_type(file: BinaryIO, head: bytes, *, converts: bool) -> str:
         return _convertible(said, converts=converts)
     try:
         with zipfile.ZipFile(_BoundedReader(file)) as archive:
-            names = set(archive.namelist())
-            said = _said_type(archive) if "mimetype" in names else ""
+            kind = _package_type(archive, set(archive.namelist()))
+    except zipfile.BadZipFile:
+        kind = next((kind for ending, kind in _PACKAGE_SUFFIXES.items() if name.endswith(ending)), "")
     except (*ZIP_ERRORS, RuntimeError):
-        names, said = set(), ""
-    if said in {ODS, EPUB} or "META-INF/container.xml" in names:
-        return said if said == ODS else EPUB
-    if said in CONVERTED:
-        return _convertible(said, converts=converts)
-    for part, media_type in _MAIN_PARTS.items():
-        if {"[Content_Types].xml", part} <= names:
-            return media_type
-    if names and not open_document and not names & _PROGRAM_PARTS and "[Content_Types].xml" not in names:
-        return ZIP
-    raise _unsupported()
+        kind = ""
+    if kind in CONVERTED:
+        return _convertible(kind, converts=converts)
+    if not kind or (kind == ZIP and open_document):
+        raise _unsupported()
+    return kind
+
+
+def _package_type(archive: zipfile.ZipFile, names: set[str]) -> str:
+    """Return the media type of an archive by its parts; "" for none of those that are read."""
+    said = _said_type(archive) if "mimetype" in names else ""
+    if said in {ODS, EPUB, *CONVERTED}:
+        return said
+    if "META-INF/container.xml" in names:
+        return EPUB
+    if _CONTENT_TYPES in names:
+        found = (kind for part, kind in _MAIN_PARTS.items() if part in names)
+        return next(found, "") or _main_kind(archive)
+    return ZIP if names and not names & _PROGRAM_PARTS else ""
+
+
+def _main_kind(archive: zipfile.ZipFile) -> str:
+    """Return the kind of OOXML that a package says its main part is; "" where it says none."""
+    with archive.open(_CONTENT_TYPES) as part:
+        found = _MAIN_TYPE.search(part.read(_MAX_CONTENT_TYPES_BYTES))
+    said = found[1].lower() if found else b""
+    return next((kind for word, kind in _MAIN_KINDS.items() if word in said), "")
 
 
 def _said_type(archive: zipfile.ZipFile) -> str:
@@ -235,6 +277,7 @@ def _text_type(head: bytes, name: str) -> str:
         return mail
     if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
         raise _unsupported()
+    head = _without_zeros(head)
     if _starts_as_html(head) or (name.endswith((".html", ".htm", ".xhtml")) and _TAG.search(head)):
         return HTML
     kinds = {".md": MARKDOWN, ".markdown": MARKDOWN, ".csv": CSV, ".tsv": TSV, ".json": JSON}
@@ -245,11 +288,17 @@ def _text_type(head: bytes, name: str) -> str:
 def _mail_type(head: bytes, name: str) -> str | None:
     """Return the kind of mail that a file is; None for any other file. A mail may hold bytes of any kind."""
     fields = {field.lower() for field in _MAIL_FIELD.findall(head.partition(b"\n\n")[0].partition(b"\r\n\r\n")[0])}
-    if head.startswith(b"From ") and len(fields) > 1:
+    if head.startswith(b"From ") and (len(fields) > 1 or (name.endswith(".mbox") and _FIRST_FIELD.match(head))):
         return MBOX
     if name.endswith((".eml", ".mbox")):
         return (MAIL if name.endswith(".eml") else MBOX) if fields else None
     return MAIL if len(fields) >= _MIN_MAIL_FIELDS and not name.endswith(_TEXT_SUFFIXES) else None
+
+
+def _without_zeros(head: bytes) -> bytes:
+    """Return the beginning of a text as ASCII shows it: in UTF-16, and behind a mark of Unicode, tags are tags, too."""
+    mark = next((one for one in _UNICODE_MARKS if head.startswith(one)), b"")
+    return head.removeprefix(mark).replace(b"\0", b"")
 
 
 def _starts_as_html(head: bytes) -> bool:

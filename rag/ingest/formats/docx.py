@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, one_line
 from rag.ingest.formats.charts import charts_of
+from rag.ingest.formats.diagrams import diagram_of
+from rag.ingest.formats.docx_chunks import MAX_CHUNKS, chunk_blocks
 from rag.ingest.formats.docx_styles import Numbering, Styles
 from rag.ingest.formats.package import Package, attribute, child, is_on, local, value_of
 from rag.ingest.formats.pictures import Pictures
@@ -46,20 +48,23 @@ _DROPPED: Final = frozenset(
 _BREAKS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 _CHARS: Final = ("t", "sym", *_BREAKS)
 _BOX: Final = "txbxContent"
-# Elements that show a picture or a chart, and their attribute that names the relation to it.
-_IMAGES: Final = {"blip": "embed", "imagedata": "id", "chart": "id"}
+# Elements that show a picture, a chart or a diagram, and their attribute that names the relation to it.
+_IMAGES: Final = {"blip": "embed", "imagedata": "id", "chart": "id", "relIds": "dm"}
 _FIRST_ROW: Final = 0x20  # the bit of tblLook
 
 
-def read_docx(path: File, pictures: Pictures) -> list[Block]:
-    """Return the blocks of a DOCX file: headers, body with its `pictures`, footers. Raises DocumentError."""
+def read_docx(path: File, pictures: Pictures, *, chunks_left: int = MAX_CHUNKS) -> list[Block]:
+    """Return the blocks of a DOCX file: headers, body with its `pictures`, footers. Raises DocumentError.
+
+    `chunks_left` is how many documents inside may be read.
+    """
     package = Package(path, "DOCX file")
     name = package.main_part()
     root = package.xml(name)
     body = None if root is None else child(root, "body")
     if body is None:
         raise package.broken("it holds no document")
-    walker = _Walker(package, name, pictures)
+    walker = _Walker(package, name, pictures, chunks_left)
     blocks = list(walker.body(body))
     return [*walker.margins(root, "headerReference"), *blocks, *walker.margins(root, "footerReference")]
 
@@ -67,7 +72,7 @@ def read_docx(path: File, pictures: Pictures) -> list[Block]:
 class _Walker:
     """Turns the elements of one DOCX file into blocks."""
 
-    def __init__(self, package: Package, name: str, pictures: Pictures) -> None:
+    def __init__(self, package: Package, name: str, pictures: Pictures, chunks_left: int) -> None:
         self._package = package
         self._pictures = pictures
         self._is_body = False
@@ -81,6 +86,7 @@ class _Walker:
         self._boxes: list[Any] = []
         self._references: list[tuple[str, str]] = []
         self._images: list[str] = []
+        self._chunks_left = chunks_left
 
     def body(self, body: Any) -> Iterator[Block]:
         """Yield the blocks of the body. Only here pictures are read: those of headers are logos."""
@@ -118,6 +124,8 @@ class _Walker:
                 yield from self._table(element)
             elif name == "sdt" and is_on(child(element, "sdtPr"), "showingPlcHdr"):
                 continue
+            elif name == "altChunk":
+                yield from self._chunk(attribute(element, "id") or "")
             elif name == "AlternateContent":
                 chosen = _chosen(element)
                 yield from self.blocks(chosen) if chosen is not None else ()
@@ -147,10 +155,22 @@ class _Walker:
         for kind, number in references:
             yield from self._note(kind, number)
 
+    def _chunk(self, relation: str) -> list[Block]:
+        kind, name = self._relations.get(relation, ("", ""))
+        data = self._package.data(name) if kind == "aFChunk" and self._chunks_left > 0 else None
+        self._chunks_left -= 1
+        return chunk_blocks(name, data, self._inner) if data else []
+
+    def _inner(self, file: File) -> list[Block]:
+        """Return the blocks of a DOCX inside, which may hold others; all together MAX_CHUNKS."""
+        return read_docx(file, self._pictures, chunks_left=self._chunks_left // 2)
+
     def _picture(self, relation: str) -> list[Block]:
         kind, name = self._relations.get(relation, ("", ""))
         if kind == "chart":
             return charts_of(self._package, name)
+        if kind == "diagramData":
+            return diagram_of(self._package, name)
         return self._pictures.blocks(self._package, name) if kind == "image" and self._is_body else []
 
     def _note(self, kind: str, number: str) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Workbooks (XLSX, XLS, ODS) and files of separated values: a line for each row, with the header of each value."""
+"""Workbooks (XLSX, XLSB, XLS, ODS) and separated values: a line for each row, with the header of each value."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks
 from rag.ingest.formats.charts import charts_of
+from rag.ingest.formats.diagrams import diagram_of
 from rag.ingest.formats.package import Package, attribute, child, local
 from rag.ingest.formats.pictures import Pictures
 from rag.ingest.formats.tables import table_blocks
@@ -27,23 +28,26 @@ def read_slides(path: File, pictures: Pictures) -> Iterator[PageText]:
         relation = next((str(value) for key, value in element.items() if key.endswith("}id")), "")
         kind, part = slides.get(relation, ("", ""))
         slide = package.xml(part) if kind == "slide" else None
+        number += 1  # a hidden slide has a number, too
         if slide is None or attribute(slide, "show") in {"0", "false"}:
             continue
-        number += 1
         blocks = [*_blocks(slide), *_shown(package, part, slide, pictures), *_notes(package, part)]
         pages = list(pages_of_blocks(blocks, label=f"Slide {number}"))
         yield from pages or [PageText(f"Slide {number}", "", ())]
 
 
 def _shown(package: Package, part: str, slide: Any, pictures: Pictures) -> Iterator[Block]:
-    """Yield the figures of the charts and the text of the pictures of a slide, without the background."""
-    shown = [attribute(chart, "id") for chart in slide.iter("{*}chart")]
+    """Yield the words of diagrams, the figures of charts and the text of pictures, without the background."""
+    shown = [attribute(diagram, "dm") for diagram in slide.iter("{*}relIds")]
+    shown += [attribute(chart, "id") for chart in slide.iter("{*}chart")]
     shown += [attribute(blip, "embed") for picture in slide.iter("{*}pic") for blip in picture.iter("{*}blip")]
     relations = package.relations(part) if shown else {}
     for relation in shown:
         kind, name = relations.get(relation or "", ("", ""))
         if kind == "chart":
             yield from charts_of(package, name)
+        elif kind == "diagramData":
+            yield from diagram_of(package, name)
         elif kind == "image":
             yield from pictures.blocks(package, name)
 

@@ -184,8 +184,7 @@ def test_long_texts_come_in_parts_that_join_to_the_whole(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.zip", b"PK\x03\x04" + bytes(30)),
-        ("a.docx", b"PK\x03\x04" + bytes(30)),
+        ("a.bin", b"PK\x03\x04" + bytes(30)),
         ("a.txt", b"\x7fELF" + bytes(60)),
         ("a.rtf", b"{\\rtf1 hello}"),
         ("a.bin", "größer".encode("latin-1")),

@@ -240,7 +240,7 @@ SAMPLES = [
         ("Fourteen ships sail.", "Berth: North | Fee: 35", "Notes: Mention the new crane."),
         ("Never shown", "number of the slide"),
         headings=("Fleet of the year", "Fees"),
-        labels=("Slide 1", "Slide 2"),
+        labels=("Slide 1", "Slide 3"),
     ),
     Sample(
         "semicolons.csv", _CSV.encode, ("Berth: North | Depth: 4,5 | Remark: deep; but narrow",), labels=("Rows 2–3",)

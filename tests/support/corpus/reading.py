@@ -12,7 +12,7 @@ from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
 from rag.ingest.media_types import detect
 from schemas import Document, Page
-from tests.support.corpus import Sample, folders, office, pages, pdfs, texts, unusual, word
+from tests.support.corpus import Sample, folders, office, pages, pdfs, programs, texts, unusual, word
 
 KINDS = {
     "text": texts.SAMPLES,
@@ -22,6 +22,7 @@ KINDS = {
     "office": office.SAMPLES,
     "folders": folders.SAMPLES,
     "unusual": unusual.SAMPLES,
+    "programs": programs.SAMPLES,
 }
 # test_ocr.py reads scans; here they are what they are on a machine without tesseract.
 WITHOUT_OCR = ExtractionLimits(ocr_languages="")
