@@ -7,6 +7,8 @@ Each way is asked in turn, by the same few connections, of one API and one worke
     completion  POST /v1/chat/completions, which waits for the answer
     watched     POST /chat, then GET /jobs/{job_id}/events
     streamed    POST /v1/responses with `stream`
+
+Fails where a way through /v1 takes more than MAX_TIMES of the CPU of its counterpart.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from bench.service import offline_environment, temporary_folder, wait_for_answer
 
 CONNECTIONS = 4
 QUESTIONS = 200  # of each way in each round
-ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+ROUNDS = 7
 BASE = {"response": "chat", "completion": "chat", "streamed": "watched"}
+MAX_TIMES = 1.3
+Medians = dict[str, tuple[float, float]]  # in ms, in the API and in the worker
 _number = count()
 END_OF_STREAM = b"\r\n0\r\n\r\n"
 
@@ -99,20 +103,43 @@ async def _ask(url: str, way: Callable[[Connection], Awaitable[None]]) -> None:
     await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
 
 
-def main() -> None:
-    """Measure and print."""
+def main(rounds: int = ROUNDS) -> int:
+    """Measure and print. Returns 1 if a way is too expensive."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
-        print(f"CPU of a question in ms, medians of {ROUNDS} rounds of {QUESTIONS}")
+        print(f"CPU of a question in ms, medians of {rounds} rounds of {QUESTIONS}")
         print(f"  {'way':12} {'API':>8} {'times':>6} {'worker':>8} {'times':>6}")
-        seen = _measure(stack, folder)
-        medians = {way: [statistics.median(part) for part in zip(*rounds, strict=True)] for way, rounds in seen.items()}
-        for way, (api, worker) in medians.items():
-            base_api, base_worker = medians[BASE.get(way, way)]
-            print(f"  {way:12} {api:8.2f} {api / base_api:6.2f} {worker:8.2f} {worker / base_worker:6.2f}")
+        medians = {way: _medians(spent) for way, spent in _measure(stack, folder, rounds).items()}
+    for way, (api, worker) in medians.items():
+        times = _times(medians, way)
+        print(f"  {way:12} {api:8.2f} {times['API']:6.2f} {worker:8.2f} {times['worker']:6.2f}")
+    broken = too_expensive(medians)
+    print("\n".join(f"  BROKEN: {sentence}" for sentence in broken), end="\n" if broken else "")
+    return 1 if broken else 0
 
 
-def _measure(stack: ExitStack, folder: Path) -> dict[str, list[tuple[float, float]]]:
+def _medians(spent: list[tuple[float, float]]) -> tuple[float, float]:
+    api, worker = (statistics.median(part) for part in zip(*spent, strict=True))
+    return api, worker
+
+
+def _times(medians: Medians, way: str) -> dict[str, float]:
+    """Return how many times the CPU of its counterpart a way takes, by the kind of process."""
+    pairs = zip(("API", "worker"), medians[way], medians[BASE.get(way, way)], strict=True)
+    return {part: spent / base for part, spent, base in pairs}
+
+
+def too_expensive(medians: Medians) -> list[str]:
+    """Return a sentence for each way that takes more than MAX_TIMES of the CPU of its counterpart."""
+    return [
+        f"{way} takes {times:.2f} times the CPU of {BASE[way]} in the {part}, more than {MAX_TIMES}"
+        for way in BASE
+        for part, times in _times(medians, way).items()
+        if times > MAX_TIMES
+    ]
+
+
+def _measure(stack: ExitStack, folder: Path, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Return the CPU of a question in the API and in the worker, in ms, for each way and round."""
     server = ValkeyServer(port=find_free_port(), data_dir=folder / "valkey", appendonly="yes", save="")
     valkey, log = stack.enter_context(server), folder / "stub.log"
@@ -136,7 +163,7 @@ def _measure(stack: ExitStack, folder: Path) -> dict[str, list[tuple[float, floa
     client.get(f"/job-status/{job_id}", params={"wait": 30})
     client.get(f"/result/{job_id}", params={"wait": 30})
     seen: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
-    for number in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         for name, way in WAYS.items():
             before = [part.cpu_seconds() for part in (api, worker)]
             asyncio.run(_ask(str(client.base_url), way))
@@ -148,4 +175,4 @@ def _measure(stack: ExitStack, folder: Path) -> dict[str, list[tuple[float, floa
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
