@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -67,11 +68,13 @@ class _AddItems(_Body):
 async def create(request: Request) -> Response:
     """Make a conversation, with its first items."""
     body, given = await read_body(request, _CreateConversation)
-    items = _new_items(body.items or [])
+    check_items(body.items or [], param="items")
+    items = _new_items(body.items or [], new_id())
     state = request.state
     now = datetime.now(UTC)
+    conversation_id = await reserve_id(request, {"kind": "conversation", **given}, only_by_key=True)
     conversation = Conversation(
-        conversation_id=ids.to_theirs(ids.CONVERSATION, await reserve_id(request, {"kind": "conversation", **given})),
+        conversation_id=ids.to_theirs(ids.CONVERSATION, conversation_id),
         user_id=state.caller.user_id,
         details=body.metadata,
         kept=True,
@@ -109,13 +112,16 @@ async def delete(conversation_id: str, request: Request) -> Response:
 
 @router.post("/conversations/{conversation_id}/items")
 async def add_items(conversation_id: str, request: Request) -> Response:
-    """Add items at the end of a conversation."""
+    """Add items at the end of a conversation. A repeated request finds them added."""
     conversation = await load_conversation(request, conversation_id)
-    body, _ = await read_body(request, _AddItems)
-    items = _new_items(body.items)
+    body, given = await read_body(request, _AddItems)
+    check_items(body.items, param="items")
+    fields = {"kind": "items of a conversation", "conversation": conversation_id, **given}
+    items = _new_items(body.items, await reserve_id(request, fields))
     state = request.state
     try:
-        await state.pools.sql.run(state.conversations.add_items, conversation, items)
+        with suppress(DuplicateRow):
+            await state.pools.sql.run(state.conversations.add_items, conversation, items)
     except TooManyItems:
         message_ = f"a conversation has at most {MAX_ITEMS:,} items: begin another"
         raise ApiError(message_, code="conversation_item_limit_reached", param="items") from None
@@ -184,15 +190,13 @@ async def _load_item(
     return item
 
 
-def _new_items(given: list[Any]) -> list[ConversationItem]:
-    """Return items that a client adds, under ids of our own. Raises ApiError."""
-    check_items(given, param="items")
+def _new_items(given: list[Any], first_id: str) -> list[ConversationItem]:
+    """Return items that a client adds, under ids of our own, which count on from the first."""
+    names = [str(UUID(int=UUID(first_id).int + number)) for number in range(len(given))]
+    kinds = [ids.MESSAGE if item.get("type", "message") == "message" else "item_" for item in given]
     return [
-        ConversationItem(
-            item_id=ids.to_theirs(ids.MESSAGE if item.get("type", "message") == "message" else "item_", new_id()),
-            data=item,
-        )
-        for item in given
+        ConversationItem(item_id=ids.to_theirs(kind, name), data=item)
+        for kind, name, item in zip(kinds, names, given, strict=True)
     ]
 
 

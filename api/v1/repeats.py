@@ -52,9 +52,15 @@ async def repeated_request(
     return None, job_id
 
 
-async def reserve_id(request: Request, fields: Mapping[str, Any]) -> str:
-    """Return the id of what a request creates; of a repeated request, the id that the first one got."""
+async def reserve_id(request: Request, fields: Mapping[str, Any], *, only_by_key: bool = False) -> str:
+    """Return the id of what a request creates; of a repeated request, the id that the first one got.
+
+    `only_by_key`: only a key makes a repeat. Two users of one program who begin a conversation send the same request.
+    If the SDK repeats one of them, the first user's conversation must not be what the second one gets.
+    """
     queue: JobQueue = request.state.queue
+    if only_by_key and "idempotency-key" not in request.headers:
+        return new_id()
     idempotency, reserved = await repeated_request(request, fields, queue)
     if idempotency is not None:
         return await queue.idempotency.reserve(idempotency, new_id())

@@ -88,7 +88,7 @@ async def create(request: Request) -> Response:
         message = f"you already have {MAX_STORES} vector stores, the most a user may have: delete one first"
         raise ApiError(message, code="vector_store_limit_reached")
     now = datetime.now(UTC)
-    store_id = await reserve_id(request, {"kind": "vector store", **given})
+    store_id = await reserve_id(request, {"kind": "vector store", **given}, only_by_key=True)
     store = VectorStore(store_id=store_id, user_id=user_id, created_at=now, last_active_at=now, **body.values())
     with suppress(DuplicateRow):  # a repeated request
         await state.pools.sql.run(state.stores.add, store)

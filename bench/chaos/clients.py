@@ -1,4 +1,4 @@
-"""The clients of a run: they ask and upload until they are acknowledged, and follow each job in one of five ways."""
+"""The clients of a run: they ask and upload until they are acknowledged, and follow each job in one of seven ways."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from bench.chaos.openai_clients import OpenAIClients
 from bench.chaos.parts import Service
 from bench.chaos.sightings import Ended, Sightings
 
-KINDS = ("wait", "watch", "poll", "webhook", "response")
-# Each so many uploads one comes by OpenAI's API, into a vector store.
+BY_OPENAI = ("response", "completion", "conversation")
+KINDS = ("wait", "watch", "poll", "webhook", *BY_OPENAI)
+# Each so many uploads one comes by OpenAI's API, into a vector store; every second of these in a batch.
 UPLOADS_OF_A_STORE = 3
+TURNS = 3  # of a conversation
 WAIT_SECONDS = 20
 # After the last question a job is lost when none has ended for this time. A webhook has so long to come.
 MAX_END_SECONDS = 90.0
@@ -68,12 +70,13 @@ class Clients:
     async def check(self) -> None:
         """Read the end of each job again, wait for missing webhooks, and ask about each document that is ready."""
         for job_id in self.seen.acknowledged:
-            by_openai = self.seen.jobs.get(job_id) == "response"
+            by_openai = self.seen.jobs.get(job_id) in BY_OPENAI
             await (self._openai.read(job_id) if by_openai else self._read_result(job_id))
         await asyncio.gather(*(self._find(document) for document in self._ready))
         question_of = {documents.name(one): documents.question(one, 2_000_000 + one) for one in self._ready}
         for store_id in self.seen.complete_stores:
             await self._openai.check_store(store_id, question_of)
+        await self._openai.check_conversations()
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_END_SECONDS):
                 await until(lambda: not self.seen.without_webhook)
@@ -82,8 +85,8 @@ class Clients:
         """Ask a question, and follow it as a client of its kind."""
         kind = KINDS[number % len(KINDS)]
         question = documents.question(self._ready[number % len(self._ready)], number)
-        if kind == "response":
-            await self._openai.ask(question)
+        if kind in BY_OPENAI:
+            await self._ask_by_openai(kind, question, number)
             return
         body = {"query": question}
         if kind == "webhook":
@@ -92,6 +95,14 @@ class Clients:
         job_id = str(accepted["job_id"])
         self.seen.jobs[job_id] = kind
         await {"wait": self._wait, "watch": self._watch, "poll": self._poll, "webhook": self._expect}[kind](job_id)
+
+    async def _ask_by_openai(self, kind: str, question: str, number: int) -> None:
+        if kind == "response":
+            await self._openai.ask(question)
+        elif kind == "completion":
+            await self._openai.complete(question)
+        else:
+            await self._openai.converse(question, number // (TURNS * len(KINDS)))
 
     async def _wait(self, job_id: str) -> None:
         while job_id not in self.seen.ended:
@@ -127,7 +138,7 @@ class Clients:
         """Upload a document, and poll until it is indexed."""
         path = await asyncio.to_thread(documents.write_document, self._service.folder, number, self._seed)
         if number % UPLOADS_OF_A_STORE == 1:
-            upload_id = await self._openai.upload(path)
+            upload_id = await self._openai.upload(path, by_batch=number % (2 * UPLOADS_OF_A_STORE) == 1)
         else:
             accepted = await self._calls.post_until_accepted("/uploads", f"upload-{number}", file=path)
             upload_id = str(accepted["upload_id"])

@@ -27,6 +27,7 @@ TOKENS = 8
 USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
 # By this number of a question the log tells calls apart.
 NUMBER = re.compile(r"enquiry (\d+)\)")
+_QUESTION = re.compile(r"<question-\w+>\n(.*?)\n</question", re.DOTALL)
 _FIRST_SENTENCE = re.compile(r'<source[^>]* n="1">.*?\n\n\s*(.*?)\.\s', re.DOTALL)
 
 
@@ -55,8 +56,11 @@ class Provider:
         return web.json_response({"object": "list", "model": "stub", "data": data, "usage": USAGE})
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
-        """Stream an answer from the first source."""
+        """Stream an answer from the first source; repeat a question that is to be rewritten."""
         prompt = "\n".join(message["content"] for message in (await request.json())["messages"])
+        if "<turn-" in prompt:
+            # Not in the log: a rewritten question is not kept, so the attempt after a death asks for it again.
+            return web.json_response(_completion(_QUESTION.findall(prompt)[-1]))
         found = _FIRST_SENTENCE.search(prompt)
         answer = f"{found[1]} [1]. Run {uuid.uuid4().hex}." if found else "[NO ANSWER] The sources do not say this."
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -78,6 +82,11 @@ class Provider:
         caller = request.headers.get("authorization", "").removeprefix("Bearer ")
         with self._log.open("a") as log:
             log.write(json.dumps({"kind": kind, "keys": keys, "caller": caller, "at": time.time()}) + "\n")
+
+
+def _completion(text: str) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 1, "model": "stub", "choices": [choice], "usage": USAGE}
 
 
 def _event(choices: list[dict[str, Any]], **fields: object) -> bytes:

@@ -46,6 +46,7 @@ class Report:
             (len(seen.without_webhook), "webhooks did not come"),
             (len(seen.not_found), "documents are not found"),
             (len(seen.stores) - len(seen.complete_stores), "vector stores are incomplete"),
+            (len(seen.wrong_turns), "conversations have other turns than were asked and answered"),
             (len(self.ended_by_itself), "processes ended though nobody killed them"),
         ):
             if count:
@@ -74,6 +75,7 @@ class Report:
             f"without a citation     {len(seen.uncited)}",
             f"documents not found    {len(seen.not_found)} of {Counter(seen.states.values())['ready']} ready",
             f"vector stores          {len(seen.stores)}: {_counts(Counter(seen.stores.values()))}",
+            f"conversations          {len(seen.turns)}, with other turns than asked: {len(seen.wrong_turns)}",
             f"webhooks               {len(seen.webhooks)} came, {twice} twice, {len(seen.without_webhook)} missing",
             f"ended calls twice      {len(calls.twice)} of {calls.total}: {calls.share:.2%}; unheard {calls.unheard}",
         ]
@@ -93,7 +95,7 @@ class Report:
         seen = self.seen
         named = {"lost": seen.lost, "conflicting": sorted(seen.conflicting), "uncited": seen.uncited}
         named |= {"not found": seen.not_found, "ended by itself": self.ended_by_itself}
-        named |= {"no webhook": seen.without_webhook}
+        named |= {"no webhook": seen.without_webhook, "turns": seen.wrong_turns}
         named["failed"] = [f"{job_id} {seen.ended[job_id].text}" for job_id in seen.failed]
         late = sorted(self.recoveries, key=lambda one: -(one.seconds or 0))[:limit]
         named["slowest recoveries"] = [f"{one.job_id} {one.kind} {one.seconds or 0:.1f} s" for one in late]

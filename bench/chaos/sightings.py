@@ -32,14 +32,17 @@ class Sightings:
     """What was acknowledged, how each job ended, and each outage that a client has met.
 
     `jobs`: the kind of client of each acknowledged job. `uploads`: the job of each acknowledged upload. `states`: how
-    each upload ended. `stores`: the state of the file in each vector store. `webhooks` counts what came for each job.
-    `outages` counts by name.
+    each upload ended. `stores`: the state of the file in each vector store. `turns`: the questions of each
+    conversation, by their jobs; `wrong_turns`: sentences about conversations that have others. `webhooks` counts what
+    came for each job. `outages` counts by name.
     """
 
     jobs: dict[str, str] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     stores: dict[str, str] = field(default_factory=dict)
+    turns: dict[str, dict[str, str]] = field(default_factory=dict)
+    wrong_turns: list[str] = field(default_factory=list)
     ended: dict[str, Ended] = field(default_factory=dict)
     conflicting: set[str] = field(default_factory=set)
     vanished: set[str] = field(default_factory=set)
