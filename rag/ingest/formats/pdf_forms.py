@@ -28,6 +28,7 @@ _NOTES: Final = {
 }
 _HIDDEN_FLAGS: Final = pdfium.FPDF_ANNOT_FLAG_HIDDEN | pdfium.FPDF_ANNOT_FLAG_NOVIEW
 _CHECKS: Final = (pdfium.FPDF_FORMFIELD_CHECKBOX, pdfium.FPDF_FORMFIELD_RADIOBUTTON)
+_LISTS: Final = (pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX)
 _MAX_ANNOTATIONS = 2_000
 _MAX_LABEL_CHARS = 120
 # How far from a field its label may be, in points.
@@ -88,7 +89,9 @@ class PageNotes:
             if checked or kind == pdfium.FPDF_FORMFIELD_CHECKBOX:
                 yield f"{self._check_label(annotation)}: {'checked' if checked else 'not checked'}"
         elif kind != pdfium.FPDF_FORMFIELD_PUSHBUTTON:
-            value = self._of_form(pdfium.FPDFAnnot_GetFormFieldValue, annotation).strip() or self._chosen(annotation)
+            # Of a list the field's value is what the form sends, such as a number; the page shows the option's words.
+            chosen = self._chosen(annotation) if kind in _LISTS else ""
+            value = chosen or self._of_form(pdfium.FPDFAnnot_GetFormFieldValue, annotation).strip()
             if value:
                 yield f"{self._label(annotation)}: {value}"
 

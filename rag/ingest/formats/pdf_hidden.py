@@ -1,8 +1,9 @@
-"""Text of a PDF page that nobody sees: invisible, in the colour of the page, or in a layer that is switched off."""
+"""Text of a PDF page that nobody sees: invisible, in the colour of the page, outside of it, in a layer that is off."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import PYFUNCTYPE, c_int, c_uint, c_void_p, cast
@@ -39,6 +40,7 @@ _get_object = direct(pdfium.FPDFPage_GetObject, c_void_p, c_void_p, c_int)
 _render_mode = direct(pdfium.FPDFTextObj_GetTextRenderMode, c_int, c_void_p)  # -1 unless a text
 _type = direct(pdfium.FPDFPageObj_GetType, c_int, c_void_p)
 _fill = direct(pdfium.FPDFPageObj_GetFillColor, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, c_int, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
 _count_marks = direct(pdfium.FPDFPageObj_CountMarks, c_int, c_void_p)
 
 
@@ -62,9 +64,18 @@ class UnseenText:
             suspects = self._unknown(page, range(min(count, _MAX_OBJECTS)))
         if not suspects:
             return
-        picture = _Picture(page)
+        box = _page_box(page)
+        beyond = [item for item, bounds in suspects if _is_outside(bounds, box)]
+        if beyond and _is_all(page, min(count, _MAX_OBJECTS), len(beyond)):
+            beyond = []  # the box is wrong, not each word
+        for item in beyond:
+            pdfium.FPDFPageObj_SetIsActive(item, 0)
+        self._hide_undrawn(page, [(item, bounds) for item, bounds in suspects if not _is_outside(bounds, box)])
+
+    def _hide_undrawn(self, page: pypdfium2.PdfPage, suspects: list[tuple[Any, _Bounds]]) -> None:
+        picture = _Picture(page) if suspects else None
         for item, bounds in suspects:
-            if picture.shows(bounds):
+            if picture is not None and picture.shows(bounds):
                 if len(self._seen) < _MAX_SUSPECTS:
                     self._seen[bounds] += 1
             else:
@@ -89,8 +100,11 @@ class UnseenText:
         colour = (c_uint * 4)()
         first = ctypes.addressof(colour)
         red, green, blue, alpha = (first + n * ctypes.sizeof(c_uint) for n in range(4))
+        edges = (ctypes.c_float * 4)()
+        left, bottom, right, top = (ctypes.addressof(edges) + n * ctypes.sizeof(ctypes.c_float) for n in range(4))
+        west, south, east, north = _page_box(page)
         found = 0
-        get_object, render_mode, fill = _get_object, _render_mode, _fill
+        get_object, render_mode, fill, get_bounds = _get_object, _render_mode, _fill, _get_bounds
         for number in numbers:
             item = get_object(raw, number)
             mode = render_mode(item)
@@ -98,6 +112,8 @@ class UnseenText:
                 known = fill(item, red, green, blue, alpha)
                 white = known and (colour[0] + colour[1] + colour[2] >= _NEARLY_WHITE or not colour[3])
                 suspect = mode in _UNSEEN_MODES or white or (self._has_layers and _is_in_layer(item))
+                if not suspect and get_bounds(item, left, bottom, right, top):
+                    suspect = edges[0] > east or edges[2] < west or edges[1] > north or edges[3] < south
             else:
                 suspect = self._has_layers and _type(item) == _FORM
             if suspect and found < _MAX_SUSPECTS:
@@ -120,6 +136,24 @@ def _bounds(item: Any) -> _Bounds | None:
     if not pdfium.FPDFPageObj_GetBounds(item, left, bottom, right, top):
         return None
     return round(left.value, 1), round(bottom.value, 1), round(right.value, 1), round(top.value, 1)
+
+
+def _page_box(page: pypdfium2.PdfPage) -> _Bounds:
+    """Return the part of the plane that a page shows, a point wider on each side."""
+    box = pdfium.FS_RECTF()
+    if not pdfium.FPDF_GetPageBoundingBox(page.raw, box):
+        return -math.inf, -math.inf, math.inf, math.inf
+    return box.left - 1, box.bottom - 1, box.right + 1, box.top + 1
+
+
+def _is_outside(bounds: _Bounds, box: _Bounds) -> bool:
+    return bounds[0] > box[2] or bounds[2] < box[0] or bounds[1] > box[3] or bounds[3] < box[1]
+
+
+def _is_all(page: pypdfium2.PdfPage, count: int, number: int) -> bool:
+    """Return True if a page has no more text objects than this number."""
+    raw = cast(page.raw, c_void_p).value
+    return sum(1 for at in range(count) if _render_mode(_get_object(raw, at)) >= 0) <= number
 
 
 def _is_in_layer(item: int) -> bool:

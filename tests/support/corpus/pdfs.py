@@ -45,12 +45,28 @@ def _lines(canvas: Canvas, text: str = PROSE, *, top: int = 380) -> None:
         canvas.drawString(20, top - number * 2, " ".join(words[number : number + 9]))
 
 
+# What an option shows, and what the form sends.
+_COLOURS = [("amber light", "colour_7"), ("green light", "colour_8")]
+
+
+def _cropped(canvas: Canvas) -> None:
+    canvas.setCropBox((0, 100, 400, 400))
+    _lines(canvas)
+    for place in ((420, 300), (50, 60), (50, 450)):  # as on the page beside, below and above
+        canvas.drawString(*place, "Ghost")
+
+
+def _cropped_to_nothing(canvas: Canvas) -> None:
+    canvas.setCropBox((0, 0, 9, 9))
+    _lines(canvas)
+
+
 def _form(canvas: Canvas) -> None:
     form = canvas.acroForm
     canvas.drawString(20, 350, "Measured pressure:")
     form.textfield(name="f1", x=150, y=345, width=120, height=16, value="17.4 bar", fontSize=10)
     canvas.drawString(20, 320, "Colour:")
-    form.choice(name="f2", x=150, y=315, width=120, height=16, value="amber", options=["amber", "green"], fontSize=10)
+    form.choice(name="f2", x=150, y=315, width=120, height=16, value="amber light", options=_COLOURS, fontSize=10)
     form.textfield(name="f3", tooltip="Name of the keeper", x=150, y=285, width=120, height=16, value="I. Marsh")
     form.textfield(name="empty one", x=150, y=255, width=120, height=16)
     form.checkbox(name="f4", x=20, y=225, size=14, checked=True, buttonStyle="check")
@@ -213,7 +229,7 @@ SAMPLES = [
         "form.pdf",
         drawn(_form),
         (
-            *("Measured pressure: 17.4 bar", "Colour: amber", "Name of the keeper: I. Marsh"),
+            *("Measured pressure: 17.4 bar", "Colour: amber light", "Name of the keeper: I. Marsh"),
             *("Valve was greased: checked", "Filter was changed: not checked", "weekly: checked"),
         ),
         ("empty one", "daily: checked"),
@@ -240,6 +256,8 @@ SAMPLES = [
     Sample("invisible.pdf", drawn(_shown_in(3)), ("Seen by everybody.",), ("Ghost",)),
     Sample("outline.pdf", drawn(_shown_in(1)), ("Seen by everybody.", "Ghost words of the file.")),
     Sample("white.pdf", drawn(_white), ("Seen by everybody.", "White on black is seen."), ("Ghost",)),
+    Sample("cropped.pdf", drawn(_cropped), ("The harbour office opens at nine",), ("Ghost",)),
+    Sample("wrong box.pdf", drawn(_cropped_to_nothing), ("The harbour office opens at nine",)),
     Sample("layers.pdf", _layers, ("Seen by everybody.", "Layer that is on."), ("Ghost",)),
     Sample("scan.pdf", drawn(_scanned), warnings={1: "no_text"}),
     Sample("recognised scan.pdf", drawn(_recognised), ("Recognised words of the scan.",)),
