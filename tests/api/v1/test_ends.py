@@ -7,14 +7,17 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from sqlalchemy import update
 
 from client.sql.database import Database, VectorStoreRow
+from server import create_app
 from tests.api.v1.clients import client_of
 from tests.api.v1.conftest import Service
 from tests.api.v1.test_responses import QUESTION, events_of
+from tests.support.openai_stub import serving
 from tests.support.processes import wait_until
 from tests.support.webhook_receiver import receiving
 
@@ -125,3 +128,32 @@ def test_a_batch_is_given_up_before_its_files_are_read(service: Service) -> None
         assert ended.status == "cancelled"
         assert ended.file_counts.in_progress == 0
         assert json.loads(ended.to_json())["file_counts"]["total"] == 3
+
+
+def test_a_file_that_cannot_be_indexed_says_why(service: Service) -> None:
+    """`last_error` of a store's file has OpenAI's code, and `status_details` of the file the sentence."""
+    converting = service.settings.model_copy(update={"document_converter_url": "http://127.0.0.1:1"})
+    with (
+        serving(create_app(converting)) as url,
+        httpx.Client(base_url=url, timeout=30) as api,
+        client_of(api) as client,
+    ):
+        # This API takes files for a converter, which the worker does not have.
+        old_word = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504) + "WordDocument".encode("utf-16-le") + bytes(2000)
+        unsupported = client.files.create(file=("letter.doc", old_word), purpose="assistants")
+    with client_of(service.api) as client:
+        service.model.always_fail = 401  # the vectors cannot be had
+        failing = client.files.create(file=("tower.txt", b"The tower is white."), purpose="assistants")
+        empty = client.files.create(file=("empty.pdf", b"%PDF-1.7\nnothing of a PDF"), purpose="assistants")
+        store = client.vector_stores.create()
+        codes = {}
+        for sent in (unsupported, failing, empty):
+            member = client.vector_stores.files.create_and_poll(sent.id, vector_store_id=store.id)
+            assert (member.status, member.usage_bytes) == ("failed", 0)
+            assert member.last_error is not None
+            codes[sent.filename] = member.last_error.code
+            file = client.files.retrieve(sent.id)
+            assert file.status == "error"
+            assert file.status_details == member.last_error.message
+            client.files.delete(sent.id)
+    assert codes == {"letter.doc": "unsupported_file", "tower.txt": "server_error", "empty.pdf": "invalid_file"}
