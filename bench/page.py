@@ -1,7 +1,7 @@
 """`make bench-page`: how much the page loads, and how long a user waits for it, in a real Chromium.
 
 `--pictures FOLDER` draws each screen in four widths, light and dark, instead; `--only NAME` draws some of the screens.
-`--sheet FILE.webp` then joins the pictures of the folder to the contact sheet of docs/page.md.
+`--sheets docs` then joins the pictures of the folder to the contact sheets of docs/page.md.
 """
 
 from __future__ import annotations
@@ -21,16 +21,8 @@ from urllib.parse import urlsplit
 import httpx
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from bench.page_screens import (
-    HANDBOOK,
-    HEIGHT,
-    PATIENCE_MS,
-    QUESTION,
-    draw_contact_sheet,
-    model_answer,
-    prepare,
-    write_pictures,
-)
+from bench.page_scenes import HANDBOOK, QUESTION, model_answer
+from bench.page_screens import HEIGHT, PATIENCE_MS, draw_contact_sheets, prepare, write_pictures
 from bench.service import offline_environment, service, temporary_folder, wait_for_workers
 from settings import ROOT
 from tests.page.conftest import Watched
@@ -165,10 +157,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=Path, help="the folder of the pictures")
     parser.add_argument("--only", action="append", default=[], help="a screen to draw")
-    parser.add_argument("--sheet", type=Path, help="join the pictures in the folder to this .webp, and draw none")
+    parser.add_argument("--sheets", type=Path, help="join the pictures to sheets in this folder, and draw none")
     options = parser.parse_args()
-    if options.pictures and options.sheet:
-        draw_contact_sheet(options.pictures, options.sheet)
+    if options.pictures and options.sheets:
+        draw_contact_sheets(options.pictures, options.sheets)
         return
     with served() as (client, model), chromium() as browser:
         if options.pictures:
