@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any
 
 import httpx
-from playwright.sync_api import Page, Route
+from playwright.sync_api import FilePayload, Page, Route
 
 from settings import ROOT
 from tests.support.openai_stub import Behaviour
@@ -57,6 +57,7 @@ DOCUMENTS = {
     f"{'Protokoll_der_Hauptversammlung_' * 6}2026.txt": "The assembly meets in May.",
 }
 _NUMBERS = count(1)
+_HELD: list[Route] = []
 QUESTIONS = (
     "When is high water at Brindle Point?",
     "Who may moor a boat?",
@@ -177,7 +178,7 @@ def _viewer(visit: Visit) -> None:
 def _find(visit: Visit) -> None:
     _viewer(visit)
     visit.page.get_by_role("searchbox").last.fill("battery")
-    visit.page.keyboard.press("Enter")
+    visit.page.get_by_text(re.compile(r"\d+ on \d+ page")).wait_for()
     visit.settle()
 
 
@@ -289,7 +290,7 @@ def _tray(visit: Visit) -> None:
     with visit.page.expect_file_chooser() as chooser:
         visit.page.get_by_role("button", name="Add files").click()
     texts = {"Log of the keeper 1887.txt": b"Wind.", "Too large.txt": b"refuse", "سجل.txt": b"Tide.", "Chart.txt": b"."}
-    chooser.value.set_files([{"name": name, "mimeType": "text/plain", "buffer": text} for name, text in texts.items()])
+    chooser.value.set_files([FilePayload(name=one, mimeType="text/plain", buffer=text) for one, text in texts.items()])
     visit.page.get_by_text("The file has more than").wait_for()
 
 
@@ -298,6 +299,14 @@ def _hold_or_refuse(route: Route) -> None:
     if b"refuse" in (route.request.post_data_buffer or b""):
         body = json.dumps({"detail": "The file has more than 100 MiB (MAX_UPLOAD_MB)."})
         route.fulfill(status=413, content_type="application/problem+json", body=body)
+    else:
+        _HELD.append(route)
+
+
+def _stop_holding(visit: Visit) -> None:
+    while _HELD:
+        _HELD.pop().abort()
+    visit.page.unroute_all()
 
 
 def _session_ended(visit: Visit) -> None:
@@ -356,7 +365,7 @@ SCENES = (
     Scene("answers", "find", "words found in a document", _find),
     Scene("answers", "passage", "a document without pictures of pages", _passage),
     Scene("documents", "documents", "documents, one of which failed", _documents),
-    Scene("documents", "tray", "files on their way, one refused", _tray),
+    Scene("documents", "tray", "files on their way, one refused", _tray, _stop_holding),
     Scene("documents", "details", "why a document failed", _document_details),
     Scene("documents", "deleted", "a deleted document that may be taken back", _deleted_document, _undo_delete),
     Scene("documents", "no-document", "a search that finds nothing", _no_document),

@@ -222,7 +222,7 @@ function summary() {
 function row(item) {
   return h(
     "li",
-    {},
+    { class: () => (["failed", "held"].includes(item.state.value.phase) ? item.state.value.phase : null) },
     h("span", { class: "name", dir: "auto" }, item.file.name),
     h("span", { class: "state" }, () => sentence(item)),
     () => {

@@ -90,6 +90,7 @@ class Viewer extends HTMLElement {
     this.needle = signal("");
     this.sources = signal([]);
     this.failed = signal(0); // pages that a search could not read
+    this.looking = signal(false); // a search is under way
     this.tries = signal(0);
     this.undrawn = new Map(); // by path of a picture: how often it came and could not be drawn
     this.heading = h("h2", { dir: "auto", tabindex: "-1" }, "Document");
@@ -357,6 +358,7 @@ class Viewer extends HTMLElement {
     this.hits.value = [];
     this.failed.value = 0;
     this.needle.value = needle.trim();
+    this.looking.value = Boolean(needle.trim());
     if (!needle.trim()) return;
     this.abort = new AbortController();
     this.searching = findInDocument(needle.trim(), {
@@ -367,7 +369,9 @@ class Viewer extends HTMLElement {
     });
     const { signal: aborted } = this.abort;
     this.searching.then((failed) => {
-      if (!aborted.aborted) this.failed.value = failed;
+      if (aborted.aborted) return;
+      this.failed.value = failed;
+      this.looking.value = false;
       if (this.hits.peek().length) this.nextHit(0);
     });
   }
@@ -387,6 +391,7 @@ class Viewer extends HTMLElement {
     if (!this.needle.value) return "";
     const count = this.hits.value.reduce((sum, hit) => sum + hit.count, 0);
     const unread = this.failed.value ? `, ${counted(this.failed.value, "page")} not read` : "";
+    if (!count && this.looking.value) return "…";
     return `${count ? `${count} on ${counted(this.hits.value.length, "page")}` : "none"}${unread}`;
   }
 }

@@ -240,12 +240,20 @@ def test_a_small_screen_does_not_scroll_sideways(browser: Browser, service: Serv
             page.goto(f"{service.url}#/{screen}")
             expect(page.get_by_role("heading", level=1)).to_be_visible()
             _check_width(page)
+        # A document with a long name, and none of whose words is short.
+        upload_id = service.upload(f"{'Protokoll_' * 20}.txt", b"Aktenvernichtung" * 40)
+        page.goto(f"{service.url}#/documents?view={upload_id}&page=1")
+        expect(page.get_by_role("heading", name="Protokoll_")).to_be_visible()
+        expect(page.locator("article.plain")).to_be_visible()
+        _check_width(page)
+        expect(page.get_by_role("button", name="Close the document")).to_be_in_viewport(ratio=1)
+        service.client.delete(f"/uploads/{upload_id}").raise_for_status()
     watched.check()
 
 
 def _check_width(page: Page) -> None:
     wide = page.evaluate(
-        """() => [...document.querySelectorAll("html, body, main, .column, .scroller, .stage")]
+        """() => [...document.querySelectorAll("html, body, main, .column, .scroller, .pane, rag-viewer, .stage")]
             .filter((one) => one.scrollWidth > one.clientWidth + 1)
             .map((one) => one.outerHTML.slice(0, 80))"""
     )
