@@ -253,7 +253,7 @@ def url_citation(asked: Asked, source: Source, place: Place) -> dict[str, Any]:
     return {
         "type": "url_citation",
         "url": asked.links.to(source, asked.created_at),
-        "title": source.name,
+        "title": title_of(source),  # many clients keep the address and the title alone
     } | _where(source, place)
 
 

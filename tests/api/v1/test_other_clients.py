@@ -45,7 +45,7 @@ def assert_file_is_cited(message: Seen) -> None:
 
 def assert_address_is_cited(cited: Seen) -> None:
     """Check the citation of an address: it leads to the page."""
-    assert cited["title"] == "lighthouse.pdf"
+    assert cited["title"] == "lighthouse.pdf, page 1"
     assert cited["url"].endswith("/file#page=1")
 
 
