@@ -24,6 +24,8 @@ _LEGACY = (
     *("iso8859-2", "iso8859-5", "iso8859-6", "iso8859-7", "iso8859-8", "iso8859-9", "iso8859-15"),
 )
 _CANDIDATES_NAMED = 4
+_BOXES = re.compile("[\u2500-\u259f]")
+_OF_NAMES = frozenset(("cp932", "gb18030", "big5hkscs", "euc_kr", "cp949", "cp866"))
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -61,6 +63,21 @@ def decode(data: bytes, *, declared: str = "") -> str:
         if damaged <= MAX_DAMAGED * len(text):
             return text
         raise
+
+
+def decode_names(data: bytes) -> str | None:
+    """Return the names of files in UTF-8 or in an encoding of East Asia or of Russian DOS; None for any other.
+
+    In cp437, names of these hold lines that draw boxes, and names of Western languages do not.
+    """
+    text = _decoded(data, "utf-8")
+    if text is not None or not _BOXES.search(data.decode("cp437")):
+        return text
+    try:
+        encoding = _guess(data)
+    except DocumentError:
+        return None
+    return _decoded(data, encoding) if encoding in _OF_NAMES else None
 
 
 def _decoded(data: bytes, encoding: str) -> str | None:

@@ -42,8 +42,9 @@ def read_epub(file: File) -> Iterator[PageText]:
         blocks = html_blocks(_TITLE.sub("", decode_html(data))) if data else []
         title = next((one_line(block.text) for block in blocks if block.kind == "heading"), "")
         section = title[:MAX_TITLE_CHARS] or section
-        yield from pages_of_blocks([*about, *blocks], label=f"Section {section}" if section else "")
-        about = [] if blocks else about
+        if blocks:
+            yield from pages_of_blocks([*about, *blocks], label=f"Section {section}" if section else "")
+            about = []
 
 
 def _reading_order(root: Any, folder: str) -> Iterator[str]:

@@ -35,6 +35,7 @@ _NAVIGATION = re.compile(
 _HIDING = re.compile(
     r"(?:display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?:px|pt|em)?\s*(?:;|!|$))", re.IGNORECASE
 )
+_TITLE_PART = re.compile(r"(\s+(?:[|·•»–—-]|::)\s+)")
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _CSS_RULE = re.compile(r"([^{}]{1,500})\{([^{}]{0,2000})\}")
 _CSS_NAME = re.compile(r"^[.#][\w-]+$")
@@ -47,6 +48,17 @@ _LINE_RANGE = re.compile(r"(\d{1,9}) (\d{1,9})")
 # Larger spans count as 1: a page of small cells with large spans would take minutes.
 MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
 MAX_START = 100_000
+
+
+# Values that are pages or parts of pages, such as the description of a product or an article.
+_PAGE_PART = re.compile(r"^\s*<(?:!doctype|[a-z][a-z0-9]{0,11})\b[^<>]*>|</(?:p|div|li|h[1-6]|td)>", re.IGNORECASE)
+
+
+def without_markup(text: str) -> str:
+    """Return a value without its tags if it holds HTML, else as it is."""
+    if "<" not in text or "</" not in text or not _PAGE_PART.search(text):
+        return text
+    return "\n".join(block.text for block in html_blocks(text)) or text
 
 
 def read_html(path: File) -> list[Block]:
@@ -165,6 +177,7 @@ class _Walker:
         self._marker = ""
         self._pre = 0
         self._in_head = 0
+        self._has_title = False
 
     def is_dropped(self, element: Any) -> bool:
         """Return True for what a reader does not see, and for navigation."""
@@ -183,6 +196,7 @@ class _Walker:
         tag = element.tag
         if tag == "br":
             self._inline.append("\n")
+        self._has_title = self._has_title or tag == "title"
         if tag in _BLOCK_TAGS:
             self._flush()
         if self._lines_in and (lines := _LINE_RANGE.fullmatch(element.get(self._lines_in, ""))):
@@ -274,9 +288,25 @@ class _Walker:
         while self._tables:
             self._sinks[0].extend(_blocks_of(self._tables.pop(0)))
         blocks = self._sinks[0]
+        if self._has_title and blocks and blocks[0].kind == "heading":
+            blocks[0] = replace(blocks[0], text=_title(blocks[0].text))
         if blocks and blocks[0].kind == "heading" and any(blocks[0].text == one.text for one in blocks[1:4]):
             return blocks[1:]
         return blocks
+
+
+def _title(text: str) -> str:
+    """Return a title that names each of its parts once: some sites put their name before and behind."""
+    parts = _TITLE_PART.split(text)
+    seen = {part.casefold() for part in parts[::2]}
+    if len(seen) == len(parts[::2]):
+        return text
+    kept, said = parts[0], {parts[0].casefold()}
+    for separator, part in zip(parts[1::2], parts[2::2], strict=True):
+        if part.casefold() not in said:
+            kept += separator + part
+            said.add(part.casefold())
+    return kept
 
 
 def _is_mostly_links(element: Any) -> bool:

@@ -17,6 +17,11 @@ _FIELDS: Final = ("Subject", "From", "To", "Cc", "Date")
 # The separator of messages in an MBOX file: "From ", an address, a date with its year.
 _SEPARATOR = re.compile(rb"^From .{1,200}\d{4}[^\n]{0,20}\r?\n", re.MULTILINE)
 MAX_FIELD_CHARS = 1_000
+# Signatures are no documents; what is encrypted is not read.
+_SIGNATURES: Final = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
+_PKCS7: Final = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+# A plain text that is shorter, and much shorter than the page beside it, asks for a program that shows pages.
+_SHORT_CHARS, _MUCH_LONGER = 300, 3
 # Names for attachments that have none.
 _ENDINGS: Final = {"message/rfc822": ".eml", "text/calendar": ".ics", "text/plain": ".txt", "text/html": ".html"}
 
@@ -32,6 +37,7 @@ class Mail:
         self.subject = _field(self._message, "Subject")
         self._bodies: list[Any] = []
         self._files: list[tuple[str, Any]] = []
+        self._is_encrypted = False
         self._sort(self._message)
 
     def blocks(self) -> Iterator[Block]:
@@ -42,6 +48,8 @@ class Mail:
                 yield Block(f"{name}: {value}", "heading" if name == "Subject" else "row")
         if self._files:
             yield Block(f"Attachments: {', '.join(name for name, _ in self._files)}", "row")
+        if self._is_encrypted:
+            yield Block("", warning="encrypted")
         for part in self._bodies:
             data = part.get_payload(decode=True) or b""
             charset = _safely(part.get_content_charset) or ""
@@ -69,18 +77,23 @@ class Mail:
             kind = part.get_content_type()
             if part.get_content_maintype() == "multipart" and isinstance(part.get_payload(), list):
                 inner = part.get_payload()
-                if kind == "multipart/alternative":
-                    inner = [_best(inner)] if inner else []
+                if kind == "multipart/alternative" and inner:
+                    best = _best(inner)
+                    inner = [best, *(one for other in inner if other is not best for one in _files_in(other))]
+                if kind == "multipart/encrypted":
+                    self._is_encrypted, inner = True, []
                 waiting += reversed(inner)
-                continue
-            name = one_line(str(_safely(part.get_filename) or ""))
-            is_file = name or part.get_content_disposition() == "attachment"
-            if kind in {"text/plain", "text/html"} and not is_file:
-                self._bodies.append(part)
-            elif kind.startswith("image/") and (part.get("Content-ID") or not is_file):
-                continue  # a picture in the text, such as a logo
-            else:
-                self._files.append((name or _unnamed(part, len(self._files) + 1), part))
+            elif kind in _PKCS7 and "signed" not in str(part.get("Content-Type")).lower():
+                self._is_encrypted = True
+            elif kind not in _SIGNATURES:
+                self._add(part, kind)
+
+    def _add(self, part: Any, kind: str) -> None:
+        name = one_line(str(_safely(part.get_filename) or ""))
+        if kind in {"text/plain", "text/html"} and not _is_file(part):
+            self._bodies.append(part)
+        elif not kind.startswith("image/") or (_is_file(part) and not part.get("Content-ID")):
+            self._files.append((name or _unnamed(part, len(self._files) + 1), part))  # no logo in the text
 
 
 def messages(data: bytes) -> list[bytes]:
@@ -91,12 +104,33 @@ def messages(data: bytes) -> list[bytes]:
 
 
 def _best(parts: list[Any]) -> Any:
-    """Return the plain text among alternatives if it says something, else the last part, which is the richest."""
+    """Return the plain text among alternatives if it says what the others say, else the last, which is the richest."""
     for part in parts:
         payload = part.get_payload(decode=True) if part.get_content_type() == "text/plain" else None
-        if payload and payload.strip():
+        size = len(payload.strip()) if payload else 0
+        if size and (size >= _SHORT_CHARS or not _says_more(parts[-1], _MUCH_LONGER * size)):
             return part
     return parts[-1]
+
+
+def _says_more(part: Any, chars: int) -> bool:
+    """Return True if the first page in a part shows more characters."""
+    page = next((one for one in part.walk() if one.get_content_type() == "text/html"), None)
+    data = page.get_payload(decode=True) if page is not None else None
+    if page is None or not isinstance(data, bytes) or len(data) <= chars:
+        return False
+    text = _decoded(data, _safely(page.get_content_charset) or "")
+    return sum(len(block.text) for block in html_blocks(text)) > chars
+
+
+def _files_in(part: Any) -> list[Any]:
+    """Return the attachments in an alternative that is not taken: some programs put them beside the page."""
+    leaves = [one for one in part.walk() if not one.is_multipart()] if part.is_multipart() else []
+    return [one for one in leaves if _is_file(one)]
+
+
+def _is_file(part: Any) -> bool:
+    return bool(_safely(part.get_filename)) or part.get_content_disposition() == "attachment"
 
 
 def _unnamed(part: Any, number: int) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 
 from errors import DocumentError, UnsupportedFile
 from rag.ingest.formats.blocks import File, InnerFile, PageText, opened, pages_of_blocks
+from rag.ingest.formats.encodings import decode_names
 from rag.ingest.formats.mail import Mail, messages
 from rag.ingest.media_types import MAIL, MBOX, PDF, ZIP, ZIP_ERRORS, detect
 from rag.text.page_names import is_place
@@ -24,7 +25,7 @@ MAX_MEMBER_BYTES = 64 * 1024 * 1024
 # All members together. Below the first value any share is taken, above it this multiple of the archive, up to the last.
 FREE_BYTES, MAX_RATIO, MAX_BYTES = 64 * 1024 * 1024, 100, 1024 * 1024 * 1024
 MAX_NAME_CHARS = 70
-_ENCRYPTED = 1
+_ENCRYPTED, _UTF_8_NAME = 0x1, 0x800  # flags of a member
 # Folders that systems and version control add.
 _HIDDEN = "__MACOSX/"
 
@@ -83,9 +84,9 @@ class Members:
 
     def _zip_pages(self, file: File, *, place: str, depth: int) -> Iterator[PageText]:
         with _zip(file) as archive:
-            for info in _listed(archive):
+            listed = _listed(archive)
+            for info, name in zip(listed, _names(listed), strict=True):
                 self._count()
-                name = info.filename
                 yield from self._member(place + name, name, partial(self._data, archive, info), depth=depth)
 
     def _mail_pages(self, data: bytes, *, place: str, depth: int) -> Iterator[PageText]:
@@ -167,6 +168,22 @@ def _listed(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         and not info.filename.startswith(_HIDDEN)
         and not any(part.startswith(".") and part.strip(".") for part in info.filename.split("/"))
     ]
+
+
+def _names(infos: list[zipfile.ZipInfo]) -> list[str]:
+    """Return the names of files, in the encoding of the machine that made the archive where it names none.
+
+    Python reads them as cp437, as the format says. macOS writes UTF-8 all the same, Windows its old encoding.
+    """
+    raw = [
+        b"" if info.flag_bits & _UTF_8_NAME or info.filename.isascii() else info.filename.encode("cp437", "replace")
+        for info in infos
+    ]
+    text = decode_names(b"\n".join(raw))
+    read = text.split("\n") if text is not None else []
+    if len(read) != len(raw):
+        return [info.filename for info in infos]
+    return [name or info.filename for name, info in zip(read, infos, strict=True)]
 
 
 def _labelled(pages: Iterator[PageText], kind: str, where: str) -> Iterator[PageText]:

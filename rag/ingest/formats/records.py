@@ -8,6 +8,7 @@ from typing import Any
 
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks, parts
 from rag.ingest.formats.encodings import decode
+from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.tables import SEPARATOR
 
 RECORDS_PER_PAGE = 40
@@ -91,4 +92,4 @@ def _lines(value: Any) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else json.dumps(value)
+    return without_markup(value).strip() if isinstance(value, str) else json.dumps(value)

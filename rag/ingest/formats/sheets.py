@@ -12,9 +12,10 @@ from typing import Any
 from errors import DocumentError
 from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened, pages_of_blocks
 from rag.ingest.formats.encodings import decode
+from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.package import Package
 from rag.ingest.formats.percent_cells import percent_cells
-from rag.ingest.formats.tables import MAX_HEADER_CHARS, is_figure, row_line
+from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, row_line
 from rag.ingest.media_types import OLE
 
 # Few rows for each page, so that a source names few.
@@ -31,6 +32,7 @@ _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 20
 _MAX_CAPTION_ROWS = 5
 _PERCENT_DECIMALS = 4
+_MAX_EXACT = 2.0**53  # up to here each whole number is exact, such as those of accounts and cards
 
 
 def read_workbook(path: File) -> Iterator[PageText]:
@@ -73,7 +75,7 @@ def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
     csv.field_size_limit(MAX_FIELD_CHARS)
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter or _delimiter(text))
     try:
-        yield from row_pages([[one_line(cell) for cell in row] for row in rows], place="Rows", first=1)
+        yield from row_pages([[one_line(without_markup(cell)) for cell in row] for row in rows], place="Rows", first=1)
     except csv.Error:
         raise DocumentError("broken", "the file of separated values is broken: a value has no end") from None
 
@@ -84,6 +86,8 @@ def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Itera
     headers = [cell[:MAX_HEADER_CHARS] for cell in rows[header]] if header is not None else []
     begin = 0 if header is None else header + 1
     top = [Block(line) for row in rows[: begin and begin - 1] if (line := row_line(row, ()))]
+    if line := empty_columns(headers, rows[begin:]):
+        top.append(Block(line))
     for at in range(begin, len(rows), ROWS_PER_PAGE):
         part = rows[at : at + ROWS_PER_PAGE]
         lines = [Block(line, "row") for row in part if (line := row_line(row, headers))]
@@ -103,7 +107,8 @@ def _header_row(rows: Sequence[Sequence[str]]) -> int | None:
         if len(cells) > 1:
             below = max((sum(map(bool, other)) for other in rows[number + 1 : number + _SAMPLE_LINES]), default=0)
             words = not any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in cells)
-            return number if words and len(set(cells)) == len(cells) and 0 < below <= len(cells) else None
+            distinct = 2 * len(set(cells)) > len(cells)  # a name may come again, such as "Charge 1, Fee, Charge 2, Fee"
+            return number if words and distinct and 0 < below <= len(cells) else None
     return None
 
 
@@ -130,10 +135,10 @@ def _value(cell: Any, *, percent: bool = False) -> str:
     if isinstance(cell, bool):
         return "TRUE" if cell else "FALSE"
     if isinstance(cell, float):
-        return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else f"{cell:.12g}"  # noqa: PLR2004
+        return str(int(cell)) if cell.is_integer() and abs(cell) <= _MAX_EXACT else f"{cell:.12g}"
     if isinstance(cell, datetime.datetime):
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ", "minutes")
-    return one_line(str(cell))
+    return one_line(without_markup(str(cell)))
 
 
 def _hours(seconds: int) -> str:

@@ -30,6 +30,7 @@ def table_blocks(rows: Rows, *, header_rows: int | None = None, caption: str = "
     headers = joined_headers(rows[:count])
     blocks = [Block(caption)] if caption else []
     lines = [row_line(row, headers if number >= count else ()) for number, row in enumerate(rows)]
+    lines += filter(None, [empty_columns(headers, rows[count:])])
     return blocks + [Block(line, "row", first=number == 0) for number, line in enumerate(lines)]
 
 
@@ -37,6 +38,14 @@ def row_line(row: Sequence[str], headers: Sequence[str]) -> str:
     """Return a row as one line, without its empty cells. A value without a header stands alone."""
     named = [f"{headers[n]}: {cell}" if n < len(headers) and headers[n] else cell for n, cell in enumerate(row) if cell]
     return SEPARATOR.join(named)
+
+
+def empty_columns(headers: Sequence[str], rows: Rows) -> str:
+    """Return a line that names the headers of columns without a value, which no row names; "" for none."""
+    used = {number for row in rows for number, cell in enumerate(row) if cell}
+    named = {header for number, header in enumerate(headers) if number in used}
+    empty = [header for number, header in enumerate(headers) if header and number not in used and header not in named]
+    return f"Columns without values: {', '.join(dict.fromkeys(empty))}" if empty else ""
 
 
 def joined_headers(rows: Rows) -> list[str]:

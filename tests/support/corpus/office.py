@@ -226,6 +226,16 @@ SAMPLES = [
         ("Number: 1 | Square: 1", "Number: 100 | Square: 10000"),
         labels=("Sheet Squares, rows 2–41", "Sheet Squares, rows 82–101"),
     ),
+    Sample(
+        "charges.xlsx",
+        xlsx({"Bookings": [("Name", "Charge", "Fee", "Charge", "Fax"), ("Ida", "mooring", 35, "water", "")]}),
+        ("Columns without values: Fax", "Name: Ida | Charge: mooring | Fee: 35 | Charge: water"),
+    ),
+    Sample(
+        "accounts.xlsx",
+        xlsx({"Accounts": [("Account", "Holder"), (1234567890123451.0, "Ida"), (2.5e20, "Bo")]}),
+        ("Account: 1234567890123451 | Holder: Ida", "Account: 2.5e+20"),
+    ),
     Sample("no rows.xlsx", xlsx({"Empty": []}), reason="empty"),
     Sample("broken.xlsx", lambda: xlsx({"A": _REGIONS})().replace(b"xl/worksheets", b"xl/worksheetz"), reason="broken"),
     Sample("quay.ods", lambda: ods("Quay", _QUAY), ("Berth: North | Depth: 4.5",), labels=("Sheet Quay, rows 2–3",)),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import zipfile
 from collections.abc import Callable
 
 from tests.support.corpus import Sample
+from tests.support.corpus.folders import epub
 from tests.support.corpus.office import slides_with_chart
+from tests.support.corpus.pages import page
 from tests.support.corpus.word import docx, p
 
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -112,7 +115,135 @@ _WEB_ARCHIVE = (
 )
 _SITE = '<html><head><meta charset="utf-8"><title>Tides</title></head><body><nav>Ghost</nav><p>Ebb at nine.</p></body></html>'
 
+
+def _mail(body: str) -> Callable[[], bytes]:
+    """Make a mail of the lines of its body, whose boundaries are `a` and `b`."""
+    head = "From: ida@quay.test\nTo: bo@quay.test\nSubject: The lamp\nMIME-Version: 1.0\n"
+    return (head + body).replace("\n", "\r\n").encode
+
+
+_SIGNED = """Content-Type: multipart/signed; protocol="application/pgp-signature"; boundary=a
+
+--a
+Content-Type: text/plain
+
+The lamp is lit at dusk.
+--a
+Content-Type: application/pgp-signature; name=signature.asc
+
+-----BEGIN PGP SIGNATURE-----
+Ghost
+--a--
+"""
+_ENCRYPTED = """Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=a
+
+--a
+Content-Type: application/pgp-encrypted
+
+Ghost: 1
+--a
+Content-Type: application/octet-stream
+
+-----BEGIN PGP MESSAGE-----
+Ghost
+--a--
+"""
+# As programs of Apple put a file beside the page of a mail.
+_BESIDE = """Content-Type: multipart/alternative; boundary=a
+
+--a
+Content-Type: text/plain
+
+The plan is attached.
+--a
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/html
+
+<p>The plan is attached.</p>
+--b
+Content-Type: text/plain; name=plan.txt
+Content-Disposition: inline; filename=plan.txt
+
+Dig deeper.
+--b--
+--a--
+"""
+_NO_PAGES = f"""Content-Type: multipart/alternative; boundary=a
+
+--a
+Content-Type: text/plain
+
+Ghost: your program shows no pages.
+--a
+Content-Type: text/html
+
+<h1>News of the quay</h1><p>{"The crane is new. " * 12}</p>
+--a--
+"""
+
+
+def _named(*names: bytes) -> bytes:
+    """Return a ZIP folder of files with names in an encoding that the ZIP does not say."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in range(len(names)):
+            archive.writestr(str(number) * len(names[number]), f"Words of file {number}.")
+    data = out.getvalue()
+    for number, name in enumerate(names):
+        data = data.replace(str(number).encode() * len(name), name)
+    return data
+
+
+_TITLED = "<title>Harbour of Ayr | Opening hours | Harbour of Ayr</title><p>It opens at nine.</p>"
+_ARTICLE = {
+    "name": "Lamp",
+    "text": "<p>The lamp is <b>lit</b> at dusk.</p><ul><li>Oil</li><li>Wick</li></ul>",
+    "rule": "a < b",
+}
+
 SAMPLES = [
+    Sample("signed.eml", _mail(_SIGNED), ("The lamp is lit at dusk.",), ("Ghost", "Attachments")),
+    Sample("encrypted.eml", _mail(_ENCRYPTED), ("Subject: The lamp",), ("Ghost",), warnings={1: "encrypted"}),
+    Sample(
+        "beside.eml",
+        _mail(_BESIDE),
+        ("Attachments: plan.txt", "The plan is attached. Dig deeper."),
+        labels=("File plan.txt",),
+    ),
+    Sample("no pages.eml", _mail(_NO_PAGES), ("The crane is new.",), ("Ghost",), headings=("News of the quay",)),
+    Sample(
+        "of a mac.zip",
+        lambda: _named("Größe.txt".encode(), "Café/Zürich.txt".encode()),
+        ("Words of file 0.", "Words of file 1."),
+        labels=("File Größe.txt", "File Café/Zürich.txt"),
+    ),
+    Sample(
+        "of japan.zip",
+        lambda: _named("港の料金表と入港の手続き.txt".encode("cp932"), "灯台の記録と保守の予定.txt".encode("cp932")),
+        labels=("File 港の料金表と入港の手続き.txt", "File 灯台の記録と保守の予定.txt"),
+    ),
+    Sample(
+        "of germany.zip", lambda: _named("Größe der Häfen.txt".encode("cp437")), labels=("File Größe der Häfen.txt",)
+    ),
+    Sample(
+        "cover.epub",
+        lambda: epub(("", ""), ("Tides", "Water falls.")),
+        ("Title: Of Harbours Author: M. Quay Tides Water falls.",),
+        ("Author: M. Quay Title",),
+    ),
+    Sample("titled.html", page(_TITLED, head="<meta charset=utf-8>"), ("Harbour of Ayr | Opening hours It opens",)),
+    Sample(
+        "articles.json",
+        lambda: json.dumps([_ARTICLE]).encode(),
+        ("name: Lamp | text: The lamp is lit at dusk. - Oil - Wick | rule: a < b",),
+    ),
+    Sample(
+        "articles.csv",
+        lambda: b'Name,Text\nLamp,"<p>Lit at <b>dusk</b>.</p>"\nRope,<div>Of hemp.</div>\n',
+        ("Name: Lamp | Text: Lit at dusk. Name: Rope | Text: Of hemp.",),
+    ),
     Sample("by office 365.docx", renamed, ("The pier is closed.",)),
     Sample("cut off.docx", lambda: docx(p("Ghost"))()[:-200], reason="broken"),
     Sample("cut off.zip", lambda: docx(p("Ghost"))()[:-200], reason="broken"),
