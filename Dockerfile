@@ -46,7 +46,7 @@ ENV PATH=/opt/venv/bin:$PATH
 COPY . .
 # Bytecode of the modules that the parts import, and of no others: a read-only container cannot write any.
 RUN python -c "import main, server, index, queues.run, queues.preload, cli.audit, cli.evaluate, cli.reindex" && python main.py --help
-ENV PYTHONDONTWRITEBYTECODE=1 TMPDIR=/data/tmp
+ENV PYTHONDONTWRITEBYTECODE=1 DATA_DIR=/data TMPDIR=/data/tmp
 USER 10001
 VOLUME /data
 EXPOSE 8000

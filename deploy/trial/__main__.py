@@ -37,6 +37,7 @@ STEPS = (
     "logs_have_no_warning",
     "down_and_up_keep_everything",
     "tls_between_the_containers",
+    "an_image_with_local_embeddings_and_traces",
 )
 # Without these nothing further can be shown.
 NEEDED = {"base_images", "servers_with_nothing_set", "build", "everything_with_four_workers"}

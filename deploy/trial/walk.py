@@ -259,21 +259,29 @@ class Walk:
         return said.strip().splitlines()[-1]
 
     def local_embeddings_without_their_packages(self) -> str:
-        command = (
-            "run",
-            "--rm",
-            "--no-deps",
-            "-T",
-            "-e",
-            "EMBEDDING_MODEL=local",
-            "worker",
-            "python",
-            "main.py",
-            "worker",
-        )
-        code, said = self.compose().attempt(*command)
+        code, said = self._run_alone(self.compose(), "main.py", "worker")
         expect(code != 0 and "LOCAL_EMBEDDINGS=1" in said, f"{code} {said}")
         return next(line for line in said.splitlines() if "LOCAL_EMBEDDINGS" in line)
+
+    def an_image_with_local_embeddings_and_traces(self) -> str:
+        compose = self.compose(LOCAL_EMBEDDINGS="1", TELEMETRY="1")
+        compose("build", "worker")
+        size = int(run(["docker", "image", "inspect", "-f", "{{.Size}}", "rag-trial-worker"])) / 1e6
+        code, said = self._run_alone(
+            compose, "index.py", "/documents", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"
+        )
+        expect(code == 0 and "chunks stored" in said, f"{code} {said}")
+        return f"{size:.0f} MB; {said.strip().splitlines()[-1]}"
+
+    def _run_alone(self, compose: Compose, *command: str, **variables: str) -> tuple[int, str]:
+        """Run a command in a container of its own, with local embeddings and no other service."""
+        variables |= {
+            "EMBEDDING_MODEL": "local",
+            "DATA_DIR": "/data/alone",
+            **dict.fromkeys(("VALKEY_URL", "QDRANT_URL"), ""),
+        }
+        flags = [part for name, value in variables.items() for part in ("-e", f"{name}={value}")]
+        return compose.attempt("run", "--rm", "--no-deps", "-T", *flags, "worker", "python", *command)
 
     def the_dashboard_ends(self) -> str:
         url = f"http://127.0.0.1:{self._ports['DASHBOARD_PORT']}/"
