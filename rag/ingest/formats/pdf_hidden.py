@@ -22,6 +22,8 @@ _LAYER: Final = "OC\0".encode("utf-16-le")
 # Objects that are looked at more closely, for each page.
 _MAX_SUSPECTS = 2_000
 _FIRST_OBJECTS, _LAST_OBJECTS, _STEP = 16, 24, 12
+# Of the sample of more objects than these, each fifth is asked where it stands: text beside a page comes in numbers.
+_FEW_OBJECTS, _PLACED_STEP = 64, 5
 # At the outside, such as on maps of many shapes.
 _MAX_OBJECTS = 20_000
 # Suspect text of less than so many points in height is a mark of a program, and not drawn for that.
@@ -59,9 +61,9 @@ class UnseenText:
     def hide(self, page: pypdfium2.PdfPage) -> None:
         """Take the text that cannot be seen out of an open page."""
         count = pdfium.FPDFPage_CountObjects(page.raw)
-        suspects = self._unknown(page, _sample(count))
+        suspects = self._unknown(page, _sample(count), placed_every=_PLACED_STEP if count > _FEW_OBJECTS else 1)
         if suspects:
-            suspects = self._unknown(page, range(min(count, _MAX_OBJECTS)))
+            suspects = self._unknown(page, range(min(count, _MAX_OBJECTS)), placed_every=1)
         if not suspects:
             return
         box = _page_box(page)
@@ -81,10 +83,12 @@ class UnseenText:
             else:
                 pdfium.FPDFPageObj_SetIsActive(item, 0)
 
-    def _unknown(self, page: pypdfium2.PdfPage, numbers: Iterable[int]) -> list[tuple[Any, _Bounds]]:
+    def _unknown(
+        self, page: pypdfium2.PdfPage, numbers: Iterable[int], *, placed_every: int
+    ) -> list[tuple[Any, _Bounds]]:
         """Return the suspects among these objects of a page that stand where none was seen before."""
         suspects = []
-        for pointer in self._suspects(page, numbers):
+        for pointer in self._suspects(page, numbers, placed_every):
             item = cast(pointer, pdfium.FPDF_PAGEOBJECT)
             bounds = _bounds(item)
             if bounds is None or self._seen[bounds] >= _ENOUGH_PAGES:
@@ -95,7 +99,8 @@ class UnseenText:
                 suspects.append((item, bounds))
         return suspects
 
-    def _suspects(self, page: pypdfium2.PdfPage, numbers: Iterable[int]) -> Iterator[int]:
+    def _suspects(self, page: pypdfium2.PdfPage, numbers: Iterable[int], placed_every: int) -> Iterator[int]:
+        """Yield the objects that may be unseen. `placed_every`: of how many objects one is asked where it stands."""
         raw = cast(page.raw, c_void_p).value
         colour = (c_uint * 4)()
         first = ctypes.addressof(colour)
@@ -112,7 +117,7 @@ class UnseenText:
                 known = fill(item, red, green, blue, alpha)
                 white = known and (colour[0] + colour[1] + colour[2] >= _NEARLY_WHITE or not colour[3])
                 suspect = mode in _UNSEEN_MODES or white or (self._has_layers and _is_in_layer(item))
-                if not suspect and get_bounds(item, left, bottom, right, top):
+                if not suspect and not number % placed_every and get_bounds(item, left, bottom, right, top):
                     suspect = edges[0] > east or edges[2] < west or edges[1] > north or edges[3] < south
             else:
                 suspect = self._has_layers and _type(item) == _FORM

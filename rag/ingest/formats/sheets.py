@@ -7,6 +7,8 @@ import datetime
 import io
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from errors import DocumentError
@@ -85,19 +87,33 @@ def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Itera
     header = _header_row(rows)
     headers = [cell[:MAX_HEADER_CHARS] for cell in rows[header]] if header is not None else []
     begin = 0 if header is None else header + 1
-    top = [Block(line) for row in rows[: begin and begin - 1] if (line := row_line(row, ()))]
+    top = list(_captions(rows[: begin and begin - 1]))
     if line := empty_columns(headers, rows[begin:]):
         top.append(Block(line))
     for at in range(begin, len(rows), ROWS_PER_PAGE):
         part = rows[at : at + ROWS_PER_PAGE]
         lines = [Block(line, "row") for row in part if (line := row_line(row, headers))]
         label = f"{place} {first + at}–{first + at + len(part) - 1}"
-        yield from pages_of_blocks([*top, *lines], label=label)
+        pages = pages_of_blocks([*top, *lines], label=label)
+        # The caption of a sheet is not that of the next one.
+        yield from (replace(page, begins=True) if at == begin else page for page in islice(pages, 1))
+        yield from pages
         top = []
     if begin >= len(rows) and rows:
         yield from pages_of_blocks(
             [*top, Block(row_line(rows[-1], ()))], label=f"{place} {first}–{first + len(rows) - 1}"
         )
+
+
+def _captions(rows: Sequence[Sequence[str]]) -> Iterator[Block]:
+    """Yield the lines above a header. The first that stands alone is the section of all rows, which may be many."""
+    titled = False
+    for row in rows:
+        line = row_line(row, ())
+        titles = not titled and sum(map(bool, row)) == 1 and len(line) <= MAX_HEADER_CHARS and not is_figure(line)
+        titled = titled or titles
+        if line:
+            yield Block(line, "heading" if titles else "text")
 
 
 def _header_row(rows: Sequence[Sequence[str]]) -> int | None:

@@ -10,8 +10,10 @@ from errors import DocumentError
 from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import read_document
 from rag.ingest.formats.blocks import clean_text
+from rag.ingest.media_types import XLSX
 from samples import make_handbook
 from schemas import Document, Page
+from tests.support.corpus.office import Rows, xlsx
 from tests.support.pdfs import write_pdf
 
 
@@ -53,6 +55,21 @@ def test_each_unreadable_file_has_its_reason(tmp_path: Path) -> None:
 def test_a_pdf_that_opens_without_a_password_is_read(tmp_path: Path) -> None:
     path = write_pdf(tmp_path / "owner.pdf", ["May be read."], password="", labels="ARABIC")
     assert [page.text for page in read_document(path).pages] == ["May be read."]
+
+
+def test_the_caption_of_a_sheet_is_the_section_of_its_rows_alone(tmp_path: Path) -> None:
+    """A figure far below the caption is found by what the caption says, such as the year."""
+    rows: Rows = [("Fees of 2019",), (), ("Berth", "Fee"), *((f"B{n}", float(n)) for n in range(90))]
+    path = tmp_path / "fees.xlsx"
+    path.write_bytes(xlsx({"Old": rows, "Crew": [("Name", "Post"), ("Ida", "keeper")]})())
+    pages = list(read_document(path, media_type=XLSX).pages)
+    sections = {chunk.page_label: chunk.section for chunk in chunk_pages(document(path), pages, model="m")}
+    assert sections == {
+        "Sheet Old, rows 4–43": "Fees of 2019",
+        "Sheet Old, rows 44–83": "Fees of 2019",
+        "Sheet Old, rows 84–93": "Fees of 2019",
+        "Sheet Crew, rows 2–2": "",
+    }
 
 
 def test_characters_that_json_cannot_hold_are_dropped() -> None:

@@ -211,6 +211,7 @@ SAMPLES = [
             "Name: Ida | Post: keeper",
         ),
         ("Ghost",),
+        headings=("Fees of the third quarter",),
         labels=("Sheet Q3, rows 4–5", "Sheet Crew, rows 2–2"),
     ),
     Sample(
