@@ -193,10 +193,15 @@ class Documents extends HTMLElement {
   /** Reads the rows in sight that are being worked on. */
   async watch() {
     const [first, last] = this.range.peek();
-    const working = this.rows
+    const unfinished = this.rows
       .peek()
       .slice(first, last)
       .filter((one) => UNFINISHED.has(one.status));
+    // The list says that a document is gone; to ask for the document would be an error.
+    const inHead = new Set(this.rows.peek().slice(0, HEAD));
+    const going = unfinished.filter((one) => one.status === "deleting" && inHead.has(one));
+    if (going.length) await this.refresh();
+    const working = unfinished.filter((one) => !going.includes(one));
     const news = await Promise.all(
       working
         .slice(0, 20)

@@ -97,7 +97,8 @@ class Watched:
         context.on("request", lambda request: self._note(request.url))
 
     def _note_line(self, line: ConsoleMessage) -> None:
-        if line.type == "error":
+        # Chromium drops open requests when a network interface of the machine comes or goes; the page loads them again.
+        if line.type == "error" and "ERR_NETWORK_CHANGED" not in line.text:
             self.errors.append(f"{line.text} {line.location['url']}")
 
     def _note(self, url: str) -> None:

@@ -268,4 +268,4 @@ def test_text_from_right_to_left(page: Page, service: Service, model: Behaviour)
     page.keyboard.press("Enter")
     expect(page.locator(".answer p").first).to_be_visible()
     for part in (".question", ".answer p"):
-        assert page.locator(part).first.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
+        expect(page.locator(part).first).to_have_css("direction", "rtl")

@@ -95,6 +95,8 @@ def test_strings_in_lists_stay_text(page: Page, service: Service) -> None:
     page.get_by_role("button", name="More about this document").first.click()
     expect(page.get_by_role("dialog")).to_contain_text(HOSTILE_STRINGS[0])
     page.goto(f"{service.url}#/activity")
-    expect(page.get_by_role("list", name="Jobs").get_by_role("listitem")).to_have_count(len(HOSTILE_STRINGS))
+    expect(page.get_by_role("list", name="Jobs", exact=True).get_by_role("listitem")).to_have_count(
+        len(HOSTILE_STRINGS)
+    )
     expect(page.locator(FORBIDDEN)).to_have_count(0)
     assert page.evaluate("window.hurt") is None

@@ -189,6 +189,7 @@ def test_marks_of_text_from_right_to_left(page: Page, service: Service, uploads:
     source = _source(page, service)
     assert HEBREW in source["quote"]
     served = _served_boxes(service, source, source["start"], source["end"])
+    expect(page.locator(".mark")).to_have_count(1)
     ((left, top, right, bottom),) = _boxes(page, page.locator(".mark"), served["width"], served["height"])
     assert right == pytest.approx(WIDTH - MARGIN, abs=3)
     assert left == pytest.approx(WIDTH - MARGIN - pdfmetrics.stringWidth(HEBREW, "Hebrew", 16), abs=3)
@@ -196,7 +197,7 @@ def test_marks_of_text_from_right_to_left(page: Page, service: Service, uploads:
     # The name and the quote are read from the right, wherever they stand.
     card = page.get_by_role("list", name="Sources").get_by_role("button").first
     for part in (card.locator(".name"), card.locator("q"), page.locator("rag-viewer h2"), page.locator(".quote-bar p")):
-        assert part.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
+        expect(part).to_have_css("direction", "rtl")
     page.get_by_role("link", name="Documents", exact=True).click()
     row = page.get_by_role("region", name="List of documents").get_by_role("button", name=name)
-    assert row.evaluate("(node) => getComputedStyle(node).direction") == "rtl"
+    expect(row).to_have_css("direction", "rtl")
