@@ -15,7 +15,7 @@ RECORDS_PER_PAGE = 40
 # A record that is no longer is one line, as a row of a table is.
 MAX_LINE_CHARS = 500
 # What names a record, in the order of preference.
-_NAMES = ("title", "name", "subject", "id", "key")
+NAMES = ("title", "name", "subject", "id", "key")
 MAX_NAME_CHARS = 100
 
 
@@ -69,7 +69,7 @@ def _blocks(record: Any, number: int) -> Iterator[Block]:
         if lines:
             yield Block(SEPARATOR.join(lines), "row")
         return
-    name = next((str(record[key]) for key in _NAMES if record.get(key)), "") if isinstance(record, dict) else ""
+    name = next((str(record[key]) for key in NAMES if record.get(key)), "") if isinstance(record, dict) else ""
     yield Block(f"Record {number}" + (f": {one_line(name)[:MAX_NAME_CHARS]}" if name else ""), "heading")
     yield from (Block(line, "row") for line in lines)
 

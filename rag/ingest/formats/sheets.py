@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any
 
 from errors import DocumentError
@@ -17,6 +17,7 @@ from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.package import Package
 from rag.ingest.formats.percent_cells import percent_cells
+from rag.ingest.formats.records import MAX_LINE_CHARS, MAX_NAME_CHARS, NAMES
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, row_line
 from rag.ingest.media_types import OLE
 
@@ -33,6 +34,8 @@ MAX_FIELD_CHARS = 1_000_000
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 20
 _MAX_CAPTION_ROWS = 5
+# One in so many rows is longer than a line, where rows are sections.
+_LONG_SHARE = 10
 _PERCENT_DECIMALS = 4
 _MAX_EXACT = 2.0**53  # up to here each whole number is exact, such as those of accounts and cards
 
@@ -90,9 +93,14 @@ def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Itera
     top = list(_captions(rows[: begin and begin - 1]))
     if line := empty_columns(headers, rows[begin:]):
         top.append(Block(line))
+    long = bool(headers) and _has_long_rows(rows[begin:])
     for at in range(begin, len(rows), ROWS_PER_PAGE):
         part = rows[at : at + ROWS_PER_PAGE]
-        lines = [Block(line, "row") for row in part if (line := row_line(row, headers))]
+        lines = [
+            block
+            for n, row in enumerate(part, start=first + at)
+            for block in _row_blocks(row, headers, n if long else 0)
+        ]
         label = f"{place} {first + at}–{first + at + len(part) - 1}"
         pages = pages_of_blocks([*top, *lines], label=label)
         # The caption of a sheet is not that of the next one.
@@ -103,6 +111,27 @@ def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Itera
         yield from pages_of_blocks(
             [*top, Block(row_line(rows[-1], ()))], label=f"{place} {first}–{first + len(rows) - 1}"
         )
+
+
+def _has_long_rows(rows: Sequence[Sequence[str]]) -> bool:
+    """Return True if many rows hold a text, such as the plot of a film, which is split into chunks."""
+    return _LONG_SHARE * sum(sum(map(len, row)) > MAX_LINE_CHARS for row in rows) > len(rows)
+
+
+def _row_blocks(row: Sequence[str], headers: Sequence[str], number: int) -> Iterator[Block]:
+    """Yield a row as a line or, with its number, as a section of its own with a line for each value."""
+    line = row_line(row, headers)
+    if not line:
+        return
+    if not number:
+        yield Block(line, "row")
+        return
+    named = next((n for word in NAMES for n, header in enumerate(headers) if word in header.casefold().split()), 0)
+    name = row[named] if named < len(row) else ""
+    yield Block(f"Row {number}" + (f": {name[:MAX_NAME_CHARS]}" if name else ""), "heading")
+    for header, value in zip_longest(headers, row, fillvalue=""):
+        if value:
+            yield Block(row_line([value], [header]), "row")
 
 
 def _captions(rows: Sequence[Sequence[str]]) -> Iterator[Block]:

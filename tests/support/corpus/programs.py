@@ -196,6 +196,7 @@ def _named(*names: bytes) -> bytes:
     return data
 
 
+_PLOT = "The keeper climbs the tower and lights the lamp before the storm. " * 30
 _TITLED = "<title>Harbour of Ayr | Opening hours | Harbour of Ayr</title><p>It opens at nine.</p>"
 _ARTICLE = {
     "name": "Lamp",
@@ -238,6 +239,13 @@ SAMPLES = [
         "articles.json",
         lambda: json.dumps([_ARTICLE]).encode(),
         ("name: Lamp | text: The lamp is lit at dusk. - Oil - Wick | rule: a < b",),
+    ),
+    Sample(
+        "plots.csv",
+        lambda: f"Year,Title,Plot\n1901,The Lamp,{_PLOT}\n1902,The Rope,Short.\n".encode(),
+        ("Row 2: The Lamp Year: 1901 Title: The Lamp Plot: The keeper climbs", "Row 3: The Rope Year: 1902"),
+        headings=("Row 2: The Lamp",),
+        labels=("Rows 2–3",),
     ),
     Sample(
         "articles.csv",
