@@ -242,7 +242,7 @@ SAMPLES = [
     ),
     Sample(
         "plots.csv",
-        lambda: f"Year,Title,Plot\n1901,The Lamp,{_PLOT}\n1902,The Rope,Short.\n".encode(),
+        f"Year,Title,Plot\n1901,The Lamp,{_PLOT}\n1902,The Rope,Short.\n".encode,
         ("Row 2: The Lamp Year: 1901 Title: The Lamp Plot: The keeper climbs", "Row 3: The Rope Year: 1902"),
         headings=("Row 2: The Lamp",),
         labels=("Rows 2–3",),
