@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page
@@ -83,11 +85,19 @@ def test_the_page_is_small_and_of_its_own() -> None:
     assert _first_load_bytes() <= 50_000
 
 
+def test_no_module_of_the_first_load_waits_for_another() -> None:
+    index = (ROOT / "page" / "index.html").read_text()
+    preloaded = re.findall(r'rel="modulepreload" href="page/([\w-]+\.js)"', index)
+    assert sorted(preloaded) == sorted(name for name in _first_load() if name.endswith(".js") and name != "early.js")
+
+
 def _first_load_bytes() -> int:
     """Return the bytes, compressed one by one, of what the first screen and the viewer load."""
-    import gzip
-    import re
+    return sum(_first_load().values())
 
+
+def _first_load() -> dict[str, int]:
+    """Return the compressed bytes of each file that the first screen and the viewer load."""
     waiting, sizes = ["index.html", "style.css", "early.js", "app.js", "icon.svg"], dict[str, int]()
     while waiting:
         name = waiting.pop()
@@ -95,6 +105,6 @@ def _first_load_bytes() -> int:
             continue
         content = Path(ROOT / "page" / name).read_bytes()
         sizes[name] = len(gzip.compress(content))
-        waiting += re.findall(r'^import .*?"\./([\w-]+\.js)";$', content.decode(), re.MULTILINE)
+        waiting += re.findall(r'^(?:import .*?|\} from )"\./([\w-]+\.js)";$', content.decode(), re.MULTILINE)
     assert "viewer.js" in sizes
-    return sum(sizes.values())
+    return sizes

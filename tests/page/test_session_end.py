@@ -74,6 +74,8 @@ def desk(page: Page, address: str, watched: Watched, settings: Settings) -> Iter
 def first_key(desk: Desk) -> str:
     """The id of the key with which alice is signed in."""
     key_id, text = desk.key("alice")
+    # Until the server has seen the first key, it is open.
+    wait_until(lambda: desk.status() == httpx.codes.UNAUTHORIZED, what="the first key")
     desk.page.goto(desk.address)
     desk.sign_in(text)
     expect(desk.page.get_by_role("dialog")).to_have_count(0)
