@@ -35,6 +35,11 @@ _STARTS = (*(0x530, 0x590, 0x600, 0x780, 0x860, *range(0x900, 0xF00, 0x80)), 0xF
 _MORE_ARABIC, _ARABIC = 5, 3
 # A page of words in these scripts is illegible if this share of so many words mixes them.
 _MAX_MIXED_SHARE, _MIN_WORDS = 0.1, 20
+# Letters with signs between them or capitals within, figures within words, and signs that stand alone.
+_MISREAD = re.compile(
+    r"[^\W\d_][*^~|«»\\<>{};&$#@%!?=_§©®]+[^\W_]|[a-z][A-Z]+[a-z]|[^\W\d_]\d+[^\W\d_]|(?<!\S)[*^~|«»\\<>{};§©®_]+(?!\S)"
+)
+_MISREAD_SIGNS, _MISREAD_SIGNS_PER_WORD = "*^~|«»\\<>{}", 50
 _GLYPH_NAMES = re.compile(r"\(cid:\d+\)|/g\d{1,5}\b|/[A-Z]\d{1,3}(?=/)")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # The 150 most common pairs of neighbouring letters of 19 languages, each language with the same weight.
@@ -58,6 +63,15 @@ def is_legible(text: str) -> bool:
     return any(_has_function_words(part) for part in (text[:_FIRST_CHARS], text)) or not _is_gibberish(
         text[:JUDGED_CHARS]
     )
+
+
+def misread_share(text: str) -> float:
+    """Return the share of words with signs that poor OCR puts into and between words; 0 where few such signs are."""
+    text = text[:JUDGED_CHARS]
+    if _MISREAD_SIGNS_PER_WORD * sum(map(text.count, _MISREAD_SIGNS)) < text.count(" "):
+        return 0.0
+    words = len(text.split())
+    return len(_MISREAD.findall(text)) / words if words >= _MIN_WORDS else 0.0
 
 
 def _may_have_bad(text: str) -> bool:

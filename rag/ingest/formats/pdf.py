@@ -15,7 +15,7 @@ from typing import Any
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import File, PageText, TextTable, opened
-from rag.ingest.formats.legibility import is_legible
+from rag.ingest.formats.legibility import is_legible, misread_share
 from rag.ingest.formats.ocr import DPI, MAX_PIXELS, OCR_FAILED, OcrError, Picture, RecognizedText, Recognizer
 from rag.text.word_boxes import WordBox
 
@@ -34,6 +34,8 @@ _MIN_INK_SHARE = 0.004
 _FEW_CHARS, _IMAGE_SHARE, _MAX_OBJECTS = 200, 0.5, 200
 # Of such a page OCR must find this many times the text.
 _MUCH_MORE = 2
+# A scan whose text has this share of misread words is read again; with the larger share, its text is left out at least.
+_MISREAD_SHARE, _MOSTLY_MISREAD = 0.04, 0.2
 _POINTS_PER_INCH, _MIN_DPI = 72, 70  # tesseract guesses the resolution below its 70 dpi
 _HEADER_BYTES = 1024
 _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
@@ -115,6 +117,7 @@ class _Reader:
         except (pypdfium2.PdfiumError, IndexError, ValueError):
             raise DocumentError("broken", f"the PDF is broken: page {index + 1} cannot be opened") from None
         warning = NO_TEXT if is_picture and not text.strip() else ""
+        misread = misread_share(text) if is_picture else 0.0
         if not is_legible(text):
             text, tables = self._second_text(index), ()
             warning = "" if text else UNREADABLE
@@ -129,6 +132,9 @@ class _Reader:
                 takes_ocr = recognized is not None or not text.strip()
                 if recognized is not None:
                     text, words, tables, warning = recognized.text, recognized.words, (), ""
+                    misread = 0.0
+        if misread > _MOSTLY_MISREAD:
+            text, tables, warning = "", (), UNREADABLE
         if extra:
             text = "\n\n".join(part for part in (text.rstrip(), "\n".join(extra)) if part)
         if index == 0 and self._attached:
@@ -148,7 +154,9 @@ class _Reader:
         )
         if recognized is None or not is_legible(recognized.text):
             return None
-        return recognized if len(recognized.text) > _MUCH_MORE * len(shorter.strip()) else None
+        misread = misread_share(shorter)
+        better = misread > _MISREAD_SHARE and 2 * misread_share(recognized.text) < misread
+        return recognized if better or len(recognized.text) > _MUCH_MORE * len(shorter.strip()) else None
 
     def _draw(self, index: int, scale: float) -> Picture:
         """Return the picture of a page without its notes and form fields, whose text is read already."""
@@ -228,12 +236,12 @@ def _has_layers(data: bytes) -> bool:
 
 
 def _is_picture(page: Any, text: str) -> bool:
-    """Return True if a page shows something but text, or an image with a few words."""
+    """Return True if a page shows something but text, or an image with a few words or with words that are misread."""
     import pypdfium2.raw as pdfium
 
     if not text:
         return _has_ink(page)
-    if len(text) >= _FEW_CHARS:
+    if len(text) >= _FEW_CHARS and misread_share(text) <= _MISREAD_SHARE:
         return False
     width, height = page.get_size()
     images = islice(page.get_objects(filter=[pdfium.FPDF_PAGEOBJ_IMAGE], max_depth=3), _MAX_OBJECTS)

@@ -20,7 +20,7 @@ from rag.ingest.media_types import PDF, detect
 from rag.ingest.page_views import page_picture, page_view
 from rag.text.word_boxes import UNITS, WordBox, pack, unpack
 from schemas import Page
-from tests.support.corpus.pdfs import PROSE, drawn, mapped
+from tests.support.corpus.pdfs import MISREAD, PROSE, drawn, mapped
 from tests.support.scans import LINES, encoded, require_tesseract, scan, scanned, text_of_its_own, without_tesseract
 
 
@@ -94,6 +94,30 @@ def test_a_page_whose_fonts_have_no_map_is_read_as_a_picture(tmp_path: Path) -> 
     require_tesseract()
     (page,) = read(tmp_path / "a.pdf", mapped(PROSE.lower(), lambda char: chr(0xE000 + ord(char))))
     assert (page.warning, "every ship that enters the harbour" in " ".join(page.text.split())) == ("", True)
+
+
+def with_layer(words: str) -> Callable[[Canvas], None]:
+    """Draw a scan with the invisible text that some other program recognized."""
+
+    def draw(canvas: Canvas) -> None:
+        canvas.drawImage(ImageReader(scan()), 0, 0, width=400, height=400)
+        canvas.line(6, 0, 6, 400)  # the shadow of the glass; text over no ink at all counts as hidden
+        layer = canvas.beginText(2, 380)
+        layer.setTextRenderMode(3)
+        for at in range(0, len(words), 60):
+            layer.textLine(words[at : at + 60])
+        canvas.drawText(layer)
+
+    return draw
+
+
+def test_a_scan_whose_text_is_misread_is_read_again_and_a_good_text_is_kept(tmp_path: Path) -> None:
+    require_tesseract()
+    poor, good = read(tmp_path / "a.pdf", drawn(with_layer(MISREAD), with_layer(PROSE))())
+    assert LINES[1] in poor.text
+    assert ("sh*p" in poor.text, poor.warning) == (False, "")
+    assert "Every ship that enters the harbour" in " ".join(good.text.split())
+    assert (good.words, good.warning) == (b"", "")
 
 
 def animated() -> bytes:

@@ -24,6 +24,13 @@ PROSE = (
 )
 
 
+# The same, as poor OCR reads it.
+MISREAD = (
+    "Tbe harbonr off*ce op»ns at n^ne in tbe m0rn|ng and cl«ses at f*ve. Ev»ry sh*p tbat ent~rs tbe h^rb|ur p«ys a fee "
+    "for tbe n*ght, and tbe ke|per wr*tes it »» into tbe l{dger. Wben tbe t^de is l*w, tbe l«rger vess~ls w|it outs*de. "
+)
+
+
 def drawn(draw: Callable[[Canvas], object], *more: Callable[[Canvas], object]) -> Callable[[], bytes]:
     """Make a PDF with a page for each function that draws one."""
 
@@ -121,6 +128,15 @@ def _recognised(canvas: Canvas) -> None:
     text = canvas.beginText(20, 322)
     text.setTextRenderMode(3)
     text.textOut("Recognised words of the scan.")
+    canvas.drawText(text)
+
+
+def _misread(canvas: Canvas) -> None:
+    canvas.drawImage(_scan("scanned words "), 0, 0, width=400, height=400)
+    text = canvas.beginText(20, 370)
+    text.setTextRenderMode(3)
+    for at in range(0, len(MISREAD), 60):
+        text.textLine(MISREAD[at : at + 60])
     canvas.drawText(text)
 
 
@@ -261,6 +277,7 @@ SAMPLES = [
     Sample("layers.pdf", _layers, ("Seen by everybody.", "Layer that is on."), ("Ghost",)),
     Sample("scan.pdf", drawn(_scanned), warnings={1: "no_text"}),
     Sample("recognised scan.pdf", drawn(_recognised), ("Recognised words of the scan.",)),
+    Sample("misread scan.pdf", drawn(_lines, _misread), ("The harbour",), ("tbe",), warnings={2: "unreadable_text"}),
     Sample("scan among text.pdf", drawn(_lines, _scanned), ("The harbour office",), warnings={2: "no_text"}),
     Sample("blank page.pdf", drawn(_lines, lambda _canvas: None, _lines), ("The harbour office",)),
     Sample(
