@@ -37,6 +37,8 @@ class AccessFilter:
 
         None is counted for a filter that names uploads: such a question is refused until all of them are searched.
         """
+        if not filters:
+            return []
         [user_id] = {search_filter.user_id for search_filter in filters}
         scope = self._uploads.search_scope(user_id)
         if scope.index_version != self._index_version:
