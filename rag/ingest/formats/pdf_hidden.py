@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from ctypes import PYFUNCTYPE, c_int, c_uint, c_void_p, cast
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 
 import pypdfium2
@@ -24,6 +24,8 @@ _MAX_SUSPECTS = 2_000
 _FIRST_OBJECTS, _LAST_OBJECTS, _STEP = 16, 24, 12
 # Of the sample of more objects than these, each fifth is asked where it stands: text beside a page comes in numbers.
 _FEW_OBJECTS, _PLACED_STEP = 64, 5
+# A page of no more objects may be a form, of which it shows a part.
+_FEW_PARTS, _MAX_FORM_DEPTH, _MAX_FORM_TEXTS = 8, 5, 5_000
 # At the outside, such as on maps of many shapes.
 _MAX_OBJECTS = 20_000
 # Suspect text of less than so many points in height is a mark of a program, and not drawn for that.
@@ -61,6 +63,8 @@ class UnseenText:
     def hide(self, page: pypdfium2.PdfPage) -> None:
         """Take the text that cannot be seen out of an open page."""
         count = pdfium.FPDFPage_CountObjects(page.raw)
+        if count <= _FEW_PARTS:
+            _hide_beyond(page, count)
         suspects = self._unknown(page, _sample(count), placed_every=_PLACED_STEP if count > _FEW_OBJECTS else 1)
         if suspects:
             suspects = self._unknown(page, range(min(count, _MAX_OBJECTS)), placed_every=1)
@@ -149,6 +153,45 @@ def _page_box(page: pypdfium2.PdfPage) -> _Bounds:
     if not pdfium.FPDF_GetPageBoundingBox(page.raw, box):
         return -math.inf, -math.inf, math.inf, math.inf
     return box.left - 1, box.bottom - 1, box.right + 1, box.top + 1
+
+
+def _hide_beyond(page: pypdfium2.PdfPage, count: int) -> None:
+    """Take the text outside of a page out of its forms, as tools that cut up pages leave it there."""
+    raw, box = cast(page.raw, c_void_p).value, _page_box(page)
+    forms = [item for item in (_get_object(raw, at) for at in range(count)) if _type(item) == _FORM]
+    if all(_is_within(_bounds(cast(item, pdfium.FPDF_PAGEOBJECT)), box) for item in forms):
+        return
+    texts = list(islice(page.get_objects(filter=[_TEXT], max_depth=_MAX_FORM_DEPTH), _MAX_FORM_TEXTS))
+    try:
+        beyond = [text for text in texts if text.container is not None and _is_outside(_placed(text), box)]
+    except pypdfium2.PdfiumError:  # a broken object
+        return
+    if len(beyond) < len(texts):
+        for text in beyond:
+            pdfium.FPDFPageObj_SetIsActive(text.raw, 0)
+
+
+def _placed(text: pypdfium2.PdfObject) -> _Bounds:
+    """Return where a text within forms stands on the page."""
+    left, bottom, right, top = text.get_bounds()
+    corners = [(left, bottom), (left, top), (right, bottom), (right, top)]
+    form = text.container
+    while form is not None:
+        matrix = form.get_matrix()
+        corners = [matrix.on_point(*corner) for corner in corners]
+        form = form.container
+    return (
+        min(x for x, _ in corners),
+        min(y for _, y in corners),
+        max(x for x, _ in corners),
+        max(y for _, y in corners),
+    )
+
+
+def _is_within(bounds: _Bounds | None, box: _Bounds) -> bool:
+    return bounds is None or (
+        bounds[0] >= box[0] and bounds[1] >= box[1] and bounds[2] <= box[2] and bounds[3] <= box[3]
+    )
 
 
 def _is_outside(bounds: _Bounds, box: _Bounds) -> bool:

@@ -63,6 +63,15 @@ def _cropped(canvas: Canvas) -> None:
         canvas.drawString(*place, "Ghost")
 
 
+def _cut_up(canvas: Canvas) -> None:
+    """Draw half of a spread, as tools do that cut spreads into pages."""
+    canvas.beginForm("spread", 0, 0, 900, 400)
+    _lines(canvas)
+    canvas.drawString(420, 300, "Ghost")
+    canvas.endForm()
+    canvas.doForm("spread")
+
+
 def _cropped_to_nothing(canvas: Canvas) -> None:
     canvas.setCropBox((0, 0, 9, 9))
     _lines(canvas)
@@ -273,6 +282,7 @@ SAMPLES = [
     Sample("outline.pdf", drawn(_shown_in(1)), ("Seen by everybody.", "Ghost words of the file.")),
     Sample("white.pdf", drawn(_white), ("Seen by everybody.", "White on black is seen."), ("Ghost",)),
     Sample("cropped.pdf", drawn(_cropped), ("The harbour office opens at nine",), ("Ghost",)),
+    Sample("cut up.pdf", drawn(_cut_up), ("The harbour office opens at nine",), ("Ghost",)),
     Sample("wrong box.pdf", drawn(_cropped_to_nothing), ("The harbour office opens at nine",)),
     Sample("layers.pdf", _layers, ("Seen by everybody.", "Layer that is on."), ("Ghost",)),
     Sample("scan.pdf", drawn(_scanned), warnings={1: "no_text"}),
