@@ -38,6 +38,7 @@ class Trial:
     """The parts of a service, each of which can be killed, and what Prometheus says of them."""
 
     provider: Program
+    missed = 0
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
         self._stack = stack
@@ -111,6 +112,7 @@ class Trial:
             time.sleep(0.5)
         for name in sorted(expected - seen):
             print(f"  {done:<34} {name:<20} was NOT raised", flush=True)
+            self.missed += 1
 
     def _run(self, name: str, command: list[str], environment: dict[str, str]) -> Program:
         path = self._folder / f"{name}.log"
@@ -119,7 +121,7 @@ class Trial:
 
 
 def main() -> int:
-    """Raise the alerts one after the other."""
+    """Raise the alerts one after the other; return 1 if one was not raised."""
     with temporary_folder() as folder, ExitStack() as stack:
         trial = Trial(stack, folder)
         worker = trial.start_worker()
@@ -134,13 +136,13 @@ def main() -> int:
         trial.start_provider(answer_seconds=SLOW_SECONDS)
         trial.show("the model takes 15 s to answer", {"RagSlowFirstToken"}, lambda: trial.ask(12))
         worker = _kill_workers(trial, worker)
-        worker = _refuse_model(trial, worker)
 
         def kill_provider() -> None:
             trial.provider.process.kill()
             trial.ask(12)
 
         trial.show("the model provider is killed", {"RagFailures", "RagBreakerOpen"}, kill_provider)
+        worker = _refuse_model(trial, worker)
 
         def kill_worker() -> None:
             worker.process.kill()
@@ -149,7 +151,7 @@ def main() -> int:
         trial.show("the only worker is killed", {"RagNoWorker", "RagOldestJob"}, kill_worker)
         trial.show("Valkey is stopped", {"RagPartAway"}, trial.stop_valkey)
         trial.show("the API is killed", {"RagMetricsMissing"}, trial.api.process.kill)
-    return 0
+    return 1 if trial.missed else 0
 
 
 def _fill_disk(trial: Trial) -> None:
