@@ -58,6 +58,7 @@ def test_the_field_stays_where_it_is_when_the_page_is_whole(
     field = page.get_by_label("Question", exact=True)
     field.fill("How long does")
     wait_for_requests(page, held)
+    expect(field).to_have_css("resize", "none")  # the style is here
     early = field.bounding_box()
     held[0].continue_()
     expect(page.get_by_role("link", name="Documents", exact=True)).to_be_visible()
