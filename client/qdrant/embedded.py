@@ -77,7 +77,7 @@ class EmbeddedCollections:
     def frozen(self, folder: Path) -> Iterator[Frozen]:
         """As Collections.frozen: each page of another reader would take the folder from its owner, and its cache."""
         for name in self.names():
-            with self._shards.open(name):
+            with suppress(NothingIndexed), self._shards.open(name):  # a version that was replaced may go just now
                 pass  # damage is named by its place, not by that of the copy
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         try:

@@ -2,8 +2,8 @@
 
 The score of an ended job in its registry is its end plus the retention, and the id of a job holds its creation. So the
 ends are counted, and latencies known, for every kind of worker. While the retention was changed less than an hour ago,
-minutes are shifted. The jobs that waited or ran at the end of a minute follow from those that do now, less those that
-were accepted since, and with those that have ended since.
+minutes are shifted. Valkey keeps no history of waiting jobs. So the backlog of a minute is counted back from the
+present backlog: jobs accepted since then are subtracted, and jobs ended since then are added.
 """
 
 from __future__ import annotations

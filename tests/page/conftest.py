@@ -121,6 +121,15 @@ def model(service: Service) -> Iterator[Behaviour]:
 
 
 @pytest.fixture
+def uploads(service: Service) -> Iterator[list[str]]:
+    """The ids of what a test uploads, which is deleted at its end."""
+    ids: list[str] = []
+    yield ids
+    for upload_id in ids:
+        service.client.delete(f"/uploads/{upload_id}").raise_for_status()
+
+
+@pytest.fixture
 def handbook_id(service: Service) -> str:
     """The id of the handbook, which is ready."""
     return service.upload("handbook.pdf", HANDBOOK.read_bytes())

@@ -204,7 +204,7 @@ def test_scope_and_settings_are_taken_back(page: Page, service: Service, model: 
     dialog.get_by_label("From page").fill("2")
     dialog.get_by_role("button", name="Done").click()
     page.get_by_role("button", name="Settings", exact=True).click()
-    # A value out of bounds is none.
+    # The dialog ignores a value out of bounds.
     for label, value in (("Passages", "500"), ("Temperature", "1")):
         dialog.get_by_label(label).fill(value)
     dialog.get_by_role("button", name="Done").click()

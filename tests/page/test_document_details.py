@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Page, expect
 from reportlab.lib.utils import ImageReader
@@ -18,15 +16,6 @@ from tests.support.pdfs import write_pdf
 from tests.support.processes import ROOT, wait_until
 from tests.support.scans import text_of_its_own
 from tests.support.service import HANDBOOK, Service
-
-
-@pytest.fixture
-def uploads(service: Service) -> Iterator[list[str]]:
-    """The ids of what a test uploads, which is deleted at its end."""
-    ids: list[str] = []
-    yield ids
-    for upload_id in ids:
-        service.client.delete(f"/uploads/{upload_id}").raise_for_status()
 
 
 def _details(page: Page, service: Service, name: str) -> None:

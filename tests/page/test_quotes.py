@@ -34,15 +34,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield started
 
 
-@pytest.fixture
-def uploads(service: Service) -> Iterator[list[str]]:
-    """The ids of what a test uploads, which is deleted at its end."""
-    ids: list[str] = []
-    yield ids
-    for upload_id in ids:
-        service.client.delete(f"/uploads/{upload_id}").raise_for_status()
-
-
 def _open_source(page: Page, url: str, question: str, name: str) -> None:
     page.goto(url)
     ask(page, question)

@@ -116,6 +116,15 @@ def test_nobody_writes_until_the_release(owned: VectorStore, other: Collections,
     assert sum(map(len, read_points(only(other)))) == POINTS + len(chunks("u2"))
 
 
+def test_a_collection_that_is_removed_meanwhile_is_left_out(
+    other: Collections, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = other.names()
+    monkeypatch.setattr(EmbeddedCollections, "names", lambda _: [*names, "chunks-removed"])
+    with other.frozen(tmp_path / "copy") as frozen:
+        assert sum(map(len, read_points(frozen.collections.engine(names[0])))) == POINTS
+
+
 def test_a_collection_that_does_not_exist_has_no_points(tmp_path: Path) -> None:
     collections = EmbeddedCollections(tmp_path / "qdrant")
     with collections.frozen(tmp_path / "copy") as frozen:
