@@ -9,6 +9,7 @@ import signal
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import create_string_buffer
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ _MUCH_MORE = 2
 _MISREAD_SHARE, _MOSTLY_MISREAD = 0.04, 0.2
 _POINTS_PER_INCH, _MIN_DPI = 72, 70  # tesseract guesses the resolution below its 70 dpi
 _HEADER_BYTES = 1024
+_LABEL_BYTES = 64
 _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
 _MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
@@ -106,6 +108,7 @@ class _Reader:
             document.init_forms()
         self._form = document.formenv.raw if document.formenv else None
         self._unseen = UnseenText(has_layers=_has_layers(path.read_bytes()))
+        self._name = create_string_buffer(_LABEL_BYTES)
 
     def page(self, index: int) -> PageText:
         """Return a page. Raises DocumentError."""
@@ -113,7 +116,7 @@ class _Reader:
 
         try:
             text, extra, is_picture, tables = self._read(index)
-            label = self._document.get_page_label(index)
+            label = self._label(index)
         except (pypdfium2.PdfiumError, IndexError, ValueError):
             raise DocumentError("broken", f"the PDF is broken: page {index + 1} cannot be opened") from None
         warning = NO_TEXT if is_picture and not text.strip() else ""
@@ -141,6 +144,15 @@ class _Reader:
             warning = warning or ATTACHMENTS
         size = self._document.get_page_size(index) if takes_ocr or warning else None
         return PageText(label, text, None, warning, words, size, takes_ocr, tables=tables)
+
+    def _label(self, index: int) -> str:
+        """Return the printed label of a page, "" without one, in one call for a short one."""
+        import pypdfium2.raw as pdfium
+
+        size = pdfium.FPDF_GetPageLabel(self._document.raw, index, self._name, len(self._name))
+        if size > len(self._name):
+            return str(self._document.get_page_label(index))
+        return self._name.raw[: max(0, size - 2)].decode("utf-16-le", "ignore")
 
     def _recognize(self, index: int, *, shorter: str) -> RecognizedText | None:
         """Return the text of a page by OCR; None if that is no language, or little more than what is known already.

@@ -174,13 +174,16 @@ def _groups(cells: list[Cell], columns: list[Column], width: float) -> list[tupl
             return _UNNAMED * (len(columns) - column), ()
         found = (float("inf"), ((column, column),) * (len(cells) - cell))
         for begin in range(column, len(columns)):
+            unnamed = _UNNAMED * (begin - column)
+            if unnamed >= found[0]:
+                break
             for end in range(begin + 1, len(columns) - (len(cells) - cell - 1) + 1):
+                cost = unnamed + _misfit(cells[cell], columns[begin], columns[end - 1]) / width
+                if cost >= found[0]:
+                    continue
                 rest, groups = best(cell + 1, end)
-                cost = (
-                    _UNNAMED * (begin - column) + _misfit(cells[cell], columns[begin], columns[end - 1]) / width + rest
-                )
-                if cost < found[0]:
-                    found = cost, ((begin, end), *groups)
+                if cost + rest < found[0]:
+                    found = cost + rest, ((begin, end), *groups)
         return found
 
     if len(cells) > len(columns):

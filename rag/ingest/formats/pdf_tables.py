@@ -34,6 +34,7 @@ _FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])\d[\d.,]*[)%]{0,2}\s*$|(?:^|[\d)%$
 _END_CHARS = 20
 # The cheap look before at the last sign of each line.
 _LAST_SIGNS = frozenset("0123456789)%—–-")
+_LAST_TWO = frozenset(f"{sign} " for sign in _LAST_SIGNS)
 _MIN_ROWS, _MIN_WIDE_ROWS = 3, 2
 # Lines without figures between two rows, such as the first lines of a long label.
 _MAX_OTHER_LINES = 4
@@ -62,8 +63,8 @@ def may_have_table(text: str) -> bool:
     """Return True if enough lines of a page's text end in a figure: the look costs a hundredth of reading the page."""
     if len(text) > _MAX_PAGE_CHARS:
         return False
-    lines = text.replace(" \r\n", "\r\n").split("\r\n")
-    ends = [number for number, line in enumerate(lines) if line[-1:] in _LAST_SIGNS]
+    lines = text.split("\r\n")
+    ends = [number for number, line in enumerate(lines) if line[-1:] in _LAST_SIGNS or line[-2:] in _LAST_TWO]
     if len(ends) < MIN_FIGURE_LINES:
         return False
     figures = [number for number in ends if _FIGURE_END.search(lines[number][-_END_CHARS:])]

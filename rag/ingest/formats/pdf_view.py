@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from ctypes import addressof, c_double, c_int, c_uint, c_void_p
+from ctypes import c_int, c_uint, pointer
 from typing import Any, Final
 
 import PIL.Image
@@ -15,7 +15,7 @@ import pypdfium2.raw as pdfium
 
 from errors import DocumentError
 from rag.ingest.boxes import Box, PlacedChar
-from rag.ingest.formats.pdf_hidden import direct
+from rag.ingest.formats.pdf_calls import direct, picture_matrix
 
 # Pictures have at most so many pixels. A page of a hundred metres is drawn smaller, not refused.
 MAX_PIXELS, MAX_SIDE = 8_000_000, 16_000  # WebP takes 16,383 in a row
@@ -26,8 +26,8 @@ _QUALITY = 80
 _EFFORT = 2
 _SURROGATES: Final = (0xD800, 0xDC00, 0xE000)
 
-_unicode = direct(pdfium.FPDFText_GetUnicode, c_uint, c_void_p, c_int)
-_loose_box = direct(pdfium.FPDFText_GetLooseCharBox, c_int, c_void_p, c_int, c_void_p)
+_unicode = direct(pdfium.FPDFText_GetUnicode, c_uint)
+_loose_box = direct(pdfium.FPDFText_GetLooseCharBox, c_int)
 
 
 def page_size(document: Any, index: int) -> tuple[float, float]:
@@ -67,15 +67,17 @@ def placed_chars(page: pypdfium2.PdfPage) -> list[PlacedChar]:
     The box is as high as the line and as wide as the step to the next character.
     """
     text_page = page.get_textpage()
-    to_picture = _matrix(page)
+    to_picture = picture_matrix(page)
     rect = pdfium.FS_RECTF()
+    into = pointer(rect)
     chars: list[PlacedChar] = []
     before = 0
     for index in range(text_page.count_chars()):
         code = _unicode(text_page.raw, index)
         box = None
-        if _loose_box(text_page.raw, index, addressof(rect)):
-            box = to_picture(rect.left, rect.bottom, rect.right, rect.top)
+        if _loose_box(text_page.raw, index, into):
+            left, top, right, bottom = to_picture(rect.left, rect.bottom, rect.right, rect.top)
+            box = Box(left, top, right, bottom) if right > left and bottom > top else None
         low = _SURROGATES[1] <= code < _SURROGATES[2]
         if low and _SURROGATES[0] <= before < _SURROGATES[1]:
             whole = 0x10000 + ((before - _SURROGATES[0]) << 10) + (code - _SURROGATES[1])
@@ -85,29 +87,6 @@ def placed_chars(page: pypdfium2.PdfPage) -> list[PlacedChar]:
         before = code
     text_page.close()
     return chars
-
-
-def _matrix(page: pypdfium2.PdfPage) -> Any:
-    """Return a function that turns a rectangle of the page into a box from the top left corner of the picture."""
-    width, height = page.get_size()
-    unit = 1_000  # pdfium gives whole numbers
-    size = int(width * unit), int(height * unit)
-
-    def device(x: float, y: float) -> tuple[float, float]:
-        left, top = c_int(), c_int()
-        pdfium.FPDF_PageToDevice(page.raw, 0, 0, *size, 0, c_double(x), c_double(y), left, top)
-        return left.value / unit, top.value / unit
-
-    (x0, y0), (x1, y1), (x2, y2) = device(0, 0), device(1_000, 0), device(0, 1_000)
-    a, b, c, d = (x1 - x0) / 1_000, (y1 - y0) / 1_000, (x2 - x0) / 1_000, (y2 - y0) / 1_000
-
-    def to_picture(left: float, bottom: float, right: float, top: float) -> Box | None:
-        xs = (x0 + a * left + c * bottom, x0 + a * right + c * top)
-        ys = (y0 + b * left + d * bottom, y0 + b * right + d * top)
-        box = Box(min(xs), min(ys), max(xs), max(ys))
-        return box if box.right > box.left and box.bottom > box.top else None
-
-    return to_picture
 
 
 def _broken(index: int) -> DocumentError:

@@ -120,6 +120,19 @@ def _white(canvas: Canvas) -> None:
     canvas.drawString(20, 260, "White on black is seen.")
 
 
+def _white_in_places(canvas: Canvas) -> None:
+    """Put white words all over a page that is turned."""
+    canvas.setPageRotation(90)
+    canvas.drawString(120, 380, "Seen by everybody.")
+    for number in range(7):
+        canvas.setFillGray(1)
+        canvas.drawString(250, 340 - 50 * number, f"Ghost {number}")
+        canvas.setFillGray(0)
+        canvas.rect(110, 335 - 50 * number, 90, 16, fill=1)
+        canvas.setFillGray(1)
+        canvas.drawString(120, 340 - 50 * number, f"White {number} is seen.")
+
+
 def _scan(words: str) -> ImageReader:
     image = Image.new("L", (400, 300), 255)
     pen = ImageDraw.Draw(image)
@@ -281,6 +294,12 @@ SAMPLES = [
     Sample("invisible.pdf", drawn(_shown_in(3)), ("Seen by everybody.",), ("Ghost",)),
     Sample("outline.pdf", drawn(_shown_in(1)), ("Seen by everybody.", "Ghost words of the file.")),
     Sample("white.pdf", drawn(_white), ("Seen by everybody.", "White on black is seen."), ("Ghost",)),
+    Sample(
+        "white in places.pdf",
+        drawn(_white_in_places),
+        ("Seen by everybody.", *(f"White {number} is seen." for number in range(7))),
+        ("Ghost",),
+    ),
     Sample("cropped.pdf", drawn(_cropped), ("The harbour office opens at nine",), ("Ghost",)),
     Sample("cut up.pdf", drawn(_cut_up), ("The harbour office opens at nine",), ("Ghost",)),
     Sample("wrong box.pdf", drawn(_cropped_to_nothing), ("The harbour office opens at nine",)),
