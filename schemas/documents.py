@@ -100,17 +100,22 @@ class Removed(Frozen):
 
 
 class TableLine(Frozen):
-    """A line of a table in words that can be read alone. The page's text has its words from `start` to `end`."""
+    """A line of a table in words that can be read alone. The page's text has its words from `start` to `end`.
+
+    `text` is "" where the page's text has the line as it is. `start` and `end` are equal for a caption or a header that
+    stands on an earlier page. `names_rows`: the line is a title of the rows below it, up to the next such line.
+    """
 
     text: str
     start: int
     end: int
+    names_rows: bool = False
 
 
 class PageTable(Frozen):
     """A table of a page: `rows` stand for the page's text from `start` to `end`, which may be empty.
 
-    `context` are caption, unit and the like, which each part of the table repeats.
+    `context` are caption, unit, header and the like, which each part of the table repeats.
     """
 
     start: int

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import re
 import uuid
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, pairwise
+from operator import itemgetter
 from pathlib import PurePath
 from typing import Literal
 
 from rag.ingest.layout import Line, body_lines, is_heading, is_table_row, title_lines
-from rag.ingest.table_chunks import TABLE_TOKENS, ranges, table_parts
-from rag.ingest.text_marks import text_marks
+from rag.ingest.spans import bounded_spans
+from rag.ingest.table_chunks import TABLE_TOKENS, is_verbatim, lines_above, ranges, table_parts, tables_of
+from rag.ingest.text_marks import row_marks, text_marks
 from rag.text.normalize import estimate_tokens, normalize, sentence_spans, split_letters_and_digits, split_unspaced
 from rag.text.page_names import is_place
 from schemas import Chunk, Document, Page, PageTable, Place, TextMark
 
 # Increase the number when a change here, or of the reading of files, makes other chunks of the same file: all documents
 # are then indexed again in the background, and questions are answered from the old chunks meanwhile.
-CHUNKING_VERSION = 4
+CHUNKING_VERSION = 5
 # The size of a chunk. Larger chunks blur the ranking; smaller ones split the sentence that answers.
 CHUNK_TOKENS = 200
 OVERLAP_TOKENS = 25
@@ -32,7 +35,6 @@ HEADINGS_TOKENS = 400
 OPENING_PAGES = 3
 OPENING_CHARS = 6_000
 _NAMESPACE = uuid.UUID("6f0c2c1e-5f0b-5c52-9a55-2f3c3c3d9e01")
-_WORD_GAP = re.compile(r"\s+")
 _NAME_MARKS = re.compile(r"[_\W]+")
 
 Kind = Literal["text", "heading", "table"]
@@ -145,30 +147,47 @@ def _with_opening(pages: Iterator[tuple[Page, list[Line]]]) -> Iterator[tuple[Pa
 def _page_parts(page: Page, page_lines: list[Line], section: str) -> tuple[list[_Part], str]:
     """Return the parts of a page that become chunks, and the section in which the page ends."""
     parts: list[_Part] = []
-    for run, tables, next_start in _runs(page, page_lines):
-        pieces, section = _pieces(page.text, run, section) if run else ([], section)
+    in_text, apart = tables_of(page)
+    for run, tables, next_start in _runs(apart, page_lines):
+        before, lead = lines_above(run, tables[-1]) if tables else (run, [])
+        pieces, section = _pieces(page.text, before, in_text, section) if before else ([], section)
         for packed in _packed(pieces):
             start, end = packed[0].start, packed[-1].end
             named = packed[-1] if packed[0].kind == "text" else packed[0]
             marks = text_marks(page, [(piece.start, piece.section) for piece in packed], end)
             parts.append(_Part(start, end, page.text[start:end], named.section, marks=marks))
-        rows = [part for table in tables for part in table_parts(page, table)]
-        if rows:
-            begin = parts[-1].end if parts else min(tables[0].start, next_start)
-            spans = ranges(begin, next_start, len(rows))
-            parts += [
-                _Part(start, end, one.text, section, one.places) for (start, end), one in zip(spans, rows, strict=True)
-            ]
+        section = next((normalize(line.text) for line in reversed(lead) if line.marked), section)
+        begin = (
+            parts[-1].end if parts else min([next_start, *(table.start for table in tables), *(o.start for o in lead)])
+        )
+        parts += _table_parts(page, tables, lead, (begin, next_start), section)
     return parts, section
 
 
-def _runs(page: Page, page_lines: list[Line]) -> Iterator[tuple[list[Line], list[PageTable], int]]:
+def _table_parts(
+    page: Page, tables: list[PageTable], lead: list[Line], span: tuple[int, int], section: str
+) -> Iterator[_Part]:
+    """Yield the parts of tables that stand together on a page, from where to where neighbours touch."""
+    rows = [part for table in tables for part in table_parts(page, table, lead)]
+    if not rows:
+        return
+    begin, end = span
+    if is_verbatim(tables[-1]):
+        spans = [*pairwise([begin, *(part.start for part in rows[1:]), end])]
+    else:
+        spans = ranges(begin, end, len(rows))
+    for (start, stop), part in zip(spans, rows, strict=True):
+        marks = row_marks(page, part.places, section) if page.lines else ()
+        yield _Part(start, stop, part.text, section, part.places, marks)
+
+
+def _runs(tables: list[PageTable], page_lines: list[Line]) -> Iterator[tuple[list[Line], list[PageTable], int]]:
     """Yield runs of lines, each with the tables that follow, and where the text goes on behind them.
 
     A table that stands for no text follows the run of lines in which it begins.
     """
-    replacing = [table for table in page.tables if table.end > table.start]
-    beside = [table for table in page.tables if table.end <= table.start]
+    replacing = [table for table in tables if table.end > table.start]
+    beside = [table for table in tables if table.end <= table.start]
     at = 0
     for table in replacing:
         begin = at
@@ -182,13 +201,23 @@ def _runs(page: Page, page_lines: list[Line]) -> Iterator[tuple[list[Line], list
     yield page_lines[at:], beside, page_lines[-1].end
 
 
-def _pieces(text: str, page_lines: list[Line], section: str) -> tuple[list[_Piece], str]:
-    """Split a page's lines into pieces that touch; return them and the section in which the page ends."""
+def _at(spans: list[tuple[int, int]], offset: int) -> int:
+    """Return the end of the last span that begins at or before an offset; 0 if the span ends there or before."""
+    number = bisect_right(spans, offset, key=itemgetter(0)) - 1
+    return spans[number][1] if number >= 0 and offset < spans[number][1] else 0
+
+
+def _pieces(text: str, page_lines: list[Line], tables: list[tuple[int, int]], section: str) -> tuple[list[_Piece], str]:
+    """Split a page's lines into pieces that touch; return them and the section in which the page ends.
+
+    `tables` are the spans of tables that are known as such.
+    """
     width = max(line.end - line.start for line in page_lines)
+    known = [_at(tables, line.start) for line in page_lines]
     pieces: list[_Piece] = []
     at = 0
     while at < len(page_lines):
-        kind, block_end = _block(page_lines, at, width)
+        kind, block_end = _block(page_lines, at, width, known)
         if kind == "heading":
             section = normalize(" ".join(line.text for line in page_lines[at:block_end]))
         start, end = page_lines[at].start, page_lines[block_end - 1].end
@@ -197,7 +226,7 @@ def _pieces(text: str, page_lines: list[Line], section: str) -> tuple[list[_Piec
         for span_start, span_end in spans:
             pieces.extend(
                 _Piece(a, b, estimate_tokens(text[a:b]), kind, section)
-                for a, b in _bounded_spans(text, span_start, span_end, limit)
+                for a, b in bounded_spans(text, span_start, span_end, limit)
             )
         at = block_end
     for number in range(len(pieces) - 1):
@@ -205,25 +234,32 @@ def _pieces(text: str, page_lines: list[Line], section: str) -> tuple[list[_Piec
     return pieces, section
 
 
-def _block(page_lines: list[Line], at: int, width: int) -> tuple[Kind, int]:
-    """Return the kind of the block that starts at line `at`, and the number of the line after the block."""
+def _block(page_lines: list[Line], at: int, width: int, known: list[int]) -> tuple[Kind, int]:
+    """Return the kind of the block that starts at line `at`, and the number of the line after the block.
+
+    `known` is the end of the table that each line is in; 0 outside of known tables.
+    """
+    if known[at]:
+        return "table", next((n for n in range(at, len(known)) if page_lines[n].start >= known[at]), len(known))
     if _is_table_start(page_lines, at):
-        return "table", _table_end(page_lines, at)
+        return "table", _table_end(page_lines, at, known)
     if _is_heading_at(page_lines, at, width):
         return "heading", at + 1
-    return "text", _text_end(page_lines, at, width)
+    return "text", _text_end(page_lines, at, width, known)
 
 
-def _table_end(page_lines: list[Line], at: int) -> int:
+def _table_end(page_lines: list[Line], at: int, known: list[int]) -> int:
     end = at + 1
-    while end < len(page_lines) and is_table_row(page_lines[end]):
+    while end < len(page_lines) and not known[end] and is_table_row(page_lines[end]):
         end += 1
     return end
 
 
-def _text_end(page_lines: list[Line], at: int, width: int) -> int:
+def _text_end(page_lines: list[Line], at: int, width: int, known: list[int]) -> int:
     end = at + 1
-    while end < len(page_lines) and not _is_heading_at(page_lines, end, width) and not _is_table_start(page_lines, end):
+    while end < len(page_lines) and not known[end]:
+        if _is_heading_at(page_lines, end, width) or _is_table_start(page_lines, end):
+            break
         end += 1
     return end
 
@@ -237,38 +273,6 @@ def _is_heading_at(page_lines: list[Line], at: int, width: int) -> bool:
     before = page_lines[at - 1] if at else None
     after = page_lines[at + 1] if at + 1 < len(page_lines) else None
     return is_heading(page_lines[at], before, after, width=width)
-
-
-def _bounded_spans(text: str, start: int, end: int, limit: int) -> Iterator[tuple[int, int]]:
-    """Yield `start` to `end` in spans of at most `limit` tokens, cut at line breaks or between words if possible."""
-    while True:
-        low, high = _search_range(text, start, end, limit)
-        if low == end:
-            break
-        while low < high:  # binary search for the longest span within the limit
-            middle = (low + high + 1) // 2
-            low, high = (middle, high) if estimate_tokens(text[start:middle]) <= limit else (low, middle - 1)
-        gaps = [gap.end() for gap in _WORD_GAP.finditer(text, start + (low - start) // 2, low)]
-        line_breaks = [at for at in gaps if "\n" in text[at - 2 : at]]
-        cut = (line_breaks or gaps or [low])[-1]
-        yield start, cut
-        start = cut
-    if text[start:end].strip():
-        yield start, end
-
-
-def _search_range(text: str, start: int, end: int, limit: int) -> tuple[int, int]:
-    """Return two offsets between which the text from `start` exceeds `limit` tokens; twice `end` if it never does.
-
-    The distance from the start doubles, so that a page of a million characters is not counted again for each cut.
-    """
-    low, size = start + 1, limit
-    while low < end:
-        high = min(end, start + size)
-        if estimate_tokens(text[start:high]) > limit:
-            return low, high
-        low, size = high, size * 2
-    return end, end
 
 
 def _packed(pieces: list[_Piece]) -> Iterator[list[_Piece]]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, File, PageText, pages_of_blocks, parts_with_lines
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, parts_with_lines
 from rag.ingest.formats.ocr import Recognizer
 from rag.ingest.media_types import (
     CONTAINERS,

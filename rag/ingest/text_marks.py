@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 from operator import itemgetter
 
-from schemas import Page, TextMark
+from schemas import Page, Place, TextMark
 
 
 def text_marks(page: Page, sections: list[tuple[int, str]], end: int) -> tuple[TextMark, ...]:
@@ -25,6 +26,17 @@ def text_marks(page: Page, sections: list[tuple[int, str]], end: int) -> tuple[T
         line, last_line = _lines_at(page, at)
         marks.append(TextMark(at=at, section=section, line=line, last_line=last_line))
     return tuple(marks)
+
+
+def row_marks(page: Page, places: Sequence[Place], section: str) -> tuple[TextMark, ...]:
+    """Return the marks of a chunk with lines of tables: the lines of the file for each place."""
+    starts = sorted({place.start for place in places})
+    found = [
+        TextMark(at=at, section=section, line=line, last_line=last)
+        for at in starts
+        for line, last in [_lines_at(page, at)]
+    ]
+    return tuple(found)
 
 
 def _lines_at(page: Page, at: int) -> tuple[int, int]:

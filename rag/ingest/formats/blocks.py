@@ -1,10 +1,10 @@
-"""The text of a document as blocks (paragraphs, headings, list items, table rows), and the pages made of blocks."""
+"""The text of a document as blocks (paragraphs, headings, list items, table rows), and a page as readers return it."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -17,8 +17,6 @@ PART_CHARS = 20_000
 _UNSTORABLE = re.compile("[\ud800-\udfff]")
 # What strip_controls turns into a line feed.
 _AFTER_NO_LINE = re.compile("(?<=[\v\f\x1c-\x1e\x85])")
-# Kinds of blocks that stand close together: a line feed separates two of the same kind, a blank line other blocks.
-_CLOSE = ("row", "item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +33,14 @@ class InnerFile:
 
 
 File = Path | InnerFile
-Kind = Literal["text", "heading", "row", "item"]
+Kind = Literal["text", "heading", "row", "item", "caption"]
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, a heading, a row of a table or an item of a list. `first`: a table or list begins with the block.
+    """A paragraph, a heading, a row of a table, its caption or an item of a list. `first`: a table begins with the row.
 
+    `names`: the row is a header or a title of the whole `table`, or a title of the `rows` up to the next title.
     `lines` are the first and the last line of the file that it stands on, counted from 1; None where they are unknown.
     The last is 0 where each line feed of the text is one of the file.
     `warning` says why text is missing here, as that of a page does. `recognized`: OCR has read the block.
@@ -50,6 +49,7 @@ class Block:
     text: str
     kind: Kind = "text"
     first: bool = False
+    names: Literal["", "table", "rows"] = ""
     lines: tuple[int, int] | None = None
     warning: str = ""
     recognized: bool = False
@@ -57,11 +57,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """A line of a table. The page's text has its words from `start` to `end`."""
+    """A line of a table. The page's text has its words from `start` to `end`; nowhere if these are equal.
+
+    `text` is "" where the page's text has the line as it is. `names_rows`: a title of the rows below, up to the next.
+    """
 
     text: str
     start: int
     end: int
+    names_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,64 +106,6 @@ class PageText:
 def clean_text(text: str) -> str:
     """Drop control characters, which must not reach an answer, and lone surrogates, which JSON cannot hold."""
     return _UNSTORABLE.sub("", strip_controls(text))
-
-
-class _Joined:
-    """The blocks of one page, joined."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._kind = ""
-        self._recognized = False
-        self._start()
-
-    def _start(self) -> None:
-        self.text, self.warning = "", ""
-        self._headings: list[int] = []
-        self._lines: list[tuple[int, int, int]] = []
-
-    def note(self, block: Block) -> None:
-        """Note what is said of the page by a block, which may have no text."""
-        self.warning = self.warning or block.warning
-        self._recognized = self._recognized or block.recognized
-
-    def gap(self, block: Block) -> str:
-        """Return what stands between the text and the next block."""
-        close = block.kind == self._kind and self._kind in _CLOSE and not block.first
-        return "" if not self.text else "\n" if close else "\n\n"
-
-    def add(self, block: Block, part: str, lines: tuple[int, int] | None) -> None:
-        """Add a part of a block, which stands on these lines of the file."""
-        at = len(self.text) + len(self.gap(block))
-        if block.kind == "heading":
-            self._headings.append(at)
-        if lines is not None:
-            self._lines.append((at, *lines))
-        self.text += self.gap(block) + part
-        self._kind = block.kind
-
-    def take(self) -> PageText:
-        """Return the page, and start the next one."""
-        headings, lines = tuple(self._headings), tuple(self._lines)
-        page = PageText(self._label, self.text, headings, self.warning, recognized=self._recognized, lines=lines)
-        self._start()
-        return page
-
-
-def pages_of_blocks(blocks: Iterable[Block], *, label: str = "", part_chars: int = PART_CHARS) -> Iterator[PageText]:
-    """Join blocks to pages of at most `part_chars`. A block that is longer than PART_CHARS is split."""
-    joined = _Joined(label)
-    for block in blocks:
-        joined.note(block)
-        lines = block.lines
-        for part in parts(clean_text(block.text).strip("\n").rstrip()):
-            if joined.text and len(joined.text) + len(joined.gap(block)) + len(part) > part_chars:
-                yield joined.take()
-            joined.add(block, part, lines)
-            if lines is not None:
-                lines = lines if lines[1] else (lines[0] + part.count("\n"), 0)
-    if joined.text or joined.warning:
-        yield joined.take()
 
 
 def parts(text: str) -> Iterator[str]:

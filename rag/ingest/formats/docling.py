@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from rag.ingest.formats.blocks import PART_CHARS, Block, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import PART_CHARS, Block, PageText, one_line
 from rag.ingest.formats.legibility import is_legible
 from rag.ingest.formats.pdf import UNREADABLE
-from rag.ingest.formats.tables import table_blocks
+from rag.ingest.formats.tables import MAX_HEADER_CHARS, table_blocks
 
 CONVERSION_FAILED = "conversion_failed"
 # Items and cells beyond these are left out.
 MAX_ITEMS, MAX_CELLS, MAX_COLUMNS = 200_000, 100_000, 1_000
+_MAX_SPAN = 10
 # A page has no parts, so that a picture of a page stays one page.
 _MAX_PAGE_CHARS = 500_000
 _HEADINGS: Final = ("title", "section_header")
@@ -101,22 +103,36 @@ class _Walker:
 def _table(data: Mapping[str, Any]) -> tuple[list[list[str]], int | None]:
     """Return the rows of a table, and how many at the top are headers; None if no cell says so.
 
-    A header that spans columns is given to each of them; another merged cell stands once.
+    A short merged cell stands in each row that it spans, a header in each column, too. A cell that spans all columns
+    is a row of its own.
     """
     cells = [cell for cell in data["table_cells"][:MAX_CELLS] if isinstance(cell, dict)]
     rows: dict[int, dict[int, str]] = {}
-    header_rows = set()
+    header_rows, alone = set(), set()
+    width = max((_number(cell, "end_col_offset_idx") for cell in cells), default=0)
     for cell in cells:
-        top, left = _number(cell, "start_row_offset_idx"), _number(cell, "start_col_offset_idx")
+        top, left, text = _number(cell, "start_row_offset_idx"), _number(cell, "start_col_offset_idx"), _text(cell)
+        right, bottom = _number(cell, "end_col_offset_idx"), min(_number(cell, "end_row_offset_idx"), top + _MAX_SPAN)
         is_header = cell.get("column_header") is True
-        last = _number(cell, "end_col_offset_idx") if is_header else left + 1
-        for column in range(left, max(min(last, MAX_COLUMNS), left + 1)):
-            rows.setdefault(top, {}).setdefault(column, str(cell.get("text", "")))
+        bottom = bottom if right - left <= _MAX_SPAN else top + 1
+        if width > 1 and not left and right == width and bottom <= top + 1:
+            alone.add(top)
+        is_repeated = is_header or len(text) <= MAX_HEADER_CHARS
+        for row in range(top, max(bottom, top + 1) if is_repeated else top + 1):
+            for column in range(left, max(min(right, MAX_COLUMNS), left + 1) if is_header else left + 1):
+                rows.setdefault(row, {}).setdefault(column, text)
         if is_header:
-            header_rows |= set(range(top, max(min(_number(cell, "end_row_offset_idx"), top + 10), top + 1)))
-    made = [[row.get(column, "") for column in range(max(row, default=-1) + 1)] for _, row in sorted(rows.items())]
+            header_rows |= set(range(top, max(bottom, top + 1)))
+    made = [
+        [row.get(0, "")] if number in alone else [row.get(column, "") for column in range(max(row, default=-1) + 1)]
+        for number, row in sorted(rows.items())
+    ]
     count = next((number for number in range(len(made)) if number not in header_rows), 0)
     return made, count or None
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    return str(cell.get("text", ""))
 
 
 def _number(cell: Mapping[str, Any], name: str) -> int:

@@ -10,10 +10,11 @@ from rag.ingest.formats.blocks import Block, File, one_line
 from rag.ingest.formats.charts import charts_of
 from rag.ingest.formats.diagrams import diagram_of
 from rag.ingest.formats.docx_chunks import MAX_CHUNKS, chunk_blocks
+from rag.ingest.formats.docx_headers import header_rows_of, is_continued, row_cells
 from rag.ingest.formats.docx_styles import Numbering, Styles
 from rag.ingest.formats.package import Package, attribute, child, is_on, local, value_of
 from rag.ingest.formats.pictures import Pictures
-from rag.ingest.formats.tables import MAX_CELL_CHARS, table_blocks
+from rag.ingest.formats.tables import MAX_CELL_CHARS, MAX_HEADER_CHARS, long_table_blocks, table_blocks
 
 # Deleted text, instructions of fields, and properties.
 _DROPPED: Final = frozenset(
@@ -50,7 +51,6 @@ _CHARS: Final = ("t", "sym", *_BREAKS)
 _BOX: Final = "txbxContent"
 # Elements that show a picture, a chart or a diagram, and their attribute that names the relation to it.
 _IMAGES: Final = {"blip": "embed", "imagedata": "id", "chart": "id", "relIds": "dm"}
-_FIRST_ROW: Final = 0x20  # the bit of tblLook
 
 
 def read_docx(path: File, pictures: Pictures, *, chunks_left: int = MAX_CHUNKS) -> list[Block]:
@@ -206,63 +206,50 @@ class _Walker:
         return name == "sdt" and is_on(child(element, "sdtPr"), "showingPlcHdr")
 
     def _table(self, table: Any) -> Iterator[Block]:
-        rows, headers, cells = list[list[str]](), 0, list[list[Block]]()
-        looks_like_header = False
-        for row in _rows(table):
-            line, row_cells = self._row(row)
-            if is_on(child(row, "trPr"), "tblHeader") and headers == len(rows):
-                headers += 1
-            if not rows:
-                looks_like_header = _has_first_row_look(table) and self._is_bold(row)
+        rows, cells = list[list[str]](), list[dict[int, list[Block]]]()
+        above = dict[int, str]()
+        listed = list(_rows(table))
+        header_rows = header_rows_of(table, listed)
+        for number, row in enumerate(listed):
+            line, by_column = self._row(row, above, is_header=number < (header_rows or 0))
             rows.append(line)
-            cells += row_cells
-        texts = [one_line(" ".join(block.text for block in blocks)) for blocks in cells]
-        lays_out = any(len(text) > MAX_CELL_CHARS for text in texts) or any(
-            block.kind in {"heading", "row"} and len(blocks) > 1 for blocks in cells for block in blocks
-        )
-        if lays_out or max((len(row) for row in rows), default=0) <= 1:
-            for blocks in cells:
+            cells.append(by_column)
+        every = [blocks for of_row in cells for blocks in of_row.values()]
+        texts = [one_line(" ".join(block.text for block in blocks)) for blocks in every]
+        lays_out = any(block.kind in {"heading", "row"} and len(blocks) > 1 for blocks in every for block in blocks)
+        has_long = any(len(text) > MAX_CELL_CHARS for text in texts)
+        if not lays_out and has_long and header_rows and max(map(len, rows)) > 1:
+            yield from long_table_blocks(rows, cells, header_rows=header_rows)
+        elif lays_out or has_long or max(map(len, rows), default=0) <= 1:
+            for blocks in every:
                 yield from blocks
         else:
-            yield from table_blocks(rows, header_rows=headers or (1 if looks_like_header else None))
+            yield from table_blocks(rows, header_rows=header_rows)
             yield from (
-                replace(block, text="") for blocks in cells for block in blocks if block.warning or block.recognized
+                replace(block, text="") for blocks in every for block in blocks if block.warning or block.recognized
             )
 
-    @staticmethod
-    def _is_bold(row: Any) -> bool:
-        """Return True if all words of a row are bold."""
-        runs = [run for run in row.iter("{*}r") if child(run, "t") is not None]
-        return bool(runs) and all(is_on(child(run, "rPr"), "b") for run in runs)
+    def _row(self, row: Any, above: dict[int, str], *, is_header: bool) -> tuple[list[str], dict[int, list[Block]]]:
+        """Return the texts of a row, one for each column, and the blocks of its cells by their column.
 
-    def _row(self, row: Any) -> tuple[list[str], list[list[Block]]]:
-        """Return the texts of a row, one for each column, and the blocks of its cells. A merged cell stands once."""
-        header = is_on(child(row, "trPr"), "tblHeader")
-        line = [""] * _count(value_of(row, "trPr", "gridBefore"), least=0)
-        cells = []
-        for cell in _cells(row):
+        A short merged cell stands in each row that it spans: `above` has the texts that may go on, by column. A cell
+        that is a row of its own spans all columns, and stands alone.
+        """
+        before = _count(value_of(row, "trPr", "gridBefore"), least=0)
+        line = [""] * before
+        listed, cells = list(row_cells(row)), dict[int, list[Block]]()
+        for cell in listed:
             properties = child(cell, "tcPr")
+            continues = is_continued(cell)
             merged = None if properties is None else child(properties, "vMerge")
-            continues = merged is not None and attribute(merged, "val") in {None, "continue"}
             blocks = [] if continues else list(self.blocks(cell))
             separator = "; " if any(block.kind == "row" for block in blocks) else " "
             text = one_line(separator.join(block.text for block in blocks))
-            cells.append(blocks)
-            line += [text, *[text if header else ""] * (_count(value_of(properties, "gridSpan")) - 1)]
-        return line, cells
-
-
-def _has_first_row_look(table: Any) -> bool:
-    """Return True if the table has its first row formatted apart from the others. Word's default says so, too."""
-    look = child(table, "tblPr", "tblLook")
-    return look is not None and (attribute(look, "firstRow") == "1" or _hex(attribute(look, "val")) & _FIRST_ROW > 0)
-
-
-def _hex(value: str | None) -> int:
-    try:
-        return int(value or "0", 16)
-    except ValueError:
-        return 0
+            text = above.get(len(line), "") if continues and len(listed) > 1 else text
+            above[len(line)] = text if merged is not None and len(text) <= MAX_HEADER_CHARS else ""
+            cells[len(line)] = blocks
+            line += [text, *[text if is_header else ""] * (_count(value_of(properties, "gridSpan")) - 1)]
+        return line[:1] if len(listed) == 1 and not before else line, cells
 
 
 def _rows(table: Any) -> Iterator[Any]:
@@ -274,14 +261,6 @@ def _rows(table: Any) -> Iterator[Any]:
                 yield element
         elif local(element) in {"sdt", "sdtContent", "ins", "customXml"}:
             yield from _rows(element)
-
-
-def _cells(row: Any) -> Iterator[Any]:
-    for element in row:
-        if local(element) == "tc":
-            yield element
-        elif local(element) in {"sdt", "sdtContent", "customXml"}:
-            yield from _cells(element)
 
 
 def _chosen(alternatives: Any) -> Any | None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, one_line
 from rag.ingest.formats.html import decode_html, html_blocks
 from rag.ingest.formats.package import Package, attribute, local
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 
 from errors import DocumentError, UnsupportedFile
-from rag.ingest.formats.blocks import File, InnerFile, PageText, opened, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import File, InnerFile, PageText, opened
 from rag.ingest.formats.encodings import decode_names
 from rag.ingest.formats.mail import Mail, messages
 from rag.ingest.media_types import MAIL, MBOX, PDF, ZIP, ZIP_ERRORS, detect

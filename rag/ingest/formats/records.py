@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks, parts
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, one_line, parts
 from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.tables import SEPARATOR

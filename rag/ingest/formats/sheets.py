@@ -12,13 +12,15 @@ from itertools import islice, zip_longest
 from typing import Any
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.block_tables import MAX_CONTEXT_CHARS
+from rag.ingest.formats.blocks import Block, File, PageText, one_line, opened
 from rag.ingest.formats.encodings import decode
 from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.package import Package
 from rag.ingest.formats.percent_cells import percent_cells
 from rag.ingest.formats.records import MAX_LINE_CHARS, MAX_NAME_CHARS, NAMES
-from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, row_line
+from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, joined_headers, row_line
 from rag.ingest.media_types import OLE
 
 # Few rows for each page, so that a source names few.
@@ -87,12 +89,13 @@ def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
 
 def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Iterator[PageText]:
     """Yield pages of rows. Lines above the header stand on the first page; `first` is the number of the first row."""
-    header = _header_row(rows)
-    headers = [cell[:MAX_HEADER_CHARS] for cell in rows[header]] if header is not None else []
-    begin = 0 if header is None else header + 1
-    top = list(_captions(rows[: begin and begin - 1]))
+    head = _head(rows)
+    begin, headers = head.stop, joined_headers([rows[number] for number in head])
+    top = list(_captions(rows[: head.start]))
+    # A unit below the title of the sheet; the title is the section.
+    elsewhere = [block.text for block in top if block.kind == "text" and len(block.text) <= MAX_CONTEXT_CHARS]
     if line := empty_columns(headers, rows[begin:]):
-        top.append(Block(line))
+        top.append(Block(line, "row"))
     long = bool(headers) and _has_long_rows(rows[begin:])
     for at in range(begin, len(rows), ROWS_PER_PAGE):
         part = rows[at : at + ROWS_PER_PAGE]
@@ -101,8 +104,10 @@ def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Itera
             for n, row in enumerate(part, start=first + at)
             for block in _row_blocks(row, headers, n if long else 0)
         ]
+        if lines and not long:
+            lines[0] = replace(lines[0], first=True)
         label = f"{place} {first + at}–{first + at + len(part) - 1}"
-        pages = pages_of_blocks([*top, *lines], label=label)
+        pages = pages_of_blocks([*top, *lines], label=label, elsewhere=() if at == begin else elsewhere)
         # The caption of a sheet is not that of the next one.
         yield from (replace(page, begins=True) if at == begin else page for page in islice(pages, 1))
         yield from pages
@@ -145,16 +150,19 @@ def _captions(rows: Sequence[Sequence[str]]) -> Iterator[Block]:
             yield Block(line, "heading" if titles else "text")
 
 
-def _header_row(rows: Sequence[Sequence[str]]) -> int | None:
-    """Return the number of the row that names the columns: the first that is as wide as those below, of words alone."""
+def _head(rows: Sequence[Sequence[str]]) -> range:
+    """Return the numbers of the rows that name the columns; an empty range before the first row where none does.
+
+    The first that is as wide as those below, of words alone.
+    """
     for number, row in enumerate(rows[:_MAX_CAPTION_ROWS]):
         cells = [cell for cell in row if cell]
         if len(cells) > 1:
             below = max((sum(map(bool, other)) for other in rows[number + 1 : number + _SAMPLE_LINES]), default=0)
             words = not any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in cells)
             distinct = 2 * len(set(cells)) > len(cells)  # a name may come again, such as "Charge 1, Fee, Charge 2, Fee"
-            return number if words and distinct and 0 < below <= len(cells) else None
-    return None
+            return range(number, number + 1) if words and distinct and 0 < below <= len(cells) else range(0)
+    return range(0)
 
 
 def _delimiter(text: str) -> str:

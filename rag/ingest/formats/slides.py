@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from rag.ingest.formats.blocks import Block, File, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import Block, File, PageText, one_line
 from rag.ingest.formats.charts import charts_of
 from rag.ingest.formats.diagrams import diagram_of
 from rag.ingest.formats.package import Package, attribute, child, local
 from rag.ingest.formats.pictures import Pictures
-from rag.ingest.formats.tables import table_blocks
+from rag.ingest.formats.tables import MAX_HEADER_CHARS, table_blocks
 
 _TITLES: Final = ("title", "ctrTitle")
 _NOT_TEXT: Final = ("sldNum", "dt", "sldImg", "hdr", "ftr")
@@ -102,15 +103,25 @@ def _paragraph(paragraph: Any, kind: Any) -> Iterator[Block]:
 def _table(table: Any) -> list[Block]:
     properties = child(table, "tblPr")
     header = properties is not None and attribute(properties, "firstRow") in {"1", "true"}
-    rows = [
-        [
-            ""
-            if attribute(cell, "vMerge") or attribute(cell, "hMerge")
-            else " ".join(block.text for block in _blocks(cell))
-            for cell in row
-            if local(cell) == "tc"
-        ]
-        for row in table
-        if local(row) == "tr"
-    ]
+    above: dict[int, str] = {}
+    rows = [_row([cell for cell in row if local(cell) == "tc"], above) for row in table if local(row) == "tr"]
     return table_blocks(rows, header_rows=1 if header else None)
+
+
+def _row(cells: list[Any], above: dict[int, str]) -> list[str]:
+    """Return the texts of a row. A merged cell stands in each row that it spans; `above` has the texts by column."""
+    line: list[str] = []
+    for number, cell in enumerate(cells):
+        if attribute(cell, "vMerge"):
+            line.append(above.get(number, ""))
+        else:
+            text = "" if attribute(cell, "hMerge") else one_line(" ".join(block.text for block in _blocks(cell)))
+            line.append(text)
+            above[number] = text if len(text) <= MAX_HEADER_CHARS else ""
+    spans = cells and _span(cells[0]) == len(cells)
+    return line[:1] if spans else line
+
+
+def _span(cell: Any) -> int:
+    value = attribute(cell, "gridSpan") or ""
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= len("999") else 1

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Literal
 
 from rag.ingest.formats.blocks import Block, one_line
 
@@ -11,6 +14,10 @@ SEPARATOR = " | "
 # A table with a longer cell lays out a page; its cells are text.
 MAX_CELL_CHARS = 600
 MAX_HEADER_CHARS = 120
+# So many rows of one cell above the others may be titles of the table.
+MAX_TITLE_ROWS = 3
+# Labels beside values stand in every other column of a form of so many columns, and not below each other.
+_MIN_FORM_COLUMNS = 4
 _FIGURE = re.compile(r"^[^\w]*\d[\d\s.,:/%()–-]*\D{0,4}$")
 
 Rows = Sequence[Sequence[str]]
@@ -19,19 +26,81 @@ Rows = Sequence[Sequence[str]]
 def table_blocks(rows: Rows, *, header_rows: int | None = None, caption: str = "") -> list[Block]:
     """Return a line for each row: `header: value | header: value`, or the values where the table has no header.
 
-    `header_rows` is the number of rows at the top that are headers; None where the table does not say so, so that its
-    first row is judged by the rows below. Rows may differ in length; "" is an empty cell.
+    `header_rows` is the number of rows at the top that are headers; None where the table does not say so, so that the
+    first row is judged by the rows below. Rows may differ in length; "" is an empty cell. A row of one cell in a wider
+    table spans all columns: it is a title of the table, or of the rows below it.
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
     rows = [row for row in rows if any(row)]
     if not rows:
         return []
-    count = (1 if has_header(rows) else 0) if header_rows is None else min(header_rows, len(rows) - 1)
-    headers = joined_headers(rows[:count])
-    blocks = [Block(caption)] if caption else []
-    lines = [row_line(row, headers if number >= count else ()) for number, row in enumerate(rows)]
-    lines += filter(None, [empty_columns(headers, rows[count:])])
-    return blocks + [Block(line, "row", first=number == 0) for number, line in enumerate(lines)]
+    titles = _title_rows(rows)
+    count = _header_count(rows[titles:], header_rows, titles)
+    if count and _has_colons(rows[titles : titles + count]):  # fields of a form, such as "Crew:", on each of its pages
+        titles, count = titles + count, 0
+    columns = rows[titles:]
+    headers = joined_headers(columns[:count])
+    names = _names(rows, titles, count, has_name=not count and header_rows != 0 and may_name_columns(columns))
+    blocks = [Block(caption, "caption")] if caption else []
+    for number, row in enumerate(rows):
+        if number < titles + count:
+            line = row_line([cell for cell, _ in groupby(row)], ())  # a header that spans columns stands once
+        else:
+            line = row_line(row, headers if names[number] != "rows" else ())
+        blocks.append(Block(line, "row", first=number == 0, names=names[number]))
+    if line := empty_columns(headers, columns[count:]):
+        blocks.append(Block(line, "row"))
+    return blocks
+
+
+def long_table_blocks(
+    rows: Rows, cells: Sequence[Mapping[int, Sequence[Block]]], *, header_rows: int
+) -> Iterator[Block]:
+    """Yield a table with long texts: of each row its short values as a line, then the blocks of the long ones.
+
+    `cells` has the blocks of each row by their column. Each part of a long row repeats the line of its short values.
+    """
+    count = min(header_rows, len(rows) - 1)
+    headers = joined_headers([row for row in rows[:count] if len(row) > 1])
+    for number, row in enumerate(rows):
+        short = [cell if len(cell) <= MAX_HEADER_CHARS else "" for cell in row]
+        yield Block(row_line(short, headers if number >= count else ()), "row", first=True, names="table")
+        for column, blocks in sorted(cells[number].items()):
+            name = headers[column] if column < len(headers) and number >= count else ""
+            for block in blocks if column < len(row) and not short[column] else ():
+                text = f"{name}: {block.text}" if name and block.text else block.text
+                yield replace(block, text=text, kind="row", first=False)
+                name = name if not block.text else ""
+
+
+def _title_rows(rows: Rows) -> int:
+    """Return the number of rows at the top that span all columns of the others."""
+    count = next((number for number, row in enumerate(rows) if len(row) > 1), 0)
+    return count if count <= MAX_TITLE_ROWS else 0
+
+
+def _names(rows: Rows, titles: int, header_rows: int, *, has_name: bool) -> list[Literal["", "table", "rows"]]:
+    """Return what each row names. `has_name`: the row below the titles may name the columns."""
+    wide = max(map(len, rows)) > 1
+    names: list[Literal["", "table", "rows"]] = ["rows" if wide and len(row) == 1 else "" for row in rows]
+    # The last title above the rows is that of the first rows alone if others follow and no header is between.
+    is_first = not header_rows and not has_name and names[titles - 1 : titles] == ["rows"] and "rows" in names[titles:]
+    below = titles + (1 if has_name else -1 if is_first else 0)
+    for number in range(below):
+        names[number] = "table"
+    return names
+
+
+def _header_count(columns: Rows, header_rows: int | None, titles: int) -> int:
+    """Return how many of the rows below the titles are headers. Titles may be all that a table marks as headers."""
+    if header_rows is None or 0 < header_rows <= titles:
+        return 1 if has_header(columns) else 0
+    return max(0, min(header_rows - titles, len(columns) - 1))
+
+
+def _has_colons(rows: Rows) -> bool:
+    cells = {cell for row in rows for cell in row if cell}
+    return 2 * sum(cell.endswith(":") for cell in cells) > len(cells)
 
 
 def row_line(row: Sequence[str], headers: Sequence[str]) -> str:
@@ -61,16 +130,43 @@ def joined_headers(rows: Rows) -> list[str]:
     return headers
 
 
-def has_header(rows: Rows) -> bool:
-    """Return True if the first row names the columns: all of it is words, and figures stand below at least one."""
+def may_name_columns(rows: Rows) -> bool:
+    """Return True if the first row of several may name the columns: words in all of them, different or in a rhythm."""
     width = max(len(row) for row in rows)
     first = rows[0]
-    if len(rows) == 1 or width == 1 or len(first) < width or not all(first) or len(set(first)) < width:
+    if len(rows) == 1 or width == 1 or len(first) < width or not all(first) or _is_form(rows):
         return False
-    if any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in first):
+    names = len(set(first))
+    if names < width and (names == 1 or list(first[:names]) * (width // names) != list(first)):
         return False
-    columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(width)]
+    return not any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in first)
+
+
+def has_header(rows: Rows) -> bool:
+    """Return True if the first row names the columns: all of it is words, and figures stand below at least one."""
+    if not may_name_columns(rows):
+        return False
+    columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(len(rows[0]))]
     return any(column and all(is_figure(value) for value in column) for column in columns)
+
+
+def _is_form(rows: Rows) -> bool:
+    """Return True for labels beside their values: some cells of the first row end in a colon, or columns take turns.
+
+    In a form of four columns the first and the third have different words, and the others mixed values.
+    """
+    first = rows[0]
+    with_colon = sum(cell.rstrip().endswith(":") for cell in first)
+    if with_colon:
+        return with_colon < len(first)
+    width = len(first)
+    if width < _MIN_FORM_COLUMNS or width % 2:
+        return False
+    labels = [row[n] for row in rows for n in range(0, min(width, len(row)), 2) if row[n]]
+    if len(set(labels)) < len(labels) or any(map(is_figure, labels)):
+        return False
+    values = [[row[n] for row in rows[1:] if n < len(row) and row[n]] for n in range(1, width, 2)]
+    return any(any(map(is_figure, column)) and not all(map(is_figure, column)) for column in values)
 
 
 def is_figure(text: str) -> bool:

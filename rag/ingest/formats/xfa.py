@@ -9,7 +9,8 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from errors import DocumentError
-from rag.ingest.formats.blocks import Block, PageText, one_line, pages_of_blocks
+from rag.ingest.formats.block_pages import pages_of_blocks
+from rag.ingest.formats.blocks import Block, PageText, one_line
 from rag.ingest.formats.package import attribute, local, parse_xml
 
 WARNING = "xfa_form"

@@ -173,15 +173,24 @@ def pptx() -> bytes:
 def slides_with_chart(chart: str) -> bytes:
     """Return slides, of which one shows this chart."""
     frame = f'<p:graphicFrame><c:chart xmlns:c="urn:c" xmlns:r="{_OFFICE}" r:id="c1"/></p:graphicFrame>'
+    relations = {"ppt/slides/_rels/s.xml.rels": _relations(c1="chart=../charts/c.xml"), "ppt/charts/c.xml": chart}
+    return _one_slide(_slide("Fleet", "Of two years.", more=frame), relations)
+
+
+def slide_with_table(title: str, *rows: tuple[str, ...]) -> bytes:
+    """Return a slide with a table, whose first row is its header."""
+    return _one_slide(_slide(title, "Of two years.", more=_table(*rows)), {})
+
+
+def _one_slide(slide: str, more: dict[str, str]) -> bytes:
     return _zip(
         {
             "[Content_Types].xml": _TYPES,
             "_rels/.rels": _relations(r="officeDocument=ppt/presentation.xml"),
             "ppt/presentation.xml": f'<p:presentation xmlns:p="urn:p" xmlns:r="{_OFFICE}"><p:sldIdLst><p:sldId id="256" r:id="s"/></p:sldIdLst></p:presentation>',
             "ppt/_rels/presentation.xml.rels": _relations(s="slide=slides/s.xml"),
-            "ppt/slides/s.xml": _slide("Fleet", "Of two years.", more=frame),
-            "ppt/slides/_rels/s.xml.rels": _relations(c1="chart=../charts/c.xml"),
-            "ppt/charts/c.xml": chart,
+            "ppt/slides/s.xml": slide,
+            **more,
         }
     )
 
