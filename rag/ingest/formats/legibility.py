@@ -29,6 +29,7 @@ _FUNCTION_WORDS = frozenset(
 )
 # Controls, the replacement character, noncharacters, and private areas, where only the font knows the meaning.
 _BAD = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufffd-\uffff\ufdd0-\ufdef\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_BAD_RUN = re.compile(rf"({_BAD.pattern})\1{{2,}}")
 # Letters of scripts of which no language writes two in a word, from Armenian to Georgian, by where each begins.
 _SCRIPTS = re.compile("[\u0530-\u10ff]")
 _STARTS = (*(0x530, 0x590, 0x600, 0x780, 0x860, *range(0x900, 0xF00, 0x80)), 0xF00, 0x1000, 0x10A0)
@@ -54,6 +55,8 @@ _COMMON = frozenset(_PAIRS[at : at + 2] for at in range(0, len(_PAIRS), 2))
 
 def is_legible(text: str) -> bool:
     """Return False for a text that is mostly characters without meaning, or gibberish. An empty text is legible."""
+    if _may_have_bad(text):
+        text = _without_leaders(text)
     bad = len(_BAD.findall(text)) if _may_have_bad(text) else 0
     bad += sum(len(name) for pattern in _GLYPH_NAMES for name in pattern.findall(text))
     if bad and bad > MAX_BAD_SHARE * sum(map(len, text.split())):
@@ -77,6 +80,12 @@ def misread_share(text: str) -> float:
 def _may_have_bad(text: str) -> bool:
     """Return False if a text has no bad character: the search for each of them takes five times as long."""
     return "\ufffd" in text or not text.replace("\n", "").isprintable()
+
+
+def _without_leaders(text: str) -> str:
+    """Return a text without runs of one bad character, such as the dots of a list of contents, among more letters."""
+    left = _BAD_RUN.sub("", text)
+    return left if sum(map(str.isalpha, left)) > len(text) - len(left) else text
 
 
 def _mixes_scripts(text: str) -> bool:

@@ -24,7 +24,10 @@ UNREADABLE, NO_TEXT, ATTACHMENTS = "unreadable_text", "no_text", "attachments"
 _PASSWORD, _NOT_A_PDF, _SECURITY = 4, 3, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_FORMAT, FPDF_ERR_SECURITY
 # pdfium's mark for a word that is divided at the end of a line.
 _DIVISION_MARKS = ("\x02", "\ufffe")
-_DIVISION_MARK = re.compile("[\x02\ufffe](?:\r?\n)?")
+_DIVISION_MARK = re.compile("[\x02\ufffe]((?:\r?\n)?)")
+_LINE_END = re.compile("[\x02\ufffe]\r?\n|\r\n?|\n")
+_LONGEST_WORD = 200
+_LAST_LETTERS, _FIRST_LETTERS = re.compile(r"\w{1,40}\Z"), re.compile(r"\w{1,40}")
 # The CPU seconds that the second reader gets for a page that the first one garbles.
 SECOND_READER_SECONDS = 3.0
 _AGAIN_SECONDS = 0.2
@@ -41,6 +44,8 @@ _POINTS_PER_INCH, _MIN_DPI = 72, 70  # tesseract guesses the resolution below it
 _HEADER_BYTES = 1024
 _LABEL_BYTES = 64
 _OBJECT_STREAM = re.compile(rb"/ObjStm\b[^\0]{0,400}?\bstream\r?\n")
+# Names without which a file has no layers, and no words that are shown as pictures.
+_LAYERS, _PICTURED = _NAMES = b"/OCProperties", b"/ActualText"
 _MAX_UNPACKED_BYTES = 64 * 1024 * 1024
 
 
@@ -78,7 +83,7 @@ def visible_page(path: File, document: Any, index: int) -> Any:
     from rag.ingest.formats.pdf_hidden import UnseenText
 
     page = document[index]
-    UnseenText(has_layers=_has_layers(path.read_bytes())).hide(page)
+    UnseenText(has_layers=_LAYERS in _named(path.read_bytes())).hide(page)
     return page
 
 
@@ -107,7 +112,9 @@ class _Reader:
         if pdfium.FPDF_GetFormType(document.raw) != pdfium.FORMTYPE_NONE:
             document.init_forms()
         self._form = document.formenv.raw if document.formenv else None
-        self._unseen = UnseenText(has_layers=_has_layers(path.read_bytes()))
+        named = _named(path.read_bytes())
+        self._unseen = UnseenText(has_layers=_LAYERS in named)
+        self._has_pictured = _PICTURED in named
         self._name = create_string_buffer(_LABEL_BYTES)
 
     def page(self, index: int) -> PageText:
@@ -183,12 +190,18 @@ class _Reader:
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_forms import PageNotes, drawn_words
+        from rag.ingest.formats.pdf_pictured import pictured_lines, with_pictured
 
         page = self._document[index]
         self._unseen.hide(page)
         text_page = page.get_textpage()
-        raw_text = text_page.get_text_range()
+        raw_text = _with_hyphens(text_page.get_text_range())
         text, tables = _stored(raw_text), self._tables.read(text_page, raw_text)
+        if self._has_pictured:
+            lines = pictured_lines(page)
+            ends = (match for match in _LINE_END.finditer(raw_text) if match[0][0] not in _DIVISION_MARKS)
+            starts = [0, *(match.end() for match in ends)]
+            text, tables = with_pictured(text, tables, lines, text_page, starts) if lines else (text, tables)
         extra, drawn = [], []
         if pdfium.FPDFPage_GetAnnotCount(page.raw):
             notes = PageNotes(page, text_page, self._form)
@@ -230,21 +243,46 @@ def _stored(raw_text: str) -> str:
     return raw_text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _has_layers(data: bytes) -> bool:
-    """Return True if the catalog may name layers; it may stand in a compressed object stream."""
-    if b"/OCProperties" in data:
-        return True
+def _with_hyphens(raw_text: str) -> str:
+    """Return a text of pdfium with the hyphens at ends of lines that belong to addresses or to words with a hyphen.
+
+    The length of the text stays the same.
+    """
+    if not any(mark in raw_text for mark in _DIVISION_MARKS):
+        return raw_text
+
+    def hyphen(mark: re.Match[str]) -> str:
+        before = (raw_text[max(0, mark.start() - _LONGEST_WORD) : mark.start()].split() or [""])[-1]
+        first, second = _LAST_LETTERS.search(before[-40:]), _FIRST_LETTERS.match(raw_text, mark.end())
+        is_word = first and second and _is_hyphened(first[0], second[0], raw_text)
+        if not is_word and not ("/" in before and "." in before):
+            return mark[0]
+        return f"-{mark[0][0]}{mark[1][1:]}" if mark[1] else "-"
+
+    return _DIVISION_MARK.sub(hyphen, raw_text)
+
+
+def _is_hyphened(first: str, second: str, text: str) -> bool:
+    """Return True for parts that the text has with a hyphen elsewhere, and for those that no syllables begin with."""
+    is_new = second[0].isdigit() or (second[0].isupper() and first[-1].islower())
+    return is_new or f"{first}-{second}" in text
+
+
+def _named(data: bytes) -> set[bytes]:
+    """Return which of _NAMES a file may hold; they may stand in compressed object streams."""
+    found = {name for name in _NAMES if name in data}
     left = _MAX_UNPACKED_BYTES
     for match in _OBJECT_STREAM.finditer(data):
         unpacker = zlib.decompressobj()
         try:
             text = unpacker.decompress(memoryview(data)[match.end() :], left)
         except zlib.error:
-            return True  # encrypted, or packed in another way
+            return set(_NAMES)  # encrypted, or packed in another way
         left -= len(text)
-        if b"/OCProperties" in text or left <= 0:
-            return True
-    return False
+        found |= {name for name in _NAMES if name in text}
+        if len(found) == len(_NAMES) or left <= 0:
+            return set(_NAMES)
+    return found
 
 
 def _is_picture(page: Any, text: str) -> bool:

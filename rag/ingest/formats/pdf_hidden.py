@@ -37,9 +37,9 @@ _MAX_OBJECTS = 20_000
 _TINY = 1.5
 # Text that can be seen at the same place on so many pages is part of a template.
 _ENOUGH_PAGES = 2
-_Bounds = tuple[float, float, float, float]  # left, bottom, right, top, in points
+Bounds = tuple[float, float, float, float]  # left, bottom, right, top, in points
 # Left, top, right, bottom on the picture, in pixels; the object and its bounds.
-_Place = tuple[float, float, float, float, c_void_p, _Bounds]
+_Place = tuple[float, float, float, float, c_void_p, Bounds]
 
 
 _get_object = direct(pdfium.FPDFPage_GetObject, c_void_p)
@@ -63,7 +63,7 @@ class UnseenText:
     def __init__(self, *, has_layers: bool) -> None:
         """`has_layers`: objects of layers, and forms, are suspect, too."""
         self._has_layers = has_layers
-        self._seen: Counter[_Bounds] = Counter()
+        self._seen: Counter[Bounds] = Counter()
         self._edges, self._colour = numbers("f", 4), numbers("I", 4)
 
     def hide(self, page: pypdfium2.PdfPage) -> None:
@@ -99,8 +99,8 @@ class UnseenText:
             for text in beyond:
                 _set_active(text.raw, 0)
 
-    def _hide_undrawn(self, page: pypdfium2.PdfPage, suspects: list[tuple[c_void_p, _Bounds]]) -> None:
-        for item, bounds, is_seen in _drawn(page, suspects):
+    def _hide_undrawn(self, page: pypdfium2.PdfPage, suspects: list[tuple[c_void_p, Bounds]]) -> None:
+        for item, bounds, is_seen in drawn(page, suspects):
             if not is_seen:
                 _set_active(item, 0)
             elif len(self._seen) < _MAX_SUSPECTS:
@@ -108,7 +108,7 @@ class UnseenText:
 
     def _unknown(
         self, page: pypdfium2.PdfPage, numbers: Iterable[int], *, placed_every: int
-    ) -> list[tuple[c_void_p, _Bounds]]:
+    ) -> list[tuple[c_void_p, Bounds]]:
         """Return the suspects among these objects of a page that stand where none was seen before."""
         suspects = []
         for item in self._suspects(page, numbers, placed_every):
@@ -145,7 +145,7 @@ class UnseenText:
                 found += 1
                 yield c_void_p(item.value)
 
-    def _bounds(self, item: c_void_p) -> _Bounds | None:
+    def _bounds(self, item: c_void_p) -> Bounds | None:
         edges, places = self._edges
         if not _get_bounds(item, *places):
             return None
@@ -162,7 +162,7 @@ def _sample(count: int) -> Iterable[int]:
     return chain(range(first), range(first, last, _STEP), range(last, count))
 
 
-def _page_box(page: pypdfium2.PdfPage) -> _Bounds:
+def _page_box(page: pypdfium2.PdfPage) -> Bounds:
     """Return the part of the plane that a page shows, a point wider on each side."""
     box = pdfium.FS_RECTF()
     if not pdfium.FPDF_GetPageBoundingBox(page.raw, box):
@@ -170,7 +170,7 @@ def _page_box(page: pypdfium2.PdfPage) -> _Bounds:
     return box.left - 1, box.bottom - 1, box.right + 1, box.top + 1
 
 
-def _placed(text: pypdfium2.PdfObject) -> _Bounds:
+def _placed(text: pypdfium2.PdfObject) -> Bounds:
     """Return where a text within forms stands on the page."""
     left, bottom, right, top = text.get_bounds()
     corners = [(left, bottom), (left, top), (right, bottom), (right, top)]
@@ -187,13 +187,13 @@ def _placed(text: pypdfium2.PdfObject) -> _Bounds:
     )
 
 
-def _is_within(bounds: _Bounds | None, box: _Bounds) -> bool:
+def _is_within(bounds: Bounds | None, box: Bounds) -> bool:
     return bounds is None or (
         bounds[0] >= box[0] and bounds[1] >= box[1] and bounds[2] <= box[2] and bounds[3] <= box[3]
     )
 
 
-def _is_outside(bounds: _Bounds, box: _Bounds) -> bool:
+def _is_outside(bounds: Bounds, box: Bounds) -> bool:
     return bounds[0] > box[2] or bounds[2] < box[0] or bounds[1] > box[3] or bounds[3] < box[1]
 
 
@@ -227,9 +227,7 @@ class _LayerMarks:
         return self._known[mark]
 
 
-def _drawn(
-    page: pypdfium2.PdfPage, suspects: list[tuple[c_void_p, _Bounds]]
-) -> Iterator[tuple[c_void_p, _Bounds, bool]]:
+def drawn(page: pypdfium2.PdfPage, suspects: list[tuple[c_void_p, Bounds]]) -> Iterator[tuple[c_void_p, Bounds, bool]]:
     """Yield each suspect, where it stands, and whether there is a contrast when the page is drawn."""
     if not suspects:
         return

@@ -261,6 +261,47 @@ def _crypt_filter() -> bytes:
     return plain.replace(b"/Root", encrypt, 1)
 
 
+def _pictured() -> bytes:
+    """Make a page whose title is drawn as pictures, which the structure tree names; one picture is blank."""
+    words = (
+        ("Harbour fe", 20, 350, 0),
+        ("es ", 120, 350, 0),
+        ("of the year", 155, 350, 0),
+        ("Ghost words", 20, 250, 255),
+    )
+    page = (
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 400 400] /Contents 4 0 R /StructParents 0"
+        b" /Resources << /Font << /A 5 0 R >> /XObject << /I0 6 0 R /I255 7 0 R >> >> >>"
+    )
+    widths = [10 * len(text) for text, *_ in words]
+    content = b"".join(
+        b"/Span <</MCID %d>> BDC q %d 0 0 20 %d %d cm /I%d Do Q EMC\n" % (number, width, x, y, shade)
+        for number, (width, (_, x, y, shade)) in enumerate(zip(widths, words, strict=True))
+    )
+    text = b"BT /A 12 Tf 20 100 Td (Paid at the office.) Tj 0 220 Td (The keeper collects the fee each night.) Tj ET"
+    image = b"/Type /XObject /Subtype /Image /Width 2 /Height 1 /BitsPerComponent 8 /ColorSpace /DeviceGray"
+    elements = [
+        b"<< /Type /StructElem /S /Span /P 8 0 R /Pg 3 0 R /K %d /ActualText (%s) >>"
+        % (number, words[number][0].encode())
+        for number in range(4)
+    ]
+    return pdf_of(
+        b"<< /Type /Catalog /Pages 2 0 R /MarkInfo << /Marked true >> /StructTreeRoot 8 0 R >>",
+        *(_PAGES, page, stream(content + text), b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"),
+        *(stream(b"\x00\xff", image), stream(b"\xff\xff", image)),
+        b"<< /Type /StructTreeRoot /K [9 0 R 10 0 R 11 0 R 12 0 R] /ParentTree << /Nums [0 [9 0 R 10 0 R 11 0 R 12 0 R]] >> >>",
+        *elements,
+    )
+
+
+def _divided(canvas: Canvas) -> None:
+    """Draw lines that end within words: some are written with a hyphen, some are not."""
+    lines = ("A deep-sea pilot boards the ship. Each deep-", "sea pilot knows the rules of COVID-", "19 and the har-")
+    more = ("bour master. See www.harbour.example/fees-of-", "the-year and the Marsh-", "Reed report.")
+    for number, line in enumerate((*lines, *more)):
+        canvas.drawString(20, 350 - 14 * number, line)
+
+
 SAMPLES = [
     Sample("prose.pdf", drawn(_lines), ("The harbour office opens at nine", "pays a fee for the night")),
     Sample(
@@ -320,6 +361,17 @@ SAMPLES = [
         warnings={1: "unreadable_text"},
     ),
     Sample("wrong map.pdf", lambda: mapped(PROSE.lower(), _shifted), absent=("gsp",), warnings={1: "unreadable_text"}),
+    Sample(
+        "leaders without a map.pdf",
+        lambda: mapped(PROSE.replace(".", "." * 60), lambda char: "\ufffd" if char == "." else char),
+        ("The harbour office opens at nine",),
+    ),
+    Sample("pictured words.pdf", _pictured, ("Harbour fees of the year The keeper collects the fee",), ("Ghost",)),
+    Sample(
+        "divided words.pdf",
+        drawn(_divided),
+        ("Each deep-sea pilot", "COVID-19", "harbour master", "harbour.example/fees-of-the-year", "Marsh-Reed report"),
+    ),
     Sample("hebrew as drawn.pdf", _from_right(_HEBREW, placed=False), (_HEBREW,)),
     Sample("hebrew as read.pdf", _from_right(_HEBREW, placed=True), (_HEBREW,)),
     Sample("arabic as drawn.pdf", _from_right(_ARABIC, placed=False), (_ARABIC,)),
