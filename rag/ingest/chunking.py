@@ -153,9 +153,8 @@ def _page_parts(page: Page, page_lines: list[Line], section: str) -> tuple[list[
         pieces, section = _pieces(page.text, before, in_text, section) if before else ([], section)
         for packed in _packed(pieces):
             start, end = packed[0].start, packed[-1].end
-            named = packed[-1] if packed[0].kind == "text" else packed[0]
             marks = text_marks(page, [(piece.start, piece.section) for piece in packed], end)
-            parts.append(_Part(start, end, page.text[start:end], named.section, marks=marks))
+            parts.append(_Part(start, end, page.text[start:end], packed[0].section, marks=marks))
         section = next((normalize(line.text) for line in reversed(lead) if line.marked), section)
         begin = (
             parts[-1].end if parts else min([next_start, *(table.start for table in tables), *(o.start for o in lead)])

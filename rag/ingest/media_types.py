@@ -83,7 +83,9 @@ _IMAGE_STARTS = (
 _MAIL_FIELD = re.compile(
     rb"^(From|To|Subject|Date|Message-ID|Received|MIME-Version|Return-Path)[ \t]*:", re.IGNORECASE | re.MULTILINE
 )
-_FIRST_FIELD = re.compile(rb"From [^\n]{1,300}\n[\w-]{1,60}:[ \t]")
+# The first line of a mailbox with a time in it, or a field below it.
+_MAILBOX_START = re.compile(rb"From [^\n]{0,200}\b\d\d?:\d\d|From [^\n]{1,300}\n[\w-]{1,60}:[ \t]")
+_MAIL_SUFFIXES = (".eml", ".mbox")
 # A text without the ending of a mail is a mail if its head has so many of these fields.
 _MIN_MAIL_FIELDS = 4
 # What zipfile raises for archives and members that are damaged; for encrypted members it raises RuntimeError.
@@ -272,7 +274,8 @@ class _BoundedReader:
 
 
 def _text_type(head: bytes, name: str) -> str:
-    mail = _mail_type(head, name)
+    is_wide = head.startswith(_UNICODE_MARKS) or (name.endswith(_MAIL_SUFFIXES) and _is_unmarked_utf16(head))
+    mail = _mail_type(_without_zeros(head) if is_wide else head, name)
     if mail is not None:
         return mail
     if head.startswith(_TEXT_LOOKALIKES) or not _is_text(head, name):
@@ -288,9 +291,9 @@ def _text_type(head: bytes, name: str) -> str:
 def _mail_type(head: bytes, name: str) -> str | None:
     """Return the kind of mail that a file is; None for any other file. A mail may hold bytes of any kind."""
     fields = {field.lower() for field in _MAIL_FIELD.findall(head.partition(b"\n\n")[0].partition(b"\r\n\r\n")[0])}
-    if head.startswith(b"From ") and (len(fields) > 1 or (name.endswith(".mbox") and _FIRST_FIELD.match(head))):
+    if head.startswith(b"From ") and (len(fields) > 1 or (name.endswith(".mbox") and _MAILBOX_START.match(head))):
         return MBOX
-    if name.endswith((".eml", ".mbox")):
+    if name.endswith(_MAIL_SUFFIXES):
         return (MAIL if name.endswith(".eml") else MBOX) if fields else None
     return MAIL if len(fields) >= _MIN_MAIL_FIELDS and not name.endswith(_TEXT_SUFFIXES) else None
 

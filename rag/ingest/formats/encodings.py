@@ -65,6 +65,15 @@ def decode(data: bytes, *, declared: str = "") -> str:
         raise
 
 
+def in_utf8(data: bytes) -> bytes:
+    """Return a file in UTF-16 or UTF-32, or with a mark of Unicode, in UTF-8, any other as it is."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.decode(encoding, errors="replace").encode()
+    encoding = _unmarked_utf16(data)
+    return data.decode(encoding, errors="replace").encode() if encoding else data
+
+
 def decode_names(data: bytes) -> str | None:
     """Return the names of files in UTF-8 or in an encoding of East Asia or of Russian DOS; None for any other.
 

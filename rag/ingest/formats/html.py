@@ -45,6 +45,8 @@ _CHARSET_BYTES = 4096
 # The attribute that Markdown's elements have: their first and last line.
 _LINES: Final = "data-lines"
 _LINE_RANGE = re.compile(r"(\d{1,9}) (\d{1,9})")
+# What the text of a page begins with that is the source of another page.
+_SHOWN_SOURCE = re.compile(r"\s*<(?:!doctype html\b|html\b)[^<>]*>\s*(?:<html\b[^<>]*>\s*)?<head\b", re.IGNORECASE)
 # Larger spans count as 1: a page of small cells with large spans would take minutes.
 MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
 MAX_START = 100_000
@@ -62,8 +64,10 @@ def without_markup(text: str) -> str:
 
 
 def read_html(path: File) -> list[Block]:
-    """Return the blocks of an HTML file."""
-    return html_blocks(decode_html(path.read_bytes()))
+    """Return the blocks of an HTML file. A page that shows the source of a page is read as that page."""
+    blocks = html_blocks(decode_html(path.read_bytes()))
+    is_source = _SHOWN_SOURCE.match("\n".join(block.text for block in blocks[:3]))
+    return (html_blocks("\n".join(block.text for block in blocks)) if is_source else []) or blocks
 
 
 def read_markdown(path: File) -> list[Block]:

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from errors import DocumentError
 from rag.ingest.formats.blocks import Block, InnerFile, one_line
-from rag.ingest.formats.encodings import decode
+from rag.ingest.formats.encodings import decode, in_utf8
 from rag.ingest.formats.html import decode_html, html_blocks
 
 _FIELDS: Final = ("Subject", "From", "To", "Cc", "Date")
-# The separator of messages in an MBOX file: "From ", an address, a date with its year.
-_SEPARATOR = re.compile(rb"^From .{1,200}\d{4}[^\n]{0,20}\r?\n", re.MULTILINE)
+# The separator of messages in an MBOX file: "From ", an address, a date with its time and year.
+_SEPARATOR = re.compile(rb"^From (?=[^\n]{0,200}\b\d\d?:\d\d)[^\n]{1,200}\b\d{4}[^\n]{0,20}\n", re.MULTILINE)
 MAX_FIELD_CHARS = 1_000
 # Signatures are no documents; what is encrypted is not read.
 _SIGNATURES: Final = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
@@ -31,7 +31,7 @@ class Mail:
 
     def __init__(self, data: bytes) -> None:
         """Raises DocumentError for bytes that are no mail."""
-        self._message = message_from_bytes(data, policy=policy.default)
+        self._message = message_from_bytes(in_utf8(data), policy=policy.default)
         if not self._message.keys():
             raise DocumentError("broken", "the mail is broken: it has no fields")
         self.subject = _field(self._message, "Subject")
@@ -97,8 +97,9 @@ class Mail:
 
 
 def messages(data: bytes) -> list[bytes]:
-    """Return the messages of an MBOX file."""
-    starts = [match.span() for match in _SEPARATOR.finditer(data)]
+    """Return the messages of an MBOX file; the whole file as one where nothing separates them."""
+    data = in_utf8(data)
+    starts = [match.span() for match in _SEPARATOR.finditer(data)] or [(0, 0)]
     ends = [start for start, _ in starts[1:]] + [len(data)]
     return [data[start:end] for (_, start), end in zip(starts, ends, strict=True)]
 

@@ -13,8 +13,8 @@ from functools import partial
 
 from errors import DocumentError, UnsupportedFile
 from rag.ingest.formats.block_pages import pages_of_blocks
-from rag.ingest.formats.blocks import File, InnerFile, PageText, opened
-from rag.ingest.formats.encodings import decode_names
+from rag.ingest.formats.blocks import Block, File, InnerFile, PageText, opened
+from rag.ingest.formats.encodings import decode, decode_names
 from rag.ingest.formats.mail import Mail, messages
 from rag.ingest.media_types import MAIL, MBOX, PDF, ZIP, ZIP_ERRORS, detect
 from rag.text.page_names import is_place
@@ -75,8 +75,7 @@ class Members:
         if kind == ZIP:
             yield from self._zip_pages(file, place=place, depth=depth)
         elif kind == MBOX:
-            for number, data in enumerate(messages(file.read_bytes()), start=1):
-                self._count()
+            for number, data in enumerate(messages(file.read_bytes()), start=1):  # MAX_PAGES bounds them
                 yield from self._mail_pages(data, place=f"{place}Message {number}", depth=depth)
         elif kind == MAIL:
             yield from self._mail_pages(file.read_bytes(), place=place.rstrip("/"), depth=depth)
@@ -91,7 +90,13 @@ class Members:
                 yield from self._member(place + name, name, partial(self._data, archive, info), depth=depth)
 
     def _mail_pages(self, data: bytes, *, place: str, depth: int) -> Iterator[PageText]:
-        mail = Mail(data)
+        try:
+            mail = Mail(data)
+        except DocumentError:
+            if not place.rpartition("/")[2].startswith("Message "):
+                raise
+            yield from _begun(pages_of_blocks([Block(decode(data))], label=place))  # of a mailbox: text without fields
+            return
         label = f"{place}: {mail.subject}" if place.startswith("Message ") and mail.subject else _where(place)
         yield from _begun(pages_of_blocks(mail.blocks(), label=label))
         for name, attached in mail.attachments():

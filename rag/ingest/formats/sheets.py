@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice, zip_longest
+from itertools import groupby, islice, zip_longest
 from typing import Any
 
 from errors import DocumentError
@@ -20,7 +20,9 @@ from rag.ingest.formats.html import without_markup
 from rag.ingest.formats.package import Package
 from rag.ingest.formats.percent_cells import percent_cells
 from rag.ingest.formats.records import MAX_LINE_CHARS, MAX_NAME_CHARS, NAMES
-from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, joined_headers, row_line
+from rag.ingest.formats.sheet_drawings import sheet_drawings
+from rag.ingest.formats.sheet_headers import Merged, fill_merged, find_head, is_bare, letters
+from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, row_line
 from rag.ingest.media_types import OLE
 
 # Few rows for each page, so that a source names few.
@@ -32,10 +34,11 @@ _FILE_PASS = re.compile(
 )
 # Times above a day, as calamine gives those of ODS.
 _ISO_DURATION = re.compile(r"PT(\d{1,9})H(\d\d)M(\d\d)(?:[.,]\d+)?S")
+# What PyO3 raises where calamine fails on an assumption, such as on XLSB of the beta of Excel 2007.
+_PANIC = "PanicException"
 MAX_FIELD_CHARS = 1_000_000
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 20
-_MAX_CAPTION_ROWS = 5
 # One in so many rows is longer than a line, where rows are sections.
 _LONG_SHARE = 10
 _PERCENT_DECIMALS = 4
@@ -47,25 +50,47 @@ def read_workbook(path: File) -> Iterator[PageText]:
     import python_calamine
 
     try:
-        workbook = python_calamine.load_workbook(opened(path))
-        visible = python_calamine.SheetVisibleEnum.Visible
-        table = python_calamine.SheetTypeEnum.WorkSheet
-        sheets = [one.name for one in workbook.sheets_metadata if one.visible == visible and one.typ == table]
-        percent = percent_cells(path)
-        for name in sheets:
-            sheet = workbook.get_sheet_by_name(name)
-            top, left = sheet.start or (0, 0)
-            shown = percent(name)
-            rows = [
-                [_value(cell, percent=(top + y, left + x) in shown) for x, cell in enumerate(row)]
-                for y, row in enumerate(sheet.to_python(skip_empty_area=True))
-            ]
-            yield from row_pages(rows, place=f"Sheet {one_line(name)}, rows", first=top + 1)
+        yield from _sheet_pages(path)
     except (python_calamine.CalamineError, python_calamine.WorksheetNotFound, OSError, ValueError):
         # Without the ending of the name, calamine tries one kind after the other, and raises the last kind's error.
         if _is_encrypted(path):
             raise DocumentError("encrypted", "the workbook is encrypted and needs a password") from None
         raise DocumentError("broken", "the workbook is broken: its sheets cannot be read") from None
+    except BaseException as error:
+        if type(error).__name__ != _PANIC:
+            raise
+        raise DocumentError(
+            "broken",
+            "the workbook is not laid out as Excel of today does it; save it as XLSX from a spreadsheet program",
+        ) from None
+
+
+def _sheet_pages(path: File) -> Iterator[PageText]:
+    import python_calamine
+
+    workbook = python_calamine.load_workbook(opened(path))
+    visible = python_calamine.SheetVisibleEnum.Visible
+    table = python_calamine.SheetTypeEnum.WorkSheet
+    sheets = [one.name for one in workbook.sheets_metadata if one.visible == visible and one.typ == table]
+    percent, drawn = percent_cells(path), sheet_drawings(path)
+    for name in sheets:
+        sheet = workbook.get_sheet_by_name(name)
+        top, left = sheet.start or (0, 0)
+        shown = percent(name)
+        rows = [
+            [_value(cell, percent=(top + y, left + x) in shown) for x, cell in enumerate(row)]
+            for y, row in enumerate(sheet.to_python(skip_empty_area=True))
+        ]
+        merged = [
+            ((first - top, begin - left), (last - top, end - left))
+            for (first, begin), (last, end) in sheet.merged_cell_ranges or ()
+            if first >= top and begin >= left
+        ]
+        fill_merged(rows, merged)
+        place = f"Sheet {one_line(name)}"
+        yield from row_pages(rows, place=f"{place}, rows", first=top + 1, left=left, merged=merged)
+        if blocks := drawn(name):
+            yield from pages_of_blocks(blocks, label=f"{place}, text boxes")
 
 
 def _is_encrypted(path: File) -> bool:
@@ -87,14 +112,22 @@ def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
         raise DocumentError("broken", "the file of separated values is broken: a value has no end") from None
 
 
-def row_pages(rows: Sequence[Sequence[str]], *, place: str, first: int) -> Iterator[PageText]:
-    """Yield pages of rows. Lines above the header stand on the first page; `first` is the number of the first row."""
-    head = _head(rows)
-    begin, headers = head.stop, joined_headers([rows[number] for number in head])
+def row_pages(
+    rows: Sequence[Sequence[str]], *, place: str, first: int, left: int | None = None, merged: Sequence[Merged] = ()
+) -> Iterator[PageText]:
+    """Yield pages of rows. Lines above the header stand on the first page; `first` is the number of the first row.
+
+    `left` is the first column of a workbook, counted from 0: bare figures are named by column and row.
+    """
+    head, headers = find_head(rows, merged)
+    if not headers and left is not None and is_bare(rows):
+        headers = ["Row", *(letters(left + column) for column in range(max(map(len, rows), default=0)))]
+        rows = [[str(first + at), *row] if any(row) else row for at, row in enumerate(rows)]
+    begin = head.stop
     top = list(_captions(rows[: head.start]))
     # A unit below the title of the sheet; the title is the section.
     elsewhere = [block.text for block in top if block.kind == "text" and len(block.text) <= MAX_CONTEXT_CHARS]
-    if line := empty_columns(headers, rows[begin:]):
+    if head and (line := empty_columns(headers, rows[begin:])):
         top.append(Block(line, "row"))
     long = bool(headers) and _has_long_rows(rows[begin:])
     for at in range(begin, len(rows), ROWS_PER_PAGE):
@@ -142,27 +175,14 @@ def _row_blocks(row: Sequence[str], headers: Sequence[str], number: int) -> Iter
 def _captions(rows: Sequence[Sequence[str]]) -> Iterator[Block]:
     """Yield the lines above a header. The first that stands alone is the section of all rows, which may be many."""
     titled = False
+    before = ""
     for row in rows:
-        line = row_line(row, ())
+        line = row_line([cell for cell, _ in groupby(row)], ())
+        line, before = "" if line == before else line, line  # merged across rows
         titles = not titled and sum(map(bool, row)) == 1 and len(line) <= MAX_HEADER_CHARS and not is_figure(line)
         titled = titled or titles
         if line:
             yield Block(line, "heading" if titles else "text")
-
-
-def _head(rows: Sequence[Sequence[str]]) -> range:
-    """Return the numbers of the rows that name the columns; an empty range before the first row where none does.
-
-    The first that is as wide as those below, of words alone.
-    """
-    for number, row in enumerate(rows[:_MAX_CAPTION_ROWS]):
-        cells = [cell for cell in row if cell]
-        if len(cells) > 1:
-            below = max((sum(map(bool, other)) for other in rows[number + 1 : number + _SAMPLE_LINES]), default=0)
-            words = not any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in cells)
-            distinct = 2 * len(set(cells)) > len(cells)  # a name may come again, such as "Charge 1, Fee, Charge 2, Fee"
-            return range(number, number + 1) if words and distinct and 0 < below <= len(cells) else range(0)
-    return range(0)
 
 
 def _delimiter(text: str) -> str:

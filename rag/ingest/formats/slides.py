@@ -32,7 +32,7 @@ def read_slides(path: File, pictures: Pictures) -> Iterator[PageText]:
         number += 1  # a hidden slide has a number, too
         if slide is None or attribute(slide, "show") in {"0", "false"}:
             continue
-        blocks = [*_blocks(slide), *_shown(package, part, slide, pictures), *_notes(package, part)]
+        blocks = [*shape_blocks(slide), *_shown(package, part, slide, pictures), *_notes(package, part)]
         pages = list(pages_of_blocks(blocks, label=f"Slide {number}"))
         yield from pages or [PageText(f"Slide {number}", "", ())]
 
@@ -56,12 +56,13 @@ def _shown(package: Package, part: str, slide: Any, pictures: Pictures) -> Itera
 def _notes(package: Package, slide: str) -> Iterator[Block]:
     for name in package.related(slide, "notesSlide"):
         root = package.xml(name)
-        text = " ".join(block.text for block in _blocks(root)) if root is not None else ""
+        text = " ".join(block.text for block in shape_blocks(root)) if root is not None else ""
         if text:
             yield Block(f"Notes: {text}")
 
 
-def _blocks(parent: Any) -> Iterator[Block]:
+def shape_blocks(parent: Any) -> Iterator[Block]:
+    """Yield the words of the shapes and tables of a slide, or of the drawing of a sheet."""
     for element in parent:
         name = local(element)
         if name == "sp":
@@ -69,11 +70,11 @@ def _blocks(parent: Any) -> Iterator[Block]:
         elif name == "tbl":
             yield from _table(element)
         elif name == "AlternateContent":
-            yield from _blocks(element[0]) if len(element) else ()
+            yield from shape_blocks(element[0]) if len(element) else ()
         elif name == "p":
             yield from _paragraph(element, "text")
         elif name:
-            yield from _blocks(element)
+            yield from shape_blocks(element)
 
 
 def _shape(shape: Any) -> Iterator[Block]:
@@ -115,7 +116,7 @@ def _row(cells: list[Any], above: dict[int, str]) -> list[str]:
         if attribute(cell, "vMerge"):
             line.append(above.get(number, ""))
         else:
-            text = "" if attribute(cell, "hMerge") else one_line(" ".join(block.text for block in _blocks(cell)))
+            text = "" if attribute(cell, "hMerge") else one_line(" ".join(block.text for block in shape_blocks(cell)))
             line.append(text)
             above[number] = text if len(text) <= MAX_HEADER_CHARS else ""
     spans = cells and _span(cells[0]) == len(cells)

@@ -16,9 +16,12 @@ MAX_CELL_CHARS = 600
 MAX_HEADER_CHARS = 120
 # So many rows of one cell above the others may be titles of the table.
 MAX_TITLE_ROWS = 3
+# The header of the labels may be empty in a table of so many columns.
+MIN_COLUMNS = 3
 # Labels beside values stand in every other column of a form of so many columns, and not below each other.
 _MIN_FORM_COLUMNS = 4
 _FIGURE = re.compile(r"^[^\w]*\d[\d\s.,:/%()–-]*\D{0,4}$")
+_PERIOD = re.compile(r"^(?:FY ?)?(?:19|20)\d\d(?:[/–-]\d{2,4})?[AEFP]?$", re.IGNORECASE)
 
 Rows = Sequence[Sequence[str]]
 
@@ -134,12 +137,18 @@ def may_name_columns(rows: Rows) -> bool:
     """Return True if the first row of several may name the columns: words in all of them, different or in a rhythm."""
     width = max(len(row) for row in rows)
     first = rows[0]
-    if len(rows) == 1 or width == 1 or len(first) < width or not all(first) or _is_form(rows):
+    if len(rows) == 1 or width == 1 or len(first) < width or not all(first[1:]) or _is_form(rows):
         return False
     names = len(set(first))
     if names < width and (names == 1 or list(first[:names]) * (width // names) != list(first)):
         return False
-    return not any(is_figure(cell) or len(cell) > MAX_HEADER_CHARS for cell in first)
+    columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(width)]
+    if not first[0] and (width < MIN_COLUMNS or any(map(is_figure, columns[0]))):
+        return False
+    return all(
+        len(cell) <= MAX_HEADER_CHARS and (not is_figure(cell) or is_period_of(cell, columns[n]))
+        for n, cell in enumerate(first)
+    )
 
 
 def has_header(rows: Rows) -> bool:
@@ -167,6 +176,16 @@ def _is_form(rows: Rows) -> bool:
         return False
     values = [[row[n] for row in rows[1:] if n < len(row) and row[n]] for n in range(1, width, 2)]
     return any(any(map(is_figure, column)) and not all(map(is_figure, column)) for column in values)
+
+
+def is_period_of(cell: str, values: Sequence[str]) -> bool:
+    """Return True for a year above values that are no years."""
+    return is_period(cell) and not all(map(is_period, values))
+
+
+def is_period(text: str) -> bool:
+    """Return True for a year, or a year of a company."""
+    return bool(_PERIOD.match(text))
 
 
 def is_figure(text: str) -> bool:

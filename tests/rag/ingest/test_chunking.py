@@ -79,6 +79,16 @@ def test_a_heading_begins_a_chunk_and_is_the_section_of_the_text_below() -> None
     assert made[-1].section == "2.1 Charging"
 
 
+def test_a_chunk_is_named_after_the_section_of_its_first_words() -> None:
+    text = f"Old pier\n{PARAGRAPH * 5}It was sold.\nNew pier\nThe new one was built in spring. {PARAGRAPH}"
+    headings = (0, text.index("New pier"))
+    made = list(chunk_pages(DOCUMENT, [Page(number=1, label="1", text=text, headings=headings)], model="m"))
+    [mixed] = [chunk for chunk in made if "New pier" in chunk.text]
+    assert "It was sold." in mixed.text
+    assert mixed.section == "Old pier"
+    assert [mark.section for mark in mixed.marks] == ["Old pier", "New pier"]
+
+
 def test_the_name_of_a_statement_is_the_section_of_its_rows() -> None:
     rows = "\n".join(f"Cost of kind {n} {n * 112} {n * 97}" for n in range(1, 17))
     for below in (

@@ -71,8 +71,8 @@ def _row(number: int, row: tuple[Cell, ...]) -> str:
     return f'<row r="{number}">{cells}</row>'
 
 
-def xlsx(sheets: dict[str, Rows], *, hidden: tuple[str, ...] = ()) -> Callable[[], bytes]:
-    """Make a workbook of sheets by name."""
+def xlsx(sheets: dict[str, Rows], *, hidden: tuple[str, ...] = (), merged: tuple[str, ...] = ()) -> Callable[[], bytes]:
+    """Make a workbook of sheets by name, with `merged` cells such as "B1:C1" in each."""
 
     def make() -> bytes:
         listed = "".join(
@@ -91,8 +91,10 @@ def xlsx(sheets: dict[str, Rows], *, hidden: tuple[str, ...] = ()) -> Callable[[
         }
         for n, rows in enumerate(sheets.values(), start=1):
             inside = "".join(_row(number, row) for number, row in enumerate(rows, start=1))
+            cells = "".join(f'<mergeCell ref="{one}"/>' for one in merged)
+            merges = f"<mergeCells>{cells}</mergeCells>" if merged else ""
             parts[f"xl/worksheets/sheet{n}.xml"] = (
-                f'<worksheet xmlns="{_SHEET}"><sheetData>{inside}</sheetData></worksheet>'
+                f'<worksheet xmlns="{_SHEET}"><sheetData>{inside}</sheetData>{merges}</worksheet>'
             )
         return _zip(parts)
 

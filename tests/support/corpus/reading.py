@@ -12,7 +12,7 @@ from rag.ingest.chunking import chunk_pages
 from rag.ingest.extraction import ExtractionLimits, read_document
 from rag.ingest.media_types import detect
 from schemas import Document, Page
-from tests.support.corpus import Sample, folders, office, pages, pdfs, programs, texts, unusual, word
+from tests.support.corpus import Sample, folders, office, pages, pdfs, programs, texts, unusual, word, workbooks
 
 KINDS = {
     "text": texts.SAMPLES,
@@ -23,6 +23,7 @@ KINDS = {
     "folders": folders.SAMPLES,
     "unusual": unusual.SAMPLES,
     "programs": programs.SAMPLES,
+    "workbooks": workbooks.SAMPLES,
 }
 # test_ocr.py reads scans; here they are what they are on a machine without tesseract.
 WITHOUT_OCR = ExtractionLimits(ocr_languages="")
