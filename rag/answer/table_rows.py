@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
-from rag.citations.excerpts import MAX_EXCERPT_CHARS, Excerpt
+from rag.citations.excerpts import MAX_EXCERPT_CHARS, MAX_HEAD_CHARS, Excerpt
 from rag.search.places import is_together, placed_parts
 from rag.search.relevance import TermExtractor
+from rag.text.normalize import sentence_spans
 from schemas import Chunk
 
 _SEPARATOR = " | "
@@ -62,10 +63,18 @@ def _rows(chunk: Chunk, terms: TermExtractor) -> list[_Row]:
         if place.original and _SEPARATOR in line:
             label = terms(line.split(_SEPARATOR)[0])
             rows.append(_Row(number, span, label, terms(line), tuple(head)))
-        else:
+        elif place.original:
             after_row = bool(rows) and rows[-1].number == number - 1
-            head = [*([] if after_row else head), span] if place.original else []
+            head = [*([] if after_row else head), span]
+        else:
+            head = _introduction(chunk.text, place.at, end)
     return rows
+
+
+def _introduction(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """Return the last sentence of the prose above a table, which says what the table has; nothing if it is long."""
+    last = list(sentence_spans(text, start, end))[-1:]
+    return [(first, stop) for first, stop in last if stop - first <= MAX_HEAD_CHARS]
 
 
 def _fit(row: _Row, asked: frozenset[int], seen: Counter[int], count: int) -> float:

@@ -32,8 +32,23 @@ _INSTRUCTION = re.compile(
     r"please\b|(?:explain|show|justify)\s+(?:why|how|your)\b)",
     re.IGNORECASE | re.DOTALL,
 )
+# A sentence about the form of the answer alone, such as "Round your answer to three decimal places."
+_ABOUT_FORM = re.compile(
+    r"\s*(?:please\s+)?(?:directly\s+)?(?:"
+    r"(?:write|give|provide|return|express|represent|report|state|format|round|list|save|output)\b.*"
+    r"\b(?:answers?|formats?|formatted|integers?|decimals?|digits?|strings?|floats?|numbers?\s+only)\b|"
+    r"format\b.*\bas\b|(?:your|the)\s+(?:answer|output|response)s?\s+(?:should|shall|must|needs?|has)\b|"
+    r"(?:answer|respond|reply)\s+(?:only\s+|directly\s+)?(?:in|as|with|using|to|yes|['\"‘“(])"
+    r")",
+    re.IGNORECASE | re.DOTALL,
+)
+_NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+_NUMBER = rf"\(?(\d{{1,5}}|(?:{'|'.join(_NUMBERS)})\b)\)?"
 _PAGE = re.compile(
-    r"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slide)\s*(\d{1,5})(?:\s*(?:-|–|to|and)\s*(\d{1,5}))?\b", re.IGNORECASE
+    rf"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slides?)\s*{_NUMBER}(?:\s*(?:-|–|to|and)\s*{_NUMBER})?(?!\w)"
+    rf"|\b(?:on\s+|at\s+|of\s+)?(?:the\s+)?({'|'.join(_ORDINALS)}|cover|front|title)\s+(?:page|slide)\b",
+    re.IGNORECASE,
 )
 # What stands on the first page: of such a question its words say little.
 _FIRST_PAGE = re.compile(
@@ -65,8 +80,8 @@ def read_question(question: str) -> SearchedQuestion:
     place = _PAGE.search(without_form)
     pages = None
     if place is not None:
-        first = int(place[1])
-        pages = (first, max(first, int(place[2] or first)))
+        first = _number(place[1] or place[3])
+        pages = (first, max(first, _number(place[2] or place[1] or place[3])))
     text = " ".join(_MARKS.sub("", _PAGE.sub(" ", without_form)).split())
     return SearchedQuestion(
         asked=question,
@@ -76,9 +91,20 @@ def read_question(question: str) -> SearchedQuestion:
     )
 
 
+def _number(word: str) -> int:
+    """Return the number that figures or a word stand for; 1 for the cover."""
+    if word.isdecimal():
+        return int(word)
+    of_word = word.lower()
+    return next((words.index(of_word) + 1 for words in (_NUMBERS, _ORDINALS) if of_word in words), 1)
+
+
 def _without_instructions(question: str) -> str:
     """Return the sentences that do not only say how to answer, where another one asks."""
     sentences = [question[start:end] for start, end in sentence_spans(question)]
+    asking = [one for one in sentences if not _ABOUT_FORM.match(one)]
+    if asking and len(asking) < len(sentences):
+        return _without_instructions(" ".join(asking))
     if not any("?" in sentence for sentence in sentences):
         return question
     return " ".join(one for one in sentences if "?" in one or not _INSTRUCTION.match(one))

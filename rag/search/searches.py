@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from rag.search.captions import named_captions
 from rag.search.fusion import SearchResults, fuse, join_results
 from rag.search.names import MAX_NAMED, named_documents
 from rag.search.question import SearchedQuestion
@@ -17,6 +18,9 @@ from schemas import Chunk, Passage, SearchFilter
 OTHERS = 0.25
 # The chunks that are looked at for a statement in each document. With 10, 3 of 129 statements are missed.
 STATEMENT_CHUNKS = 20
+# The chunks that are looked at for a table or figure by its number, and how many may show it at most.
+CAPTION_CHUNKS = 50
+MAX_SHOWN = 6
 # Words of the context lines of chunks, one of which every chunk of a page has: a search by them finds the whole page.
 PLACE_WORDS = "page slide sheet rows"
 
@@ -53,7 +57,7 @@ def search(
         on_page = _search_pages(store, question, question.pages, vector, _within(search_filter, named), limit)
         best = [Passage(found.chunk, (1 + found.score) / 2) for found in fuse(question.text, on_page, terms)]
         ranked = _before(best, ranked)
-    return results, ranked
+    return results, _with_captions(store, question, search_filter, named, ranked)
 
 
 def _find_titles(
@@ -68,6 +72,32 @@ def _find_titles(
     filters = [_within(search_filter, [upload]) for upload in uploads] if len(uploads) <= MAX_NAMED else []
     found = [results for titles in statements for results in store.search(titles, None, filters, STATEMENT_CHUNKS)]
     return TitleFits(question.text, statements, join_results(found), terms)
+
+
+def _with_captions(
+    store: Store,
+    question: SearchedQuestion,
+    search_filter: SearchFilter,
+    named: Collection[str],
+    ranked: list[Passage],
+) -> list[Passage]:
+    """Return the ranking with the chunks of the best document first that show what the question names, as "Table 5".
+
+    A number that more than MAX_SHOWN chunks show is of no one table.
+    """
+    captions = named_captions(question.text)
+    uploads = named or {passage.chunk.upload_id for passage in ranked[:1]}
+    if not captions or not uploads:
+        return ranked
+    within = _within(search_filter, sorted(uploads))
+    searched = [store.search(caption.name, None, [within], CAPTION_CHUNKS)[0].sparse for caption in captions]
+    scores = {found.chunk.id: found.score for found in ranked}
+    shown: dict[str, Chunk] = {}
+    for caption, results in zip(captions, searched, strict=True):
+        found = [passage.chunk for passage in (*ranked, *results) if passage.chunk.upload_id in uploads]
+        those = {chunk.id: chunk for chunk in found if caption.shown.search(chunk.text)}
+        shown |= those if len(those) <= MAX_SHOWN else {}
+    return _before([Passage(chunk, (1 + scores.get(id_, 0.0)) / 2) for id_, chunk in shown.items()], ranked)
 
 
 def first_page(store: Store, question: SearchedQuestion, search_filter: SearchFilter, upload: str) -> list[Passage]:

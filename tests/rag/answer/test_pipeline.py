@@ -273,8 +273,18 @@ def test_a_quoted_answer_that_fits_badly_says_so() -> None:
     assert answer.text.startswith(f"{QUOTED_HEADER} {MAY_NOT_ANSWER}\n\n“The lamp")
 
 
-def test_a_passage_with_hardly_any_term_of_the_question_is_not_quoted() -> None:
-    assert not ask("Which crown did the northern king wear at his wedding feast?", passage(TEA)).answered
+def test_a_passage_with_hardly_any_term_of_the_question_may_not_answer() -> None:
+    question = "Which crown did the northern king wear at his wedding feast"
+    assert ask(f"{question}?", passage(TEA)).confidence == "low"
+    assert not ask(
+        f"{question}, with his daughters, uncles, hounds and horses around the table?", passage(TEA)
+    ).answered
+
+
+@each("question, answered", [("When does the Fenwik lamp turn?", True), ("When does the Felixstowe lamp turn?", False)])
+def test_a_misspelt_name_is_no_name_that_stands_nowhere(question: str, answered: bool) -> None:
+    assert ask(question, passage(f"{LAMP} It stands in Fenwick.")).answered is answered
+    assert ask(question, passage(LAMP, name="Fenwick_2015.pdf")).answered is answered
 
 
 def test_an_answer_reports_models_settings_usage_and_times() -> None:

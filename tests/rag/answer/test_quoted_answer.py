@@ -11,7 +11,7 @@ from client.qdrant.embedded import embedded_store
 from rag.answer.quoted_answer import quote_passages
 from rag.search.relevance import QueryTerms, content_terms
 from rag.search.retriever import RetrievalResult, Retriever
-from schemas import Chunk, Passage, Place, Query, Source
+from schemas import Answer, Chunk, Passage, Place, Query, Source
 from tests.rag.search.test_retriever import REPORTS, chunks_of
 from tests.support.tables import each
 
@@ -47,20 +47,28 @@ STATEMENT = [
 ]  # fmt: skip
 
 
-def quoted(question: str, lines: Sequence[str]) -> tuple[Source, str]:
+def quoted(question: str, lines: Sequence[str], *, prose: str = "") -> tuple[Source, str]:
     """Return the source of an answer from the lines of a table, and the text of the page."""
+    answer, text = answered(question, lines, prose=prose)
+    [source] = answer.sources
+    return source, text
+
+
+def answered(question: str, lines: Sequence[str], *, prose: str = "") -> tuple[Answer, str]:
+    """Return the answer from a page with some prose and a table below it, and the text of the page."""
     terms = Bm25Encoder().terms
-    at = [sum(len(line) + 2 for line in lines[:n]) for n in range(len(lines))]
-    places = tuple(Place(at=a, start=a, original=f"{line}\n\n") for a, line in zip(at, lines, strict=True))
-    text = "\n\n".join(lines)
+    above = f"{prose}\n\n" if prose else ""
+    at = [len(above) + sum(len(line) + 2 for line in lines[:n]) for n in range(len(lines))]
+    rows = tuple(Place(at=a, start=a, original=f"{line}\n\n") for a, line in zip(at, lines, strict=True))
+    places = (*([Place(at=0, start=0)] if prose else []), *rows)
+    text = above + "\n\n".join(lines)
     chunk = Chunk(
         id="1", upload_id="u", user_id="local", name="WEXCOMBE_2019_10K.pdf", page=1, page_label="1", index=0,
         start=0, end=len(text), text=text, places=places,
     )  # fmt: skip
     target = QueryTerms(content_terms(question, terms), {})
     found = RetrievalResult([Passage(chunk, 1.0)], [Passage(chunk, 1.0)], True, target, "none", {})
-    [source] = quote_passages(question, found, terms).sources
-    return source, text
+    return quote_passages(question, found, terms), text
 
 
 @each(
@@ -92,3 +100,19 @@ def test_the_row_is_marked_that_the_question_asks_for(question: str, row: str) -
 def test_a_table_is_quoted_whose_rows_do_not_fit(lines: tuple[str, ...]) -> None:
     source, text = quoted("What are the mooring fees?", lines)
     assert source.quote == text[source.start : source.end] == "\n\n".join(lines)
+
+
+FEES = ("Up to 8 m | Summer: 100", "Yacht club | Summer: 250", "Up to 12 m | Summer: 150")
+
+
+def test_prose_above_a_table_stands_beside_its_rows() -> None:
+    """The words of the question stand in the sentence that introduces the table, and the figure in a row."""
+    prose = "Much was written of the harbour. The following table has the mooring fees by length of the boat:"
+    answer, text = answered("What is the total mooring fee for boats of the yacht club?", FEES, prose=prose)
+    rows, _ = answer.sources
+    assert "Yacht club | Summer: 250" in rows.quote
+    assert rows.highlight is not None
+    assert rows.quote[slice(*rows.highlight)] == "Yacht club | Summer: 250"
+    assert all(source.quote == text[source.start : source.end] for source in answer.sources)
+    first = answer.text.split("\n\n")[1]
+    assert first.startswith("“The following table has the mooring fees by length of the boat: … ")

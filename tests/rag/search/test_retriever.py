@@ -168,6 +168,20 @@ class TestContract:
         assert pages("Who wrote of the flour and the wheat?", k=2) == [(mills, 4), (mills, 1)]
         assert (mills, 1) not in pages("How much flour and wheat is there?", k=2)
 
+    def test_what_shows_the_table_that_a_question_names_comes_first(self, store: VectorStore) -> None:
+        pages = ["Table 4 and its fees are of the wheat.", "Prose.", "Table 4: Mooring\nSmall 3", "Table 5. Fees"]
+        for name in ("Aldhill.pdf", "Bexley.pdf"):
+            store.upsert(chunks_of(name, pages, model=store.model))
+        retriever = Retriever(store, Bm25Encoder().terms)
+
+        def first(question: str) -> tuple[str, int]:
+            found = asyncio.run(retriever.retrieve(Query(query=question, k=3))).passages[0].chunk
+            return found.name, found.page
+
+        assert first("Which fees for wheat are in Table 4 of Aldhill?") == ("Aldhill.pdf", 3)
+        assert first("Which fees for wheat are in Table 5 of Bexley?") == ("Bexley.pdf", 4)
+        assert first("Which fees for wheat are in Table 9 of Bexley?") == ("Bexley.pdf", 1)
+
     def test_a_found_chunk_equals_the_stored_chunk(self, store: VectorStore) -> None:
         stored = {chunk.id: chunk.model_dump() for chunk in all_chunks(store.model)}
         for passage in search(store, "battery lamp revenue report", MINE, 50):
