@@ -41,8 +41,10 @@ _IMPLAUSIBLE = re.compile(
 _MAX_IMPLAUSIBLE = 0.02
 
 
-def decode(data: bytes, *, declared: str = "") -> str:
+def decode(data: bytes, *, declared: str = "", usual: str = "") -> str:
     """Return the text of a file. `declared` is the encoding that the file names itself.
+
+    `usual` is the encoding of files of its kind that name none: it is taken where it is one of several.
 
     Raises DocumentError `unknown_encoding` when several encodings are as likely.
     """
@@ -58,7 +60,7 @@ def decode(data: bytes, *, declared: str = "") -> str:
     if damaged * 20 < sum(1 for char in text[:SAMPLE_BYTES] if not char.isascii()):
         return text  # UTF-8 that was cut or damaged in a few places
     try:
-        return data.decode(_guess(data), errors="replace")
+        return data.decode(_guess(data, usual), errors="replace")
     except DocumentError:
         if damaged <= MAX_DAMAGED * len(text):
             return text
@@ -106,7 +108,7 @@ def _unmarked_utf16(data: bytes) -> str:
     return ""
 
 
-def _guess(data: bytes) -> str:
+def _guess(data: bytes, usual: str = "") -> str:
     import chardet
 
     sample = data[:SAMPLE_BYTES]
@@ -122,7 +124,10 @@ def _guess(data: bytes) -> str:
     confidence = ranked[0][1]
     second = ranked[1][1] if len(ranked) > 1 else 0.0
     if confidence < SURE and (confidence < LEAST or confidence < MARGIN * second):
-        raise _unknown([encoding for encoding, _ in ranked[:_CANDIDATES_NAMED]])
+        candidates = [encoding for encoding, _ in ranked[:_CANDIDATES_NAMED]]
+        if usual in candidates:
+            return usual
+        raise _unknown(candidates)
     return ranked[0][0]
 
 

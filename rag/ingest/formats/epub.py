@@ -21,6 +21,10 @@ _ABOUT: Final = {"title": "Title", "creator": "Author", "publisher": "Publisher"
 # Mostly the title of the book, in each chapter.
 _TITLE: Final = re.compile(r"<title\b[^>]{0,200}>[^<]{0,2000}</title>", re.IGNORECASE)
 MAX_TITLE_CHARS = 80
+# A heading begins a page, so that the page is named after it, unless the page before would be shorter.
+MIN_PART_CHARS = 2_000
+# So many lines may stand above the heading of a page, such as the number of a chapter.
+_LINES_ABOVE = 3
 
 
 def read_epub(file: File) -> Iterator[PageText]:
@@ -41,11 +45,27 @@ def read_epub(file: File) -> Iterator[PageText]:
     for name in _reading_order(root, posixpath.dirname(paths[0] or "")):
         data = package.data(name)
         blocks = html_blocks(_TITLE.sub("", decode_html(data))) if data else []
-        title = next((one_line(block.text) for block in blocks if block.kind == "heading"), "")
-        section = title[:MAX_TITLE_CHARS] or section
-        if blocks:
-            yield from pages_of_blocks([*about, *blocks], label=f"Section {section}" if section else "")
+        for part in _parts(blocks):
+            title = next((one_line(block.text) for block in part[:_LINES_ABOVE] if block.kind == "heading"), "")
+            label = title[:MAX_TITLE_CHARS] or section
+            headings = [one_line(block.text)[:MAX_TITLE_CHARS] for block in part if block.kind == "heading"]
+            section = next(reversed(headings), label)
+            yield from pages_of_blocks([*about, *part], label=f"Section {label}" if label else "")
             about = []
+
+
+def _parts(blocks: list[Block]) -> Iterator[list[Block]]:
+    """Yield the blocks of a file in parts, each of which begins with a heading where it can, and is not very short."""
+    part: list[Block] = []
+    size = 0
+    for block in blocks:
+        if block.kind == "heading" and size >= MIN_PART_CHARS:
+            yield part
+            part, size = [], 0
+        part.append(block)
+        size += len(block.text)
+    if part:
+        yield part
 
 
 def _reading_order(root: Any, folder: str) -> Iterator[str]:

@@ -103,7 +103,7 @@ def decode_html(data: bytes) -> str:
     """Return the text of an HTML or XML file in the encoding that the file names, if it names one."""
     head = data[:_CHARSET_BYTES]
     declared = _META_CHARSET.search(head) or _XML_ENCODING.search(head)
-    return decode(data, declared=declared[1].decode("ascii", "replace") if declared else "")
+    return decode(data, declared=declared[1].decode("ascii", "replace") if declared else "", usual="cp1252")
 
 
 def html_blocks(markup: str, *, lines_in: str = "") -> list[Block]:
@@ -186,7 +186,9 @@ class _Walker:
 
     def is_dropped(self, element: Any) -> bool:
         """Return True for what a reader does not see, and for navigation."""
-        if element.tag in _DROPPED_TAGS or "hidden" in element.attrib or element.get("aria-hidden") == "true":
+        # A caption that says the same as its picture is hidden from screen readers alone.
+        is_unread = element.get("aria-hidden") == "true" and element.tag != "figcaption"
+        if element.tag in _DROPPED_TAGS or "hidden" in element.attrib or is_unread:
             return True
         if element.get("role") in _DROPPED_ROLES or _HIDING.search(element.get("style", "")):
             return True

@@ -1,4 +1,4 @@
-"""Workbooks with headers of several rows, merged cells, bare figures and drawings; mailboxes and mail in UTF-16."""
+"""Workbooks with headers of several rows, merged cells, bare figures and drawings; mailboxes, books and odd pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable
 
 from tests.support.corpus import Sample
-from tests.support.corpus.folders import mail
+from tests.support.corpus.folders import epub, mail
 from tests.support.corpus.office import Rows, xlsx
 from tests.support.corpus.pages import page
 from tests.support.corpus.programs import rewritten, xlsb
@@ -93,7 +93,29 @@ _SOURCE = (
     "&lt;script&gt;Ghost&lt;/script&gt;&lt;/head&gt;"
 )
 
+_LONG = "The keeper wrote of the tide and of the wind each morning. " * 50
+_CHAPTERS = f"{_LONG}</p><h2>The second tide</h2><p>{_LONG} The lamp went out.</p><h2>The third tide</h2><p>The lamp burned again."
+_FOUR_LANGUAGES = "<h1>Prices</h1><p>Die schöne Frau hat 3,50 € bezahlt. L'été était chaud. El niño comió paella. Kvinnan åt köttbullar.</p>"
+
 SAMPLES = [
+    Sample(
+        "chapters in one file.epub",
+        lambda: epub(("The first tide", _CHAPTERS)),
+        ("The lamp went out.", "The lamp burned again."),
+        labels=("Section The first tide", "Section The second tide", "Section The third tide"),
+    ),
+    Sample(
+        "caption of a figure.html",
+        page(
+            "<figure><img src=x alt=Pier><figcaption aria-hidden=true>The pier in 1920</figcaption></figure><p>Text.</p>"
+        ),
+        ("The pier in 1920",),
+    ),
+    Sample(
+        "four languages without an encoding.html",
+        lambda: f"<html><body>{_FOUR_LANGUAGES}</body></html>".encode("cp1252"),
+        ("schöne Frau hat 3,50 €", "El niño", "köttbullar"),
+    ),
     Sample(
         "groups of columns.xlsx",
         xlsx({"Catch": _GROUPS}),
