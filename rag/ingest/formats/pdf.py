@@ -25,6 +25,8 @@ _PASSWORD, _NOT_A_PDF, _SECURITY = 4, 3, 5  # FPDF_ERR_PASSWORD, FPDF_ERR_FORMAT
 # pdfium's mark for a word that is divided at the end of a line.
 _DIVISION_MARKS = ("\x02", "\ufffe")
 _DIVISION_MARK = re.compile("[\x02\ufffe]((?:\r?\n)?)")
+# Our mark for a division whose hyphen is part of the word.
+_HYPHEN = "\ufdd0"
 _LINE_END = re.compile("[\x02\ufffe]\r?\n|\r\n?|\n")
 _LONGEST_WORD = 200
 _LAST_LETTERS, _FIRST_LETTERS = re.compile(r"\w{1,40}\Z"), re.compile(r"\w{1,40}")
@@ -240,11 +242,13 @@ def _stored(raw_text: str) -> str:
     """Return a text of pdfium with divided words joined, and line feeds alone."""
     if any(mark in raw_text for mark in _DIVISION_MARKS):
         raw_text = _DIVISION_MARK.sub("", raw_text)
+    if _HYPHEN in raw_text:
+        raw_text = raw_text.replace(_HYPHEN, "-")
     return raw_text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _with_hyphens(raw_text: str) -> str:
-    """Return a text of pdfium with the hyphens at ends of lines that belong to addresses or to words with a hyphen.
+    """Mark the hyphens at ends of lines of pdfium's text that belong to addresses or to words with a hyphen.
 
     The length of the text stays the same.
     """
@@ -257,7 +261,7 @@ def _with_hyphens(raw_text: str) -> str:
         is_word = first and second and _is_hyphened(first[0], second[0], raw_text)
         if not is_word and not ("/" in before and "." in before):
             return mark[0]
-        return f"-{mark[0][0]}{mark[1][1:]}" if mark[1] else "-"
+        return f"{_HYPHEN}{mark[0][0]}{mark[1][1:]}" if mark[1] else _HYPHEN
 
     return _DIVISION_MARK.sub(hyphen, raw_text)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,21 +16,25 @@ CELL_GAP: Final = 1.6
 # A figure is a cell of its own behind this gap.
 _FIGURE_GAP = 0.9
 _FIGURE = re.compile(
-    r"[($€£¥+−–—~<>≤≥*-]*(?:US\$|\$|€|£|¥)?[(−–-]?(?:\d[\d.,:/’'−–-]*|\.\d+)(?:[)%¢°*†‡]|bn|[kmKMxX]|\(?[a-z0-9]{1,2}\))*$"
-    r"|[—–−-]{1,3}$|n/?a\.?$|N/?A$|[nN][mM]$|\.{2,3}$|\*$"
+    r"[($€£¥+−–—~<>≤≥*-]*(?:US\$|\$|€|£|¥)?[(−–-]?(?:\d[\d.,:/’'−–-]*|\.\d+)(?:[)%¢°*†‡]|bn|[kmKMxX]|\(?[a-z0-9]{1,2}\)|(?:±|\+/-)\d[\d.]*|\(±?\d[\d.]*%?\)|[↑↓]\d[\d.]*)*$"
+    r"|(?:US\$|[$€£¥])?[—–−-]{1,3}$|n/?a\.?$|N/?A$|[nN][mM]$|\.{2,3}$|\*$"
 )
 # The letters with which a figure, or the sign before it, may begin: to look takes a tenth of the time.
 _FIGURE_LETTERS = frozenset("UnN")
 _JOINED_LETTERS = _FIGURE_LETTERS | set("ACH")
+_CURRENCY = frozenset(("$", "€", "£", "¥", "US$", "C$", "A$", "HK$"))
+_DASHES = frozenset("-–—−")
 _SIGN = re.compile(r"[$€£¥(<>±+−–-]+$|(?:US|A|C|HK)\$$")
 # A space may separate thousands.
 _THOUSANDS = re.compile(r"[^\w,.]*\d{1,3}(?: ?\d{3})* \d{3}[%)]*$")
 _TAIL = re.compile(r"[)%*†‡]+$|\([a-z0-9]{1,2}\)$")
 _PERIOD = re.compile(
+    r"\d{1,2}[./-]\d{1,2}[./-](?:\d\d)?\d\d$|"
     r"(?:(?:FY|CY|Q[1-4]|H[12]|[1-4]Q|Year|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)\S*[ ’'-]*)*"
     r"(?:FY|CY)?(?:1[89]|20)\d\d(?:[-–/]\d{2,4})?(?:[EFAPe*]|\(\S{1,3}\))?$|[1-4]?Q[1-4]?$|FY ?’?\d\d$"
 )
-_MIN_PROSE_WORDS, _MIN_PROSE_LINES, _MIN_LOWER_SHARE = 4.5, 4, 0.45
+# A percent sign or bracket that so many widths of a letter separate from its figure belongs to the figure.
+_TAIL_GAP = 4.0
 _MIN_SHARE = 0.3
 
 
@@ -127,31 +130,15 @@ def _joins(cell: list[Word], word: Word, gap: float, width: float) -> bool:
         return gap < CELL_GAP * width
     text = "".join(one.text for one in cell)
     if _SIGN.fullmatch(text) and is_figure(word.text):
-        return True
+        return text not in _DASHES or gap < CELL_GAP * width
     if is_figure(text) and not _SIGN.fullmatch(text):
-        if _TAIL.match(word.text) and gap < CELL_GAP * width:
+        if word.text in _CURRENCY:
+            return False
+        if _TAIL.match(word.text) and gap < (_TAIL_GAP if word.text[0] in ")%" else CELL_GAP) * width:
             return True
         if is_figure(word.text) and not is_period(text):
             return gap < _FIGURE_GAP * width and bool(_THOUSANDS.match(f"{text} {word.text}"))
     return gap < CELL_GAP * width
-
-
-def without_prose(rows: list[tuple[WordLine, list[Cell]]]) -> Iterator[tuple[WordLine, list[Cell]]]:
-    """Yield rows without the cells that are lines of running text beside a table."""
-    by_left: dict[int, list[Cell]] = defaultdict(list)
-    for _, cells in rows:
-        for cell in cells:
-            by_left[round(cell.left / 3)].append(cell)
-    prose = set()
-    for cells in by_left.values():
-        lower = sum(cell.text[0].islower() for cell in cells)
-        many = sum(len(cell.words) for cell in cells) >= _MIN_PROSE_WORDS * len(cells)
-        if many and len(cells) >= _MIN_PROSE_LINES and lower >= _MIN_LOWER_SHARE * len(cells):
-            prose |= {id(cell) for cell in cells if len(cell.words) > 1}
-    for line, cells in rows:
-        kept = [cell for cell in cells if id(cell) not in prose]
-        if kept:
-            yield line, kept
 
 
 def columns_of(rows: Sequence[Sequence[Cell]]) -> list[Column]:

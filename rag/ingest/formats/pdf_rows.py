@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from rag.ingest.formats.blocks import TextLine, one_line
 from rag.ingest.formats.pdf_columns import Cell, Column, is_figure
-from rag.ingest.formats.pdf_headers import Headers
-from rag.ingest.formats.pdf_words import WordLine
+from rag.ingest.formats.pdf_headers import Frame, Headers
+from rag.ingest.formats.pdf_words import Word, WordLine
 from rag.ingest.formats.tables import MAX_CELL_CHARS, row_line
 
 # A label without figures belongs to figures without a label if their baselines are no further apart, in letters.
@@ -16,6 +16,8 @@ _NEAR = 3.2
 _MAX_WRAPPED = 4
 # Labels that begin within so many points begin at the same place.
 _SAME_LEFT = 1.0
+# A group in the middle of the table counts as if it began so many points left of all labels.
+_OUTER = 10.0
 _OPEN_ENDS = (",", "-", "–", "(", " and", " of", " the", " in", " at", " to", " for", " from")
 
 
@@ -96,15 +98,27 @@ class _Labelled:
         return TextLine(text[: 2 * MAX_CELL_CHARS], min(w.start for w in words), max(w.end for w in words))
 
 
-def row_lines(body: Sequence[Row], columns: Sequence[Column], headers: Headers) -> list[TextLine]:
-    """Return a line for each row with values."""
-    return [labelled.line(columns, headers) for labelled in _labelled(body, columns)]
+def row_lines(body: Sequence[Row], frame: Frame, headers: Headers) -> tuple[list[TextLine], list[tuple[Word, ...]]]:
+    """Return a line for each row with values, and the groups among the headers that the first row is not in."""
+    labelled = list(_labelled(body, frame, headers))
+    first = labelled[0].groups if labelled else ()
+    unnamed = [line for line in headers.groups if _name(line) not in first]
+    return [one.line(frame.columns, headers) for one in labelled], unnamed
 
 
-def _labelled(body: Sequence[Row], columns: Sequence[Column]) -> Iterator[_Labelled]:
+def _name(words: Sequence[Word]) -> str:
+    return one_line(" ".join(word.text for word in words)).rstrip(":")
+
+
+def _labelled(body: Sequence[Row], frame: Frame, headers: Headers) -> Iterator[_Labelled]:
     """Yield the rows with values. Rows of words alone go on in the next label, end the last one, or name a group."""
+
+    def begin(left: float) -> float:
+        """Return where a group begins: one in the middle of the table holds all that begin further left."""
+        return left if left <= frame.labels_end else frame.left - _OUTER
+
     waiting: list[Row] = []
-    groups: list[tuple[float, str]] = []
+    groups = [_Group(begin(line[0].left), one_line(" ".join(word.text for word in line))) for line in headers.groups]
     last: _Labelled | None = None
     label: list[Cell] = []
     for row in body:
@@ -118,11 +132,12 @@ def _labelled(body: Sequence[Row], columns: Sequence[Column]) -> Iterator[_Label
         rows = [row]
         while waiting and len(rows) < _MAX_WRAPPED and _continues(waiting[-1], rows[0]):
             rows.insert(0, waiting.pop())
-        groups = _groups([*groups, *((one.label[0].left, one.label_text) for one in waiting)], rows[0], columns)
+        groups += [_Group(begin(one.label[0].left), one.label_text) for one in waiting]
+        groups = _groups(groups, rows[0], frame.columns)
         waiting = []
         if last:
             yield last
-        last = _Labelled(rows, tuple(name.rstrip(":") for _, name in groups))
+        last = _Labelled(rows, tuple(group.name.rstrip(":") for group in groups))
     if last:
         yield last
 
@@ -145,17 +160,29 @@ def _continues(before: Row, row: Row) -> bool:
     return after[0].islower() or text.endswith(_OPEN_ENDS) or (same_left and not text.isupper())
 
 
-def _groups(groups: list[tuple[float, str]], row: Row, columns: Sequence[Column]) -> list[tuple[float, str]]:
-    """Return the groups that a row is in: it is indented below their names, or these end in a colon or are capitals."""
+@dataclass(slots=True)
+class _Group:
+    """Rows below a name. `indented`: a row began further right than the name, so the next one that does not ends it."""
+
+    left: float
+    name: str
+    indented: bool = False
+
+    def holds(self, left: float, *, is_total: bool) -> bool:
+        """Return True for a row that begins at `left`: indented below the name, or below a colon or capitals."""
+        if self.left < left - _SAME_LEFT:
+            self.indented = True
+            return True
+        named = self.name.endswith(":") or self.name.isupper()
+        return abs(self.left - left) <= _SAME_LEFT and not is_total and named and not self.indented
+
+
+def _groups(groups: list[_Group], row: Row, columns: Sequence[Column]) -> list[_Group]:
+    """Return the groups that a row is in. A group ends those before it that do not begin further left."""
     left = row.label[0].left if row.label else columns[0].left
     is_total = row.label_text.lower().startswith("total")
-    kept: list[tuple[float, str]] = []
-    for begin, name in groups:
-        kept = [group for group in kept if group[0] < begin - _SAME_LEFT]
-        kept.append((begin, name))
-    return [
-        (begin, name)
-        for begin, name in kept
-        if begin < left - _SAME_LEFT
-        or (abs(begin - left) <= _SAME_LEFT and not is_total and (name.endswith(":") or name.isupper()))
-    ]
+    kept: list[_Group] = []
+    for group in groups:
+        kept = [outer for outer in kept if outer.left < group.left - _SAME_LEFT]
+        kept.append(group)
+    return [group for group in kept if group.holds(left, is_total=is_total)]

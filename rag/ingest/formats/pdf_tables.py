@@ -21,16 +21,16 @@ from rag.ingest.formats.pdf_columns import (
     columns_of,
     is_figure,
     is_period,
-    without_prose,
 )
-from rag.ingest.formats.pdf_headers import Frame, Headers, read_headers
+from rag.ingest.formats.pdf_headers import CAPTION, Frame, Headers, read_headers
+from rag.ingest.formats.pdf_prose import without_prose
 from rag.ingest.formats.pdf_rows import Row, row_lines, with_near_labels
 from rag.ingest.formats.pdf_words import Word, WordLine, letter_width, lines_of
 
 # A page has a table only if so many lines of its text end in a figure, near each other.
 MIN_FIGURE_LINES: Final = 3
 # A dash is a figure behind a figure or a dash, and a punctuation mark behind a word.
-_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(])\d[\d.,]*[)%]{0,2}\s*$|(?:^|[\d)%$€£¥(—–-])\s*[—–-][)%]{0,2}\s*$")
+_FIGURE_END = re.compile(r"(?:^|[\s$€£¥(±])\d[\d.,]*[)%]{0,2}\s*$|(?:^|[\d)%$€£¥(—–-])\s*[—–-][)%]{0,2}\s*$")
 _END_CHARS = 20
 # The cheap look before at the last sign of each line.
 _LAST_SIGNS = frozenset("0123456789)%—–-")
@@ -45,6 +45,7 @@ _MIN_ALIGNED = 0.6
 # The first and the last row of a table have this share of the usual number of figures.
 _MIN_FULL = 0.4
 _MAX_LABEL_CHARS = 140
+_MAX_LABEL_WORDS = 14
 MAX_COLUMNS: Final = 40
 _MAX_PAGE_CHARS = 200_000
 _MAX_TEXT = 64 * 1024
@@ -81,7 +82,8 @@ def find_tables(words: Sequence[Word]) -> list[PdfTable]:
 
 
 def _find(page_lines: Sequence[WordLine], width: float) -> Iterator[PdfTable]:
-    rows = [Row(line, cells) for line, cells in without_prose([(line, cells_of(line, width)) for line in page_lines])]
+    cells_of_lines = [(line, cells_of(line, width)) for line in page_lines]
+    rows = [Row(line, cells) for line, cells in without_prose([one for one in cells_of_lines if one[1]], width)]
     at = 0
     while at < len(rows):
         end = _run_end(rows, at)
@@ -101,7 +103,7 @@ def _run_end(rows: list[Row], at: int) -> int:
     for number in range(at + 1, len(rows)):
         pitch = rows[number - 1].line.base - rows[number].line.base
         usual = statistics.median(pitches) if pitches else pitch
-        if pitch > _MAX_PITCHES * usual or other > _MAX_OTHER_LINES:
+        if pitch > _MAX_PITCHES * usual or other > _MAX_OTHER_LINES or _is_text(rows[number], rows[at]):
             break
         pitches.append(pitch)
         if rows[number].has_figures:
@@ -111,10 +113,18 @@ def _run_end(rows: list[Row], at: int) -> int:
     return end
 
 
+def _is_text(row: Row, first: Row) -> bool:
+    """Return True for a line that is in no table: the caption of the next one, or words over the columns."""
+    if CAPTION.match(row.cells[0].text):
+        return True
+    begin = next(cell.left for cell in first.cells[1:] if cell.is_figure)
+    return len(row.cells) == 1 and len(row.cells[0].words) > _MAX_LABEL_WORDS and row.cells[0].right > begin
+
+
 def _tables_of(rows: list[Row], at: int, end: int, width: float) -> Iterator[PdfTable]:
     """Yield the tables of a run of rows: one, or two that stand side by side, or none."""
     body = rows[at:end]
-    columns = columns_of([row.cells for row in body])
+    columns = columns_of([row.cells for row in body if not _heads_columns(row)] or [row.cells for row in body])
     if not 0 < len(columns) <= MAX_COLUMNS:
         return
     cut = _side_by_side(columns)
@@ -131,6 +141,12 @@ def _tables_of(rows: list[Row], at: int, end: int, width: float) -> Iterator[Pdf
             table = _table(half, inside[0], inside[-1] + 1, half_columns, width) if half_columns else None
             if table is not None:
                 yield table
+
+
+def _heads_columns(row: Row) -> bool:
+    """Return True for a row whose figures are years and the like, several of them."""
+    figures = [cell for cell in row.cells if cell.is_figure]
+    return len(figures) > 1 and all(is_period(cell.text) for cell in figures)
 
 
 def _half(rows: list[Row], keep: Callable[[Cell], bool]) -> list[Row]:
@@ -162,16 +178,17 @@ def _table(rows: list[Row], at: int, end: int, columns: list[Column], width: flo
     body = rows[at:end]
     figure_rows = [row for row in body if row.values]
     ends = [cell.right for row in body if row.values for cell in row.label[:1]]
-    frame = Frame(columns, body[0].line.base, statistics.median(ends) if ends else columns[0].left)
+    left = min((cell.left for row in figure_rows for cell in row.label[:1]), default=columns[0].left)
+    frame = Frame(columns, body[0].line.base, statistics.median(ends) if ends else columns[0].left, left, width)
     headers = read_headers([(row.line, row.cells) for row in rows[:at]], frame, width)
     if not _is_table(figure_rows, columns, headers, width):
         return None
-    lines = row_lines(with_near_labels(body, width), columns, headers)
+    lines, unnamed = row_lines(with_near_labels(body, width), frame, headers)
     used = [cell for row in body for cell in row.all_cells()]
     starts = {word.start for cell in used for word in cell.words} | headers.words
     context = tuple(
         TextLine(one_line(" ".join(w.text for w in line)), line[0].start, max(w.end for w in line))
-        for line in headers.context
+        for line in (*headers.context, *unnamed)
     )
     return PdfTable(context, tuple(lines), frozenset(starts))
 

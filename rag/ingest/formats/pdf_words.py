@@ -17,9 +17,11 @@ from rag.ingest.formats.pdf_calls import direct, numbers
 MAX_WORDS: Final = 6_000
 # Dots that lead from a label to its figure.
 _LEADER = r"(?:[.…·_]\s?){4,}|…+"
-_WORD = re.compile(rf"{_LEADER}|(?:(?!(?:[.…·_]){{4,}})\S)+")
+# A divided word is two, on two lines.
+_SIGN = r"[^\s\x02\ufffe\ufdd0]"
+_WORD = re.compile(rf"{_LEADER}|(?:(?!(?:[.…·_]){{4,}}){_SIGN})+")
 # The same for a text without leaders, in a third of the time.
-_PLAIN_WORD = re.compile(r"\S+")
+_PLAIN_WORD = re.compile(f"{_SIGN}+")
 _HAS_LEADER = re.compile(r"…|(?:[.·_]\s?){4}")
 _LEADERS = frozenset(".…·_")
 _IS_LEADER = re.compile(rf"(?:{_LEADER})$|\.{{1,3}}$")
@@ -27,6 +29,8 @@ _SAMPLE = 12
 _RIGHT_ANGLE = math.pi / 2
 # Words whose baselines differ by less than this share of the width of two letters stand on one line.
 _SAME_LINE = 0.8
+# Or within twice of that, if each is no further below the next, such as below a raised mark.
+_NEXT = 0.45
 # Upright words whose ends differ more in height are set upwards, such as the heads of narrow columns.
 _MAX_RISE = 1.5
 
@@ -120,7 +124,10 @@ def lines_of(words: Sequence[Word], width: float) -> list[WordLine]:
     """Group words to lines, from the top of the page to its bottom. `width` is the usual width of a letter."""
     rows: list[list[Word]] = []
     for word in sorted(words, key=lambda one: -one.base):
-        if rows and rows[-1][0].base - word.base < _SAME_LINE * width:
+        if rows and (
+            rows[-1][0].base - word.base < _SAME_LINE * width
+            or (rows[-1][-1].base - word.base < _NEXT * width and rows[-1][0].base - word.base < 2 * _SAME_LINE * width)
+        ):
             rows[-1].append(word)
         else:
             rows.append([word])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from reportlab.pdfgen.canvas import Canvas
 
 from client.qdrant.bm25 import Bm25Encoder
 from client.qdrant.embedded import embedded_store
@@ -19,7 +20,7 @@ from rag.ingest.formats.pdf_tables import may_have_table
 from rag.search.neighbours import join_chunks
 from rag.search.retriever import Retriever
 from schemas import Chunk, Document, Page, Passage, Query
-from tests.support.pdf_tables import Grid, draw, draw_by_columns, draw_turned, page, table_page, text_lines
+from tests.support.pdf_tables import PITCH, TOP, Grid, draw, draw_by_columns, draw_turned, page, table_page, text_lines
 from tests.support.tables import each
 
 YEARS = Grid(
@@ -67,8 +68,96 @@ RIGHT_HALF = Grid(
     left=320,
     rows=(("Salt", "71", "70"), ("Slate", "22", "25"), ("Coal", "5", "6")),
 )
+BALANCE = Grid(
+    edges=(420, 500),
+    headers=([("December 31,", 0, 1)], [("2021", 0, 0), ("2020", 1, 1)], [("", 0, 0)]),
+    rows=(
+        ("Current assets:",),
+        ("  Cash", "$ 17", "$ —"),
+        ("  Receivables, net", "4,406", "3,218"),
+        ("Property and equipment", "9,130", "8,755"),
+        ("Current liabilities:",),
+        ("  Accounts payable", "2,504", "2,210"),
+    ),
+)
+UNIT_BELOW = Grid(
+    edges=(340, 420, 500),
+    above=("Selected figures",),
+    headers=(*YEARS.headers, [("(in thousands, except members)", 0, 2)]),
+    rows=(("Members", "74,762", "57,391", "44,350"), ("Net income", "122", "266", "112"), ("Fees paid", "9", "8", "7")),
+)
+DEVIATIONS = Grid(
+    edges=(300, 380, 460, 540),
+    headers=(
+        [("Micro", 0, 1), ("Macro", 2, 3)],
+        [("Prec.", 0, 0), ("Rec.", 1, 1), ("Prec.", 2, 2), ("Rec.", 3, 3)],
+    ),
+    rows=(
+        ("Model A", "92.0(1.5)", "97.6(0.1)", "36.0(0.6)", "43.6(1.0)"),
+        ("Model B", "85.9±2.5", "96.1±0.4", "29.0±0.0", "50.8±0.3"),
+        ("Model C", "84.5(1.1)", "94.8(0.2)", "29.9(0.2)", "49.0(0.8)"),
+    ),
+)
+NOTES = Grid(
+    edges=(330, 420, 500),
+    headers=([("Note", 0, 0), ("2022", 1, 1), ("2021", 2, 2)], [("$’m", 1, 1), ("$’m", 2, 2)]),
+    rows=(
+        ("Receipts", "", "12,416.3", "12,988.8"),
+        ("Payments", "", "(11,845.2)", "(12,173.2)"),
+        ("Taxes", "", "21.9", "11.6"),
+    ),
+)
+# Words of a sentence in the other column, and above a table whose labels begin at the same place.
+SENTENCE = "the keeper writes each ship into the ledger and the"
+LONG = " ".join([SENTENCE] * 2)
+
+
+def draw_balance(canvas: Canvas) -> None:
+    """Draw a balance sheet with names in the middle of the table above its rows."""
+    end = draw(canvas, BALANCE)
+    canvas.drawString(240, end + PITCH * 7, "ASSETS")
+
+
+def draw_beside(canvas: Canvas) -> None:
+    """Draw a table in the right column, and sentences in the left one."""
+    text_lines(canvas, [SENTENCE] * 12, top=TOP - 2)
+    draw(canvas, RIGHT_HALF)
+
 
 TABLES = {
+    "names in the middle": (
+        page(draw_balance),
+        (
+            "ASSETS – Current assets – Cash | December 31, 2021: $ 17 | December 31, 2020: $ —",
+            "ASSETS – Property and equipment | December 31, 2021: 9,130",
+            "ASSETS – Current liabilities – Accounts payable | December 31, 2021: 2,504",
+        ),
+    ),
+    "unit below the headers": (
+        table_page(UNIT_BELOW),
+        ("(in thousands, except members)", "Net income | Year ended December 31, 2019: 122"),
+    ),
+    "deviations": (
+        table_page(DEVIATIONS),
+        (
+            "Model A | Micro Prec.: 92.0(1.5) | Micro Rec.: 97.6(0.1) | Macro Prec.: 36.0(0.6)",
+            "Model B | Micro Prec.: 85.9±2.5",
+        ),
+    ),
+    "column of notes": (
+        table_page(NOTES),
+        ("Payments | 2022 $’m: (11,845.2) | 2021 $’m: (12,173.2)",),
+    ),
+    "sentences above": (
+        page(
+            lambda canvas: text_lines(canvas, [LONG] * 6, top=820),
+            lambda canvas: draw(
+                canvas, Grid(YEARS.edges, [("the " + row[0], *row[1:]) for row in UNIT_BELOW.rows], YEARS.headers), 700
+            ),
+        ),
+        ("the Net income | Year ended December 31, 2019: 122",),
+    ),
+    "sentences beside": (page(draw_beside), ("\n\nSlate | 2021: 22 | 2020: 25",)),
     "years": (
         table_page(YEARS),
         (
