@@ -5,7 +5,7 @@ of about 250 tokens. `bare` marks give a number, `quoting` marks also words of t
 passages, so no cache helps; `again` is the check of the same answers once more. `AGAINST=COMMIT` runs the benchmark of
 that commit first.
 
-Measured on 2 cores that others used too, 1 / 4 / 6 / 8 sentences: bare 0.5 / 1.8 / 2.7 / 2.9 ms.
+Measured on 2 cores that others used too, 1 / 4 / 6 / 8 sentences: bare 0.6 / 2.4 / 3.6 / 4.0 ms.
 """
 
 from __future__ import annotations

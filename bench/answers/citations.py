@@ -2,8 +2,9 @@
 
 Each claim of `claims.txt` and `claims-locked.txt` is a reply with one citation. It is checked as a model gives it that
 quotes the words it relies on (`quoting`), with the verdict of a judge that is right 95 % of the time (`judged`), as a
-model gives it that writes numbers alone (`bare`), and by a baseline of eight lines. Of true claims those kept count,
-of all others those caught: citation taken out, or `verified: false`, or no answer.
+model gives it that writes numbers alone (`bare`), the same where the model was given no other passage (`alone`), and by
+a baseline of eight lines. Of true claims those kept count, of all others those caught: citation taken out, or
+`verified: false`, or no answer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from bench.answers.claims import FALSE, OTHER_PART, OTHER_SOURCE, REFUSAL, TRUE, Claim, read_claims
 from client.qdrant.bm25 import Bm25Encoder
@@ -37,6 +39,11 @@ def bare(claim: Claim) -> bool:
     return stays(assess(claim, ""), {})
 
 
+def alone(claim: Claim) -> bool:
+    """Return True if the claim stays, cited by a number alone, with no passage to compare with."""
+    return stays(assess(replace(claim, beside=()), ""), {})
+
+
 def quoting(claim: Claim) -> bool:
     """Return True if the claim stays, cited with the words that a model quotes."""
     return stays(assess(claim, f' "{claim.words}"'), {})
@@ -55,7 +62,7 @@ def judged(draw: random.Random) -> Check:
 
 def assess(claim: Claim, words: str) -> Assessment:
     """Return the check of a reply that makes one claim."""
-    passages = [_passage(text) for text in (claim.passage, claim.beside) if text]
+    passages = [_passage(text) for text in (claim.passage, *claim.beside)]
     return Assessment(f"{claim.text.rstrip('.')} [1{words}].", passages, claim.question, TERMS)
 
 
@@ -76,7 +83,9 @@ def stays(assessment: Assessment, verdicts: Verdicts) -> bool:
 def report(name: str) -> None:
     """Print one line for each kind of claim in a file."""
     claims = read_claims(name)
-    checks = {"baseline": baseline, "bare": bare, "quoting": quoting, "judged": judged(random.Random(name))}
+    checks = {
+        "baseline": baseline, "alone": alone, "bare": bare, "quoting": quoting, "judged": judged(random.Random(name))
+    }  # fmt: skip
     passed = {
         label: Counter(one.kind for one in claims if check(one) == one.is_true) for label, check in checks.items()
     }

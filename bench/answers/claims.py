@@ -14,20 +14,22 @@ FALSE = ("number", "negation", "exchange", "unit", "date")
 OTHER_SOURCE = "other source"
 OTHER_PART = "other part"
 REFUSAL = "refusal"
+# The passages of other documents that a model was given, too.
+BESIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A claim of a kind, cited to a passage. `words` are those that a model would quote for it.
 
-    `beside` is another passage that the model was given; empty for none. Refusals have a question.
+    `beside` are the other passages that the model was given. Refusals have a question.
     """
 
     kind: str
     text: str
     words: str
     passage: str
-    beside: str = ""
+    beside: tuple[str, ...] = ()
     question: str = ""
 
     @property
@@ -61,28 +63,29 @@ def read_claims(name: str) -> list[Claim]:
     """Return the claims of a file. Each true claim stands there again with another document, as `other source`.
 
     It stands there a third time with the half of its passage that does not say it, beside the half that does, as
-    `other part`; unless the words for it reach into both.
+    `other part`; unless the words for it reach into both. Each claim has BESIDE passages of other documents beside it.
     """
     excerpts = read_excerpts(FOLDER / name)
     claims = []
     for number, excerpt in enumerate(excerpts):
-        other = other_excerpt(excerpts, number).text
+        first, *beside = [other.text for other in other_excerpts(excerpts, number)[: BESIDE + 1]]
         halves = excerpt.halves
         for kind, text, words, question in excerpt.claims:
-            claims.append(Claim(kind, text, words, excerpt.text, question=question))
+            claims.append(Claim(kind, text, words, excerpt.text, (first, *beside[1:]), question))
             if kind not in TRUE:
                 continue
-            claims.append(Claim(OTHER_SOURCE, text, words, other))
+            claims.append(Claim(OTHER_SOURCE, text, words, first, (excerpt.text, *beside[1:])))
             saying = [locate_quotation(words, half) is not None for half in halves]
             if sum(saying) == 1:
-                claims.append(Claim(OTHER_PART, text, words, halves[saying.index(False)], halves[saying.index(True)]))
+                other, right = halves[saying.index(False)], halves[saying.index(True)]
+                claims.append(Claim(OTHER_PART, text, words, other, (right, *beside[1:])))
     return claims
 
 
-def other_excerpt(excerpts: list[Excerpt], number: int) -> Excerpt:
-    """Return the next excerpt in the same language, or else the next of all."""
+def other_excerpts(excerpts: list[Excerpt], number: int) -> list[Excerpt]:
+    """Return the other excerpts in the same language, then those in other languages, each from the next one on."""
     others = excerpts[number + 1 :] + excerpts[:number]
-    return next((other for other in others if other.language == excerpts[number].language), others[0])
+    return sorted(others, key=lambda other: other.language != excerpts[number].language)
 
 
 def read_excerpts(path: Path) -> list[Excerpt]:

@@ -15,7 +15,7 @@ from rag.citations.exact import locate_quotation
 from rag.citations.marks import Mark, find_marks, render_marks
 from rag.citations.quotations import split_quotations
 from rag.citations.quotes import best_quote, join_sentences
-from rag.citations.support import ANSWER_SHARE, MIN_PARAPHRASE_SHARE, MIN_SHARE, NEAR_SHARE, Evidence
+from rag.citations.support import ANSWER_SHARE, NEAR_SHARE, Evidence
 from rag.search.places import file_place, page_part
 from rag.search.relevance import TermExtractor
 from rag.text.normalize import sentence_spans
@@ -146,18 +146,12 @@ class Assessment:
         return _Support(stays, () if span is None else (span,), answers=stays)
 
     def _compare_terms(self, citation: Citation, evidence: Evidence) -> _Support:
-        """Return how a passage supports a claim without a quotation: in its own words, or as a paraphrase.
-
-        A paraphrase is not supported if another passage has the claim in its own words.
-        """
-        share = evidence.share(citation.claim)
-        stays = share >= MIN_SHARE or (
-            evidence.paraphrase_share(citation.claim) >= MIN_PARAPHRASE_SHARE
-            and not any(
-                self._evidence_of(n).share(citation.claim) >= MIN_SHARE for n in range(1, len(self._passages) + 1)
-            )
+        """Return how a passage supports a claim without a quotation, compared with the other passages."""
+        others = [self._evidence_of(n) for n in range(1, len(self._passages) + 1) if n != citation.n]
+        stays = evidence.supports(citation.claim, others)
+        answers = stays and (
+            evidence.share(citation.claim) >= ANSWER_SHARE or (not self._quotes and evidence.adds(citation.claim))
         )
-        answers = share >= ANSWER_SHARE or (stays and not self._quotes and evidence.adds(citation.claim))
         return _Support(stays, answers=answers)
 
     def _locate(self, n: int, words: str) -> tuple[int, int] | None:
@@ -216,8 +210,7 @@ def check_citations(answer: str, passages: list[Passage], question: str, terms: 
     """Remove each mark whose passage does not exist or does not support the claim; quote the other cited passages.
 
     A citation that quotes its passage needs these words in the passage, exactly or nearly, and the claim's numbers. Any
-    other citation needs the claim's numbers there, and half of its terms; or, for a paraphrase, a fifth of its content
-    words, where no other passage has half of its terms.
+    other citation needs the claim's numbers there, and enough in common with it; see Evidence.supports.
     """
     return Assessment(answer, passages, question, terms).conclude({})
 
@@ -227,11 +220,6 @@ def strip_citations(answer: str) -> str:
     plain, _ = split_quotations(answer)
     groups = find_marks(plain)
     return render_marks(plain, groups, [[[] for _ in group] for group in groups])
-
-
-def supports(passage: str, claim: str, terms: TermExtractor, *, question: str = "") -> bool:
-    """Return True if a passage supports a claim that quotes nothing."""
-    return Evidence(passage, lru_cache(maxsize=None)(terms), question=question).share(claim) >= MIN_SHARE
 
 
 def build_source(n: int, passage: Passage, start: int, end: int, *, verified: Verified = "unchecked") -> Source:

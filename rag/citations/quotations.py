@@ -83,6 +83,7 @@ def _read_mark(text: str, opening: re.Match[str]) -> _Mark:
         if numbers is None:
             return _Mark(parts, begin, closed=True)
     bracket = _CLOSING_BRACKET.search(text, begin, stop)
-    words_end, end = (stop, stop) if bracket is None else bracket.span()
+    # White space at the end of the text is passed on later, so it does not belong to a mark without a bracket.
+    words_end, end = (begin + len(text[begin:stop].rstrip()),) * 2 if bracket is None else bracket.span()
     parts.append((numbers, text[begin:words_end]))
     return _Mark(parts, end, closed=empty_line is not None or len(text) >= limit)

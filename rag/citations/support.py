@@ -1,23 +1,29 @@
-"""Whether a passage supports a claim, as far as words and figures tell: a rule against wrong sources."""
+"""Whether a passage supports a claim, as far as letters and figures tell: a rule against wrong sources."""
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 
 from rag.citations.quotes import quotable_spans
 from rag.search.relevance import TermExtractor
 from rag.text.language import stop_words
-from rag.text.normalize import normalize
+from rag.text.normalize import split_unspaced
 
-# A passage supports a claim if it holds at least this share of the claim's terms, and all its numbers.
-MIN_SHARE = 0.5
-# A paraphrase is supported if the passage holds at least this share of the beginnings of its content words, and all its
-# numbers. Of 24 heavy paraphrases 15 reach it, of 53 claims cited to another document 5 (bench/answers/claims.txt).
-MIN_PARAPHRASE_SHARE = 0.2
+# A claim is compared with a passage by its runs of four characters, so that inflections and compounds count in part.
+RUN_CHARS = 4
+# The passage of a claim is at least this close to it, compared with the closest other passage,
+LEAST_OF_BEST = 0.65
+# and closer than by chance: this times the root of the claim's length, less where other passages show what chance is.
+CHANCE = 0.022
+QUESTION_WEIGHT = 0.15  # of a passage's closeness to the question, beside that to the claim
 # The inflections of a word, and the compounds with it, mostly have this many letters in common.
 BEGINNING_CHARS = 4
+# A claim that repeats this share of the words of a question, its first word too, leaves it open: "how heavy it is".
+REPEATED_SHARE = 0.7
 # A claim that only says what the question says, such as "Yes, the lamp is waterproof", answers it at this share.
 ANSWER_SHARE = 2 / 3
 # The share for a sentence that cites nothing, and for a quotation that the passage does not hold exactly.
@@ -30,7 +36,6 @@ _SEPARATED_NUMBER = re.compile(r"\d+(?:[.,'’ ]\d{3})*(?:[.,]\d+)?")
 _IN_NUMBERS = frozenset("0123456789.,' ")
 _SEPARATOR = re.compile(r"[.,'’ ]")
 _WORD = re.compile(r"[^\W_]+")
-_QUOTATION_MARK = re.compile(r"[\"“”„«»「『]")
 _LIST_NUMBER = re.compile(r"\A\s*\d{1,3}[.)]\s")
 
 
@@ -45,35 +50,57 @@ class Evidence:
         self._extract_terms = terms
 
     def share(self, claim: str) -> float:
-        """Return the share of the claim's terms that the passage holds; 0 if it lacks a number of the claim."""
+        """Return the share of the claim's terms that the passage holds."""
         terms = self._extract_terms(claim)
-        if not terms or not self.states_numbers(claim):
-            return 0.0
         if missing := terms - self._terms:  # a number may be written in another way
             missing = self._extract_terms(_NUMBER.sub(" ", claim)) - self._terms
-        return 1 - len(missing) / len(terms)
+        return 1 - len(missing) / len(terms) if terms else 0.0
 
-    def paraphrase_share(self, claim: str) -> float:
-        """Return the share of the claim's content words whose beginnings the passage holds.
+    def supports(self, claim: str, others: Sequence[Evidence] = ()) -> bool:
+        """Return True if the passage states all numbers of a claim and, compared with the others, is close to it."""
+        if not self.states_numbers(claim):
+            return False
+        chance = CHANCE * math.sqrt(len(claim)) / (1 + len(others) / 2)
+        above_chance = self._overlap(claim) - chance
+        if not others:  # function words prove nothing
+            return above_chance > 0 and self._has_content_word(claim)
+        if above_chance <= 0 or above_chance >= LEAST_OF_BEST * (1 + QUESTION_WEIGHT):
+            return above_chance > 0  # no other passage is so much closer
+        closeness = above_chance + QUESTION_WEIGHT * self._relevance
+        return all(closeness >= LEAST_OF_BEST * other.closeness(claim) for other in others)
 
-        It is 0 if the passage lacks a number of the claim, and for a claim with quotation marks: no reader takes that
-        for a paraphrase.
-        """
-        words = word_beginnings(claim)
-        if not words or _QUOTATION_MARK.search(claim) or not self.states_numbers(claim):
-            return 0.0
-        return sum(map(self._has_beginning, words)) / len(words)
+    def closeness(self, claim: str) -> float:
+        """Return how close the passage is to a claim, and a little to the question: 0 to 1 + QUESTION_WEIGHT."""
+        return self._overlap(claim) + QUESTION_WEIGHT * self._relevance
+
+    @cached_property
+    def _relevance(self) -> float:
+        return self._overlap(self._question)
+
+    def _overlap(self, text: str) -> float:
+        """Return the share of a text's runs of characters that the passage holds."""
+        runs = runs_of(text)
+        return sum(map(self._words.__contains__, runs)) / len(runs) if runs else 0.0
 
     def adds(self, claim: str) -> bool:
-        """Return True if the passage holds a content word or a number of a claim that the question does not hold.
+        """Return True if the passage holds something of a claim that the question does not hold.
 
         A refusal repeats the question, and what it says of the sources does not stand in them.
         """
-        return any(map(self._has_beginning, word_beginnings(claim) - word_beginnings(self._question)))
+        asked, claimed = _words(self._question).split(), frozenset(_words(claim).split())
+        repeated = claimed.intersection(asked)
+        if repeated and asked[0] in repeated and len(repeated) >= REPEATED_SHARE * len(set(asked)):
+            return bool(read_numbers(claim) - read_numbers(self._question))
+        return not repeated or self._has_content_word(claim, beside=asked)
+
+    def _has_content_word(self, claim: str, *, beside: Iterable[str] = ()) -> bool:
+        words = frozenset(_words(claim).split()) - stop_words(claim)
+        return any(beginning in self._words for beginning in _beginnings(words) - _beginnings(beside))
 
     def resembles(self, words: str) -> bool:
-        """Return True if the passage holds nearly all of these words."""
-        return len(self._extract_terms(words)) >= MIN_TERMS_FOR_NEARNESS and self.share(words) >= NEAR_SHARE
+        """Return True if the passage holds nearly all of these words, and all their numbers."""
+        enough = len(self._extract_terms(words)) >= MIN_TERMS_FOR_NEARNESS
+        return enough and self.share(words) >= NEAR_SHARE and self.states_numbers(words)
 
     def states_numbers(self, claim: str, *, near: tuple[int, int] | None = None) -> bool:
         """Return True if the passage states all numbers of a claim. `near` is where they stand, most likely.
@@ -85,9 +112,7 @@ class Evidence:
         if near is not None and stated <= read_numbers(_with_whole_numbers(self._text, *near)):
             return True
         missing = {number for number in stated if not self._states(number)}
-        if not missing:
-            return True
-        return missing < stated and missing <= read_numbers(self._question)
+        return not missing or (missing < stated and missing <= read_numbers(self._question))
 
     def _states(self, number: str) -> bool:
         if number in self._numbers or significant_digits(number) in self._scaled:
@@ -96,13 +121,9 @@ class Evidence:
             return significant_digits(number) in self._digits
         return not self._has_small_numbers and _is_small(number)
 
-    def _has_beginning(self, beginning: str) -> bool:
-        return f" {beginning}" in self._words or (len(beginning) == BEGINNING_CHARS and beginning in self._words)
-
     @cached_property
     def _words(self) -> str:
-        """The words of the passage in lower case, each between two spaces."""
-        return f" {' '.join(_WORD.findall(normalize(self._text).lower()))} "
+        return _words(self._text)
 
     @cached_property
     def _terms(self) -> frozenset[int]:
@@ -131,17 +152,26 @@ class Evidence:
 
 
 @lru_cache(maxsize=256)
-def word_beginnings(text: str) -> frozenset[str]:
-    """Return the beginnings of a text's content words, in lower case; a word of fewer letters ends with a space."""
-    stops = stop_words(text)
-    words = [word for word in _WORD.findall(text.lower()) if word not in stops]
-    return frozenset(word[:BEGINNING_CHARS] if len(word) >= BEGINNING_CHARS else f"{word} " for word in words)
+def runs_of(text: str) -> frozenset[str]:
+    """Return the runs of RUN_CHARS characters of a text's words."""
+    words = _words(text)
+    return frozenset(words[at : at + RUN_CHARS] for at in range(len(words) - RUN_CHARS + 1))
+
+
+@lru_cache(maxsize=256)
+def _words(text: str) -> str:
+    """Return the words of a text in lower case, each between two spaces; of unspaced scripts pairs of characters."""
+    return f" {' '.join(_WORD.findall(split_unspaced(unicodedata.normalize('NFKC', text)).lower()))} "
+
+
+def _beginnings(words: Iterable[str]) -> set[str]:
+    return {word[:BEGINNING_CHARS] if len(word) >= BEGINNING_CHARS else f" {word} " for word in words}
 
 
 def read_numbers(text: str) -> frozenset[str]:
     """Return the numbers of a text; a separator of decimals or thousands is a point, each part of a date a number."""
     numbers: list[str] = []
-    for found in _NUMBER.findall(text if text.isascii() else unicodedata.normalize("NFKC", text)):
+    for found in _NUMBER.findall(unicodedata.normalize("NFKC", text)):
         parts = _SEPARATOR.split(found)
         is_separated = len(parts) > 1 and _SEPARATED_NUMBER.fullmatch(found)
         numbers += [".".join(parts)] if is_separated else [part.lstrip("0") or "0" for part in parts]

@@ -31,7 +31,7 @@ def test_the_words_that_a_claim_quotes_stand_in_its_passage() -> None:
 def test_more_is_kept_and_caught_than_by_the_baseline() -> None:
     claims = read_claims("claims.txt")
     for kinds, least, least_bare in (
-        (TRUE, 0.85, 0.8), ((OTHER_SOURCE,), 0.9, 0.9), ((OTHER_PART,), 0.9, 0.85), ((REFUSAL,), 0.9, 0.2)
+        (TRUE, 0.85, 0.68), ((OTHER_SOURCE,), 0.9, 0.9), ((OTHER_PART,), 0.9, 0.87), ((REFUSAL,), 0.9, 0.7)
     ):  # fmt: skip
         chosen = [claim for claim in claims if claim.kind in kinds]
         right, right_bare = (sum(check(claim) is claim.is_true for claim in chosen) for check in (quoting, bare))

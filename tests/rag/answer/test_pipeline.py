@@ -288,7 +288,7 @@ def test_a_misspelt_name_is_no_name_that_stands_nowhere(question: str, answered:
 
 
 def test_an_answer_reports_models_settings_usage_and_times() -> None:
-    chat = FixedChat("Tea is served at four [1]. The lamp turns [2]. It is green [1].")
+    chat = FixedChat("Tea is served at four [1]. The lamp turns [2]. Elephants dance [1].")
     answer = ask("When is tea?", passage(TEA), chat=chat, model="big", temperature=0.3, max_tokens=99, k=2)
     assert answer.used is not None
     assert (answer.used.model, answer.used.temperature, answer.used.max_tokens, answer.used.k) == ("big", 0.3, 99, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rag.answer import prompt, token_stream
@@ -78,6 +78,7 @@ MARKS = st.sampled_from(
 
 
 @given(parts=st.lists(MARKS, max_size=24), whole=st.booleans())
+@example(parts=['[2: "', "words ", "\n\n"], whole=False)
 def test_quotations_are_streamed_to_nobody(parts: list[str], whole: bool) -> None:
     received: list[str] = []
     stream = TokenStream(lambda text, _checked: received.append(text), clock=lambda: 100.0)
