@@ -98,7 +98,7 @@ _MAIN_PARTS = {
     "ppt/presentation.xml": PPTX,
 }
 # What the list of types says of the main part, which some programs call `word/document2.xml`.
-_CONTENT_TYPES = "[Content_Types].xml"
+_CONTENT_TYPES = "[content_types].xml"
 _MAIN_TYPE = re.compile(rb'ContentType\s*=\s*["\']application/vnd\.([\w.-]{5,90})\.main(?:\+xml)?["\']', re.IGNORECASE)
 _MAIN_KINDS = {b"word": DOCX, b"spreadsheet": XLSX, b"excel": XLSX, b"presentation": PPTX, b"powerpoint": PPTX}
 _MAX_CONTENT_TYPES_BYTES = 256 * 1024
@@ -236,15 +236,16 @@ def _package_type(archive: zipfile.ZipFile, names: set[str]) -> str:
         return said
     if "META-INF/container.xml" in names:
         return EPUB
-    if _CONTENT_TYPES in names:
-        found = (kind for part, kind in _MAIN_PARTS.items() if part in names)
-        return next(found, "") or _main_kind(archive)
+    lowered = {name.lower(): name for name in names}  # case does not matter in names of parts (ECMA-376 part 2)
+    if _CONTENT_TYPES in lowered:
+        found = (kind for part, kind in _MAIN_PARTS.items() if part in lowered)
+        return next(found, "") or _main_kind(archive, lowered[_CONTENT_TYPES])
     return ZIP if names and not names & _PROGRAM_PARTS else ""
 
 
-def _main_kind(archive: zipfile.ZipFile) -> str:
+def _main_kind(archive: zipfile.ZipFile, content_types: str) -> str:
     """Return the kind of OOXML that a package says its main part is; "" where it says none."""
-    with archive.open(_CONTENT_TYPES) as part:
+    with archive.open(content_types) as part:
         found = _MAIN_TYPE.search(part.read(_MAX_CONTENT_TYPES_BYTES))
     said = found[1].lower() if found else b""
     return next((kind for word, kind in _MAIN_KINDS.items() if word in said), "")

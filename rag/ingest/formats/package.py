@@ -34,6 +34,7 @@ class Package:
         if len(infos) > MAX_PARTS:
             raise DocumentError("too_large", f"the {kind} has {len(infos)} parts; at most {MAX_PARTS} are taken")
         self._infos = {info.filename.lstrip("/"): info for info in infos}
+        self._lowered = {name.lower(): info for name, info in self._infos.items()}
 
     @property
     def names(self) -> list[str]:
@@ -49,7 +50,7 @@ class Package:
 
     def data(self, name: str) -> bytes | None:
         """Return the bytes of a part; None if the package has no such part. Raises DocumentError."""
-        info = self._infos.get(name)
+        info = self._infos.get(name) or self._lowered.get(name.lower())  # case does not matter in OOXML
         if info is None:
             return None
         if info.flag_bits & 1:
@@ -96,7 +97,7 @@ class Package:
     def main_part(self) -> str:
         """Return the name of the main part of an OOXML package. Raises DocumentError."""
         name = next(self.related("", "officeDocument"), None)
-        if name is None or name not in self._infos:
+        if name is None or name.lower() not in self._lowered:
             raise self.broken("its main part is missing")
         return name
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from itertools import islice, takewhile
 from typing import Final
 
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, MIN_COLUMNS, is_figure, is_period_of, joined_headers
@@ -18,6 +18,7 @@ MAX_HEADER_ROWS: Final = 3
 _SAMPLE_ROWS: Final = 20
 _MAX_LOOKED_AT: Final = 200
 _MIN_FIGURES: Final = 0.9
+_MAX_TITLE_ROWS: Final = 3
 _COLONS: Final = (":", "：")
 # Cells that are filled with the text of the merged cell which they are a part of, in a sheet.
 MAX_FILLED_CELLS: Final = 200_000
@@ -62,15 +63,19 @@ def find_head(rows: Rows, merged: Sequence[Merged] = ()) -> tuple[range, list[st
         if cells > max(1, 2 * narrow) and width:
             if cells + _has_empty_corner(row, below) >= width and _may_name(row, below):
                 return range(number, number + 1), [cell[:MAX_HEADER_CHARS] for cell in row]
-            shifted = [_moved(one, number) for one in merged]
+            shifted = [moved(one, number) for one in merged]
             for count in range(2, MAX_HEADER_ROWS + 1):
                 if headers := _grouped(rows[number : number + _SAMPLE_ROWS], count, shifted):
                     return range(number, number + count), headers
         if cells >= width:
             break
-        is_field = any(cell.endswith(_COLONS) for cell in row)  # such as "Date: | 2 May"
-        narrow = max(narrow, cells if cells > 1 and not is_field else 0)
+        narrow = max(narrow, cells if cells > 1 and not _is_field(row) else 0)
     return range(0), []
+
+
+def _is_field(row: Sequence[str]) -> bool:
+    """Return True for a row such as "Date: | 2 May"."""
+    return any(cell.endswith(_COLONS) for cell in row)
 
 
 def _has_empty_corner(row: Sequence[str], below: Rows) -> bool:
@@ -142,6 +147,39 @@ def _spread(rows: Rows, number: int, count: int, merged: Sequence[Merged]) -> li
     return spread if found else []
 
 
-def _moved(merged: Merged, rows: int) -> Merged:
+def moved(merged: Merged, rows: int) -> Merged:
+    """Return a merged cell as it is counted from a row further down."""
     (top, left), (bottom, right) = merged
     return (top - rows, left), (bottom - rows, right)
+
+
+def tables_of(rows: Rows, merged: Sequence[Merged]) -> Iterator[range]:
+    """Yield the rows of each table of a sheet: behind a blank row, another header above figures begins a table."""
+    by_top: dict[int, list[Merged]] = {}
+    for one in merged:
+        by_top.setdefault(one[0][0], []).append(one)
+    begin = above = 0
+    for number, row in enumerate(rows):
+        if above > 1 and any(row) and not any(rows[number - 1]):
+            near = [one for top in range(number, number + _SAMPLE_ROWS) for one in by_top.get(top, ())]
+            if _begins_table(rows[number : number + _SAMPLE_ROWS], [moved(one, number) for one in near]):
+                yield range(begin, number)
+                begin, above = number, 0
+        above += sum(map(bool, row)) > 1 and not _is_field(row)
+    yield range(begin, len(rows))
+
+
+def _begins_table(rows: Rows, merged: Sequence[Merged]) -> bool:
+    """Return True if the lines up to a blank row have a header, and one of its columns nothing but figures."""
+    block = list(takewhile(any, rows))
+    head, headers = find_head(block, merged)
+    if not head or head.start > _MAX_TITLE_ROWS:
+        return False
+    names = [column for column, header in enumerate(headers) if header]
+    below = [[row[column] for row in block[head.stop :] if column < len(row) and row[column]] for column in names]
+    return any(values and all(map(is_figure, values)) for values in below)
+
+
+def has_title(rows: Rows) -> bool:
+    """Return True if a sheet begins with a line above a blank row, which is the title of all of its tables."""
+    return len(rows) > 1 and sum(map(bool, rows[0])) == 1 and not any(rows[1])

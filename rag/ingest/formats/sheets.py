@@ -21,7 +21,16 @@ from rag.ingest.formats.package import Package
 from rag.ingest.formats.percent_cells import percent_cells
 from rag.ingest.formats.records import MAX_LINE_CHARS, MAX_NAME_CHARS, NAMES
 from rag.ingest.formats.sheet_drawings import sheet_drawings
-from rag.ingest.formats.sheet_headers import Merged, fill_merged, find_head, is_bare, letters
+from rag.ingest.formats.sheet_headers import (
+    Merged,
+    fill_merged,
+    find_head,
+    has_title,
+    is_bare,
+    letters,
+    moved,
+    tables_of,
+)
 from rag.ingest.formats.tables import MAX_HEADER_CHARS, empty_columns, is_figure, row_line
 from rag.ingest.media_types import OLE
 
@@ -115,10 +124,24 @@ def read_separated(path: File, *, delimiter: str = "") -> Iterator[PageText]:
 def row_pages(
     rows: Sequence[Sequence[str]], *, place: str, first: int, left: int | None = None, merged: Sequence[Merged] = ()
 ) -> Iterator[PageText]:
-    """Yield pages of rows. Lines above the header stand on the first page; `first` is the number of the first row.
+    """Yield pages of rows. Lines above a header stand on its first page; `first` is the number of the first row.
 
     `left` is the first column of a workbook, counted from 0: bare figures are named by column and row.
     """
+    titled = has_title(rows)
+    for table in tables_of(rows, merged):
+        part = rows[table.start : table.stop]
+        inside = [moved(one, table.start) for one in merged if one[0][0] in table]
+        pages = _table_pages(part, place, first + table.start, left, inside)
+        # The caption of a sheet or a table is not that of the next one; the title of a sheet is that of its tables.
+        begins = not (titled and table.start)
+        yield from (replace(page, begins=True) if begins else page for page in islice(pages, 1))
+        yield from pages
+
+
+def _table_pages(
+    rows: Sequence[Sequence[str]], place: str, first: int, left: int | None, merged: Sequence[Merged]
+) -> Iterator[PageText]:
     head, headers = find_head(rows, merged)
     if not headers and left is not None and is_bare(rows):
         headers = ["Row", *(letters(left + column) for column in range(max(map(len, rows), default=0)))]
@@ -140,10 +163,7 @@ def row_pages(
         if lines and not long:
             lines[0] = replace(lines[0], first=True)
         label = f"{place} {first + at}–{first + at + len(part) - 1}"
-        pages = pages_of_blocks([*top, *lines], label=label, elsewhere=() if at == begin else elsewhere)
-        # The caption of a sheet is not that of the next one.
-        yield from (replace(page, begins=True) if at == begin else page for page in islice(pages, 1))
-        yield from pages
+        yield from pages_of_blocks([*top, *lines], label=label, elsewhere=() if at == begin else elsewhere)
         top = []
     if begin >= len(rows) and rows:
         yield from pages_of_blocks(

@@ -11,6 +11,7 @@ from tests.support.corpus.folders import epub, mail
 from tests.support.corpus.office import Rows, xlsx
 from tests.support.corpus.pages import page
 from tests.support.corpus.programs import rewritten, xlsb
+from tests.support.corpus.word import docx, p
 
 _OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 _PACKAGE = "http://schemas.openxmlformats.org/package/2006/relationships"
@@ -40,6 +41,22 @@ _ABOVE: Rows = [
     ("", "2019", "2020"),
     ("Boats", 14, 17),
     ("Tons", 3500, 3710),
+]
+_SEVERAL: Rows = [
+    ("Harbour of Oslo",),
+    (),
+    ("Berth", "Fee"),
+    ("North", 35.0),
+    ("South", 28.0),
+    (),
+    ("East", 31.0),
+    (),
+    ("Boat", "Crew", "Tons"),
+    ("Asa", 12, 3500),
+    (),
+    ("Catch of May",),
+    ("Fish", "Boxes"),
+    ("Cod", 140),
 ]
 _UNNAMED: Rows = [("", "Post", "Since"), ("Alma", "keeper", "spring"), ("Ida", "pilot", "autumn")]
 _BARE: Rows = [(3, 5.5), (7, 11), (13, 17.25)]
@@ -139,6 +156,36 @@ SAMPLES = [
         xlsx({"Boats": _ABOVE}),
         ("Date: | 2 May", "Boats | 2019: 14 | 2020: 17", "Tons | 2019: 3500 | 2020: 3710"),
         headings=("Report of the keeper",),
+    ),
+    Sample(
+        "several tables.xlsx",
+        xlsx({"Harbour": _SEVERAL}),
+        (
+            "Berth: South | Fee: 28",
+            "Berth: East | Fee: 31",
+            "Boat: Asa | Crew: 12 | Tons: 3500",
+            "Fish: Cod | Boxes: 140",
+        ),
+        ("Berth: Boat", "Fee: Crew", "Boat: Fish"),
+        headings=("Harbour of Oslo", "Catch of May"),
+        labels=("Sheet Harbour, rows 4–8", "Sheet Harbour, rows 10–11", "Sheet Harbour, rows 14–14"),
+    ),
+    Sample(
+        "names in other letters.xlsx",
+        lambda: rewritten(
+            xlsx({"Berths": [("Berth", "Fee"), ("North", 35.0)]})(),
+            **{"[Content_Types]": "[content_types]", "xl/": "XL/"},
+        ),
+        ("Berth: North | Fee: 35",),
+        labels=("Sheet Berths, rows 2–2",),
+    ),
+    Sample(
+        "names in other letters.docx",
+        lambda: rewritten(
+            docx(p("The pier is closed."))(), **{"[Content_Types]": "[content_types]", "word/doc": "Word/doc"}
+        ),
+        ("The pier is closed.",),
+        labels=("1",),
     ),
     Sample(
         "header with an empty corner.xlsx",
