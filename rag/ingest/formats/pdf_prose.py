@@ -43,15 +43,15 @@ class _Column:
 
     def is_line(self, cells: Sequence[Cell], width: float) -> bool:
         """Return True for cells that are one line of the text."""
-        if any(id(cell) in self.lines for cell in cells):
-            return True
-        close = all(after.left - before.right < _JUSTIFIED_GAP * width for before, after in pairwise(cells))
-        margin = self.right - self.left
+        return any(id(cell) in self.lines for cell in cells) or self.is_full(cells, width)
+
+    def is_full(self, cells: Sequence[Cell], width: float) -> bool:
+        """Return True for cells no further apart than words of a justified line, from one edge to the other."""
         return (
-            close
+            all(after.left - before.right < _JUSTIFIED_GAP * width for before, after in pairwise(cells))
             and sum(len(cell.words) for cell in cells) > 1
-            and cells[0].left < self.left + 0.2 * margin
-            and cells[-1].right > self.right - _MAX_MARGIN * margin
+            and cells[0].left < self.left + 0.2 * (self.right - self.left)
+            and cells[-1].right > self.right - _MAX_MARGIN * (self.right - self.left)
         )
 
     def is_near(self, base: float, width: float) -> bool:
@@ -60,7 +60,10 @@ class _Column:
 
 
 def without_prose(rows: _Rows, width: float) -> Iterator[tuple[WordLine, list[Cell]]]:
-    """Yield rows without the cells that are lines of running text beside a table, full ones and those next to them."""
+    """Yield rows without the cells that are lines of running text beside a table, full ones and those next to them.
+
+    Without full lines of running text, too, that have figures.
+    """
     columns = [column for column in _columns(rows) if not _holds_labels(column, rows)]
     begin = min((cells[0].left for _, cells in rows), default=0.0)
     end = max((cells[-1].right for _, cells in rows), default=0.0)
@@ -68,7 +71,10 @@ def without_prose(rows: _Rows, width: float) -> Iterator[tuple[WordLine, list[Ce
         kept = cells
         for column in columns:
             inside = [cell for cell in kept if column.holds(cell)]
-            if not inside or any(cell.is_figure for cell in inside):
+            if any(cell.is_figure for cell in inside):
+                kept = [] if len(inside) == len(kept) and column.is_full(inside, width) else kept
+                continue
+            if not inside:
                 continue
             is_beside = len(kept) > len(inside)
             is_narrow = column.right - column.left < _MAX_COLUMN * (end - begin)

@@ -36,6 +36,8 @@ _END_CHARS = 20
 _LAST_SIGNS = frozenset("0123456789)%—–-")
 _LAST_TWO = frozenset(f"{sign} " for sign in _LAST_SIGNS)
 _MIN_ROWS, _MIN_WIDE_ROWS = 3, 2
+# Under a year in each header one row is a table.
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 # Lines without figures between two rows, such as the first lines of a long label.
 _MAX_OTHER_LINES = 4
 # Three rows with so many lines between them stand in so many lines of text.
@@ -105,12 +107,19 @@ def _run_end(rows: list[Row], at: int) -> int:
         usual = statistics.median(pitches) if pitches else pitch
         if pitch > _MAX_PITCHES * usual or other > _MAX_OTHER_LINES or _is_text(rows[number], rows[at]):
             break
+        if not rows[number - 1].has_figures and end - at > _MIN_WIDE_ROWS and _begins_table(rows[number]):
+            break
         pitches.append(pitch)
         if rows[number].has_figures:
             end, other = number + 1, 0
         else:
             other += 1
     return end
+
+
+def _begins_table(row: Row) -> bool:
+    """Return True for years and the like above columns, with nothing beside them but a unit."""
+    return _heads_columns(row) and (row.cells[0].is_figure or row.cells[0].text[0] == "(")
 
 
 def _is_text(row: Row, first: Row) -> bool:
@@ -220,11 +229,12 @@ def _is_value(text: str) -> bool:
 
 def _is_table(rows: list[Row], columns: list[Column], headers: Headers, width: float) -> bool:
     """Return True if rows are a table, and not prose, a list of contents, or an index."""
-    if not rows or len(rows) < (_MIN_WIDE_ROWS if len(columns) > 1 else _MIN_ROWS):
+    by_year = len(columns) > 1 and all(map(_YEAR.search, headers.names))
+    if len(rows) < (1 if by_year else _MIN_WIDE_ROWS if len(columns) > 1 else _MIN_ROWS):
         return False
     values = [(n, cell) for row in rows for n, cells in row.values.items() for cell in cells]
     figures = [(n, cell) for n, cell in values if cell.is_figure]
-    if len(figures) < max(_MIN_ROWS, len(values) // 3):
+    if len(figures) < max(_MIN_WIDE_ROWS if by_year else _MIN_ROWS, len(values) // 3):
         return False
     aligned = sum(columns[n].aligns(cell, width) for n, cell in figures)
     if aligned < _MIN_ALIGNED * len(figures):

@@ -112,6 +112,16 @@ SENTENCE = "the keeper writes each ship into the ledger and the"
 LONG = " ".join([SENTENCE] * 2)
 
 
+TWO_YEARS = ([("2022", 0, 0), ("2021", 1, 1)],)
+
+
+def draw_close(canvas: Canvas) -> None:
+    """Draw two tables without a gap between them; the second one has one row."""
+    rows = (("Wages", "641", "555"), ("Rates", "219", "141"), ("Pensions", "31", "44"))
+    end = draw(canvas, Grid((420, 500), rows, TWO_YEARS))
+    draw(canvas, Grid((400, 480), (("Fees", "9", "12"),), TWO_YEARS, above=("Other fees were as follows:",)), end)
+
+
 def draw_balance(canvas: Canvas) -> None:
     """Draw a balance sheet with names in the middle of the table above its rows."""
     end = draw(canvas, BALANCE)
@@ -143,6 +153,10 @@ TABLES = {
             "Model A | Micro Prec.: 92.0(1.5) | Micro Rec.: 97.6(0.1) | Macro Prec.: 36.0(0.6)",
             "Model B | Micro Prec.: 85.9±2.5",
         ),
+    ),
+    "close to each other": (
+        page(draw_close),
+        ("Pensions | 2022: 31 | 2021: 44", "Other fees were as follows:\n\nFees | 2022: 9 | 2021: 12"),
     ),
     "column of notes": (
         table_page(NOTES),
