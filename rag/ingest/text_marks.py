@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, zip_longest
 from operator import itemgetter
 
 from schemas import Page, Place, TextMark
@@ -21,11 +21,21 @@ def text_marks(page: Page, sections: list[tuple[int, str]], end: int) -> tuple[T
     start = sections[0][0]
     marks: list[TextMark] = []
     section = ""
-    for at in sorted({*begins, *(offset for offset, _, _ in page.lines if start < offset < end)}):
+    offsets = sorted({*begins, *(offset for offset, _, _ in page.lines if start < offset < end)})
+    for at, after in zip_longest(offsets, offsets[1:], fillvalue=end):
         section = begins.get(at, section)
         line, last_line = _lines_at(page, at)
-        marks.append(TextMark(at=at, section=section, line=line, last_line=last_line))
+        if page.tables and line and not last_line:  # joined with parts of tables, line feeds could not be counted
+            marks += _each_line(page, at, after, line, section)
+        else:
+            marks.append(TextMark(at=at, section=section, line=line, last_line=last_line))
     return tuple(marks)
+
+
+def _each_line(page: Page, start: int, end: int, line: int, section: str) -> Iterator[TextMark]:
+    for number, text in enumerate(page.text[start:end].split("\n"), start=line):
+        yield TextMark(at=start, section=section, line=number, last_line=number)
+        start += len(text) + 1
 
 
 def row_marks(page: Page, places: Sequence[Place], section: str) -> tuple[TextMark, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from rag.ingest.formats.blocks import Block, File, one_line
 from rag.ingest.formats.encodings import decode
-from rag.ingest.formats.tables import MAX_CELL_CHARS, MAX_HEADER_CHARS, long_table_blocks, table_blocks
+from rag.ingest.formats.html_tables import Cell, Table, blocks_of_table, number_of
 
 _HEADINGS: Final = frozenset(("h1", "h2", "h3", "h4", "h5", "h6"))
 _BLOCK_TAGS: Final = _HEADINGS | frozenset(
@@ -47,9 +47,9 @@ _LINES: Final = "data-lines"
 _LINE_RANGE = re.compile(r"(\d{1,9}) (\d{1,9})")
 # What the text of a page begins with that is the source of another page.
 _SHOWN_SOURCE = re.compile(r"\s*<(?:!doctype html\b|html\b)[^<>]*>\s*(?:<html\b[^<>]*>\s*)?<head\b", re.IGNORECASE)
-# Larger spans count as 1: a page of small cells with large spans would take minutes.
-MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
 MAX_START = 100_000
+# A longer term of a list of definitions is a paragraph of its own.
+MAX_TERM_CHARS: Final = 120
 
 
 # Values that are pages or parts of pages, such as the description of a product or an article.
@@ -147,26 +147,6 @@ def _hidden_names(root: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-class _Cell:
-    """A cell of a table: its blocks, and how many columns and rows it spans."""
-
-    def __init__(self, element: Any) -> None:
-        self.is_header = element.tag == "th"
-        self.columns, self.rows = (_number(element.get(name), MAX_SPAN) for name in ("colspan", "rowspan"))
-        if self.columns * self.rows > MAX_SPANNED_CELLS:
-            self.columns = self.rows = 1
-        self.column = 0
-        self.blocks: list[Block] = []
-
-
-class _Table:
-    def __init__(self) -> None:
-        self.rows: list[list[_Cell]] = []
-        self.lines: list[tuple[int, int] | None] = []
-        self.head_rows: set[int] = set()
-        self.caption: list[Block] = []
-
-
 class _Walker:
     """Collects blocks while the elements of a page start and end, without recursion: a page may be nested deeply."""
 
@@ -177,9 +157,11 @@ class _Walker:
         self._lines: tuple[int, int] | None = None
         self._sinks: list[list[Block]] = [[]]
         self._inline: list[str] = []
-        self._tables: list[_Table] = []
+        self._tables: list[Table] = []
         self._lists: list[int] = []  # the number of the last item of each open list; -1 in a list without numbers
         self._marker = ""
+        self._term: Block | None = None
+        self._in_definition = False
         self._pre = 0
         self._in_head = 0
         self._has_title = False
@@ -209,13 +191,15 @@ class _Walker:
         if self._lines_in and (lines := _LINE_RANGE.fullmatch(element.get(self._lines_in, ""))):
             self._lines = int(lines[1]), int(lines[2])
         if tag in {"ul", "ol"}:
-            self._lists.append(_number(element.get("start"), MAX_START) - 1 if tag == "ol" else -1)
+            self._lists.append(number_of(element.get("start"), MAX_START) - 1 if tag == "ol" else -1)
         elif tag == "li":
             self._start_item()
+        elif tag in {"dt", "dd"}:
+            self._in_definition = tag == "dd"
         elif tag == "pre":
             self._pre += 1
         elif tag == "table":
-            self._tables.append(_Table())
+            self._tables.append(Table())
         elif tag in {"thead", "tr", "td", "th", "caption"}:
             self._start_part(element)
         self.add(element.text)
@@ -243,7 +227,7 @@ class _Walker:
             if not table.rows:
                 table.rows.append([])
                 table.lines.append(self._lines)
-            cell = _Cell(element)
+            cell = Cell(element)
             table.rows[-1].append(cell)
             self._sinks.append(cell.blocks)
 
@@ -255,6 +239,8 @@ class _Walker:
             self._lists.pop()
         elif tag == "li":
             self._marker = ""
+        elif tag in {"dt", "figcaption"}:
+            self._note_name(tag)
         elif tag == "pre":
             self._pre -= 1
         elif tag == "thead" and self._tables:
@@ -262,7 +248,15 @@ class _Walker:
         elif tag in {"td", "th", "caption"} and self._tables and len(self._sinks) > 1:
             self._sinks.pop()
         elif tag == "table" and self._tables:
-            self._sinks[-1].extend(_blocks_of(self._tables.pop()))
+            self._sinks[-1].extend(blocks_of_table(self._tables.pop()))
+
+    def _note_name(self, tag: str) -> None:
+        """Note that the last block is a term, which its definition follows, or a caption."""
+        last = self._sinks[-1][-1:]
+        if last and last[0].kind == "text" and tag == "figcaption":
+            self._sinks[-1][-1] = replace(last[0], kind="caption")
+        elif last and last[0].kind == "text" and len(last[0].text) <= MAX_TERM_CHARS:
+            self._term = last[0]
 
     def add(self, text: str | None) -> None:
         if text:
@@ -280,8 +274,12 @@ class _Walker:
             text = "\n".join(one_line(line) for line in text.split("\n")).strip()
         if not text.strip():
             return
+        term, self._term = self._term, None
         if kind == "heading":
             block = Block(one_line(text), "heading", lines=lines)
+        elif term is not None and self._in_definition and self._sinks[-1][-1:] == [term] and not self._marker:
+            self._sinks[-1].pop()
+            block = replace(term, text=f"{term.text.rstrip(':')}: {text}")
         elif self._marker:
             block = Block(self._marker + text, "item", lines=lines)
             self._marker = ""
@@ -293,7 +291,7 @@ class _Walker:
         """Return the blocks. The title of the page is left out where a heading says the same."""
         self._flush()
         while self._tables:
-            self._sinks[0].extend(_blocks_of(self._tables.pop(0)))
+            self._sinks[0].extend(blocks_of_table(self._tables.pop(0)))
         blocks = self._sinks[0]
         if self._has_title and blocks and blocks[0].kind == "heading":
             blocks[0] = replace(blocks[0], text=_title(blocks[0].text))
@@ -321,77 +319,3 @@ def _is_mostly_links(element: Any) -> bool:
     whole = len("".join(element.itertext()).split())
     linked = sum(len("".join(link.itertext()).split()) for link in element.iter("a"))
     return linked >= whole - linked
-
-
-def _blocks_of(table: _Table) -> list[Block]:
-    cells = [cell for row in table.rows for cell in row]
-    texts = {id(cell): " ".join(one_line(block.text) for block in cell.blocks) for cell in cells}
-    lays_out = any(block.kind in {"heading", "row"} for cell in cells for block in cell.blocks)
-    has_long = any(len(text) > MAX_CELL_CHARS for text in texts.values())
-    caption = " ".join(block.text for block in table.caption)
-    count = _header_rows(table)
-    is_list = all(len(row) <= 1 for row in table.rows)
-    if has_long and count and not lays_out and not is_list:
-        return [*table.caption, *_long_rows(table, texts, count)]
-    if lays_out or has_long or is_list:
-        return [*table.caption, *(block for cell in cells for block in cell.blocks)]
-    grid = _grid(table.rows, texts, count)
-    blocks = table_blocks(grid, header_rows=count or None, caption=caption)
-    lines = [where for row, where in zip(grid, table.lines, strict=True) if any(row)]
-    if caption and lines:
-        lines = [lines[0], *lines]
-    lines += lines[-1:] * (len(blocks) - len(lines))  # of the columns without values
-    return [replace(block, lines=where) for block, where in zip(blocks, lines, strict=True)]
-
-
-def _long_rows(table: _Table, texts: dict[int, str], header_rows: int) -> Iterator[Block]:
-    grid = _grid(table.rows, texts, header_rows)
-    by_column = [{cell.column: cell.blocks for cell in row} for row in table.rows]
-    lines = iter(table.lines)
-    where = None
-    for block in long_table_blocks(grid, by_column, header_rows=header_rows):
-        where = next(lines) if block.first else where
-        yield replace(block, lines=block.lines or where)
-
-
-def _header_rows(table: _Table) -> int:
-    """Return the number of rows at the top that the page marks as headers."""
-    count = 0
-    for number, row in enumerate(table.rows):
-        if number not in table.head_rows and not (row and all(cell.is_header for cell in row)):
-            break
-        count += 1
-    return count
-
-
-def _grid(rows: list[list[_Cell]], texts: dict[int, str], header_rows: int) -> list[list[str]]:
-    """Put the cells at their columns. A short cell stands in each row that it spans, a header in each column, too.
-
-    A cell that is a row of its own spans all columns, and stands alone.
-    """
-    grid: list[list[str]] = []
-    taken: dict[tuple[int, int], str] = {}
-    for number, row in enumerate(rows):
-        line: list[str] = []
-        for cell in row:
-            while (number, len(line)) in taken:
-                line.append(taken.pop((number, len(line))))
-            text, column = texts[id(cell)], len(line)
-            cell.column = column
-            alone = len(row) == 1 and not column and cell.rows == 1
-            again = text if number < header_rows and not alone else ""
-            line += [text, *[again] * (0 if alone else cell.columns - 1)]
-            below = text if number < header_rows or len(text) <= MAX_HEADER_CHARS else ""
-            for down in range(1, min(cell.rows, len(rows) - number)):
-                taken[number + down, column] = below
-                for offset in range(1, cell.columns):
-                    taken[number + down, column + offset] = again
-        while row and (number, len(line)) in taken:
-            line.append(taken.pop((number, len(line))))
-        grid.append(line)
-    return grid
-
-
-def _number(value: str | None, most: int) -> int:
-    """Return an attribute's number between 1 and `most`; 1 without a number."""
-    return max(1, min(most, int(value[:9]))) if value and value.isascii() and value.isdigit() else 1

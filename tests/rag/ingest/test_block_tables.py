@@ -121,6 +121,20 @@ def test_a_row_is_quoted_alone_with_its_line_in_the_file(tmp_path: Path) -> None
     assert pages[chunk.page - 1].text[source.start : source.end] == row
 
 
+def test_code_beside_a_long_table_keeps_its_lines(tmp_path: Path) -> None:
+    code = "\n".join(f"run step {n}" for n in range(1, 8))
+    data = markdown(CAPTION, UNIT) + f"\n\n```\n{code}\n```\n".encode()
+    _, chunks = read(tmp_path, "dues.md", data)
+    first = 1 + data.decode()[: data.decode().index("run step 1")].count("\n")
+    last = next(chunk for chunk in chunks if "run step 5" in chunk.text)
+    joined = join_chunks(next(chunk for chunk in chunks if "Quay 300" in chunk.text), last)
+    assert joined is not None
+    for chunk in (last, joined):
+        start = chunk.text.index("run step 5")
+        source = build_source(1, Passage(chunk, 1.0), start, start + len("run step 5"))
+        assert (source.quote, source.lines) == ("run step 5", (first + 4, first + 4))
+
+
 def test_a_table_whose_header_nothing_marks_repeats_its_first_row(tmp_path: Path) -> None:
     files = {
         "a.docx": docx(table(("Berth", "Owner"), *PLAIN))(),

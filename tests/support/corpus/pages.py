@@ -80,7 +80,7 @@ SAMPLES = [
     Sample(
         "lists.html",
         page(_LISTS),
-        ("- Ropes", "- Anchors", "1. Large one", "2. Small one", "Depth of the hull", "mon 06:10 12:20"),
+        ("- Ropes", "- Anchors", "1. Large one", "2. Small one", "Draught: Depth of the hull", "mon 06:10 12:20"),
     ),
     Sample(
         "layout table.html",
