@@ -16,7 +16,7 @@ MAX_CELL_CHARS = 600
 MAX_HEADER_CHARS = 120
 # So many rows of one cell above the others may be titles of the table.
 MAX_TITLE_ROWS = 3
-# The header of the labels may be empty in a table of so many columns.
+# The least columns of a table with labels and values.
 MIN_COLUMNS = 3
 # Labels beside values stand in every other column of a form of so many columns, and not below each other.
 _MIN_FORM_COLUMNS = 4
@@ -33,8 +33,7 @@ def table_blocks(rows: Rows, *, header_rows: int | None = None, caption: str = "
     first row is judged by the rows below. Rows may differ in length; "" is an empty cell. A row of one cell in a wider
     table spans all columns: it is a title of the table, or of the rows below it.
     """
-    rows = [[one_line(cell) for cell in row] for row in rows]
-    rows = [row for row in rows if any(row)]
+    rows = _filled([[one_line(cell) for cell in row] for row in rows])
     if not rows:
         return []
     titles = _title_rows(rows)
@@ -54,6 +53,15 @@ def table_blocks(rows: Rows, *, header_rows: int | None = None, caption: str = "
     if line := empty_columns(headers, columns[count:]):
         blocks.append(Block(line, "row"))
     return blocks
+
+
+def _filled(rows: Rows) -> list[list[str]]:
+    """Return the rows that have a cell, without columns that have none. A text in all of many columns spans them."""
+    used = {column for row in rows for column, cell in enumerate(row) if cell}
+    filled = [[cell for column, cell in enumerate(row) if column in used] for row in rows if any(row)]
+    return [
+        row[:1] if len(row) >= MIN_COLUMNS and len(set(row)) == 1 and not is_figure(row[0]) else row for row in filled
+    ]
 
 
 def long_table_blocks(
@@ -137,13 +145,15 @@ def may_name_columns(rows: Rows) -> bool:
     """Return True if the first row of several may name the columns: words in all of them, different or in a rhythm."""
     width = max(len(row) for row in rows)
     first = rows[0]
-    if len(rows) == 1 or width == 1 or len(first) < width or not all(first[1:]) or _is_form(rows):
+    labels = next((n for n, cell in enumerate(first) if cell), 0)  # columns of labels without a name
+    named = list(first[labels:])
+    if len(rows) == 1 or len(named) == 1 or len(first) < width or not all(named) or _is_form(rows):
         return False
-    names = len(set(first))
-    if names < width and (names == 1 or list(first[:names]) * (width // names) != list(first)):
+    names = len(set(named))
+    if names < len(named) and (names == 1 or named[:names] * (len(named) // names) != named):
         return False
     columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(width)]
-    if not first[0] and (width < MIN_COLUMNS or any(map(is_figure, columns[0]))):
+    if any(is_figure(value) for column in columns[:labels] for value in column):
         return False
     return all(
         len(cell) <= MAX_HEADER_CHARS and (not is_figure(cell) or is_period_of(cell, columns[n]))

@@ -230,6 +230,21 @@ def test_long_cells_are_read_below_the_other_values_of_their_row(tmp_path: Path)
             1,
             ["Berth | Fee", "North side", "Berth: N1 | Fee: 35", "South side", "Berth: S1 | Fee: 28"],
         ),
+        "labels without a name": (
+            [("", "", "2019", "2020"), ("Boats", "", "12", "14"), ("", "of which new", "2", "3")],
+            None,
+            ["2019 | 2020", "Boats | 2019: 12 | 2020: 14", "of which new | 2019: 2 | 2020: 3"],
+        ),
+        "a title that is said in each column": (
+            [("Berth", "Fee", "Depth"), ("North side",) * 3, ("N1", "35", "4.5")],
+            1,
+            ["Berth | Fee | Depth", "North side", "Berth: N1 | Fee: 35 | Depth: 4.5"],
+        ),
+        "columns without anything": (
+            [("Berth", "", "Fee"), ("North", "", "35"), ("South", "", "28")],
+            None,
+            ["Berth | Fee", "Berth: North | Fee: 35", "Berth: South | Fee: 28"],
+        ),
         "columns in a rhythm": (
             [("Berth", "Fee", "Berth", "Fee"), ("N1", "35", "S1", "28")],
             None,
