@@ -17,8 +17,10 @@ import pypdfium2.raw as pdfium
 from rag.ingest.formats.pdf_calls import direct, numbers, picture_matrix
 
 _TEXT, _FORM = pdfium.FPDF_PAGEOBJ_TEXT, pdfium.FPDF_PAGEOBJ_FORM
+_SEEN_MODES: Final = 2
 _UNSEEN_MODES: Final = (3, 7)  # neither filled nor stroked
 _NEARLY_WHITE: Final = 3 * 250
+_LIGHT: Final = _NEARLY_WHITE - 2 * 255  # of each channel of what is nearly white
 # The page is drawn in so many pixels at most; shades that differ by less cannot be told apart.
 _MAX_PIXELS, _MIN_CONTRAST = 600, 24
 # Bands of suspects are drawn alone that have more than this share of the height between them, so many at most.
@@ -125,7 +127,7 @@ class UnseenText:
         """Yield the objects that may be unseen. `placed_every`: of how many objects one is asked where it stands."""
         handle, item = page.raw, c_void_p()
         edges, places = self._edges
-        colour, channels = self._colour
+        colour, (red, green, blue, alpha) = self._colour
         west, south, east, north = _page_box(page)
         found = 0
         in_layer = _LayerMarks() if self._has_layers else None
@@ -134,9 +136,10 @@ class UnseenText:
             item.value = get_object(handle, number)
             mode = render_mode(item)
             if mode >= 0:
-                known = fill(item, *channels)
-                white = known and (not colour[3] or colour[0] + colour[1] + colour[2] >= _NEARLY_WHITE)
-                suspect = white or mode in _UNSEEN_MODES or (in_layer and in_layer.has(item))
+                white = fill(item, red, green, blue, alpha) and (
+                    (colour[0] >= _LIGHT and colour[0] + colour[1] + colour[2] >= _NEARLY_WHITE) or not colour[3]
+                )
+                suspect = white or (mode > _SEEN_MODES and mode in _UNSEEN_MODES) or (in_layer and in_layer.has(item))
                 if not suspect and not number % placed_every and get_bounds(item, *places):
                     suspect = edges[0] > east or edges[2] < west or edges[1] > north or edges[3] < south
             else:

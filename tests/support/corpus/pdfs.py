@@ -17,6 +17,7 @@ from tests.support.hostile import one_page, pdf_of, stream
 
 _CATALOG, _PAGES = b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 _HEBREW, _ARABIC = "הספינה יוצאת עם שחר", "تغادر السفينة عند الفجر"
+_HANGUL = "펌프 씰 교체 주기는 여섯 달이며 압력을 매주 확인하고 밸브를 잠근 뒤 필터를 청소하며 모든 값을 장부에 적는다"
 PROSE = (
     "The harbour office opens at nine in the morning and closes at five. "
     "Every ship that enters the harbour pays a fee for the night, and the keeper writes it into the ledger. "
@@ -202,6 +203,13 @@ def _shifted(char: str) -> str:
     return letters[(letters.index(char) + 11) % 26] if char in letters else char
 
 
+def _korean(*, moved: int) -> Callable[[], bytes]:
+    """Make a page of Korean whose map names syllables so many places further."""
+    codes = dict(zip(sorted(set(_HANGUL) - {" "}), string.ascii_letters, strict=False)) | {" ": " "}
+    syllables = {code: syllable if code == " " else chr(ord(syllable) + moved) for syllable, code in codes.items()}
+    return lambda: mapped("".join(codes[syllable] for syllable in _HANGUL), syllables.__getitem__)
+
+
 def _from_right(words: str, *, placed: bool) -> Callable[[], bytes]:
     """Make a line of a script that is read from the right.
 
@@ -372,6 +380,14 @@ SAMPLES = [
         drawn(_divided),
         ("Each deep-sea pilot", "COVID-19", "harbour master", "harbour.example/fees-of-the-year", "Marsh-Reed report"),
     ),
+    Sample(
+        "wrong map on a short page.pdf",
+        lambda: mapped(" ".join(PROSE.lower().split()[:22]), _shifted),
+        absent=("gsp",),
+        warnings={1: "unreadable_text"},
+    ),
+    Sample("hangul.pdf", _korean(moved=0), (_HANGUL[:9],)),
+    Sample("wrong map to hangul.pdf", _korean(moved=7), warnings={1: "unreadable_text"}),
     Sample("hebrew as drawn.pdf", _from_right(_HEBREW, placed=False), (_HEBREW,)),
     Sample("hebrew as read.pdf", _from_right(_HEBREW, placed=True), (_HEBREW,)),
     Sample("arabic as drawn.pdf", _from_right(_ARABIC, placed=False), (_ARABIC,)),
