@@ -26,6 +26,7 @@ BEGINNING_CHARS = 4
 REPEATED_SHARE = 0.7
 # A claim that only says what the question says, such as "Yes, the lamp is waterproof", answers it at this share.
 ANSWER_SHARE = 2 / 3
+QUOTED_SHARE = 0.5  # of the terms of a claim with quotation marks, at least
 # The share for a sentence that cites nothing, and for a quotation that the passage does not hold exactly.
 NEAR_SHARE = 0.8
 MIN_TERMS_FOR_NEARNESS = 3
@@ -36,6 +37,7 @@ _SEPARATED_NUMBER = re.compile(r"\d+(?:[.,'’ ]\d{3})*(?:[.,]\d+)?")
 _IN_NUMBERS = frozenset("0123456789.,' ")
 _SEPARATOR = re.compile(r"[.,'’ ]")
 _WORD = re.compile(r"[^\W_]+")
+_QUOTATION_MARK = re.compile(r"[\"“”„«»「『]")
 _LIST_NUMBER = re.compile(r"\A\s*\d{1,3}[.)]\s")
 
 
@@ -58,7 +60,8 @@ class Evidence:
 
     def supports(self, claim: str, others: Sequence[Evidence] = ()) -> bool:
         """Return True if the passage states all numbers of a claim and, compared with the others, is close to it."""
-        if not self.states_numbers(claim):
+        is_quoted = _QUOTATION_MARK.search(claim) is not None  # no reader takes that for a paraphrase
+        if not self.states_numbers(claim) or (is_quoted and self.share(claim) < QUOTED_SHARE):
             return False
         chance = CHANCE * math.sqrt(len(claim)) / (1 + len(others) / 2)
         above_chance = self._overlap(claim) - chance
