@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +16,8 @@ NEIGHBOUR_PAGES = 4
 # A line at an edge is a running line if this many neighbouring pages have the line at the same edge: two of eight,
 # because left and right pages often differ.
 MIN_REPEATS = 2
+# A number is printed on a page if it counts up on so many of the neighbouring pages.
+MIN_NUMBERED = 3
 MAX_RUNNING_CHARS = 120
 # A table row has at least this many gaps between cells, or this many figures with this share of its words.
 MIN_ROW_GAPS = MIN_ROW_FIGURES = 2
@@ -35,6 +37,8 @@ _ABOVE_ROWS = re.compile(
 )
 _LINE = re.compile(r"[^\r\n]+")
 _NUMBER = re.compile(r"\d+")
+# The offset of a number from the page's, in the key of a running line.
+_OFFSET = re.compile(r"#(-?\d+)")
 _ROMAN = re.compile(r"(?i)^[\s\W]*[ivxlc]{1,7}[\s\W]*$")
 _NUMBERED = re.compile(
     r"^(?:(?:chapter|section|part|article|appendix|annex|item|note)\s+[\dIVXA-Z]+\b|\d+(?:\.\d+){0,4}\.?\s+\S)",
@@ -65,6 +69,11 @@ class _PageEdges:
     top: set[str]
     bottom: set[str]
 
+    @property
+    def counting(self) -> set[str]:
+        """The keys of lines that count the pages."""
+        return {key for key in self.top | self.bottom if _OFFSET.search(key)}
+
 
 def lines(text: str) -> Iterator[Line]:
     """Yield the lines of a text that are not blank."""
@@ -87,7 +96,9 @@ def body_lines(pages: Iterable[Page]) -> Iterator[tuple[Page, list[Line]]]:
     while ahead:
         page, edges = ahead.popleft()
         if page.headings is None:
-            yield page, _without_running_lines(page, list(lines(page.text)), [*behind, *(edge for _, edge in ahead)])
+            after = [edge for _, edge in ahead]
+            found = _without_running_lines(page, list(lines(page.text)), [*behind, *after])
+            yield _numbered(page, edges, list(behind), after), found
         else:
             yield page, _marked_lines(page)
         behind.append(edges)
@@ -169,6 +180,22 @@ def _without_running_lines(page: Page, page_lines: list[Line], neighbours: list[
     while end > max(first, len(page_lines) - EDGE_LINES) and _is_running(page, page_lines[end - 1], bottoms):
         end -= 1
     return page_lines[first:end] or page_lines
+
+
+def _numbered(page: Page, own: _PageEdges, behind: list[_PageEdges], after: list[_PageEdges]) -> Page:
+    """Return a page, if its file has no label for it, with the number that is printed on it as its label.
+
+    The number stands in a running line that counts the pages. A page without it, such as the first of a chapter, has
+    the number between those of the pages before and after it.
+    """
+    if page.label != str(page.number):
+        return page
+    before, ahead, here = (Counter(key for edge in edges for key in edge.counting) for edges in (behind, after, [own]))
+    often = [key for key, count in (before + ahead).items() if count >= MIN_NUMBERED]
+    printed = [key for key in often if key in here or (key in before and key in ahead)]
+    offsets = {int(match[1]) for key in printed if (match := _OFFSET.search(key))}
+    number = page.number + offsets.pop() if len(offsets) == 1 else page.number
+    return page if number < 1 else page.model_copy(update={"label": str(number)})
 
 
 def _is_running(page: Page, line: Line, edges: list[set[str]]) -> bool:

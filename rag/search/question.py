@@ -52,7 +52,8 @@ _PAGE = re.compile(
 )
 # What stands on the first page: of such a question its words say little.
 _FIRST_PAGE = re.compile(
-    r"\b(?:titled?|authors?|authored|wrote|written\s+by|published|publication|publisher|dated|"
+    r"\b(?:titled?|authors?|authored|wrote|written\s+by|presenters?|presented\s+by|on\s+the\s+cover|"
+    r"published|publication|publisher|dated|"
     r"(?:date|subject|version|edition)\s+of\s+th(?:e|is))\b",
     re.IGNORECASE,
 )

@@ -12,6 +12,7 @@ from rag.search.names import MAX_NAMED, named_documents
 from rag.search.question import SearchedQuestion
 from rag.search.relevance import TermExtractor
 from rag.search.titles import TitleFits, statements_of
+from rag.text.page_names import printed_label
 from schemas import Chunk, Passage, SearchFilter
 
 # What the score of a chunk is multiplied with when the question names another document or page.
@@ -21,6 +22,8 @@ STATEMENT_CHUNKS = 20
 # The chunks that are looked at for a table or figure by its number, and how many may show it at most.
 CAPTION_CHUNKS = 50
 MAX_SHOWN = 6
+# Of a range of pages, so many are also looked for by the numbers printed on them.
+MAX_LABELS = 5
 # Words of the context lines of chunks, one of which every chunk of a page has: a search by them finds the whole page.
 PLACE_WORDS = "page slide sheet rows"
 
@@ -54,9 +57,11 @@ def search(
         results = _search_named(store, question, vector, search_filter, limit, named, results)
         ranked = _before(titles.rank(fuse(question.text, results, terms, named=named), results.idf), ranked)
     if question.pages is not None:
-        on_page = _search_pages(store, question, question.pages, vector, _within(search_filter, named), limit)
-        best = [Passage(found.chunk, (1 + found.score) / 2) for found in fuse(question.text, on_page, terms)]
-        ranked = _before(best, ranked)
+        within = _within(search_filter, named)
+        on_page = fuse(question.text, _search_pages(store, question, question.pages, vector, within, limit), terms)
+        scores = {found.chunk.id: found.score for found in (*ranked, *on_page)}
+        labelled = [Passage(chunk, scores.get(chunk.id, 0.0)) for chunk in _labelled(store, question.pages, within)]
+        ranked = _before([Passage(found.chunk, (1 + found.score) / 2) for found in (*on_page, *labelled)], ranked)
     return results, _with_captions(store, question, search_filter, named, ranked)
 
 
@@ -137,6 +142,18 @@ def _search_pages(
     on_page = search_filter.model_copy(update={"first_page": first, "last_page": last})
     [results] = store.search(f"{question.text} {PLACE_WORDS}", vector, [on_page], limit)
     return results
+
+
+def _labelled(store: Store, pages: tuple[int, int], search_filter: SearchFilter) -> list[Chunk]:
+    """Return the chunks of pages on which one of these numbers is printed, but which are other pages of their file."""
+    numbers = [str(number) for number in range(pages[0], min(pages[1], pages[0] + MAX_LABELS - 1) + 1)]
+    searched = [store.search(f"page {number}", None, [search_filter], CAPTION_CHUNKS)[0].sparse for number in numbers]
+    chunks = {passage.chunk.id: passage.chunk for found in searched for passage in found}
+    return [
+        chunk
+        for chunk in chunks.values()
+        if printed_label(chunk.page_label) in numbers and not pages[0] <= chunk.page <= pages[1]
+    ]
 
 
 def _within(search_filter: SearchFilter, uploads: Sequence[str] | dict[str, float]) -> SearchFilter:

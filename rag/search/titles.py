@@ -26,14 +26,17 @@ _STATEMENTS = {
     "consolidated statements of income operations earnings": re.compile(
         r"""\b(?: income\ statement | p\ ?&\ ?l | profit\ and\ loss | statements?\ of\ (?:income|operations|earnings)
         | (?:gross|operating|net|pre-?tax)\ (?:income|profit|loss|earnings) | margins? | ebit(?:da)? | (?:net\ )?sales
-        | revenues? | cogs | cost\ of\ (?:goods|sales|revenues?) | earnings\ per\ share | eps | effective\ tax\ rate
-        | sg&a | interest\ expenses? | operating\ expenses? | r&d\ expenses? )\b""",
+        | revenues? | cogs | cost\ of\ (?:goods|sales|revenues?) | earnings\ per\ share | eps
+        | effective\ tax\ rat(?:e|io) | interest\ coverage | sg&a | interest\ expenses?
+        | operating\ expenses? | r&d\ expenses? )\b""",
         re.VERBOSE | re.IGNORECASE,
     ),
     "consolidated balance sheets statements of financial position": re.compile(
-        r"""\b(?: balance\ sheets? | financial\ position | (?:quick|current|liquidity|debt)\ ratio | working\ capital
+        r"""\b(?: balance\ sheets? | financial\ position
+        | (?:quick|current|cash|acid[- ]test|liquidity|debt|leverage|solvency)\ ratio
+        | cash\ conversion\ cycle | working\ capital
         | liquidity | inventor(?:y|ies) | assets? | liabilit(?:y|ies) | ppn?e | pp&e | property,\ plant | receivables?
-        | payables? | d[psi]o | turnover | return\ on\ (?:assets|equity) | roa | roe
+        | payables? | d[psi]o | turnover | return\ on\ (?:average\ )?(?:assets|equity|capital) | roa | roe
         | (?:share|stock)holders['’]?\ equity | retained\ earnings | goodwill | debts? )\b""",
         re.VERBOSE | re.IGNORECASE,
     ),

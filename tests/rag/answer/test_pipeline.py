@@ -96,7 +96,7 @@ def test_a_long_page_is_quoted_where_its_best_chunks_are() -> None:
     ]
     page = [passage(texts[0]), passage(texts[1], start=len(texts[0]))]
     others = [passage("Boats are painted.", page=n) for n in range(2, 6)]
-    sources = ask("What is the fee of boats in winter?", *page, *others).sources
+    sources = ask("What is the fee of boats in winter?", *page, *others).sources[:2]
     assert [source.quote[slice(*source.highlight or ())] for source in sources] == [
         "In winter the fee of boats is nine crowns.",
         "Boats are moored at the quay for a fee.",

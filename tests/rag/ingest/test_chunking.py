@@ -126,6 +126,20 @@ def test_running_headers_and_footers_are_left_out() -> None:
         assert f"Page text {made.page}." in made.text
 
 
+def test_the_number_printed_on_a_page_is_its_label() -> None:
+    texts = [f"{PARAGRAPH} It is about {n}.\n{n - 2} | Fennwick" if n > 2 else PARAGRAPH for n in range(1, 12)]
+    texts[5] = PARAGRAPH  # the first page of a chapter has no number
+    assert [made.page_label for made in chunks(*texts)] == ["1", "2", *map(str, range(1, 10))]
+    assert {made.page_label for made in chunks(*texts, labels=["iv"] * 11)} == {"iv"}
+    of_file = [f"{PARAGRAPH} It is about {n}.\nPage {n} of 9" for n in range(1, 10)]
+    assert [made.page_label for made in chunks(*of_file)] == [*map(str, range(1, 10))]
+    # Nobody knows which of two numbers is that of the page.
+    two = [f"{n + 4}\n{PARAGRAPH} It is about {n}.\n{n + 70}" for n in range(1, 10)]
+    assert [made.page_label for made in chunks(*two)] == [*map(str, range(1, 10))], (
+        "nobody knows which of them is the number of the page"
+    )
+
+
 def test_headers_of_left_and_right_pages_and_roman_numbers_are_left_out() -> None:
     heads, roman = ["The Brindle Point Almanac", "Chapter on tides"], ["i", "ii", "iii", "iv", "v", "vi"]
     texts = [f"{heads[n % 2]}\n{PARAGRAPH}\n{roman[n]}" for n in range(6)]

@@ -66,6 +66,9 @@ def test_a_page_is_a_place(question: str, pages: tuple[int, int] | None, searche
     "question, asks",
     [
         ("Who wrote it?", True),
+        ("Who is the presenter of these slides?", True),
+        ("Which lamp is on the cover?", True),
+        ("Does the policy cover theft?", False),
         ("What is the title?", True),
         ("Who are the authors of the paper?", True),
         ("What is the date of this agreement?", True),

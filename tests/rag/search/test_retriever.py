@@ -182,6 +182,14 @@ class TestContract:
         assert first("Which fees for wheat are in Table 5 of Bexley?") == ("Bexley.pdf", 4)
         assert first("Which fees for wheat are in Table 9 of Bexley?") == ("Bexley.pdf", 1)
 
+    def test_a_page_is_found_by_the_number_printed_on_it(self, store: VectorStore) -> None:
+        pages = ["Cover of the wheat", "Contents of the wheat", *(f"All of the wheat {n}.\n{n}" for n in range(1, 8))]
+        store.upsert(chunks_of("Aldhill.pdf", pages, model=store.model))
+        retriever = Retriever(store, Bm25Encoder().terms)
+        question = Query(query="What is on page 4 of Aldhill, of the wheat?", k=2)
+        found = asyncio.run(retriever.retrieve(question)).passages
+        assert {(passage.chunk.page, passage.chunk.page_label) for passage in found} == {(4, "2"), (6, "4")}
+
     def test_a_found_chunk_equals_the_stored_chunk(self, store: VectorStore) -> None:
         stored = {chunk.id: chunk.model_dump() for chunk in all_chunks(store.model)}
         for passage in search(store, "battery lamp revenue report", MINE, 50):
