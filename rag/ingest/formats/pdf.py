@@ -106,6 +106,7 @@ class _Reader:
         from rag.ingest.formats.page_tables import TableReader
         from rag.ingest.formats.pdf_forms import attachment_names
         from rag.ingest.formats.pdf_hidden import UnseenText
+        from rag.ingest.formats.pdf_pictured import PicturedWords
 
         self._path, self._document, self._recognizer = path, document, recognizer
         self._second: Any | None = None
@@ -116,7 +117,7 @@ class _Reader:
         self._form = document.formenv.raw if document.formenv else None
         named = _named(path.read_bytes())
         self._unseen = UnseenText(has_layers=_LAYERS in named)
-        self._has_pictured = _PICTURED in named
+        self._pictured = PicturedWords() if _PICTURED in named else None
         self._name = create_string_buffer(_LABEL_BYTES)
 
     def page(self, index: int) -> PageText:
@@ -192,15 +193,15 @@ class _Reader:
         import pypdfium2.raw as pdfium
 
         from rag.ingest.formats.pdf_forms import PageNotes, drawn_words
-        from rag.ingest.formats.pdf_pictured import pictured_lines, with_pictured
+        from rag.ingest.formats.pdf_pictured import with_pictured
 
         page = self._document[index]
         self._unseen.hide(page)
         text_page = page.get_textpage()
         raw_text = _with_hyphens(text_page.get_text_range())
         text, tables = _stored(raw_text), self._tables.read(text_page, raw_text)
-        if self._has_pictured:
-            lines = pictured_lines(page)
+        if self._pictured is not None:
+            lines = self._pictured.lines(page)
             ends = (match for match in _LINE_END.finditer(raw_text) if match[0][0] not in _DIVISION_MARKS)
             starts = [0, *(match.end() for match in ends)]
             text, tables = with_pictured(text, tables, lines, text_page, starts) if lines else (text, tables)

@@ -25,6 +25,7 @@ _SAME_LINE = 0.3
 # A space is a wider gap than the first. Pictures with margins overlap, by more than the second without a space, and by
 # more than the third with one.
 _SPACE, _MARGINS, _MARGINS_AND_SPACE = 0.12, 0.33, 0.1
+_MAX_TRIES = 8
 _MAX_OBJECTS, _MAX_ELEMENTS, _MAX_DEPTH = 2_000, 5_000, 60
 
 _get_object = direct(pdfium.FPDFPage_GetObject, c_void_p)
@@ -43,12 +44,24 @@ class PicturedLine:
     bounds: Bounds
 
 
-def pictured_lines(page: pypdfium2.PdfPage) -> list[PicturedLine]:
-    """Return the lines of words that an open page shows as pictures, in the order of the page's content."""
-    places = dict(_pictures(page))
-    if not places:
-        return []
-    named = [(places[number], text) for number, text in _actual_texts(page).items() if number in places]
+class PicturedWords:
+    """Finds the words that pages of one document show as pictures, until several pages have none with names."""
+
+    def __init__(self) -> None:
+        self._tries = _MAX_TRIES
+
+    def lines(self, page: pypdfium2.PdfPage) -> list[PicturedLine]:
+        """Return the lines of words that an open page shows as pictures, in the order of the page's content."""
+        places = dict(_pictures(page)) if self._tries else {}
+        if not places:
+            return []
+        texts = _actual_texts(page)
+        self._tries = _MAX_TRIES if texts else self._tries - 1
+        return _lines(page, [(places[number], text) for number, text in texts.items() if number in places])
+
+
+def _lines(page: pypdfium2.PdfPage, named: list[tuple[tuple[c_void_p, Bounds], str]]) -> list[PicturedLine]:
+    """Return the lines of pictures that are drawn, and large enough for their words."""
     named = [
         ((item, bounds), text)
         for (item, bounds), text in named
