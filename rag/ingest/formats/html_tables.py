@@ -7,10 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 from rag.ingest.formats.blocks import Block, one_line
-from rag.ingest.formats.tables import MAX_CELL_CHARS, MAX_HEADER_CHARS, long_table_blocks, table_blocks
+from rag.ingest.formats.tables import (
+    MAX_CELL_CHARS,
+    MAX_HEADER_CHARS,
+    is_figure,
+    is_period,
+    long_table_blocks,
+    table_blocks,
+)
 
 # Larger spans count as 1: a page of small cells with large spans would take minutes.
 MAX_SPAN, MAX_SPANNED_CELLS = 50, 200
+MAX_HEADER_ROWS = 4
+# What reports put into cells of their own, before and behind a figure.
+_CURRENCIES, _BEHIND = ("$", "€", "£", "¥"), (")", "%", ")%")
 
 
 class Cell:
@@ -42,13 +52,16 @@ def blocks_of_table(table: Table) -> list[Block]:
     lays_out = any(block.kind in {"heading", "row"} for cell in cells for block in cell.blocks)
     has_long = any(len(text) > MAX_CELL_CHARS for text in texts.values())
     caption = " ".join(block.text for block in table.caption)
-    count = _header_rows(table)
+    count = _header_rows(table) or _groups_above(table, texts)
     is_list = all(len(row) <= 1 for row in table.rows)
     if has_long and count and not lays_out and not is_list:
         return [*table.caption, *_long_rows(table, texts, count)]
     if lays_out or has_long or is_list:
         return [*table.caption, *(block for cell in cells for block in cell.blocks)]
-    grid = _grid(table.rows, texts, count)
+    grid = [_joined_signs(line) for line in _grid(table.rows, texts, count)]
+    # The same number of cells in each row, from the same column on: they belong together, however they are spaced.
+    if len({(sum(map(bool, line)), bool(line[0])) for line in grid if any(line)}) == 1:
+        grid = [[cell for cell in line if cell] for line in grid]
     blocks = table_blocks(grid, header_rows=count or None, caption=caption)
     lines = [where for row, where in zip(grid, table.lines, strict=True) if any(row)]
     if caption and lines:
@@ -71,10 +84,46 @@ def _header_rows(table: Table) -> int:
     """Return the number of rows at the top that the page marks as headers."""
     count = 0
     for number, row in enumerate(table.rows):
-        if number not in table.head_rows and not (row and all(cell.is_header for cell in row)):
+        is_title = len(row) == 1 and all(len(above) == 1 for above in table.rows[:number])
+        is_header = (len(row) > 1 or is_title) and all(cell.is_header for cell in row)
+        if number not in table.head_rows and not is_header:
             break
         count += 1
     return count
+
+
+def _groups_above(table: Table, texts: dict[int, str]) -> int:
+    """Return the number of rows at the top with names that span columns, beside nothing above the labels.
+
+    Financial reports have these, with a column for the sign of the currency beside each figure.
+    """
+    count = 0
+    for row in table.rows[:MAX_HEADER_ROWS]:
+        said = [texts[id(cell)] for cell in row]
+        spans = any(cell.columns > 1 and texts[id(cell)] for cell in row)
+        named = [text for text in said if text]
+        years = len(named) > 1 and spans and all(map(is_period, named[1:]))  # perhaps beside the name of the labels
+        groups = spans and not said[0] and not any(is_figure(text) and not is_period(text) for text in named)
+        if named and not groups and not years:
+            break
+        count += 1
+    rows = table.rows[count:]
+    has_names = any(texts[id(cell)] for row in table.rows[:count] for cell in row)
+    return count if has_names and any(is_figure(texts[id(cell)]) for row in rows for cell in row[1:]) else 0
+
+
+def _joined_signs(line: list[str]) -> list[str]:
+    """Return a row with signs of currencies and brackets in cells of their own joined to the figures beside them."""
+    joined = list(line)
+    before: int | None = None
+    for column, cell in enumerate(line):
+        if before is not None and cell and joined[before] in _CURRENCIES:
+            joined[column], joined[before] = f"{joined[before]} {cell}", ""
+        elif before is not None and cell in _BEHIND:
+            joined[before], joined[column] = joined[before] + cell, ""
+            continue
+        before = column if joined[column] else before
+    return joined
 
 
 def _grid(rows: list[list[Cell]], texts: dict[int, str], header_rows: int) -> list[list[str]]:

@@ -33,6 +33,8 @@ def table_blocks(rows: Rows, *, header_rows: int | None = None, caption: str = "
     first row is judged by the rows below. Rows may differ in length; "" is an empty cell. A row of one cell in a wider
     table spans all columns: it is a title of the table, or of the rows below it.
     """
+    if header_rows:  # one that is empty names nothing
+        header_rows = sum(1 for row in rows[:header_rows] if any(map(str.strip, row)))
     rows = _filled([[one_line(cell) for cell in row] for row in rows])
     if not rows:
         return []
@@ -137,7 +139,7 @@ def joined_headers(rows: Rows) -> list[str]:
             level = row[column] if column < len(row) else ""
             if level and level not in levels:
                 levels.append(level)
-        headers.append(" ".join(levels)[:MAX_HEADER_CHARS])
+        headers.append(" ".join(levels)[:MAX_HEADER_CHARS].rstrip(" :,"))
     return headers
 
 
@@ -153,7 +155,9 @@ def may_name_columns(rows: Rows) -> bool:
     if names < len(named) and (names == 1 or named[:names] * (len(named) // names) != named):
         return False
     columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(width)]
-    if any(is_figure(value) for column in columns[:labels] for value in column):
+    figures = [value for column in columns[:labels] for value in column if is_figure(value)]
+    is_index = labels == 1 and len(set(figures)) == len(columns[0])  # as programs number the rows
+    if figures and not is_index:
         return False
     return all(
         len(cell) <= MAX_HEADER_CHARS and (not is_figure(cell) or is_period_of(cell, columns[n]))
@@ -165,7 +169,8 @@ def has_header(rows: Rows) -> bool:
     """Return True if the first row names the columns: all of it is words, and figures stand below at least one."""
     if not may_name_columns(rows):
         return False
-    columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in range(len(rows[0]))]
+    named = [n for n, cell in enumerate(rows[0]) if cell]
+    columns = [[row[n] for row in rows[1:] if len(row) > n and row[n]] for n in named]
     return any(column and all(is_figure(value) for value in column) for column in columns)
 
 

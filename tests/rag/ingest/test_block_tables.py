@@ -240,6 +240,11 @@ def test_long_cells_are_read_below_the_other_values_of_their_row(tmp_path: Path)
             1,
             ["Berth | Fee | Depth", "North side", "Berth: N1 | Fee: 35 | Depth: 4.5"],
         ),
+        "a header without names": (
+            [("", ""), ("Name", "Alma"), ("Post", "Keeper")],
+            1,
+            ["Name | Alma", "Post | Keeper"],
+        ),
         "columns without anything": (
             [("Berth", "", "Fee"), ("North", "", "35"), ("South", "", "28")],
             None,

@@ -26,6 +26,11 @@ _TABLE = """
 _SPANS = """
 <table><tr><th rowspan=2>Port</th><th colspan=2>Ships</th></tr><tr><th>2023</th><th>2024</th></tr>
 <tr><td rowspan=2>Oslo</td><td>12</td><td>15</td></tr><tr><td>7</td><td>9</td></tr></table>"""
+_REPORT = """
+<table><tr><td></td><td></td><td colspan=5>Years ended March 31,</td></tr>
+<tr><td>Fees:</td><td></td><td colspan=2>2021</td><td></td><td colspan=2>2020</td></tr>
+<tr><td>Berths</td><td></td><td>$</td><td>312,639</td><td></td><td>$</td><td>298,100</td></tr>
+<tr><td>Cranes</td><td></td><td></td><td>(14,200</td><td>)</td><td></td><td>9,750</td></tr></table>"""
 _HIDDEN = """
 <style>.ghost{display:none} #trap { visibility: hidden } p.seen{color:red}</style>
 <p class=seen>The pump starts at five bar.</p><p hidden>hidden one</p><p style="display: none">hidden two</p>
@@ -75,6 +80,22 @@ SAMPLES = [
         "spans.html",
         page(_SPANS),
         ("Port: Oslo | Ships 2023: 12 | Ships 2024: 15", "Port: Oslo | Ships 2023: 7 | Ships 2024: 9"),
+    ),
+    Sample(
+        "report.html",
+        page(_REPORT),
+        (
+            "Fees: Berths | Years ended March 31, 2021: $ 312,639 | Years ended March 31, 2020: $ 298,100",
+            "Fees: Cranes | Years ended March 31, 2021: (14,200) | Years ended March 31, 2020: 9,750",
+        ),
+    ),
+    Sample(
+        "cells that are spaced.html",
+        page(
+            "<table><tr><td colspan=2>Boat</td><td></td><td>Tons</td></tr><tr><td>Asa</td><td></td><td>$</td><td></td><td>35</td></tr>"
+            "<tr><td>Ida</td><td></td><td></td><td></td><td>28</td></tr></table>"
+        ),
+        ("Boat: Asa | Tons: $ 35", "Boat: Ida | Tons: 28"),
     ),
     Sample("hidden.html", page(_HIDDEN), ("The pump starts at five bar.",), ("hidden", "display")),
     Sample(
