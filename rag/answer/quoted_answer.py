@@ -20,6 +20,7 @@ from rag.search.retriever import RetrievalResult
 from rag.search.titles import statements_of
 from rag.text.invisible import strip_controls
 from rag.text.language import content_words, language_of, phrases
+from rag.text.normalize import sentence_spans
 from rag.text.page_names import page_name
 from schemas import Answer, Confidence, Passage, Source
 
@@ -41,11 +42,14 @@ _NAME_OR_NUMBER = re.compile(r"(?<!^)(?<![.!?:]\s)(?:\b[A-ZÀ-ÖØ-Þ][\w’'&-]
 _FIGURES = re.compile(r"\d[\d.,]*")
 _SHORT_YEAR = re.compile(r"(?:FY|CY)['’]?\d\d", re.IGNORECASE)
 _PERIOD = re.compile(r"(?:FY|CY|YTD|LTM|TTM)[’'.]?", re.IGNORECASE)
-# Words with a capital that name nothing a document must have: a letter, a Roman numeral, a kind of place.
-_SAYS_LITTLE = re.compile(r"\w|(?-i:[IVX]+)|page|slide|sheet|section|chapter|table|figure|chart|report", re.IGNORECASE)
+# Words with a capital that name nothing a document must have: OK or UK, a Roman numeral, a kind of place.
+_SAYS_LITTLE = re.compile(
+    r"\d|[^\W\d]{1,2}|(?-i:[IVX]+)|page|slide|sheet|section|chapter|table|figure|chart|report", re.IGNORECASE
+)
 # A word without figures is a misspelt one if it is as like another as "Netfilx" is like "Netflix".
 _WORD = re.compile(r"[^\W\d_]{4,}")
 MIN_LIKENESS = 0.85
+_ABBREVIATION = re.compile(r"\(([A-Z][A-Za-z&]{1,6})\)")
 _LANGUAGES_THAT_CAPITALIZE_NOUNS = frozenset({"de"})
 
 
@@ -75,7 +79,7 @@ def quote_passages(question: str, retrieved: RetrievalResult, terms: TermExtract
     Declines if a name or number of the question stands in no passage, or if no passage fits.
     """
     quoted = _quoted(question, retrieved, terms)
-    names = [] if retrieved.not_searched else _names_and_numbers(read_question(question).text)
+    names = [] if retrieved.not_searched else _names_and_numbers(_asking(read_question(question).text))
     words = [word for name in names for word in name.split() if not _SAYS_LITTLE.fullmatch(word)]
     missing = _without_misspelt(_missing(words, retrieved, terms), retrieved)
     fits = any(one.excerpt.score >= MIN_EXCERPT_SCORE for one in quoted)
@@ -198,6 +202,17 @@ def _confidence(score: float, *, relevant: bool) -> Confidence:
 def not_searched(question: str, documents: int) -> str:
     """Return the sentence for documents that were not searched, since they are still being indexed."""
     return f"{phrases(question).not_searched} {documents}."
+
+
+def _asking(question: str) -> str:
+    """Return the sentences that ask, without abbreviations of words before them: "cash conversion cycle (CCC)".
+
+    What other sentences say, such as how a ratio is defined, need not stand in a document.
+    """
+    short = _ABBREVIATION.findall(question)
+    sentences = [question[start:end] for start, end in sentence_spans(question)]
+    asking = " ".join([one for one in sentences if "?" in one] or sentences)
+    return re.sub(rf"\b(?:{'|'.join(map(re.escape, short))})\b", "", asking) if short else asking
 
 
 def _names_and_numbers(question: str) -> list[str]:

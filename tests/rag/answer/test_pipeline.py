@@ -281,7 +281,10 @@ def test_a_passage_with_hardly_any_term_of_the_question_may_not_answer() -> None
     ).answered
 
 
-@each("question, answered", [("When does the Fenwik lamp turn?", True), ("When does the Felixstowe lamp turn?", False)])
+@each(
+    "question, answered",
+    [("When does the Fenwik lamp turn, OK?", True), ("When does the Felixstowe lamp turn?", False)],
+)
 def test_a_misspelt_name_is_no_name_that_stands_nowhere(question: str, answered: bool) -> None:
     assert ask(question, passage(f"{LAMP} It stands in Fenwick.")).answered is answered
     assert ask(question, passage(LAMP, name="Fenwick_2015.pdf")).answered is answered

@@ -25,6 +25,7 @@ from tests.support.tables import each
         ("As of FY 2021, what was the net revenue of Fennwick?", True),
         ("What was the net revenue of Fennwick in USD million?", True),
         ("What was the EBITDA, that is net revenue, of Fennwick?", True),
+        ("What was the net revenue (NR) of Fennwick? NR is defined as: 365 * (sales of FY1987 + COGS).", True),
         ("What was the net revenue of Fennwick in Oslo?", False),
         ("What was the net revenue of Fennwick for FY1987?", False),
     ],
