@@ -59,6 +59,7 @@ WITHOUT: dict[str, Sequence[Patch]] = {
     "search as it is": (),
     "- IDF of what is searched": [(queries, "corpus_of", lambda _filter: None)],
     "- documents named": [(searches, "named_documents", lambda *_: {})],
+    "- tables and phrases named": [(searches, "named_captions", lambda _question: [])],
     "- titles": [(titles, "TITLE_WEIGHT", 0.0), (titles, "STATEMENT_WEIGHT", 0.0)],
     "- financial statements": [(searches, "statements_of", lambda _question: [])],
     "- form and places": [(retriever, "read_question", lambda asked: SearchedQuestion(asked, asked))],
