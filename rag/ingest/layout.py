@@ -37,8 +37,33 @@ _ABOVE_ROWS = re.compile(
 )
 _LINE = re.compile(r"[^\r\n]+")
 _NUMBER = re.compile(r"\d+")
-# The offset of a number from the page's, in the key of a running line.
-_OFFSET = re.compile(r"#(-?\d+)")
+# Stands for a number in the key of a running line: a line's text has no control characters.
+_OFFSET_MARK = "\0"
+# A printed number of a page is at most so much above the number in the file; a year is none if further away.
+MAX_OFFSET, MAX_YEAR_OFFSET = 2000, 1000
+_YEARS = range(1900, 2101)
+_PAGE_WORD_BEFORE = re.compile(
+    r"(?<![^\W_])(?:(?:pages?|pg|seite|p[aá]gina|p[aá]g|slide|folie|sheet|blatt|side|sida|sivu|strona|strana|str"
+    r"|страница|стр|diapositiva|sayfa|halaman|trang)[\s.:#–-]*|[psс]\.\s?|p\s?)$"
+)
+_PAGE_WORD_AFTER = re.compile(r"^\s?(?:页|頁|ページ|쪽|페이지|\.? ?oldal\b)")
+_TOTAL = re.compile(r"^\s?(?:/|of|von|de|di|sur|van|av|из)\s?(\d+)")
+# The number is a part of something longer: 3-4, F-12, 3.5, 12th, 5%, #12, $5.
+_JOINED_BEFORE = re.compile(r"(?:\w|\w[-–—.,/:'’]|[#$€£§№°:]\s?|^\d+\s[-–—]\s)$")
+_JOINED_AFTER = re.compile(r"^(?:\w|[-–—.,/:'’]\w|\s?[%°€]|\s[-–—]\s\d+$)")
+# The number begins an item of a list: 3. The buyer, (3) The buyer.
+_ITEM_AFTER = re.compile(r"^\s?[.,;:)\]]\s*\S")
+_AROUND = " -–—|·•()[]<>~*/"
+# What is numbered or counted as pages are: a number beside such a word is the word's.
+_COUNTED = re.compile(
+    r"(?:table|figure|fig|article|art|question|section|sec|chapter|item|week|day|month|year|quarter|part|volume|vol"
+    r"|issue|number|no|nos|nr|version|step|lesson|exercise|problem|appendix|annex|exhibit|note|schedule|clause|rule"
+    r"|unit|module|level|task|case|example|lecture|session|plate|map|form|lot|invoice|contract|act|scene|hour"
+    r"|january|february|march|april|may|june|july|august|september|october|november|december"
+    r"|tabelle|abbildung|abb|artikel|frage|abschnitt|kapitel|punkt|woche|tag|aufgabe|teil|anlage"
+    r"|tableau|chapitre|semaine|jour|exercice|partie|annexe|tabla|figura|art[ií]culo|pregunta|secci[oó]n|cap[ií]tulo"
+    r"|semana|d[ií]a|ejercicio|tabella|articolo|domanda|sezione|capitolo|settimana|giorno)s?"
+)
 _ROMAN = re.compile(r"(?i)^[\s\W]*[ivxlc]{1,7}[\s\W]*$")
 _NUMBERED = re.compile(
     r"^(?:(?:chapter|section|part|article|appendix|annex|item|note)\s+[\dIVXA-Z]+\b|\d+(?:\.\d+){0,4}\.?\s+\S)",
@@ -64,15 +89,15 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class _PageEdges:
-    """Keys of the first and the last lines of a page. Pages with the same running line have the same key."""
+    """Keys of the first and the last lines of a page. Pages with the same running line have the same key.
+
+    `counting` has the lines that may count the pages: the text before the number, its offset from the page's number,
+    and the text after the number.
+    """
 
     top: set[str]
     bottom: set[str]
-
-    @property
-    def counting(self) -> set[str]:
-        """The keys of lines that count the pages."""
-        return {key for key in self.top | self.bottom if _OFFSET.search(key)}
+    counting: set[tuple[str, int, str]]
 
 
 def lines(text: str) -> Iterator[Line]:
@@ -164,10 +189,10 @@ def _marked_lines(page: Page) -> list[Line]:
 
 
 def _edges(page: Page) -> _PageEdges:
-    return _PageEdges(
-        _running_keys(page, list(islice(lines(page.text), EDGE_LINES))),
-        _running_keys(page, list(deque(lines(page.text), maxlen=EDGE_LINES))),
-    )
+    top = list(islice(lines(page.text), EDGE_LINES))
+    bottom = list(deque(lines(page.text), maxlen=EDGE_LINES))
+    counting = {key for line in (*top, *bottom) for key in _counting_keys(page, line)}
+    return _PageEdges(_running_keys(page, top), _running_keys(page, bottom), counting)
 
 
 def _without_running_lines(page: Page, page_lines: list[Line], neighbours: list[_PageEdges]) -> list[Line]:
@@ -183,19 +208,72 @@ def _without_running_lines(page: Page, page_lines: list[Line], neighbours: list[
 
 
 def _numbered(page: Page, own: _PageEdges, behind: list[_PageEdges], after: list[_PageEdges]) -> Page:
-    """Return a page, if its file has no label for it, with the number that is printed on it as its label.
+    """Return a page with the number that is printed on it as its label, unless its file gives it another label.
 
-    The number stands in a running line that counts the pages. A page without it, such as the first of a chapter, has
-    the number between those of the pages before and after it.
+    A label that is the page's number in the file is replaced as well, whether the file has it or not: nobody can tell
+    the two apart. The printed number stands in a running line that counts the pages, see `_counts_pages`. A page
+    without it, such as the first of a chapter, has the number between those of the pages before and after it.
     """
     if page.label != str(page.number):
         return page
     before, ahead, here = (Counter(key for edge in edges for key in edge.counting) for edges in (behind, after, [own]))
     often = [key for key, count in (before + ahead).items() if count >= MIN_NUMBERED]
     printed = [key for key in often if key in here or (key in before and key in ahead)]
-    offsets = {int(match[1]) for key in printed if (match := _OFFSET.search(key))}
+    offsets = {offset for _, offset, _ in printed}
     number = page.number + offsets.pop() if len(offsets) == 1 else page.number
     return page if number < 1 else page.model_copy(update={"label": str(number)})
+
+
+def _counting_keys(page: Page, line: Line) -> Iterator[tuple[str, int, str]]:
+    """Yield a key for each number of a line at an edge that may be the number of the page."""
+    if len(line.text) > MAX_RUNNING_CHARS:
+        return
+    # A wide gap separates a number from a word as a bar does.
+    text = " ".join(_CELL_GAP.sub(" | ", line.text.lower()).split())
+    for match in _NUMBER.finditer(text):
+        if len(match[0]) > len("9999"):
+            continue
+        number, before, after = int(match[0]), text[: match.start()], text[match.end() :]
+        offset = number - page.number
+        is_year = number in _YEARS and abs(offset) > MAX_YEAR_OFFSET
+        if offset <= MAX_OFFSET and not is_year and _counts_pages(before, number, after):
+            yield before, offset, after
+
+
+def _counts_pages(before: str, number: int, after: str) -> bool:
+    """Return True if a number between two parts of a line may be the number of a page.
+
+    The number stands beside a word for page, or is the first or the last thing of the line, apart from the number of
+    all pages ("5 of 20"), brackets and dashes. It is no part of something longer, as in "3-4" or "F-12", does not begin
+    an item of a list ("3. The buyer"), and is not beside a word for what is counted ("Article 12", "3 weeks"). After a
+    single word, "Fennwick 12", the number counts that word unless a bar, a dash or a wide gap is between them; after
+    two or more words, "Fennwick plc 12", it counts the pages.
+    """
+    total = _TOTAL.match(after)
+    rest = after[total.end() :] if total and number <= int(total[1]) else after
+    if _PAGE_WORD_AFTER.match(after):
+        return True
+    if _JOINED_AFTER.match(rest):
+        return False
+    if _PAGE_WORD_BEFORE.search(before):
+        return True
+    if _JOINED_BEFORE.search(before):
+        return False
+    head, tail = before.rstrip(_AROUND), rest.strip(_AROUND + ".")
+    if not head:
+        follows = rest.lstrip(_AROUND).split(" ", 1)[0]
+        return not tail or not (_ITEM_AFTER.match(rest) or _COUNTED.fullmatch(follows.rstrip(".,:")))
+    return not tail and _ends_before_number(head, before[len(head) :])
+
+
+def _ends_before_number(head: str, gap: str) -> bool:
+    """Return True if the words before the last number of a line are complete without the number."""
+    if any(bar in gap for bar in "|·•"):
+        return True
+    words = re.findall(r"\w+", head)
+    if not words or _COUNTED.fullmatch(words[-1]):
+        return False
+    return len(words) > 1 or any(dash in gap for dash in "-–—")
 
 
 def _is_running(page: Page, line: Line, edges: list[set[str]]) -> bool:
@@ -219,7 +297,7 @@ def _running_keys(page: Page, edge: list[Line]) -> set[str]:
             keys.add(text)
         for number in _NUMBER.finditer(text):
             if len(number[0]) <= len("9999"):
-                keys.add(f"{text[: number.start()]}#{int(number[0]) - page.number}{text[number.end() :]}")
+                keys.add(f"{text[: number.start()]}{_OFFSET_MARK}{int(number[0]) - page.number}{text[number.end() :]}")
         if _ROMAN.match(text):
             keys.add("roman")
     return keys

@@ -140,6 +140,89 @@ def test_the_number_printed_on_a_page_is_its_label() -> None:
     )
 
 
+COUNTING_LINES = (
+    "{}",
+    "- {} -",
+    "-{}-",
+    "[{}]",
+    "Fennwick plc {}",
+    "{} Fennwick plc",
+    "Fennwick | {}",
+    "Fennwick   {}",
+    "Fennwick – {}",
+    "Version 1.3 {}",
+    "2021 Form 10-K {}",
+    "Chapter 2: Tides {}",
+    "Page {}",
+    "Annual report, page {} of 40, draft",
+    "p. {}",
+    "Seite {} von 40",
+    "Página {}",
+    "report_page-{}",
+    "Slide {} | Fennwick",
+    "{} of 40",
+    "{}/40",
+    "Fennwick plc {} / 40",
+    "第 {} 页",
+)
+OTHER_LINES = (
+    "Newsletter issue #12",
+    "Contract #77, page 1",
+    "Article {}",
+    "Lamp {}",
+    "The long Article {}",
+    "Table {}: Costs",
+    "{}. The buyer shall pay",
+    "({}) The buyer shall pay",
+    "{}) The buyer",
+    "Question {}",
+    "Question {} of 40",
+    "Sample no. {}",
+    "Newsletter #{}",
+    "§ {}",
+    "Our price: ${}",
+    "{}%",
+    "{}th of the month",
+    "{} weeks",
+    "{} January",
+    "Rows {} and more",
+    "3-{}",
+    "Page 3-{}",
+    "3 – {}",
+    "F-{}",
+    "{}-3",
+    "{} - 3",
+    "2.{}",
+    "{}.5",
+    "{}/40/2021",
+    "Ref: {}",
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "offset", "printed"),
+    [
+        *[(line, 4, True) for line in COUNTING_LINES],
+        *[(line, 4, False) for line in OTHER_LINES],
+        ("{} | Annual results", 1990, False),
+        ("Results of {}", 1990, False),
+        ("{}", 1500, True),
+        ("{}", 2500, False),
+    ],
+)
+def test_a_number_that_counts_up_is_a_label_only_where_page_numbers_stand(
+    line: str, offset: int, *, printed: bool
+) -> None:
+    texts = [f"{PARAGRAPH} It is about {n}.\n{line.format(n + offset)}" for n in range(1, 10)]
+    first = 1 + (offset if printed else 0)
+    assert [made.page_label for made in chunks(*texts)] == [str(n) for n in range(first, first + 9)]
+
+
+def test_pages_numbered_by_chapter_keep_their_own_labels() -> None:
+    texts = [f"{PARAGRAPH} It is about {n}.\n{1 + n // 5}-{1 + n % 5}" for n in range(20)]
+    assert [made.page_label for made in chunks(*texts)] == [str(n) for n in range(1, 21)]
+
+
 def test_headers_of_left_and_right_pages_and_roman_numbers_are_left_out() -> None:
     heads, roman = ["The Brindle Point Almanac", "Chapter on tides"], ["i", "ii", "iii", "iv", "v", "vi"]
     texts = [f"{heads[n % 2]}\n{PARAGRAPH}\n{roman[n]}" for n in range(6)]
