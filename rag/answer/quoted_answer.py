@@ -27,9 +27,9 @@ from schemas import Answer, Confidence, Passage, Source
 MAX_QUOTES = 3
 # Each of so many best chunks may have an excerpt of its own.
 MAX_CHUNKS = 20
-# A passage is quoted beside the best one when its score is at least this share of the best. With 0.75, 82 of 231 short
-# answers to questions about 93 documents of many kinds (MMLongBench-Doc) become 74. But then 76 % of the citations of
-# the sample handbook name a right page, and with 0.5 it is 64 %.
+# A passage is quoted beside the best one when its score is at least this share of the best. With 0.5, short answers to
+# 82 of 231 questions about 93 documents of many kinds (MMLongBench-Doc) are shown, and 64 % of the citations of the
+# sample handbook name a right page; with 0.75 these are 74 questions and 76 %.
 MIN_SCORE_SHARE = 0.5
 # Below the lower score, a passage that the search does not find relevant either is no answer.
 MIN_EXCERPT_SCORE = 0.1
@@ -46,8 +46,8 @@ _PERIOD = re.compile(r"(?:FY|CY|YTD|LTM|TTM)[’'.]?", re.IGNORECASE)
 _SAYS_LITTLE = re.compile(
     r"\d|[^\W\d]{1,2}|(?-i:[IVX]+)|page|slide|sheet|section|chapter|table|figure|chart|report", re.IGNORECASE
 )
-# A word without figures is a misspelt one if it is as like another as "Netfilx" is like "Netflix".
-_WORD = re.compile(r"[^\W\d_]{4,}")
+# A long word without figures is a misspelt one if it is as like another as "Netfilx" is like "Netflix".
+_LONG_WORD = re.compile(r"[^\W\d_]{6,}")
 MIN_LIKENESS = 0.85
 _ABBREVIATION = re.compile(r"\(([A-Z][A-Za-z&]{1,6})\)")
 _LANGUAGES_THAT_CAPITALIZE_NOUNS = frozenset({"de"})
@@ -147,7 +147,8 @@ def _excerpts(question: str, passage: Passage, retrieved: RetrievalResult, terms
             found.append(None if excerpt is None else excerpt.moved(start))
         best = [one for one in found if one is not None]
         if not best:  # the words of the question stand in a caption or a header
-            best = [one for one in [Excerpts(whole.text, query_terms, terms, secondary=secondary).best(place)] if one]
+            whole_text = Excerpts(whole.text, query_terms, terms, secondary=secondary).best(place)
+            best = [] if whole_text is None else [whole_text]
         yield from (_Quoted(passage, one) for one in best)
         return
     excerpts = Excerpts(whole.text, query_terms, terms, secondary=secondary)
@@ -211,8 +212,12 @@ def _asking(question: str) -> str:
     """
     short = _ABBREVIATION.findall(question)
     sentences = [question[start:end] for start, end in sentence_spans(question)]
-    asking = " ".join([one for one in sentences if "?" in one] or sentences)
+    asking = " ".join([one for one in sentences if _asks(one)] or sentences)
     return re.sub(rf"\b(?:{'|'.join(map(re.escape, short))})\b", "", asking) if short else asking
+
+
+def _asks(sentence: str) -> bool:
+    return any(mark in sentence for mark in "?？؟")
 
 
 def _names_and_numbers(question: str) -> list[str]:
@@ -250,16 +255,20 @@ def _missing(words: list[str], retrieved: RetrievalResult, terms: TermExtractor)
 
 
 def _without_misspelt(words: list[str], retrieved: RetrievalResult) -> list[str]:
-    """Return the words that no ranked chunk, nor the name of its document, has in another spelling."""
+    """Return the words that no ranked chunk, nor the name of its document, has with another letter or two.
+
+    At most MAX_MISSING_WORDS words: one is enough to decline.
+    """
     if not words:
         return []
     texts = (f"{passage.chunk.name} {passage.chunk.text}" for passage in retrieved.ranked)
-    found = {word for text in texts for word in _WORD.findall(text.casefold())}
-    return [
-        word
-        for word in words
-        if not any(get_close_matches(part, found, 1, MIN_LIKENESS) for part in _WORD.findall(word.casefold()))
-    ]
+    found = {word for text in texts for word in _LONG_WORD.findall(text.casefold())}
+    return [word for word in words[:MAX_MISSING_WORDS] if not _is_misspelt(word.casefold(), found)]
+
+
+def _is_misspelt(word: str, known: set[str]) -> bool:
+    alike = [one for one in known if one[0] == word[0]]
+    return _LONG_WORD.fullmatch(word) is not None and bool(get_close_matches(word, alike, 1, MIN_LIKENESS))
 
 
 def _number_of(word: str) -> str:

@@ -33,21 +33,33 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 # A sentence about the form of the answer alone, such as "Round your answer to three decimal places."
-_ABOUT_FORM = re.compile(
-    r"\s*(?:please\s+)?(?:directly\s+)?(?:"
-    r"(?:write|give|provide|return|express|represent|report|state|format|round|list|save|output)\b.*"
-    r"\b(?:answers?|formats?|formatted|integers?|decimals?|digits?|strings?|floats?|numbers?\s+only)\b|"
-    r"format\b.*\bas\b|(?:your|the)\s+(?:answer|output|response)s?\s+(?:should|shall|must|needs?|has)\b|"
-    r"(?:answer|respond|reply)\s+(?:only\s+|directly\s+)?(?:in|as|with|using|to|yes|['\"‘“(])"
-    r")",
-    re.IGNORECASE | re.DOTALL,
+_OF_ANSWER = r"(?:(?:your|the|all|each)\s+){0,2}(?:final\s+)?(?:answers?|responses?|outputs?|results?)\b"
+_IN_FORM = (
+    r"(?:as|in|into|to|with)\s+(?:an?\s+|the\s+)?(?:\w+\s+)?(?:formats?|ints?|integers?|floats?|decimals?|strings?)\b"
 )
-_NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
-_ORDINALS = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
-_NUMBER = rf"\(?(\d{{1,5}}|(?:{'|'.join(_NUMBERS)})\b)\)?"
+_ABOUT_FORM = re.compile(
+    rf"\s*(?:please\s+)?(?:directly\s+)?(?:"
+    rf"(?:write|give|provide|return|express|represent|report|state|format|round|list|enumerate|save|put)\s+(?:down\s+)?"
+    rf"(?:{_OF_ANSWER}|(?:\w+\s+){{0,5}}{_IN_FORM}|me\s+an?\s+(?:\w+\s+)?(?:integer|number|list|string)\b)|"
+    rf"round\s+(?:it|to)\b|format\s+the\s+(?:date|number|time)s?\s+as\b|"
+    rf"your\s+(?:answer|output|response)s?\s+(?:should|shall|must|needs?|has)\b|"
+    rf"the\s+answers?\s+(?:should|shall|must|needs?\s+to)\s+be\b|"
+    rf"(?:answer|respond|reply)\s+(?:only\s+|directly\s+)?(?:in|as|with|using|yes|['\"‘“(])"
+    rf")",
+    re.IGNORECASE,
+)
+_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+_NUMBERS = {word: number for words in (_WORDS, _ORDINALS) for number, word in enumerate(words, 1)}
+# A number in words stands before the end of its clause: "the page one sees first" names no page.
+_ENDS_CLAUSE = r"(?=\s*(?:$|[.,;:?!)]|and\b|to\b|say|show|ha[sv]e?\b|is\b|are\b))"
+_NUMBER = rf"(?:\(\d{{1,5}}\)|\d{{1,5}}|(?:{'|'.join(_WORDS)}){_ENDS_CLAUSE})"
 _PAGE = re.compile(
-    rf"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slides?)\s*{_NUMBER}(?:\s*(?:-|–|to|and)\s*{_NUMBER})?(?!\w)"
-    rf"|\b(?:on\s+|at\s+|of\s+)?(?:the\s+)?({'|'.join(_ORDINALS)}|cover|front|title)\s+(?:page|slide)\b",
+    rf"\b(?:on\s+|at\s+|of\s+)?(?:pages?|pp?\.|slides?)\s*(?P<numbers>{_NUMBER}"
+    rf"(?:\s*(?:[-–—&]|to\b|and\b)\s*{_NUMBER}|(?<=\d)\s*,\s*(?:and\s+)?\d{{1,3}}(?![\d,]))*)(?![\w-])"
+    rf"|\b(?:on\s+|at\s+|of\s+)?(?:the\s+)?(?P<ordinal>{'|'.join(_ORDINALS)})\s+(?:page|slide)\b"
+    rf"(?!\s+of\s+(?:the\s+)?\w)"
+    rf"|\b(?:on|at|of)\s+the\s+(?P<cover>cover|title\s+(?:page|slide))\b(?:\s+page\b)?",
     re.IGNORECASE,
 )
 # What stands on the first page: of such a question its words say little.
@@ -57,7 +69,7 @@ _FIRST_PAGE = re.compile(
     r"(?:date|subject|version|edition)\s+of\s+th(?:e|is))\b",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"\s*[(\[]\s*[)\]]|\s+(?=[.?!,;:])")
+_MARKS = re.compile(r"\s*[(\[]\s*(?:see\s*)?[)\]]|\s+(?=[.?!,;:])")
 _WORD = re.compile(r"[^\W_]")
 
 
@@ -79,33 +91,26 @@ def read_question(question: str) -> SearchedQuestion:
     """Return what to search for. A question of nothing but form is searched for as it is."""
     without_form = _FORM.sub(" ", _without_instructions(question))
     place = _PAGE.search(without_form)
-    pages = None
-    if place is not None:
-        first = _number(place[1] or place[3])
-        pages = (first, max(first, _number(place[2] or place[1] or place[3])))
-    text = " ".join(_MARKS.sub("", _PAGE.sub(" ", without_form)).split())
+    text = " ".join(_MARKS.sub("", " ".join(_PAGE.sub(" ", without_form).split())).split())
     return SearchedQuestion(
         asked=question,
         text=text if _WORD.search(text) else question,
-        pages=pages,
+        pages=None if place is None else _pages(place),
         asks_first_page=bool(_FIRST_PAGE.search(question)),
     )
 
 
-def _number(word: str) -> int:
-    """Return the number that figures or a word stand for; 1 for the cover."""
-    if word.isdecimal():
-        return int(word)
-    of_word = word.lower()
-    return next((words.index(of_word) + 1 for words in (_NUMBERS, _ORDINALS) if of_word in words), 1)
+def _pages(place: re.Match[str]) -> tuple[int, int]:
+    """Return the first and the last page that a question names; page 1 for the cover."""
+    words = re.findall(r"\w+", (place["numbers"] or place["ordinal"] or "one").lower())
+    numbers = [int(word) if word.isdecimal() else _NUMBERS[word] for word in words if word not in {"to", "and"}]
+    return min(numbers), max(numbers)
 
 
 def _without_instructions(question: str) -> str:
     """Return the sentences that do not only say how to answer, where another one asks."""
-    sentences = [question[start:end] for start, end in sentence_spans(question)]
-    asking = [one for one in sentences if not _ABOUT_FORM.match(one)]
-    if asking and len(asking) < len(sentences):
-        return _without_instructions(" ".join(asking))
+    every = [question[start:end] for start, end in sentence_spans(question)]
+    sentences = [one for one in every if "?" in one or not _ABOUT_FORM.match(one)] or every
     if not any("?" in sentence for sentence in sentences):
-        return question
+        return question if sentences == every else " ".join(sentences)
     return " ".join(one for one in sentences if "?" in one or not _INSTRUCTION.match(one))

@@ -1,4 +1,4 @@
-"""The searches of one question: of everything, of the documents that it names, and of the page that it names."""
+"""The searches of one question: of everything, and of the documents, pages, tables and phrases that it names."""
 
 from __future__ import annotations
 
@@ -86,9 +86,10 @@ def _with_captions(
     named: Collection[str],
     ranked: list[Passage],
 ) -> list[Passage]:
-    """Return the ranking with the chunks of the best document first that show what the question names, as "Table 5".
+    """Return the ranking with the chunks first that show what the question names, as "Table 5".
 
-    A number that more than MAX_SHOWN chunks show is of no one table.
+    They are those of the documents that it names, or else of the best one. A number that more than MAX_SHOWN
+    chunks show is of no one table.
     """
     captions = named_captions(question.text)
     uploads = named or {passage.chunk.upload_id for passage in ranked[:1]}
@@ -100,8 +101,8 @@ def _with_captions(
     shown: dict[str, Chunk] = {}
     for caption, results in zip(captions, searched, strict=True):
         found = [passage.chunk for passage in (*ranked, *results) if passage.chunk.upload_id in uploads]
-        those = {chunk.id: chunk for chunk in found if caption.shown.search(chunk.text)}
-        shown |= those if len(those) <= MAX_SHOWN else {}
+        showing = {chunk.id: chunk for chunk in found if caption.shown.search(chunk.text)}
+        shown |= showing if len(showing) <= MAX_SHOWN else {}
     return _before([Passage(chunk, (1 + scores.get(id_, 0.0)) / 2) for id_, chunk in shown.items()], ranked)
 
 
