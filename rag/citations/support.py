@@ -63,12 +63,12 @@ class Evidence:
         is_quoted = _QUOTATION_MARK.search(claim) is not None  # no reader takes that for a paraphrase
         if not self.states_numbers(claim) or (is_quoted and self.share(claim) < QUOTED_SHARE):
             return False
+        if _has_short_words_alone(claim) and self.share(claim) == 1:
+            return True
         chance = CHANCE * math.sqrt(len(claim)) / (1 + len(others) / 2)
         above_chance = self._overlap(claim) - chance
-        if not others:  # function words prove nothing
-            return above_chance > 0 and self._has_content_word(claim)
-        if above_chance <= 0 or above_chance >= LEAST_OF_BEST * (1 + QUESTION_WEIGHT):
-            return above_chance > 0  # no other passage is so much closer
+        if above_chance <= 0 or not (others or self._has_content_word(claim)):  # function words alone prove nothing
+            return False
         closeness = above_chance + QUESTION_WEIGHT * self._relevance
         return all(closeness >= LEAST_OF_BEST * other.closeness(claim) for other in others)
 
@@ -83,12 +83,13 @@ class Evidence:
     def _overlap(self, text: str) -> float:
         """Return the share of a text's runs of characters that the passage holds."""
         runs = runs_of(text)
-        return sum(map(self._words.__contains__, runs)) / len(runs) if runs else 0.0
+        return len(runs & self._runs) / len(runs) if runs else 0.0
 
     def adds(self, claim: str) -> bool:
-        """Return True if the passage holds something of a claim that the question does not hold.
+        """Return False if a claim leaves the question open, as a refusal does.
 
-        A refusal repeats the question, and what it says of the sources does not stand in them.
+        A claim that repeats most of the question must add a number. A claim that repeats some of it must have another
+        content word, which the passage holds. A claim that shares no word with the question always adds something.
         """
         asked, claimed = _words(self._question).split(), frozenset(_words(claim).split())
         repeated = claimed.intersection(asked)
@@ -129,6 +130,10 @@ class Evidence:
         return _words(self._text)
 
     @cached_property
+    def _runs(self) -> frozenset[str]:
+        return _split_runs(self._words)
+
+    @cached_property
     def _terms(self) -> frozenset[int]:
         return frozenset[int]().union(*(self._extract_terms(self._text[a:b]) for a, b in quotable_spans(self._text)))
 
@@ -157,7 +162,10 @@ class Evidence:
 @lru_cache(maxsize=256)
 def runs_of(text: str) -> frozenset[str]:
     """Return the runs of RUN_CHARS characters of a text's words."""
-    words = _words(text)
+    return _split_runs(_words(text))
+
+
+def _split_runs(words: str) -> frozenset[str]:
     return frozenset(words[at : at + RUN_CHARS] for at in range(len(words) - RUN_CHARS + 1))
 
 
@@ -165,6 +173,11 @@ def runs_of(text: str) -> frozenset[str]:
 def _words(text: str) -> str:
     """Return the words of a text in lower case, each between two spaces; of unspaced scripts pairs of characters."""
     return f" {' '.join(_WORD.findall(split_unspaced(unicodedata.normalize('NFKC', text)).lower()))} "
+
+
+def _has_short_words_alone(text: str) -> bool:
+    """Return True for "B" or "1,250": letters and numbers by themselves, whose runs say little."""
+    return all(len(word) == 1 or word.isdecimal() for word in _words(text).split())
 
 
 def _beginnings(words: Iterable[str]) -> set[str]:

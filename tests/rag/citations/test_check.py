@@ -273,6 +273,43 @@ def test_a_claim_needs_words_of_the_passage_and_all_its_numbers(claim: str, supp
     assert Evidence(HANDBOOK, TERMS).supports(claim) is supported
 
 
+PARTS = "Box B holds 7 valves and 1,250 screws, at $5 each."
+TOOLS = "Box C holds 9 hammers and 2,400 nails, at $3 each."
+SHORT_CLAIMS = ("7", "B", "5", "$5", "1,250", "1250", "5 / 7", "1. 7", "B 7", "7, B", "7 %")
+
+
+@each("claim", SHORT_CLAIMS)
+def test_a_claim_of_numbers_or_a_letter_is_supported_by_the_passage_that_states_them(claim: str) -> None:
+    parts, others = Evidence(PARTS, TERMS), [Evidence(TOOLS, TERMS), Evidence(LAMP, TERMS)]
+    assert parts.supports(claim)
+    assert parts.supports(claim, others)
+    assert not others[0].supports(claim)
+    assert not others[0].supports(claim, [parts])
+
+
+@each("claim", ["", "–", "1.", "a", "D", "8", "5 / 8"])
+def test_a_short_claim_that_no_passage_states_is_not_supported(claim: str) -> None:
+    assert not Evidence(PARTS, TERMS).supports(claim)
+    assert not Evidence(PARTS, TERMS).supports(claim, [Evidence(TOOLS, TERMS)])
+
+
+SHORT_ANSWERS = {
+    "a number": ("How many valves are there?", "7 [1]", "7 [1]"),
+    "the number of another passage": ("How many valves are there?", "9 [1]", "9"),
+    "a letter": ("Which box has the valves?", "B [1]", "B [1]"),
+    "a price": ("What does a screw cost?", "$5 [1]", "$5 [1]"),
+    "a list": ("How many are there?", "- 7 valves [1]\n- 9 [2]", "- 7 valves [1]\n- 9 [2]"),
+    "a choice of the question": ("Is it box B or box C?", "B [1]", "B [1]"),
+}
+
+
+@each("question, answer, text", SHORT_ANSWERS)
+def test_an_answer_of_one_number_or_letter_keeps_its_source(question: str, answer: str, text: str) -> None:
+    assert check_citations(answer, [passage(PARTS), passage(TOOLS, page=2)], question, TERMS).text == text
+    if "[2]" not in answer:
+        assert check_citations(answer, [passage(PARTS)], question, TERMS).text == text
+
+
 ASKED = {
     "a number of the question beside the right one": (
         "Does the lamp weigh 999 grams?",
