@@ -54,15 +54,18 @@ _JOINED_AFTER = re.compile(r"^(?:\w|[-–—.,/:'’]\w|\s?[%°€]|\s[-–—]\
 # The number begins an item of a list: 3. The buyer, (3) The buyer.
 _ITEM_AFTER = re.compile(r"^\s?[.,;:)\]]\s*\S")
 _AROUND = " -–—|·•()[]<>~*/"
-# What is numbered or counted as pages are: a number beside such a word is the word's.
+# What is numbered or counted as pages are: a number after a word for one, or directly before a time, is the word's.
 _COUNTED = re.compile(
-    r"(?:table|figure|fig|article|art|question|section|sec|chapter|item|week|day|month|year|quarter|part|volume|vol"
+    r"(?:table|figure|fig|article|art|question|section|sec|chapter|item|part|volume|vol"
     r"|issue|number|no|nos|nr|version|step|lesson|exercise|problem|appendix|annex|exhibit|note|schedule|clause|rule"
-    r"|unit|module|level|task|case|example|lecture|session|plate|map|form|lot|invoice|contract|act|scene|hour"
+    r"|unit|module|level|task|case|example|lecture|session|plate|map|form|lot|invoice|contract|act|scene"
+    r"|tabelle|abbildung|abb|artikel|frage|abschnitt|kapitel|punkt|aufgabe|teil|anlage"
+    r"|tableau|chapitre|exercice|partie|annexe|tabla|figura|art[ií]culo|pregunta|secci[oó]n|cap[ií]tulo"
+    r"|ejercicio|tabella|articolo|domanda|sezione|capitolo)s?"
+)
+_TIME = re.compile(
+    r"(?:week|day|month|year|quarter|hour|wochen?|tage?|semaine|jour|semana|d[ií]a|settimana|giorno)s?"
     r"|january|february|march|april|may|june|july|august|september|october|november|december"
-    r"|tabelle|abbildung|abb|artikel|frage|abschnitt|kapitel|punkt|woche|tag|aufgabe|teil|anlage"
-    r"|tableau|chapitre|semaine|jour|exercice|partie|annexe|tabla|figura|art[ií]culo|pregunta|secci[oó]n|cap[ií]tulo"
-    r"|semana|d[ií]a|ejercicio|tabella|articolo|domanda|sezione|capitolo|settimana|giorno)s?"
 )
 _ROMAN = re.compile(r"(?i)^[\s\W]*[ivxlc]{1,7}[\s\W]*$")
 _NUMBERED = re.compile(
@@ -245,9 +248,10 @@ def _counts_pages(before: str, number: int, after: str) -> bool:
 
     The number stands beside a word for page, or is the first or the last thing of the line, apart from the number of
     all pages ("5 of 20"), brackets and dashes. It is no part of something longer, as in "3-4" or "F-12", does not begin
-    an item of a list ("3. The buyer"), and is not beside a word for what is counted ("Article 12", "3 weeks"). After a
-    single word, "Fennwick 12", the number counts that word unless a bar, a dash or a wide gap is between them; after
-    two or more words, "Fennwick plc 12", it counts the pages.
+    an item of a list ("3. The buyer"), does not follow a word for what is numbered ("Article 12") and does not stand
+    directly before a time ("3 weeks"), though "12 Chapter 3" counts the pages. After a single word, "Fennwick 12", the
+    number counts that word unless a bar, a dash or a wide gap is between them; after two or more words, "Fennwick plc
+    12", it counts the pages.
     """
     total = _TOTAL.match(after)
     rest = after[total.end() :] if total and number <= int(total[1]) else after
@@ -261,8 +265,8 @@ def _counts_pages(before: str, number: int, after: str) -> bool:
         return False
     head, tail = before.rstrip(_AROUND), rest.strip(_AROUND + ".")
     if not head:
-        follows = rest.lstrip(_AROUND).split(" ", 1)[0]
-        return not tail or not (_ITEM_AFTER.match(rest) or _COUNTED.fullmatch(follows.rstrip(".,:")))
+        follows = re.match(r" (\w*)", rest)
+        return not tail or not (_ITEM_AFTER.match(rest) or (follows and _TIME.fullmatch(follows[1])))
     return not tail and _ends_before_number(head, before[len(head) :])
 
 
@@ -271,7 +275,7 @@ def _ends_before_number(head: str, gap: str) -> bool:
     if any(bar in gap for bar in "|·•"):
         return True
     words = re.findall(r"\w+", head)
-    if not words or _COUNTED.fullmatch(words[-1]):
+    if not words or _COUNTED.fullmatch(words[-1]) or _TIME.fullmatch(words[-1]):
         return False
     return len(words) > 1 or any(dash in gap for dash in "-–—")
 

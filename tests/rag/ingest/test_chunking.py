@@ -164,6 +164,9 @@ COUNTING_LINES = (
     "{}/40",
     "Fennwick plc {} / 40",
     "第 {} 页",
+    "{} | Chapter 3",
+    "{} Table of Contents",
+    "Chapter 3 | {}",
 )
 OTHER_LINES = (
     "Newsletter issue #12",
@@ -184,6 +187,7 @@ OTHER_LINES = (
     "{}%",
     "{}th of the month",
     "{} weeks",
+    "Training week {}",
     "{} January",
     "Rows {} and more",
     "3-{}",
