@@ -55,19 +55,28 @@ def best_rows(chunk: Chunk, target: frozenset[int], named: frozenset[int], terms
 
 
 def _rows(chunk: Chunk, terms: TermExtractor) -> list[_Row]:
+    """Return the rows of a chunk's tables. A single line between rows of the same columns is the title of a group."""
     rows: list[_Row] = []
-    head: list[tuple[int, int]] = []
+    table: list[tuple[int, int]] = []
+    group: list[tuple[int, int]] = []
+    above: list[tuple[int, int]] = []  # the lines since the last row
+    columns = frozenset[str]()
     for number, (place, end) in enumerate(placed_parts(chunk)):
         line = chunk.text[place.at : end].rstrip()
         span = (place.at, place.at + len(line))
         if place.original and _SEPARATOR in line:
-            label = terms(line.split(_SEPARATOR)[0])
-            rows.append(_Row(number, span, label, terms(line), tuple(head)))
+            label, *cells = line.split(_SEPARATOR)
+            before, columns = columns, frozenset(cell.split(": ")[0] for cell in cells)
+            if len(above) == 1 and before & columns:
+                group = above
+            elif above:
+                table, group = above, []
+            above = []
+            rows.append(_Row(number, span, terms(label), terms(line), (*table, *group)))
         elif place.original:
-            after_row = bool(rows) and rows[-1].number == number - 1
-            head = [*([] if after_row else head), span]
+            above.append(span)
         else:
-            head = _introduction(chunk.text, place.at, end)
+            above, columns = _introduction(chunk.text, place.at, end), frozenset()
     return rows
 
 

@@ -117,3 +117,20 @@ def test_prose_above_a_table_stands_beside_its_rows() -> None:
     assert all(source.quote == text[source.start : source.end] for source in answer.sources)
     first = answer.text.split("\n\n")[1]
     assert first.startswith("“The following table has the mooring fees by length of the boat: … ")
+
+
+@each(
+    "title, head",
+    {
+        "a group": (("Members",), "Mooring fees … Members … "),
+        "another table": (("Fees of members", "in crowns"), "Fees of members in crowns … "),
+    },
+)
+def test_a_row_is_read_with_the_caption_of_its_table_and_the_title_of_its_group(
+    title: tuple[str, ...], head: str
+) -> None:
+    long = [f"Berth {n} | Summer: {n}00 | Winter: {n}0" for n in range(1, 25)]
+    lines = ["Mooring fees", *long, *title, *(f"Pontoon {n} | Summer: {n}50 | Winter: {n}5" for n in range(1, 25))]
+    answer, _ = answered("What is the fee of pontoon 19 for members?", lines)
+    assert answer.text.split("\n\n")[1].replace(" … ", " ").startswith(f"“{head}".replace(" … ", " "))
+    assert "Pontoon 19 | Summer: 1950" in answer.sources[0].quote
