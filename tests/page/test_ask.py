@@ -153,7 +153,7 @@ def test_an_answer_reads_as_one_on_the_screen_though_its_stream_is_cut(
                 new MutationObserver(look).observe(turns, { childList: true, subtree: true });
             }"""
         )
-        ask(page, "How is the lamp charged in winter, on a bad line?")
+        ask(page, "How long does a full charge of the lamp take, on a bad line?")
         expect(page.get_by_role("list", name="Sources")).to_be_visible()
         assert len(cuts) == CUTS
         assert page.evaluate("window.lost") > 0
