@@ -16,7 +16,7 @@ NEIGHBOUR_PAGES = 4
 # A line at an edge is a running line if this many neighbouring pages have the line at the same edge: two of eight,
 # because left and right pages often differ.
 MIN_REPEATS = 2
-# A number is printed on a page if it counts up on so many of the neighbouring pages.
+# A number that counts up on this many of the neighbouring pages is the printed number of a page.
 MIN_NUMBERED = 3
 MAX_RUNNING_CHARS = 120
 # A table row has at least this many gaps between cells, or this many figures with this share of its words.
@@ -39,7 +39,7 @@ _LINE = re.compile(r"[^\r\n]+")
 _NUMBER = re.compile(r"\d+")
 # Stands for a number in the key of a running line: a line's text has no control characters.
 _OFFSET_MARK = "\0"
-# A printed number of a page is at most so much above the number in the file; a year is none if further away.
+# A printed number exceeds the number of the page in its file by at most MAX_OFFSET, and a year by MAX_YEAR_OFFSET.
 MAX_OFFSET, MAX_YEAR_OFFSET = 2000, 1000
 _YEARS = range(1900, 2101)
 _PAGE_WORD_BEFORE = re.compile(

@@ -18,8 +18,8 @@ _KINDS = (
     "sections?|abschnitt|sección|seção|sezione|paragraaf|§",
     "chapters?|kapitel|chapitre|cap[ií]tulo|capitolo|hoofdstuk",
 )
-# A letter alone is a number only as "Appendix C", with a capital before it: "the figures I saw" name none.
 _SIGN = r"(?i:no\.?\s*|nr\.?\s*|#\s*)?"
+# The letter I alone is no number: "the figures I saw" name none.
 _NUMBER = r"(\d{1,3}(?:[.\-–]\d{1,3})*[A-Za-z]?|[A-HJ-Z](?:[.\-–]?\d{1,3})*(?!\.?[A-Z])|[IVX]{2,})(?![A-Za-z\d])"
 _NAMED = [re.compile(rf"(?<![A-Za-zÀ-ÿ])(?i:{kind})\.?\s*{_SIGN}\(?{_NUMBER}") for kind in _KINDS]
 # The kinds whose title often has the number alone, as in "3.2 Results".

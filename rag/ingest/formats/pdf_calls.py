@@ -55,3 +55,9 @@ def picture_matrix(page: pypdfium2.PdfPage) -> Callable[[float, float, float, fl
         return min(xs), min(ys), max(xs), max(ys)
 
     return to_picture
+
+
+# Of the objects of a page.
+get_object = direct(pdfium.FPDFPage_GetObject, c_void_p)
+object_type = direct(pdfium.FPDFPageObj_GetType, c_int)
+get_bounds = direct(pdfium.FPDFPageObj_GetBounds, c_int)

@@ -14,7 +14,7 @@ from typing import Final
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from rag.ingest.formats.pdf_calls import direct, numbers, picture_matrix
+from rag.ingest.formats.pdf_calls import direct, get_bounds, get_object, numbers, object_type, picture_matrix
 
 _TEXT, _FORM = pdfium.FPDF_PAGEOBJ_TEXT, pdfium.FPDF_PAGEOBJ_FORM
 _SEEN_MODES: Final = 2
@@ -44,11 +44,8 @@ Bounds = tuple[float, float, float, float]  # left, bottom, right, top, in point
 _Place = tuple[float, float, float, float, c_void_p, Bounds]
 
 
-_get_object = direct(pdfium.FPDFPage_GetObject, c_void_p)
 _render_mode = direct(pdfium.FPDFTextObj_GetTextRenderMode, c_int)  # -1 unless a text
-_type = direct(pdfium.FPDFPageObj_GetType, c_int)
 _fill = direct(pdfium.FPDFPageObj_GetFillColor, c_int)
-_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, c_int)
 _count_marks = direct(pdfium.FPDFPageObj_CountMarks, c_int)
 _get_mark = direct(pdfium.FPDFPageObj_GetMark, c_void_p)
 _mark_name = direct(pdfium.FPDFPageObjMark_GetName, c_int)
@@ -89,7 +86,9 @@ class UnseenText:
     def _hide_beyond(self, page: pypdfium2.PdfPage, count: int) -> None:
         """Take the text outside of a page out of its forms, as tools that cut up pages leave it there."""
         box = _page_box(page)
-        forms = [item for item in (c_void_p(_get_object(page.raw, at)) for at in range(count)) if _type(item) == _FORM]
+        forms = [
+            item for item in (c_void_p(get_object(page.raw, at)) for at in range(count)) if object_type(item) == _FORM
+        ]
         if all(_is_within(self._bounds(item), box) for item in forms):
             return
         texts = list(islice(page.get_objects(filter=[_TEXT], max_depth=_MAX_FORM_DEPTH), _MAX_FORM_TEXTS))
@@ -131,7 +130,7 @@ class UnseenText:
         west, south, east, north = _page_box(page)
         found = 0
         in_layer = _LayerMarks() if self._has_layers else None
-        get_object, render_mode, fill, get_bounds = _get_object, _render_mode, _fill, _get_bounds
+        render_mode, fill = _render_mode, _fill
         for number in numbers:
             item.value = get_object(handle, number)
             mode = render_mode(item)
@@ -143,14 +142,14 @@ class UnseenText:
                 if not suspect and not number % placed_every and get_bounds(item, *places):
                     suspect = edges[0] > east or edges[2] < west or edges[1] > north or edges[3] < south
             else:
-                suspect = in_layer and _type(item) == _FORM
+                suspect = in_layer and object_type(item) == _FORM
             if suspect and found < _MAX_SUSPECTS:
                 found += 1
                 yield c_void_p(item.value)
 
     def _bounds(self, item: c_void_p) -> Bounds | None:
         edges, places = self._edges
-        if not _get_bounds(item, *places):
+        if not get_bounds(item, *places):
             return None
         return round(edges[0], 1), round(edges[1], 1), round(edges[2], 1), round(edges[3], 1)
 
@@ -204,7 +203,7 @@ def _is_all(page: pypdfium2.PdfPage, count: int, number: int) -> bool:
     """Return True if a page has no more text objects than this number."""
     item = c_void_p()
     for at in range(count):
-        item.value = _get_object(page.raw, at)
+        item.value = get_object(page.raw, at)
         number -= _render_mode(item) >= 0
         if number < 0:
             return False

@@ -15,7 +15,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from rag.ingest.formats.blocks import TextLine, TextTable, clean_text, one_line
-from rag.ingest.formats.pdf_calls import direct, numbers
+from rag.ingest.formats.pdf_calls import direct, get_bounds, get_object, numbers, object_type
 from rag.ingest.formats.pdf_hidden import Bounds, drawn
 
 # Pictures of words are so high, in points, and have so many letters for each height at most.
@@ -28,10 +28,7 @@ _SPACE, _MARGINS, _MARGINS_AND_SPACE = 0.12, 0.33, 0.1
 _MAX_TRIES = 8
 _MAX_OBJECTS, _MAX_ELEMENTS, _MAX_DEPTH = 2_000, 5_000, 60
 
-_get_object = direct(pdfium.FPDFPage_GetObject, c_void_p)
-_type = direct(pdfium.FPDFPageObj_GetType, c_int)
 _content_id = direct(pdfium.FPDFPageObj_GetMarkedContentID, c_int)
-_get_bounds = direct(pdfium.FPDFPageObj_GetBounds, c_int)
 _char_index = direct(pdfium.FPDFText_GetCharIndexFromTextIndex, c_int)
 _char_box = direct(pdfium.FPDFText_GetCharBox, c_int)
 
@@ -122,8 +119,8 @@ def _pictures(page: pypdfium2.PdfPage) -> Iterator[tuple[int, tuple[c_void_p, Bo
     """Yield the number of the marked content of each picture that may be one of words, the picture and its place."""
     edges, places = numbers("f", 4)
     for number in range(min(_MAX_OBJECTS, pdfium.FPDFPage_CountObjects(page.raw))):
-        item = c_void_p(_get_object(page.raw, number))
-        if _type(item) != pdfium.FPDF_PAGEOBJ_IMAGE or not _get_bounds(item, *places):
+        item = c_void_p(get_object(page.raw, number))
+        if object_type(item) != pdfium.FPDF_PAGEOBJ_IMAGE or not get_bounds(item, *places):
             continue
         content = _content_id(item)
         if content >= 0 and _MIN_HEIGHT <= edges[3] - edges[1] <= _MAX_HEIGHT and edges[2] > edges[0]:

@@ -133,7 +133,7 @@ def row_pages(
         part = rows[table.start : table.stop]
         inside = [moved(one, table.start) for one in merged if one[0][0] in table]
         pages = _table_pages(part, place, first + table.start, left, inside)
-        # The caption of a sheet or a table is not that of the next one; the title of a sheet is that of its tables.
+        # The next sheet or table has a caption of its own. The title of a sheet holds for all tables of the sheet.
         begins = not (titled and table.start)
         yield from (replace(page, begins=True) if begins else page for page in islice(pages, 1))
         yield from pages
